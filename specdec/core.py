@@ -1,0 +1,124 @@
+"""The nouns that travel between the rooms, all frozen.
+
+Knows token ids and tensors; knows no model, no text and no policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from torch import Tensor
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    EOS = "eos"  # an end token was emitted; it is the last token
+    STOP = "stop"  # a stop string appeared in the text
+    LENGTH = "length"  # the requested number of tokens is reached
+    CONTEXT = "context"  # the target has no position left
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The tokens a drafter proposes in one step.
+
+    Attributes:
+        tokens: proposed tokens, `drafted` of them; empty means "decode plainly this time".
+        probs: the distributions the tokens were drawn from, shape `[drafted, vocab]`; None for a
+            drafter that does not draw (n-grams) and is read as one-hot.
+        num_calls: forward passes of the draft model that were spent.
+        normalized_entropy: H / ln V of the drafter's first distribution at temperature 1, in
+            [0, 1]; None where no policy asked for it.
+        raw_gamma: the adaptive policy's unrounded wish, in tokens; None where there is none.
+    """
+
+    tokens: list[int]
+    probs: Tensor | None = None
+    num_calls: int = 0
+    normalized_entropy: float | None = None
+    raw_gamma: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What verification makes of a draft: how many tokens stay, and the token that follows them.
+
+    Attributes:
+        num_accepted: length of the kept prefix, 0 … drafted.
+        next_token: the target's own token after that prefix: `bonus` when every draft was kept,
+            `recovered` otherwise.
+    """
+
+    num_accepted: int
+    next_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One draft–verify–accept round, as data.
+
+    Attributes:
+        drafted: the proposed tokens.
+        num_accepted: how many of them stand in the output (an end token inside the block cuts it).
+        emitted: tokens added to the output: the accepted ones, then `recovered` or `bonus`.
+        num_draft_calls: forward passes of the draft model.
+        num_target_calls: forward passes of the target.
+        normalized_entropy: see `Draft`.
+        raw_gamma: see `Draft`.
+        draft_seconds: wall time of drafting.
+        verify_seconds: wall time of the target pass and the verdict.
+    """
+
+    drafted: list[int]
+    num_accepted: int
+    emitted: list[int]
+    draft_seconds: float
+    verify_seconds: float
+    num_draft_calls: int = 0
+    num_target_calls: int = 1
+    normalized_entropy: float | None = None
+    raw_gamma: float | None = None
+
+    @property
+    def gamma(self) -> int:
+        """Length of the draft, in tokens."""
+        return len(self.drafted)
+
+    @property
+    def extra_token(self) -> int | None:
+        """The recovered or bonus token; None when the block was cut before it."""
+        return self.emitted[-1] if len(self.emitted) > self.num_accepted else None
+
+    @property
+    def is_rejection(self) -> bool:
+        """Whether verification rejected a drafted token (a cut by an end token is none)."""
+        return self.extra_token is not None and self.num_accepted < len(self.drafted)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the whole step."""
+        return self.draft_seconds + self.verify_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished generation.
+
+    Attributes:
+        method: `target`, `speculative`, `ngram`, `drafter` or `beam`.
+        tokens: generated ids only, an end token included.
+        text: their text, cut before a stop string, without special tokens.
+        finish_reason: why it ended.
+        records: one per step, in order.
+        seed: the random seed it was drawn with.
+    """
+
+    method: str
+    tokens: list[int]
+    text: str
+    finish_reason: FinishReason
+    seed: int
+    records: SequenceOf[StepRecord] = field(default_factory=tuple)

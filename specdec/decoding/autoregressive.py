@@ -1,0 +1,31 @@
+"""Plain decoding: one target pass, one token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import perf_counter
+
+from specdec.core import StepRecord
+from specdec.decoding.sequence import Sequence
+from specdec.models.base import LanguageModel
+from specdec.sampling.base import Sampler
+from specdec.sampling.rng import Rng
+
+
+def autoregressive_steps(
+    target: LanguageModel, sequence: Sequence, sampler: Sampler, rng: Rng
+) -> Iterator[StepRecord]:
+    """Decode until the sequence is finished; yield one record a token.
+
+    Args:
+        target: started with the sequence's prompt.
+        sequence: grows in place.
+        sampler: decides the distribution drawn from.
+        rng: source of randomness.
+    """
+    while not sequence.finished:
+        begin = perf_counter()
+        logits = target.extend(sequence.tokens[target.length :], keep=1)  # [1, vocab]
+        token = rng.categorical(sampler.probs(logits[0]))
+        emitted = sequence.commit([token])
+        yield StepRecord([], 0, emitted, 0.0, perf_counter() - begin)

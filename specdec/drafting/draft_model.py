@@ -1,0 +1,60 @@
+"""The neural drafter: a small language model that draws its draft token by token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from specdec.core import Draft
+from specdec.drafting.base import Drafter
+from specdec.gamma.base import GammaPolicy
+from specdec.models.base import LanguageModel
+from specdec.sampling.base import Sampler
+from specdec.sampling.rng import Rng
+
+
+class DraftModelDrafter(Drafter):
+    """Draws from a draft model with the target's sampler.
+
+    Args:
+        draft_model: shares the target's vocabulary.
+        sampler: decides the distributions drawn from; greedy drafts carry no probabilities, since
+            one-hot is what None means.
+    """
+
+    def __init__(self, draft_model: LanguageModel, sampler: Sampler) -> None:
+        self.draft_model = draft_model
+        self.sampler = sampler
+
+    def start(self, tokens: list[int], rng: Rng) -> None:
+        self.draft_model.start(tokens)
+        self._rng = rng
+
+    def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+        model = self.draft_model
+        model.rollback_to(min(model.length, len(tokens) - 1))  # forget rejected drafts
+        gamma = min(gamma, model.max_length - len(tokens) + 1)  # the last draft is never fed
+        drafted: list[int] = []
+        probs: list[Tensor] = []
+        calls = 0
+        while len(drafted) < gamma:
+            logits = model.extend((tokens + drafted)[model.length :], keep=1)[0]  # [vocab]
+            calls += 1
+            if not policy.before_token(logits, len(drafted)):
+                break
+            drafted.append(self._draw(logits, probs))
+            if not policy.after_token(drafted[-1], logits, len(drafted)):
+                break
+        return Draft(
+            drafted,
+            torch.stack(probs) if probs else None,  # [drafted, vocab]
+            num_calls=calls,
+            normalized_entropy=policy.normalized_entropy if calls else None,
+            raw_gamma=policy.raw_gamma if calls else None,
+        )
+
+    def _draw(self, logits: Tensor, probs: list[Tensor]) -> int:
+        if self.sampler.is_greedy:
+            return int(logits.argmax())
+        probs.append(self.sampler.probs(logits))
+        return self._rng.categorical(probs[-1])

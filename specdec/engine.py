@@ -1,0 +1,321 @@
+"""Engine: the one door. A loaded pair of models, and text in, text out.
+
+Puts the parts together from a `DecodingConfig`; contains no decoding itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from specdec.config import METHODS, DecodingConfig
+from specdec.core import Completion, StepRecord
+from specdec.decoding import Sequence as TokenSequence
+from specdec.decoding import Speculation, autoregressive_steps, speculative_steps
+from specdec.drafting import STORAGES, Drafter, DraftModelDrafter, INgramStorage, NgramDrafter
+from specdec.errors import ConfigError, RequestError
+from specdec.gamma import FixedGamma, GammaPolicy, GAMMA_POLICIES
+from specdec.models import LanguageModel, LoadedModel, LoadOptions, Recomputing, load, load_drafter
+from specdec.registry import nearest
+from specdec.sampling import Rng, Sampler, SAMPLERS
+from specdec.text import TextStream, encode_prompt
+from specdec.tracing import Summary, summarize
+from specdec.verification import VERIFIERS
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one step adds: its record, and the text that has become certain."""
+
+    record: StepRecord
+    text: str
+
+
+class Generation:
+    """One generation in progress: iterate for its chunks, then ask for the completion.
+
+    Abandoning it half-way is safe; what has been emitted stays readable.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        seed: int,
+        sequence: TokenSequence,
+        steps: Iterator[StepRecord],
+        stream: TextStream,
+        eos_token_ids: Sequence[int],
+        fed_by_sequence: bool,
+    ) -> None:
+        self.method = method
+        self.records: list[StepRecord] = []
+        self._seed, self._sequence, self._steps, self._stream = seed, sequence, steps, stream
+        self._eos = frozenset(eos_token_ids)
+        self._fed_by_sequence = fed_by_sequence  # its stop check has pushed the tokens already
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for record in self._steps:
+            self.records.append(record)
+            if not self._fed_by_sequence:
+                for token in record.emitted:
+                    if token not in self._eos:
+                        self._stream.push(token)
+            if self._sequence.finished:
+                self._stream.finish()
+            yield Chunk(record, self._stream.take())
+
+    @property
+    def tokens(self) -> list[int]:
+        """Tokens emitted so far."""
+        return self._sequence.output
+
+    @property
+    def completion(self) -> Completion:
+        """The finished generation; runs whatever is left of it."""
+        for _ in self:
+            pass
+        assert self._sequence.finish_reason is not None
+        return Completion(
+            method=self.method,
+            tokens=self.tokens,
+            text=self._stream.text,
+            finish_reason=self._sequence.finish_reason,
+            seed=self._seed,
+            records=tuple(self.records),
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where a greedy output leaves the baseline.
+
+    Attributes:
+        position: index of the first differing token, or of the first missing one.
+        logit_margin: how far the baseline's token was ahead there; near 0 is a near-tie.
+    """
+
+    position: int
+    logit_margin: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One method's completion with its statistics, beside the baseline's.
+
+    Attributes:
+        completion: what was generated.
+        summary: its statistics.
+        speedup: baseline seconds per token / ours; None without a baseline.
+        matches_baseline: greedy equality with Target AR, or the first difference; None under
+            sampling or without a baseline.
+    """
+
+    completion: Completion
+    summary: Summary
+    speedup: float | None = None
+    matches_baseline: bool | Difference | None = None
+
+
+class Engine:
+    """A target, optionally a draft model, and everything to decode with them.
+
+    Args:
+        target: whose distribution is preserved.
+        drafter: the draft model; None leaves `target` and `ngram`.
+    """
+
+    def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
+        self.target = target
+        self.drafter = drafter
+        self._storages: dict[tuple[str, int], INgramStorage] = {}
+
+    @classmethod
+    def load(
+        cls,
+        target: str = "bundled",
+        drafter: str | None = "bundled",
+        *,
+        options: LoadOptions | None = None,
+        drafter_options: LoadOptions | None = None,
+    ) -> Engine:
+        """Load models by name, folder or `bundled`.
+
+        Raises:
+            ModelError: one of them cannot be loaded, or they do not fit together.
+        """
+        options = options or LoadOptions()
+        loaded = load(target, "target", options)
+        if drafter is None:
+            return cls(loaded)
+        return cls(loaded, load_drafter(drafter, loaded, drafter_options or options))
+
+    def stream(
+        self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
+    ) -> Generation:
+        """Begin a generation; nothing is computed until it is iterated.
+
+        Args:
+            prompt: text.
+            config: how to decode; None means the defaults.
+            method: `speculative`, `ngram`, `target` or `drafter`.
+
+        Raises:
+            RequestError: the prompt is empty or not text.
+            ContextOverflow: the prompt is longer than the model's context.
+            ConfigError: an unknown method, or one that needs the missing draft model.
+        """
+        config = config or DecodingConfig()
+        if method not in METHODS:
+            raise ConfigError(
+                f"unknown method {method!r}{nearest(method, METHODS)}; legal: {', '.join(METHODS)}"
+            )
+        main = self._draft_model() if method == "drafter" else self.target
+        tokens = encode_prompt(self.target.tokenizer, prompt, chat=config.chat)
+        model = _with_cache_setting(main.model, config)
+        stream = TextStream(self.target.tokenizer, tokens, config.stop)
+        sequence = TokenSequence(
+            model.start(tokens),
+            max_new_tokens=config.length,
+            max_length=model.max_length,
+            eos_token_ids=self.target.eos_token_ids,
+            # The text is needed inside the loop only where a stop string may end it.
+            stop_check=stream.push if config.stop else None,
+        )
+        steps = self._steps(method, model, sequence, config)
+        return Generation(
+            method,
+            config.seed,
+            sequence,
+            steps,
+            stream,
+            self.target.eos_token_ids,
+            fed_by_sequence=bool(config.stop),
+        )
+
+    def generate(
+        self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
+    ) -> Completion:
+        """Generate to the end; arguments and errors as for `stream`."""
+        return self.stream(prompt, config, method=method).completion
+
+    def compare(
+        self, prompt: str, config: DecodingConfig | None = None, methods: Sequence[str] = ()
+    ) -> list[Result]:
+        """Run several methods on one prompt and compare each with Target AR, if it is among them.
+
+        Args:
+            prompt: text.
+            config: how to decode; each method starts from its seed.
+            methods: which; empty means those switched on in the config.
+        """
+        config = config or DecodingConfig()
+        done = [self.generate(prompt, config, method=m) for m in methods or config.methods]
+        return self.results(done, prompt, config)
+
+    def results(
+        self, completions: Sequence[Completion], prompt: str, config: DecodingConfig
+    ) -> list[Result]:
+        """Attach statistics and the comparison with Target AR to finished completions."""
+        baseline = next((c for c in completions if c.method == "target"), None)
+        return [self._result(c, baseline, prompt, config) for c in completions]
+
+    def _result(
+        self, done: Completion, baseline: Completion | None, prompt: str, config: DecodingConfig
+    ) -> Result:
+        summary = summarize(done.records)
+        if baseline is None:
+            return Result(done, summary)
+        ours, theirs = summary.tokens_per_second, summarize(baseline.records).tokens_per_second
+        matches: bool | Difference | None = None
+        if SAMPLERS.create(config.sampler).is_greedy and done.method != "drafter":
+            matches = done.tokens == baseline.tokens
+            if not matches:
+                matches = self._difference(done.tokens, baseline.tokens, prompt, config)
+        return Result(done, summary, ours / theirs if ours and theirs else None, matches)
+
+    def _difference(
+        self, ours: list[int], theirs: list[int], prompt: str, config: DecodingConfig
+    ) -> Difference:
+        pairs = zip(ours, theirs, strict=False)
+        shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
+        if shared >= len(ours) or shared >= len(theirs):
+            return Difference(shared, None)
+        model = self.target.model
+        tokens = model.start(encode_prompt(self.target.tokenizer, prompt, chat=config.chat))
+        logits = model.extend(tokens + theirs[:shared], keep=1)[0]  # [vocab]
+        return Difference(shared, float(logits[theirs[shared]] - logits[ours[shared]]))
+
+    def _steps(
+        self, method: str, model: LanguageModel, sequence: TokenSequence, config: DecodingConfig
+    ) -> Iterator[StepRecord]:
+        sampler, rng = SAMPLERS.create(config.sampler), Rng(config.seed)
+        if method in ("target", "drafter"):
+            return autoregressive_steps(model, sequence, sampler, rng)
+        drafter, policy = self._drafting(method, sampler, config)
+        verifier = VERIFIERS.create(config.verifier)
+        parts = Speculation(model, drafter, policy, verifier, sampler, config.first_target)
+        return speculative_steps(parts, sequence, rng)
+
+    def _drafting(
+        self, method: str, sampler: Sampler, config: DecodingConfig
+    ) -> tuple[Drafter, GammaPolicy]:
+        if method == "ngram":
+            drafter: Drafter = NgramDrafter(
+                self._storage(config),
+                filler_top_k=config.top_k_filler,
+                stop_if_unknown=config.stop_if_unknown,
+                reset_in_between=config.reset_in_between,
+            )
+            return drafter, FixedGamma(config.gamma)
+        draft_model = _with_cache_setting(self._draft_model().model, config)
+        policy = GAMMA_POLICIES.create(config.policy_spec, gamma=config.gamma)
+        return DraftModelDrafter(draft_model, sampler), policy
+
+    def _draft_model(self) -> LoadedModel:
+        if self.drafter is None:
+            raise ConfigError("this method needs a draft model; load one with drafter=…")
+        return self.drafter
+
+    def _storage(self, config: DecodingConfig) -> INgramStorage:
+        key = (config.ngramstorage, config.ngram_order)
+        if key not in self._storages:
+            vocab_size = self.target.model.vocab_size
+            self._storages = {key: STORAGES[key[0]](key[1], vocab_size)}
+        return self._storages[key]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, special ones included: for traces."""
+        text: str = self.target.tokenizer.decode(list(tokens))
+        return text
+
+
+def _with_cache_setting(model: LanguageModel, config: DecodingConfig) -> LanguageModel:
+    return model if config.cache else Recomputing(model)
+
+
+def check_request(engine: Engine, prompt: str, config: DecodingConfig) -> None:
+    """Raise what any of the switched-on methods would raise for this prompt, computing nothing."""
+    if not config.methods:
+        raise RequestError("every method is switched off; switch one on, e.g. /speculative")
+    for method in config.methods:
+        engine.stream(prompt, config, method=method)
+
+
+def result_dict(result: Result) -> dict[str, Any]:
+    """Return one flat JSON object for a result."""
+    done, matches = result.completion, result.matches_baseline
+    if isinstance(matches, Difference):
+        matches_value: Any = {"position": matches.position, "logit_margin": matches.logit_margin}
+    else:
+        matches_value = matches
+    return {
+        "method": done.method,
+        "text": done.text,
+        "tokens": done.tokens,
+        "finish_reason": str(done.finish_reason),
+        "seed": done.seed,
+        **result.summary.to_dict(),
+        "speedup": result.speedup,
+        "matches_baseline": matches_value,
+    }

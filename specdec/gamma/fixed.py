@@ -1,0 +1,27 @@
+"""`fixed(gamma)`: the same draft length in every step (Leviathan et al., 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from specdec.gamma.base import GammaPolicy, GAMMA_POLICIES
+from specdec.registry import check_range
+
+
+@GAMMA_POLICIES.register("fixed")
+@dataclass
+class FixedGamma(GammaPolicy):
+    """Always `gamma` tokens.
+
+    Attributes:
+        gamma: tokens a step, ≥ 1.
+    """
+
+    gamma: int = 4
+
+    def __post_init__(self) -> None:
+        check_range("gamma", self.gamma, 1, float("inf"))
+
+    @property
+    def budget(self) -> int:
+        return self.gamma

@@ -1,0 +1,44 @@
+"""`heuristic(gamma)`: two more after full acceptance, one fewer after a rejection, at least one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from specdec.core import Draft, Verdict
+from specdec.gamma.base import GammaPolicy, GAMMA_POLICIES
+from specdec.registry import check_range
+
+
+@GAMMA_POLICIES.register("heuristic")
+@dataclass
+class HeuristicGamma(GammaPolicy):
+    """The rule that assisted generation in transformers made known.
+
+    Attributes:
+        gamma: length of the first draft, ≥ 1.
+        gamma_max: upper bound, ≥ gamma.
+    """
+
+    gamma: int = 4
+    gamma_max: int = 20
+    _current: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        check_range("gamma", self.gamma, 1, float("inf"))
+        check_range("gamma_max", self.gamma_max, self.gamma, float("inf"))
+        self.start()
+
+    def start(self) -> None:
+        self._current = self.gamma
+
+    @property
+    def budget(self) -> int:
+        return self._current
+
+    def update(self, draft: Draft, verdict: Verdict) -> None:
+        if not draft.tokens:
+            return
+        if verdict.num_accepted == len(draft.tokens):
+            self._current = min(self._current + 2, self.gamma_max)
+        else:
+            self._current = max(self._current - 1, 1)

@@ -1,0 +1,113 @@
+"""LanguageModel: tokens → logits, with a memory that can forget.
+
+Knows token ids; knows neither text nor drafting. Inside a generation a model always holds
+everything but the last token, so "feed what is unseen" is the whole cache logic of the loop.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from specdec.errors import ContextOverflow
+
+
+class LanguageModel(ABC):
+    """One sequence, its memory and its next-token logits.
+
+    Attributes:
+        vocab_size: columns of the logits.
+        max_length: positions the model has, in tokens.
+        length: tokens held in memory.
+    """
+
+    vocab_size: int
+    max_length: int
+    length: int
+
+    @abstractmethod
+    def start(self, prompt: Sequence[int]) -> list[int]:
+        """Forget everything and return the tokens the sequence begins with.
+
+        For a decoder-only model that is the prompt, not yet fed.
+
+        Raises:
+            ContextOverflow: the prompt leaves no position for a new token.
+        """
+
+    @abstractmethod
+    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+        """Feed tokens, at least one, and remember them.
+
+        Args:
+            tokens: the next `time` tokens after the `length` held ones.
+            keep: how many of the last positions to return logits for, 1 … time.
+
+        Returns:
+            Logits after each of the last `keep` tokens, shape `[keep, vocab]`.
+        """
+
+    @abstractmethod
+    def rollback_to(self, length: int) -> None:
+        """Forget the newest tokens so that `length` remain; `length ≤ self.length`."""
+
+    @abstractmethod
+    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """Feed one token to each beam; beam i continues what beam `parents[i]` held.
+
+        The first call after `extend` branches the single sequence: all parents are 0. `rollback_to`
+        is not available on branched memory; `start` ends it.
+
+        Returns:
+            Logits, shape `[beams, vocab]`.
+        """
+
+    def check_prompt(self, prompt: Sequence[int]) -> None:
+        """Raise `ContextOverflow` unless the prompt and one new token fit."""
+        if len(prompt) >= self.max_length:
+            raise ContextOverflow(
+                f"the prompt has {len(prompt)} tokens but the model has {self.max_length} positions, "
+                f"one of them for a new token; shorten the prompt to {self.max_length - 1} tokens"
+            )
+
+
+class Recomputing(LanguageModel):
+    """`use_cache=False`: the same model, whose whole prefix is computed anew at every pass.
+
+    Args:
+        inner: the model that is asked.
+    """
+
+    def __init__(self, inner: LanguageModel) -> None:
+        self.inner = inner
+        self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
+        self._tokens: list[int] = []
+        self._beams: list[list[int]] = []
+
+    @property
+    def length(self) -> int:  # type: ignore[override]
+        """Tokens held, as a list instead of a cache."""
+        return len(self._tokens)
+
+    def start(self, prompt: Sequence[int]) -> list[int]:
+        self._prompt, self._tokens, self._beams = list(prompt), [], []
+        return self.inner.start(prompt)
+
+    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+        self._tokens += tokens
+        return self._recompute(self._tokens, keep)
+
+    def rollback_to(self, length: int) -> None:
+        del self._tokens[length:]
+
+    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        held = self._beams or [self._tokens]
+        self._beams = [[*held[p], t] for p, t in zip(parents, tokens, strict=True)]
+        return torch.cat([self._recompute(beam, 1) for beam in self._beams])
+
+    def _recompute(self, tokens: Sequence[int], keep: int) -> Tensor:
+        self.inner.rollback_to(0)
+        return self.inner.extend(tokens, keep)

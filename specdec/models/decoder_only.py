@@ -1,0 +1,71 @@
+"""Adapter for Hugging Face causal language models."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from specdec.models.base import LanguageModel
+from specdec.models.cache import RollbackCache, check_can_roll_back
+
+NO_LIMIT = 1 << 30  # positions of a model that states none
+
+
+class DecoderOnlyModel(LanguageModel):
+    """A transformers causal LM (Llama, Qwen, Mistral, GPT-2, GPT-NeoX, …) behind our door.
+
+    Args:
+        model: in evaluation mode, on any device, of any dtype.
+        vocab_size: columns wanted; a drafter gets the target's, so that paddings of different size
+            inside one family do not matter: surplus columns are cut, missing ones are −∞ (never
+            drafted). None keeps the model's own.
+
+    Raises:
+        RollbackUnsupported: the model has layers that cannot forget.
+    """
+
+    def __init__(self, model: Any, *, vocab_size: int | None = None) -> None:
+        check_can_roll_back(model)
+        config = model.config.get_text_config(decoder=True)
+        self.model = model.eval()
+        self.device: torch.device = model.device
+        self.vocab_size = vocab_size or int(config.vocab_size)
+        self.max_length = int(getattr(config, "max_position_embeddings", None) or NO_LIMIT)
+        self._cache = RollbackCache(config.num_hidden_layers)
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    @property
+    def length(self) -> int:  # type: ignore[override]
+        """Tokens held in the cache."""
+        return self._cache.length
+
+    def start(self, prompt: Sequence[int]) -> list[int]:
+        self.check_prompt(prompt)
+        self._cache.restart()
+        return list(prompt)
+
+    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+        return self._forward([list(tokens)], keep)[0]  # [keep, vocab]
+
+    def rollback_to(self, length: int) -> None:
+        self._cache.rollback_to(length)
+
+    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        self._cache.branch(list(parents))
+        return self._forward([[t] for t in tokens], keep=1)[:, -1]  # [beams, vocab]
+
+    @torch.inference_mode()
+    def _forward(self, rows: list[list[int]], keep: int) -> Tensor:
+        """Feed `rows` of shape `[beams, time]`; return logits `[beams, keep, vocab]`."""
+        input_ids = torch.tensor(rows, device=self.device)  # [beams, time]
+        kept = {"logits_to_keep": keep} if self._keeps_logits else {}
+        logits: Tensor = self.model(
+            input_ids=input_ids, past_key_values=self._cache, use_cache=True, **kept
+        ).logits[:, -keep:]
+        missing = self.vocab_size - logits.shape[-1]
+        return F.pad(logits, (0, missing), value=float("-inf")) if missing else logits

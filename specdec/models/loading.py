@@ -1,0 +1,230 @@
+"""A name, a folder or `bundled` → an adapter with its tokenizer.
+
+All loading is transformers' own; this file decides where, in which precision, and turns whatever
+goes wrong into one sentence.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from specdec.errors import ConfigError, ModelError, VocabularyMismatch
+from specdec.models.base import LanguageModel
+from specdec.models.decoder_only import DecoderOnlyModel
+from specdec.zoo import bundled_path
+
+BUNDLED = "bundled"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPE_CHOICES = ("auto", *DTYPES)
+DEVICE_CHOICES = ("auto", "cpu", "cuda")
+QUANTIZE_CHOICES = ("none", "int8")
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load a model.
+
+    Attributes:
+        device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
+        dtype: `auto` (float32 on a CPU, the checkpoint's own elsewhere), or a name in `DTYPES`.
+        quantize: `none` or `int8` (weight-only, through torchao).
+        trust_remote_code: run Python code that comes with the model.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: str = "none"
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with what is needed to speak to it.
+
+    Attributes:
+        name: as asked for.
+        model: the adapter.
+        tokenizer: the Hugging Face tokenizer.
+        eos_token_ids: every token that ends a generation.
+    """
+
+    name: str
+    model: LanguageModel
+    tokenizer: Any
+    eos_token_ids: tuple[int, ...]
+
+
+def load_pair(
+    target: str, drafter: str, options: LoadOptions, drafter_options: LoadOptions | None = None
+) -> tuple[LoadedModel, LoadedModel]:
+    """Load a target and the draft model for it, on any two devices and in any two dtypes.
+
+    Raises:
+        ModelError: one of them cannot be loaded.
+        VocabularyMismatch: they do not share a tokenizer.
+    """
+    loaded_target = load(target, "target", options)
+    return loaded_target, load_drafter(drafter, loaded_target, drafter_options or options)
+
+
+def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> LoadedModel:
+    """Load a draft model and give it the target's vocabulary."""
+    drafter = load(name, "drafter", options)
+    check_vocabulary(target, drafter)
+    assert isinstance(drafter.model, DecoderOnlyModel)
+    model = DecoderOnlyModel(drafter.model.model, vocab_size=target.model.vocab_size)
+    return replace(drafter, model=model)
+
+
+def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
+    """Load one model.
+
+    Args:
+        name: `bundled`, a folder, or a name on the Hugging Face hub.
+        role: `target` or `drafter`; decides which bundled model is meant.
+        options: device, precision and trust.
+
+    Raises:
+        ModelError: missing, corrupt, unreachable or of an unknown kind.
+        ConfigError: an option is illegal here.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    device = resolve_device(options.device)
+    source = _resolve_source(name, role)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=options.trust_remote_code)
+        if config.is_encoder_decoder:
+            raise ModelError(
+                f"{name!r} is an encoder–decoder model; give a decoder-only (causal) language model"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=options.trust_remote_code
+        )
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=_resolve_dtype(options.dtype, device),
+            quantization_config=_quantization(options.quantize),
+            trust_remote_code=options.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ModelError(_loading_sentence(name, source, error)) from error
+    if info["missing_keys"]:
+        raise ModelError(
+            f"the weights of {name!r} are incomplete: {len(info['missing_keys'])} tensors are "
+            f"missing, {sorted(info['missing_keys'])[0]!r} among them; fetch the model again"
+        )
+    return LoadedModel(
+        name, DecoderOnlyModel(model.to(device)), tokenizer, _eos_token_ids(model, tokenizer)
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of a name; `auto` is CUDA where there is one.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        legal = ", ".join(DEVICE_CHOICES)
+        raise ConfigError(f"unknown device {name!r}; legal: {legal} (or cuda:0, …)") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} asked for but torch sees no GPU; use --device cpu")
+    return device
+
+
+def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
+    """Raise unless every id both tokenizers know means the same text.
+
+    Raises:
+        VocabularyMismatch: naming the first id that differs, or how little is shared.
+    """
+    ours = {i: t for t, i in target.tokenizer.get_vocab().items()}
+    theirs = {i: t for t, i in drafter.tokenizer.get_vocab().items()}
+    for i in sorted(ours.keys() & theirs.keys()):
+        if ours[i] != theirs[i]:
+            raise VocabularyMismatch(
+                f"the tokenizers of target {target.name!r} and drafter {drafter.name!r} differ: id "
+                f"{i} is {ours[i]!r} for one and {theirs[i]!r} for the other; choose a drafter of "
+                "the target's family"
+            )
+    if theirs.keys() - ours.keys() and ours.keys() - theirs.keys():
+        raise VocabularyMismatch(
+            f"the tokenizers of target {target.name!r} ({len(ours)} tokens) and drafter "
+            f"{drafter.name!r} ({len(theirs)}) each have tokens that the other lacks; choose a "
+            "drafter of the target's family"
+        )
+
+
+def _resolve_source(name: str, role: str) -> str:
+    if name == BUNDLED:
+        return str(bundled_path(role))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"folder {name!r} holds no model: config.json is missing")
+        return str(path)
+    looks_like_path = name.startswith(("/", ".", "~", "\\")) or name.count("/") > 1
+    if looks_like_path or path.exists() or not name.strip():
+        raise ModelError(
+            f"no model folder {name!r}; give 'bundled', an existing folder, or a hub name such as "
+            "Qwen/Qwen2.5-0.5B"
+        )
+    return name
+
+
+def _resolve_dtype(name: str, device: torch.device) -> torch.dtype | str:
+    if name not in DTYPE_CHOICES:
+        raise ConfigError(f"unknown dtype {name!r}; legal: {', '.join(DTYPE_CHOICES)}")
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    return DTYPES[name]
+
+
+def _quantization(name: str) -> Any:
+    if name not in QUANTIZE_CHOICES:
+        raise ConfigError(f"unknown quantization {name!r}; legal: {', '.join(QUANTIZE_CHOICES)}")
+    if name == "none":
+        return None
+    if importlib.util.find_spec("torchao") is None:
+        raise ConfigError("--quantize int8 needs torchao; install it with: uv sync --extra int8")
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def _eos_token_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    generation = getattr(model, "generation_config", None)
+    found = getattr(generation, "eos_token_id", None)
+    if found is None:
+        found = tokenizer.eos_token_id
+    if found is None:
+        return ()
+    return (found,) if isinstance(found, int) else tuple(found)
+
+
+def _loading_sentence(name: str, source: str, error: Exception) -> str:
+    if isinstance(error, SafetensorError):
+        return f"the weights of {name!r} are corrupt ({error}); fetch the model again"
+    first = " ".join(str(error).split("\n")[0].split())[:200]
+    if isinstance(error, OSError) and not Path(source).is_dir():
+        return (
+            f"cannot fetch {name!r}: it is not in the local Hugging Face cache and the hub is out of "
+            "reach or has no such model; give 'bundled', a folder, or a cached hub name"
+        )
+    return f"cannot load {name!r}: {first}"

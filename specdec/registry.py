@@ -1,0 +1,167 @@
+"""Name ↔ component, and the spec strings that write a component down.
+
+A component is a dataclass; its `init` fields are its parameters, so parameter names, defaults and
+types exist once. `nucleus(temperature=0.6, top_p=0.9)` → object → the same string.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import Field, fields
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from specdec.errors import BadSpecString, ConfigError, UnknownComponent
+
+T = TypeVar("T")
+
+
+def nearest(name: str, legal: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)`, or nothing when no legal name is near."""
+    close = difflib.get_close_matches(name, list(legal), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+class Registry(Generic[T]):
+    """The components of one kind, by name.
+
+    Args:
+        kind: what they are, for messages: "sampler", "gamma policy", …
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._classes: dict[str, type[T]] = {}
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """Return a class decorator that registers a dataclass under `name`."""
+
+        def add(cls: type[T]) -> type[T]:
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    @property
+    def names(self) -> list[str]:
+        """Registered names, in order of registration."""
+        return list(self._classes)
+
+    def get(self, name: str) -> type[T]:
+        """Return the class of a name.
+
+        Raises:
+            UnknownComponent: with the legal names and the nearest one.
+        """
+        if name not in self._classes:
+            raise UnknownComponent(
+                f"unknown {self.kind} {name!r}{nearest(name, self.names)}; "
+                f"legal: {', '.join(self.names)}"
+            )
+        return self._classes[name]
+
+    def parameters(self, name: str) -> dict[str, Any]:
+        """Return parameter names and defaults of a component (`...` where there is no default)."""
+        return {f.name: _default(f) for f in fields(self.get(name)) if f.init}  # type: ignore[arg-type]
+
+    def create(self, spec: str, **defaults: Any) -> T:
+        """Build a component from its spec string.
+
+        Args:
+            spec: `name` or `name(key=value, …)` with literal values.
+            **defaults: used for parameters of the component that the spec does not give.
+
+        Raises:
+            UnknownComponent: no such name.
+            BadSpecString: not readable, or a parameter is unknown, missing or out of range.
+        """
+        name, given = _parse(spec, self.kind)
+        cls = self.get(name)
+        legal = self.parameters(name)
+        for key in given:
+            if key not in legal:
+                raise BadSpecString(
+                    f"{self.kind} {name!r} has no parameter {key!r}{nearest(key, legal)}; "
+                    f"legal: {', '.join(legal) or 'none'}"
+                )
+        values = {k: v for k, v in defaults.items() if k in legal} | given
+        return self._build(cls, name, values)
+
+    def create_positional(self, name: str, words: list[str]) -> T:
+        """Build a component from words in the order of its parameters (`nucleus 0.6 0.9`)."""
+        legal = self.parameters(name)
+        if len(words) > len(legal):
+            usage = " ".join([name, *(f"<{p}>" for p in legal)])
+            raise BadSpecString(f"too many values for {self.kind} {name!r}; usage: {usage}")
+        given = {key: _literal(word) for key, word in zip(legal, words, strict=False)}
+        return self._build(self.get(name), name, given)
+
+    def spec(self, component: T) -> str:
+        """Return the spec string that rebuilds the component."""
+        name = next(n for n, cls in self._classes.items() if cls is type(component))
+        values = [
+            f"{f.name}={getattr(component, f.name)!r}"
+            for f in fields(component)  # type: ignore[arg-type]
+            if f.init
+        ]
+        return f"{name}({', '.join(values)})"
+
+    def _build(self, cls: type[T], name: str, values: dict[str, Any]) -> T:
+        hints = get_type_hints(cls)
+        missing = [k for k, v in self.parameters(name).items() if v is ... and k not in values]
+        if missing:
+            raise BadSpecString(f"{self.kind} {name!r} needs a value for {missing[0]!r}")
+        try:
+            return cls(**{k: _typed(k, v, hints[k]) for k, v in values.items()})
+        except ConfigError as error:
+            raise BadSpecString(f"{self.kind} {name!r}: {error}") from None
+
+
+def check_range(
+    name: str, value: float, low: float, high: float, *, open_low: bool = False
+) -> None:
+    """Raise unless `low ≤ value ≤ high` (`low <` when `open_low`); NaN is never legal."""
+    inside = (low < value if open_low else low <= value) and value <= high
+    if not inside:
+        bracket = "(" if open_low else "["
+        end = "∞)" if high == float("inf") else f"{high:g}]"
+        raise ConfigError(f"{name} must lie in {bracket}{low:g}, {end}, not {value!r}")
+
+
+def _default(f: Field[Any]) -> Any:
+    return ... if f.default is f.default_factory else f.default  # both MISSING
+
+
+def _parse(spec: str, kind: str) -> tuple[str, dict[str, Any]]:
+    try:
+        tree = ast.parse(spec.strip(), mode="eval").body
+        if isinstance(tree, ast.Name):
+            return tree.id, {}
+        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
+            raise ValueError
+        values = {k.arg: ast.literal_eval(k.value) for k in tree.keywords if k.arg}
+        if len(values) != len(tree.keywords):
+            raise ValueError
+        return tree.func.id, values
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        shown = spec if len(spec) <= 60 else spec[:57] + "..."
+        raise BadSpecString(
+            f"cannot read the {kind} {shown!r}; write name or name(key=value, key=value)"
+        ) from None
+
+
+def _literal(word: str) -> Any:
+    try:
+        return ast.literal_eval(word)
+    except (SyntaxError, ValueError):
+        return word
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """Return the value as the parameter's type: an int is a float, a bool is no number."""
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, bool, str) and type(value) is not hint:
+        raise ConfigError(f"{name} must be {hint.__name__}, not {value!r}")
+    return value

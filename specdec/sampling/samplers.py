@@ -1,0 +1,135 @@
+"""The five samplers of the command line: greedy, multinomial, top-k, nucleus, top-k + nucleus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specdec.registry import check_range
+from specdec.sampling.base import Sampler, as_float, SAMPLERS
+from specdec.sampling.filters import keep_nucleus, keep_top_k
+
+INFINITY = float("inf")
+
+
+@SAMPLERS.register("greedy")
+@dataclass(frozen=True)
+class GreedySampler(Sampler):
+    """All mass on the largest logit (the first of equals).
+
+    Attributes:
+        temperature: accepted so that every sampler starts with a temperature; the argmax does not
+            depend on it.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        best = logits.argmax(-1, keepdim=True)
+        return torch.zeros_like(logits, dtype=as_float(logits).dtype).scatter_(-1, best, 1.0)
+
+    @property
+    def is_greedy(self) -> bool:
+        return True
+
+
+@SAMPLERS.register("multinomial")
+@dataclass(frozen=True)
+class MultinomialSampler(Sampler):
+    """softmax(logits / temperature).
+
+    Attributes:
+        temperature: > 0; 1 draws from the model's own distribution.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        return _softmax(logits, self.temperature)
+
+
+@SAMPLERS.register("topk")
+@dataclass(frozen=True)
+class TopKSampler(Sampler):
+    """The `top_k` likeliest tokens, renormalised (Fan et al., 2018).
+
+    Attributes:
+        temperature: > 0.
+        top_k: ≥ 1; more than the vocabulary keeps everything.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 10
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+        check_range("top_k", self.top_k, 1, INFINITY)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        return _softmax(keep_top_k(logits, self.top_k), self.temperature)
+
+
+@SAMPLERS.register("nucleus")
+@dataclass(frozen=True)
+class NucleusSampler(Sampler):
+    """The smallest set of tokens with mass ≥ `top_p`, renormalised (Holtzman et al., 2020).
+
+    Attributes:
+        temperature: > 0.
+        top_p: in (0, 1]; 1 keeps everything.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 0.9
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+        check_range("top_p", self.top_p, 0, 1, open_low=True)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        return _softmax(keep_nucleus(as_float(logits), self.top_p), self.temperature)
+
+
+@SAMPLERS.register("topknucleus")
+@dataclass(frozen=True)
+class TopKNucleusSampler(Sampler):
+    """Top-k, then nucleus on what is left.
+
+    Attributes:
+        temperature: > 0.
+        top_k: ≥ 1.
+        top_p: in (0, 1].
+    """
+
+    temperature: float = 1.0
+    top_k: int = 10
+    top_p: float = 0.9
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+        check_range("top_k", self.top_k, 1, INFINITY)
+        check_range("top_p", self.top_p, 0, 1, open_low=True)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        kept = keep_nucleus(keep_top_k(as_float(logits), self.top_k), self.top_p)
+        return _softmax(kept, self.temperature)
+
+
+def _check_temperature(temperature: float) -> None:
+    if temperature == INFINITY:
+        temperature = float("nan")  # softmax(logits / ∞) would revive filtered tokens as NaN
+    check_range("temperature", temperature, 0, INFINITY, open_low=True)
+
+
+def _softmax(logits: Tensor, temperature: float) -> Tensor:
+    # The largest logit is moved to 0 first: a tiny temperature then divides into −∞, never into +∞.
+    shifted = as_float(logits) - as_float(logits).amax(-1, keepdim=True)
+    return (shifted / temperature).softmax(-1)

@@ -1,0 +1,27 @@
+"""Exact match: draw the target's own token at each position, keep the draft while it equals it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from specdec.core import Draft, Verdict
+from specdec.verification.base import Randomness, Verifier, VERIFIERS
+
+
+@VERIFIERS.register("exact_match")
+@dataclass(frozen=True)
+class ExactMatchVerifier(Verifier):
+    """Right for every drafter and sampler: what is emitted is always the target's own draw.
+
+    The token that differs is emitted, never thrown away and drawn again: a second draw would be
+    conditioned on the first and biased.
+    """
+
+    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness) -> Verdict:
+        for i, drafted in enumerate(draft.tokens):
+            token = rng.categorical(target_probs[i])
+            if token != drafted:
+                return Verdict(i, token)
+        return Verdict(len(draft.tokens), rng.categorical(target_probs[len(draft.tokens)]))

@@ -1,0 +1,78 @@
+"""Token rejection: the rule of speculative sampling, with and without the residual.
+
+Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", ICML 2023, algorithm
+1; Chen et al., "Accelerating LLM Decoding with Speculative Sampling", 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specdec.core import Draft, Verdict
+from specdec.verification.base import (
+    Randomness,
+    Verifier,
+    draft_probs_like,
+    probs_of_drafted,
+    residual_distribution,
+    VERIFIERS,
+)
+
+
+@VERIFIERS.register("rejection")
+@dataclass(frozen=True)
+class RejectionVerifier(Verifier):
+    """Accept x_i with probability min(1, p(x_i) / q(x_i)); after the first rejection draw from the
+    residual norm(max(0, p − q)); when all stay, draw a bonus token from p.
+
+    A draft without probabilities is one-hot: x_i stays with probability p(x_i).
+    """
+
+    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness) -> Verdict:
+        draft_probs = draft_probs_like(draft, target_probs)
+        accepted = _count_accepted(draft, target_probs, draft_probs, rng)
+        next_probs = target_probs[accepted]  # [vocab]
+        if accepted < len(draft.tokens):
+            next_probs = self._after_rejection(draft, next_probs, draft_probs, accepted)
+        return Verdict(accepted, rng.categorical(next_probs))
+
+    def _after_rejection(
+        self, draft: Draft, target_probs: Tensor, draft_probs: Tensor | None, position: int
+    ) -> Tensor:
+        if draft_probs is not None:
+            return residual_distribution(target_probs, draft_probs[position])
+        one_hot = torch.zeros_like(target_probs)
+        one_hot[draft.tokens[position]] = 1
+        return residual_distribution(target_probs, one_hot)
+
+
+@VERIFIERS.register("rejection_without_residual")
+@dataclass(frozen=True)
+class RejectionWithoutResidual(RejectionVerifier):
+    """Lossy (`skip_sample_adjustment`): after a rejection draw from p itself, not from the residual.
+
+    Tokens the drafter favours come out too often. It exists to show what the residual is for.
+    """
+
+    is_lossless = False
+
+    def _after_rejection(
+        self, draft: Draft, target_probs: Tensor, draft_probs: Tensor | None, position: int
+    ) -> Tensor:
+        return target_probs
+
+
+def _count_accepted(
+    draft: Draft, target_probs: Tensor, draft_probs: Tensor | None, rng: Randomness
+) -> int:
+    if not draft.tokens:
+        return 0
+    p = probs_of_drafted(target_probs, draft.tokens)
+    q = probs_of_drafted(draft_probs, draft.tokens) if draft_probs is not None else [1.0] * len(p)
+    for i, (p_i, q_i) in enumerate(zip(p, q, strict=True)):
+        if not rng.accepts(1.0 if p_i >= q_i else p_i / q_i):
+            return i
+    return len(draft.tokens)

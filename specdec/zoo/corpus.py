@@ -1,0 +1,207 @@
+"""Folders of text → documents → one stream of token ids.
+
+Knows file formats and the held-out split; knows nothing of models. A document is held out by a hash
+of its key (for sentence pairs, of the English sentence), so the split never depends on order, and a
+sentence that has several translations falls on one side whole.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import lzma
+import random
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from specdec.errors import ConfigError
+
+HELD_OUT_PERCENT = 2
+END_OF_DOCUMENT = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One `[[data]]` table of a recipe: where text lies and how it becomes documents.
+
+    Attributes:
+        path: file under the data folder, plain or `.xz`.
+        format: `documents` (separated by `<|endoftext|>`), `pairs` (tab-separated sentences) or
+            `jsonl`.
+        share: fraction of the training tokens drawn from here, relative to the other sources.
+        template: for `jsonl` and `pairs`, the document as a format string over the record's fields
+            (`{first}` and `{second}` for pairs).
+        python: for `jsonl`, cut the code in field `code_field` into single functions.
+        code_field: the field that holds code, when `python` is set.
+        chat_share: fraction of the records written with the chat template, split at the first
+            newline of the template.
+        licence: licence and attribution, copied into the model card.
+        id_field: field whose integer must lie in `[id_min, id_max]`, if given.
+        max_words: longest `first` sentence of a pair, in words; 0 means no limit.
+    """
+
+    path: str
+    format: str
+    share: float
+    licence: str
+    template: str = ""
+    python: bool = False
+    code_field: str = ""
+    chat_share: float = 0.0
+    id_field: str = ""
+    id_min: int = 0
+    id_max: int = 0
+    max_words: int = 0
+
+
+@dataclass(frozen=True)
+class Document:
+    """One training text; `key` decides the split, `prompt` is the part before the answer, if any."""
+
+    key: str
+    text: str
+    prompt: str = ""
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the document belongs to the evaluation split."""
+        return zlib.crc32(self.key.encode()) % 100 < HELD_OUT_PERCENT
+
+
+def read_text(path: Path) -> str:
+    """Return the file's text with Unix line ends; `.xz` is decompressed.
+
+    Raises:
+        ConfigError: the file does not exist.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"training text {path} does not exist; give --data the folder that holds it"
+        )
+    raw = lzma.open(path).read() if path.suffix == ".xz" else path.read_bytes()
+    return raw.decode("utf-8").lstrip("\ufeff").replace("\r\n", "\n")
+
+
+def documents(source: Source, data_dir: Path) -> Iterator[Document]:
+    """Yield every document of a source, both splits, in file order."""
+    text = read_text(data_dir / source.path)
+    match source.format:
+        case "documents":
+            for story in text.split(END_OF_DOCUMENT):
+                if story := story.strip():
+                    yield Document(key=story[:200], text=story)
+        case "pairs":
+            yield from _pairs(source, text)
+        case "jsonl":
+            for line in text.splitlines():
+                yield from _record_documents(source, json.loads(line))
+        case other:
+            raise ConfigError(
+                f"unknown data format {other!r}; legal formats: documents, pairs, jsonl"
+            )
+
+
+def _pairs(source: Source, text: str) -> Iterator[Document]:
+    for line in text.splitlines():
+        fields = line.split("\t")
+        if len(fields) < 2 or (source.max_words and len(fields[0].split()) > source.max_words):
+            continue
+        prompt, _, answer = source.template.partition("\n")
+        record = {"first": fields[0].strip(), "second": fields[1].strip()}
+        prompt = prompt.format(**record)
+        yield Document(record["first"], f"{prompt}\n{answer.format(**record)}", prompt)
+
+
+def _record_documents(source: Source, record: dict[str, Any]) -> Iterator[Document]:
+    if source.id_field and not source.id_min <= int(record[source.id_field]) <= source.id_max:
+        return
+    if source.python:
+        for function in python_functions(record[source.code_field]):
+            yield Document(key=function[:200], text=function)
+        return
+    flat = {k: _flatten(v) for k, v in record.items()}
+    prompt, _, answer = source.template.partition("\n")
+    text = f"{prompt}\n{answer}".format(**flat) if answer else prompt.format(**flat)
+    if text.strip():
+        yield Document(text[:200], text.strip(), prompt.format(**flat) if answer else "")
+
+
+def _flatten(value: Any) -> str:
+    """Lists of paragraphs or of (speaker, utterance) turns become lines."""
+    if not isinstance(value, list):
+        return str(value).replace("\r\n", "\n").expandtabs(4).strip()
+    return "\n".join(": ".join(map(str, v)) if isinstance(v, list) else str(v) for v in value)
+
+
+def python_functions(code: str, *, max_chars: int = 1200) -> list[str]:
+    """Return the top-level functions of a module, each docstring cut to its first line."""
+    try:
+        tree = ast.parse(code.expandtabs(4))
+    except SyntaxError:
+        return []
+    lines = code.expandtabs(4).split("\n")
+    found = [_with_short_docstring(n, lines) for n in tree.body if isinstance(n, ast.FunctionDef)]
+    return [f for f in found if 40 <= len(f) <= max_chars]
+
+
+def _with_short_docstring(node: ast.FunctionDef, lines: list[str]) -> str:
+    end = node.end_lineno or node.lineno
+    docstring, first = ast.get_docstring(node), node.body[0]
+    if not docstring or first.end_lineno == end:
+        return "\n".join(lines[node.lineno - 1 : end])
+    head, rest = lines[node.lineno - 1 : first.lineno - 1], lines[first.end_lineno : end]
+    short = f'{" " * first.col_offset}"""{docstring.splitlines()[0]}"""'
+    return "\n".join([*head, short, *rest])
+
+
+def split(source: Source, data_dir: Path, *, held_out: bool) -> list[Document]:
+    """Return one split of a source."""
+    return [d for d in documents(source, data_dir) if d.held_out == held_out]
+
+
+def token_stream(
+    tokens_by_source: list[list[npt.NDArray[np.uint16]]],
+    shares: list[float],
+    num_tokens: int,
+    seed: int,
+) -> npt.NDArray[np.uint16]:
+    """Mix tokenised documents into one stream.
+
+    Each source is shuffled anew at every pass over it; the next document always comes from the
+    source furthest below its share, so shares hold for tokens at every point of the stream.
+
+    Returns:
+        Token ids, shape `[num_tokens]`.
+    """
+    rng = random.Random(seed)
+    queues: list[list[npt.NDArray[np.uint16]]] = [[] for _ in shares]
+    taken = [0.0] * len(shares)
+    stream, filled = np.empty(num_tokens, dtype=np.uint16), 0
+    while filled < num_tokens:
+        i = min(range(len(shares)), key=lambda j: taken[j] / shares[j])
+        if not queues[i]:
+            queues[i] = rng.sample(tokens_by_source[i], len(tokens_by_source[i]))
+        document = queues[i].pop()[: num_tokens - filled]
+        stream[filled : filled + len(document)] = document
+        filled += len(document)
+        taken[i] += len(document)
+    return stream
+
+
+def sample_texts(items: Iterable[Document], limit_chars: int, seed: int) -> list[str]:
+    """Return a random sample of texts of about `limit_chars` characters in all."""
+    texts = [d.text for d in items]
+    random.Random(seed).shuffle(texts)
+    chosen, used = [], 0
+    for text in texts:
+        if used >= limit_chars:
+            break
+        chosen.append(text)
+        used += len(text)
+    return chosen
