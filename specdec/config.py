@@ -7,7 +7,7 @@ commands and JSON read their names and defaults from here.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from specdec.drafting.ngram_storage import STORAGES
@@ -22,72 +22,53 @@ INFINITY = float("inf")
 METHODS = ("speculative", "ngram", "target", "drafter")  # the order in which they run
 
 
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True)
 class DecodingConfig:
-    """How to decode.
+    """How to decode; what each setting means stands beside it."""
 
-    Attributes:
-        length: most tokens to generate.
-        seed: of every random decision; each method starts from it anew.
-        sampler: spec string of the sampler.
-        verifier: spec string of the verifier.
-        gamma: draft length, in tokens, of policies that do not say otherwise, and of NASD.
-        policy: spec string of the gamma policy of the speculative method.
-        egag: use entropy-adaptive gamma in place of `policy`.
-        egag_gamma_min: its lower bound, in tokens.
-        egag_gamma_max: its upper bound, in tokens; None means `gamma`.
-        egag_ema: its smoothing β, 0 none.
-        ngramstorage: `basic` (multi-level) or `onelevel`.
-        ngram_order: n of the storage.
-        top_k_filler: target tokens counted at each position by NASD.
-        stop_if_unknown: NASD ends a draft at an unknown context instead of guessing.
-        reset_in_between: NASD forgets between prompts.
-        first_target: the first step decodes one token without a draft.
-        cache: use the KV cache.
-        chat: send prompts through the chat template.
-        debug: show every step.
-        stop: strings that end the text.
-        speculative: whether this method runs.
-        ngram: whether this method runs.
-        target: whether this method runs.
-        drafter: whether this method runs.
-    """
-
-    length: int = 35
-    seed: int = 42
-    sampler: str = "greedy"
-    verifier: str = "rejection"
-    gamma: int = 4
-    policy: str = "fixed"
-    egag: bool = False
-    egag_gamma_min: int = 1
-    egag_gamma_max: int | None = None
-    egag_ema: float = 0.0
-    ngramstorage: str = "basic"
-    ngram_order: int = 3
-    top_k_filler: int = 3
-    stop_if_unknown: bool = False
-    reset_in_between: bool = True
-    first_target: bool = True
-    cache: bool = True
-    chat: bool = False
-    debug: bool = False
-    stop: tuple[str, ...] = ()
-    speculative: bool = True
-    ngram: bool = True
-    target: bool = True
-    drafter: bool = False
+    length: int = _setting(35, "most tokens to generate")
+    seed: int = _setting(42, "seed of every random decision; each method starts from it anew")
+    sampler: str = _setting(
+        "greedy", "spec string of the sampler, e.g. nucleus(temperature=0.8, top_p=0.9)"
+    )
+    verifier: str = _setting("rejection", "spec string of the accept/reject rule")
+    gamma: int = _setting(4, "draft length, in tokens")
+    policy: str = _setting("fixed", "spec string of the gamma policy of Speculative")
+    egag: bool = _setting(False, "entropy-adaptive gamma in place of the policy")
+    egag_gamma_min: int = _setting(1, "EGAG: lower bound, in tokens")
+    egag_gamma_max: int | None = _setting(None, "EGAG: upper bound, in tokens; unset means gamma")
+    egag_ema: float = _setting(0.0, "EGAG: smoothing of its average, in [0, 1); 0 is none")
+    ngramstorage: str = _setting("basic", "n-gram storage: basic (multi-level) or onelevel")
+    ngram_order: int = _setting(3, "n of the n-gram storage")
+    top_k_filler: int = _setting(3, "target tokens that Ngram Assisted counts at each position")
+    stop_if_unknown: bool = _setting(
+        False, "Ngram Assisted ends a draft at an unknown context instead of guessing"
+    )
+    reset_in_between: bool = _setting(True, "Ngram Assisted forgets between prompts")
+    first_target: bool = _setting(True, "the first step decodes one token without a draft")
+    cache: bool = _setting(True, "KV cache")
+    chat: bool = _setting(False, "send prompts through the chat template")
+    debug: bool = _setting(False, "show every step")
+    stop: tuple[str, ...] = _setting((), "strings that end the text")
+    speculative: bool = _setting(True, "run Speculative")
+    ngram: bool = _setting(True, "run Ngram Assisted")
+    target: bool = _setting(True, "run Target AR")
+    drafter: bool = _setting(False, "run Drafter AR")
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check_type(field.name, getattr(self, field.name), str(field.type))
+        for setting in fields(self):
+            _check_type(setting.name, getattr(self, setting.name), str(setting.type))
         for name in ("length", "gamma", "top_k_filler"):
             check_range(name, getattr(self, name), 1, INFINITY)
         check_range("ngram_order", self.ngram_order, 2, 64)
         if self.ngramstorage not in STORAGES:
+            guess = nearest(self.ngramstorage, STORAGES)
             raise ConfigError(
-                f"unknown ngramstorage {self.ngramstorage!r}{nearest(self.ngramstorage, STORAGES)}; "
-                f"legal: {', '.join(STORAGES)}"
+                f"unknown ngramstorage {self.ngramstorage!r}{guess}; legal: {', '.join(STORAGES)}"
             )
         SAMPLERS.create(self.sampler)
         VERIFIERS.create(self.verifier)

@@ -6,7 +6,7 @@ Puts the parts together from a `DecodingConfig`; contains no decoding itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from specdec.config import METHODS, DecodingConfig
@@ -15,10 +15,10 @@ from specdec.decoding import Sequence as TokenSequence
 from specdec.decoding import Speculation, autoregressive_steps, speculative_steps
 from specdec.drafting import STORAGES, Drafter, DraftModelDrafter, INgramStorage, NgramDrafter
 from specdec.errors import ConfigError, RequestError
-from specdec.gamma import FixedGamma, GammaPolicy, GAMMA_POLICIES
+from specdec.gamma import GAMMA_POLICIES, FixedGamma, GammaPolicy
 from specdec.models import LanguageModel, LoadedModel, LoadOptions, Recomputing, load, load_drafter
 from specdec.registry import nearest
-from specdec.sampling import Rng, Sampler, SAMPLERS
+from specdec.sampling import SAMPLERS, Rng, Sampler
 from specdec.text import TextStream, encode_prompt
 from specdec.tracing import Summary, summarize
 from specdec.verification import VERIFIERS
@@ -284,6 +284,12 @@ class Engine:
             self._storages = {key: STORAGES[key[0]](key[1], vocab_size)}
         return self._storages[key]
 
+    def warm_up(self) -> None:
+        """Run a few tokens through both models: first passes pay for allocations, not for work."""
+        config = DecodingConfig(length=8)
+        for method in ("target", "speculative" if self.drafter else "ngram"):
+            self.generate("Once upon a time", config, method=method)
+
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, special ones included: for traces."""
         text: str = self.target.tokenizer.decode(list(tokens))
@@ -319,3 +325,8 @@ def result_dict(result: Result) -> dict[str, Any]:
         "speedup": result.speedup,
         "matches_baseline": matches_value,
     }
+
+
+def step_dict(record: StepRecord) -> dict[str, Any]:
+    """Return one JSON object for a step."""
+    return asdict(record) | {"gamma": record.gamma}

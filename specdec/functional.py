@@ -146,7 +146,7 @@ def speculative_generate(
     debug: bool = False,
     seed: int = 42,
 ) -> tuple[list[int], float]:
-    """Speculative decoding (Leviathan et al., 2023, algorithm 1): the target's distribution, sooner.
+    """Speculative decoding (Leviathan et al., 2023, algorithm 1): the same text, sooner.
 
     Args:
         inputs: prompt ids, at least one.
@@ -176,7 +176,9 @@ def speculative_generate(
     policy: GammaPolicy = FixedGamma(gamma)
     if use_egag:
         policy = EntropyGamma(gamma_min, gamma if gamma_max is None else gamma_max, egag_ema_beta)
-    verifier: Verifier = RejectionWithoutResidual() if skip_sample_adjustment else RejectionVerifier()
+    verifier: Verifier = (
+        RejectionWithoutResidual() if skip_sample_adjustment else RejectionVerifier()
+    )
     drafting = DraftModelDrafter(draft_model, logits_processor)
     parts = Speculation(model, drafting, policy, verifier, logits_processor, first_target)
     rate = _run(speculative_steps(parts, sequence, Rng(seed)), tokenizer, debug)
@@ -259,7 +261,9 @@ def _begin(
     prompt = _as_prompt(inputs)
     for token in prompt:
         if not 0 <= token < target.vocab_size:
-            raise RequestError(f"token {token} is outside the vocabulary 0 … {target.vocab_size - 1}")
+            raise RequestError(
+                f"token {token} is outside the vocabulary 0 … {target.vocab_size - 1}"
+            )
     sequence = TokenSequence(
         target.start(prompt),
         max_new_tokens=max_gen_len,
@@ -279,7 +283,7 @@ def _as_prompt(inputs: Sequence[int] | Tensor) -> list[int]:
     tokens = inputs.tolist() if isinstance(inputs, Tensor) else list(inputs)
     if not all(isinstance(t, int) for t in tokens):
         raise RequestError(
-            "inputs must be the ids of one sequence; batches are not supported, call once a sequence"
+            "inputs must be the ids of one sequence; a batch is not supported, call once a sequence"
         )
     if not tokens:
         raise RequestError("inputs is empty; give at least one prompt id")

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 def nearest(name: str, legal: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)`, or nothing when no legal name is near."""
-    close = difflib.get_close_matches(name, list(legal), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(legal), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

@@ -24,7 +24,9 @@ def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool = False) -> list[in
     """
     if not prompt.strip():
         raise RequestError("the prompt is empty; give at least one character that is not a space")
-    odd = next((c for c in prompt if unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\r"), None)
+    odd = next(
+        (c for c in prompt if unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\r"), None
+    )
     if odd is not None:
         raise RequestError(
             f"the prompt is not text: it holds the character U+{ord(odd):04X}; give valid UTF-8 "

@@ -92,7 +92,9 @@ def beam_search(
         beams = []
         for candidate in candidates:
             if candidate.ended or len(candidate.tokens) == limit:
-                best = max(best, candidate, key=lambda h: h.score(settings) if h.tokens else -INFINITY)
+                best = max(
+                    best, candidate, key=lambda h: h.score(settings) if h.tokens else -INFINITY
+                )
             else:
                 beams.append(candidate)
         beams = beams[: settings.num_beams]
@@ -119,9 +121,7 @@ def _expand(
     return sorted(candidates, key=lambda h: h.log_prob, reverse=True)
 
 
-def _cannot_improve(
-    best: Hypothesis, beam: Hypothesis, limit: int, settings: BeamSettings
-) -> bool:
+def _cannot_improve(best: Hypothesis, beam: Hypothesis, limit: int, settings: BeamSettings) -> bool:
     """Whether no continuation of the best live beam can overtake the best finished one.
 
     A continuation only loses probability, and the penalty is most lenient at full length.

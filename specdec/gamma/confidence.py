@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from specdec.gamma.base import GammaPolicy, GAMMA_POLICIES
+from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy
 from specdec.registry import check_range
 
 

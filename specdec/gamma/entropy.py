@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from specdec.gamma.base import GammaPolicy, GAMMA_POLICIES
+from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy
 from specdec.registry import check_range
 
 INFINITY = float("inf")

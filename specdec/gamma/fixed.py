@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specdec.gamma.base import GammaPolicy, GAMMA_POLICIES
+from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy
 from specdec.registry import check_range
 
 

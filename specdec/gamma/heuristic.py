@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from specdec.core import Draft, Verdict
-from specdec.gamma.base import GammaPolicy, GAMMA_POLICIES
+from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy
 from specdec.registry import check_range
 
 

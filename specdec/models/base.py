@@ -69,8 +69,9 @@ class LanguageModel(ABC):
         """Raise `ContextOverflow` unless the prompt and one new token fit."""
         if len(prompt) >= self.max_length:
             raise ContextOverflow(
-                f"the prompt has {len(prompt)} tokens but the model has {self.max_length} positions, "
-                f"one of them for a new token; shorten the prompt to {self.max_length - 1} tokens"
+                f"the prompt has {len(prompt)} tokens but the model has {self.max_length} "
+                "positions, one of them for a new token; "
+                f"shorten the prompt to {self.max_length - 1} tokens"
             )
 
 

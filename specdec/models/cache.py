@@ -26,7 +26,7 @@ class PreallocatedLayer(DynamicLayer):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.length = 0
         self._buffers: tuple[Tensor, Tensor] | None = None
 

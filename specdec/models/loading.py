@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -22,6 +23,7 @@ from specdec.models.decoder_only import DecoderOnlyModel
 from specdec.zoo import bundled_path
 
 BUNDLED = "bundled"
+HUB_SECONDS = 10.0  # how long the hub may take to answer
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPE_CHOICES = ("auto", *DTYPES)
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
@@ -100,33 +102,35 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
     transformers_logging.disable_progress_bar()
     device = resolve_device(options.device)
     source = _resolve_source(name, role)
+    where: dict[str, Any] = {
+        "trust_remote_code": options.trust_remote_code,
+        "local_files_only": Path(source).is_dir() or not _hub_has(source),
+    }
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=options.trust_remote_code)
+        config = AutoConfig.from_pretrained(source, **where)
         if config.is_encoder_decoder:
             raise ModelError(
                 f"{name!r} is an encoder–decoder model; give a decoder-only (causal) language model"
             )
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, trust_remote_code=options.trust_remote_code
-        )
-        model, info = AutoModelForCausalLM.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        loader: Any = AutoModelForCausalLM
+        model, info = loader.from_pretrained(
             source,
             dtype=_resolve_dtype(options.dtype, device),
             quantization_config=_quantization(options.quantize),
-            trust_remote_code=options.trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
+            **where,
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(_loading_sentence(name, source, error)) from error
     if info["missing_keys"]:
         raise ModelError(
             f"the weights of {name!r} are incomplete: {len(info['missing_keys'])} tensors are "
-            f"missing, {sorted(info['missing_keys'])[0]!r} among them; fetch the model again"
+            f"missing, {min(info['missing_keys'])!r} among them; fetch the model again"
         )
-    return LoadedModel(
-        name, DecoderOnlyModel(model.to(device)), tokenizer, _eos_token_ids(model, tokenizer)
-    )
+    adapter = DecoderOnlyModel(model.to(device))
+    return LoadedModel(name, adapter, tokenizer, _eos_token_ids(model, tokenizer))
 
 
 def resolve_device(name: str) -> torch.device:
@@ -187,6 +191,18 @@ def _resolve_source(name: str, role: str) -> str:
     return name
 
 
+def _hub_has(name: str) -> bool:
+    """Ask the hub once, briefly: without an answer the local cache must do, at once.
+
+    transformers itself would try six times for each file before it looked into its cache.
+    """
+    try:
+        huggingface_hub.model_info(name, timeout=HUB_SECONDS)
+    except Exception:  # no network, switched off, unknown, gated: all mean "not from there"
+        return False
+    return True
+
+
 def _resolve_dtype(name: str, device: torch.device) -> torch.dtype | str:
     if name not in DTYPE_CHOICES:
         raise ConfigError(f"unknown dtype {name!r}; legal: {', '.join(DTYPE_CHOICES)}")
@@ -224,7 +240,7 @@ def _loading_sentence(name: str, source: str, error: Exception) -> str:
     first = " ".join(str(error).split("\n")[0].split())[:200]
     if isinstance(error, OSError) and not Path(source).is_dir():
         return (
-            f"cannot fetch {name!r}: it is not in the local Hugging Face cache and the hub is out of "
-            "reach or has no such model; give 'bundled', a folder, or a cached hub name"
+            f"cannot fetch {name!r}: it is not in the local Hugging Face cache and the hub is out "
+            "of reach or has no such model; give 'bundled', a folder, or a cached hub name"
         )
     return f"cannot load {name!r}: {first}"

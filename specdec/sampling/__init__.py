@@ -1,6 +1,6 @@
 """Logits → distribution → token."""
 
-from specdec.sampling.base import Sampler, SAMPLERS
+from specdec.sampling.base import SAMPLERS, Sampler
 from specdec.sampling.rng import Rng
 from specdec.sampling.samplers import (
     GreedySampler,
@@ -11,6 +11,7 @@ from specdec.sampling.samplers import (
 )
 
 __all__ = [
+    "SAMPLERS",
     "GreedySampler",
     "MultinomialSampler",
     "NucleusSampler",
@@ -18,5 +19,4 @@ __all__ = [
     "Sampler",
     "TopKNucleusSampler",
     "TopKSampler",
-    "SAMPLERS",
 ]

@@ -37,7 +37,9 @@ class Rng:
         point = self._random.random() * cumulative[-1]
         # The first entry whose cumulative mass exceeds the point has mass of its own.
         index = int(torch.searchsorted(cumulative, point, right=True))
-        return index if index < len(probs) else int(probs.nonzero()[-1])  # point rounded up to the sum
+        return (
+            index if index < len(probs) else int(probs.nonzero()[-1])
+        )  # point rounded up to the sum
 
     def below(self, n: int) -> int:
         """Draw an integer in `[0, n)`, uniformly."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from specdec.registry import check_range
-from specdec.sampling.base import Sampler, as_float, SAMPLERS
+from specdec.sampling.base import SAMPLERS, Sampler, as_float
 from specdec.sampling.filters import keep_nucleus, keep_top_k
 
 INFINITY = float("inf")

@@ -108,7 +108,7 @@ def _by_position(records: Sequence[StepRecord]) -> tuple[float, ...]:
 
 
 def _draft_cost_ratio(later: Sequence[StepRecord]) -> float | None:
-    # Medians: the draft model's first call, which reads the whole prompt, must not count as typical.
+    # Medians: the draft model's first call reads the whole prompt and must not count as typical.
     draft = [r.draft_seconds / r.num_draft_calls for r in later if r.num_draft_calls]
     verify = [r.verify_seconds / r.num_target_calls for r in later if r.num_target_calls]
     return median(draft) / median(verify) if draft and verify and median(verify) else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from specdec.core import Draft, Verdict
-from specdec.verification.base import Randomness, Verifier, VERIFIERS
+from specdec.verification.base import VERIFIERS, Randomness, Verifier
 
 
 @VERIFIERS.register("exact_match")

@@ -13,22 +13,22 @@ from torch import Tensor
 
 from specdec.core import Draft, Verdict
 from specdec.verification.base import (
+    VERIFIERS,
     Randomness,
     Verifier,
     draft_probs_like,
     probs_of_drafted,
     residual_distribution,
-    VERIFIERS,
 )
 
 
 @VERIFIERS.register("rejection")
 @dataclass(frozen=True)
 class RejectionVerifier(Verifier):
-    """Accept x_i with probability min(1, p(x_i) / q(x_i)); after the first rejection draw from the
-    residual norm(max(0, p − q)); when all stay, draw a bonus token from p.
+    """Accept x_i with probability min(1, p(x_i) / q(x_i)).
 
-    A draft without probabilities is one-hot: x_i stays with probability p(x_i).
+    After the first rejection draw from the residual norm(max(0, p − q)); when all stay, draw a
+    bonus token from p. A draft without probabilities is one-hot: x_i stays with probability p(x_i).
     """
 
     def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness) -> Verdict:
@@ -52,7 +52,7 @@ class RejectionVerifier(Verifier):
 @VERIFIERS.register("rejection_without_residual")
 @dataclass(frozen=True)
 class RejectionWithoutResidual(RejectionVerifier):
-    """Lossy (`skip_sample_adjustment`): after a rejection draw from p itself, not from the residual.
+    """Lossy (`skip_sample_adjustment`): after a rejection draw from p, not from the residual.
 
     Tokens the drafter favours come out too often. It exists to show what the residual is for.
     """

@@ -1,11 +1,12 @@
 """The pantry: bundled models, and the recipe that made them.
 
-One folder a model, in plain Hugging Face form; `recipe.toml` beside the weights is the whole input of
-`specdec train`.
+One folder a model, in plain Hugging Face form; `recipe.toml` beside the weights is the whole input
+of `specdec train`.
 """
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 ZOO_DIR = Path(__file__).parent
@@ -14,3 +15,14 @@ ZOO_DIR = Path(__file__).parent
 def bundled_path(role: str) -> Path:
     """Return the folder of the bundled `target` or `drafter`."""
     return ZOO_DIR / role
+
+
+def describe_bundled() -> list[str]:
+    """Return one line for each bundled model: its name, what it is, and whether it is there."""
+    lines = []
+    for recipe in sorted(ZOO_DIR.glob("*/recipe.toml")):
+        table = tomllib.loads(recipe.read_text(encoding="utf-8"))
+        weights = recipe.with_name("model.safetensors")
+        size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "not trained yet"
+        lines.append(f"{table['name']:<10} {size:<16} {table['summary']}")
+    return lines

@@ -62,7 +62,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Document:
-    """One training text; `key` decides the split, `prompt` is the part before the answer, if any."""
+    """One training text; `key` decides the split, `prompt` is what precedes an answer, if any."""
 
     key: str
     text: str
@@ -84,7 +84,8 @@ def read_text(path: Path) -> str:
         raise ConfigError(
             f"training text {path} does not exist; give --data the folder that holds it"
         )
-    raw = lzma.open(path).read() if path.suffix == ".xz" else path.read_bytes()
+    raw = path.read_bytes()
+    raw = lzma.decompress(raw) if path.suffix == ".xz" else raw
     return raw.decode("utf-8").lstrip("\ufeff").replace("\r\n", "\n")
 
 

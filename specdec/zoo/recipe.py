@@ -87,15 +87,19 @@ class Recipe:
     distillation: Distillation | None = None
 
 
+def recipe_path(name_or_path: str) -> Path:
+    """Return the file of a recipe: a `.toml` path as it is, else a bundled model's."""
+    path = Path(name_or_path)
+    return path if path.suffix == ".toml" else ZOO_DIR / name_or_path / "recipe.toml"
+
+
 def load_recipe(name_or_path: str) -> Recipe:
     """Read a recipe by the name of a bundled model or by path.
 
     Raises:
         ConfigError: no such file, not TOML, or a key is missing, unknown or of the wrong type.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = ZOO_DIR / name_or_path / "recipe.toml"
+    path = recipe_path(name_or_path)
     if not path.is_file():
         names = ", ".join(sorted(p.parent.name for p in ZOO_DIR.glob("*/recipe.toml")))
         raise ConfigError(

@@ -1,6 +1,6 @@
 """The bundled tokenizer: a byte-level BPE with a chat template.
 
-Byte-level, so that any text, binary garbage included, encodes and decodes without loss; digits stand
+Byte-level, so that any text encodes and decodes without loss; digits stand
 alone, so that arithmetic is visible to a small model.
 """
 

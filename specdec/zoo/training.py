@@ -44,8 +44,10 @@ class Run:
     """One training run: the recipe, its run folder and where it computes."""
 
     recipe: Recipe
+    recipe_path: Path
     data_dir: Path
     run_dir: Path
+    out_dir: Path
     device: torch.device
     compile: bool = True
 
@@ -91,7 +93,8 @@ def _tokenizer(run: Run) -> PreTrainedTokenizerFast:
             )
         ]
         train_tokenizer(texts, recipe.tokenizer.vocab_size).save_pretrained(folder)
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    return tokenizer
 
 
 def _model_folder(name_or_path: str) -> Path:
@@ -229,7 +232,8 @@ def train(run: Run, report: Callable[[Progress, float], None]) -> tuple[LlamaFor
     """
     recipe = run.recipe
     tokenizer = prepare(run)
-    model = build_model(recipe, tokenizer).to(run.device).train()
+    model: Any = build_model(recipe, tokenizer)
+    model = model.to(run.device).train()
     optimizers = build_optimizers(model, recipe.training)
     progress = _restore(run, model, optimizers)
     teacher, weight = _teacher(run)
@@ -284,7 +288,7 @@ def _teacher(run: Run) -> tuple[LlamaForCausalLM | None, float]:
     folder = _model_folder(run.recipe.distillation.teacher)
     if not (folder / "model.safetensors").is_file():
         raise ConfigError(f"the teacher {folder} has no weights yet; train it first")
-    teacher = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    teacher: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return teacher.to(run.device).eval().requires_grad_(False), run.recipe.distillation.weight
 
 

@@ -1,0 +1,1 @@
+"""The command line: subcommands, the interactive shell, and how they look."""

@@ -1,0 +1,169 @@
+"""Subcommands: `specdec generate | chat | train | models`, and `infer.py`.
+
+Parses, loads, hands over. A user's mistake is one sentence on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from specdec.cli.arguments import (
+    Parser,
+    add_decoding_flags,
+    add_model_flags,
+    decoding_config,
+    load_options,
+)
+from specdec.cli.view import HEADINGS, View
+from specdec.config import METHODS, DecodingConfig
+from specdec.engine import Engine, check_request, result_dict, step_dict
+from specdec.errors import SpecDecError
+
+SHELL_FLAGS = ("seed", "chat")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The `specdec` command; raises SystemExit with its exit code."""
+    parser = Parser(prog="specdec", description="Faster text from language models, losslessly.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    _add_generate(commands.add_parser("generate", help="generate text with one or more methods"))
+    _add_chat(commands.add_parser("chat", help="open the interactive shell"))
+    _add_train(commands.add_parser("train", help="train a bundled model from its recipe"))
+    _add_models(commands.add_parser("models", help="list the bundled models"))
+    _run(parser, argv)
+
+
+def infer(argv: Sequence[str] | None = None) -> None:
+    """`infer.py`: the shell, with the flags of `specdec chat`."""
+    parser = Parser(prog="infer.py", description="The interactive shell of specdec.")
+    _add_chat(parser)
+    _run(parser, argv)
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
+    args = parser.parse_args(argv)
+    command: Callable[[argparse.Namespace], None] = args.run
+    try:
+        command(args)
+    except SpecDecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of our output has left, e.g. `| head`
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+# --- chat -----------------------------------------------------------------------------------------
+
+
+def _add_chat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", help="run this line, print, and leave")
+    add_model_flags(parser)
+    add_decoding_flags(parser, SHELL_FLAGS)
+    parser.set_defaults(run=_chat)
+
+
+def _chat(args: argparse.Namespace) -> None:
+    from specdec.cli.shell import Shell, piped_lines, terminal_lines
+
+    config = decoding_config(args)
+    engine = _load(args)
+    target_options, drafter_options = load_options(args)
+    shell = Shell(engine, config, View(), target_options, drafter_options)
+    if args.prompt is not None:
+        check_request(engine, args.prompt, config)  # a bad --prompt is a usage error: exit code 2
+        shell.run_prompt(args.prompt, config)
+    elif sys.stdin.isatty():
+        shell.view.line("Type a prompt, or /help for the commands.", style="dim")
+        shell.run(terminal_lines(), echo=False)
+    else:
+        shell.run(piped_lines(), echo=True)
+
+
+def _load(args: argparse.Namespace) -> Engine:
+    target_options, drafter_options = load_options(args)
+    engine = Engine.load(
+        args.target, args.drafter, options=target_options, drafter_options=drafter_options
+    )
+    engine.warm_up()
+    return engine
+
+
+# --- generate -------------------------------------------------------------------------------------
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--prompt", required=True, help="text to continue")
+    add("--method", choices=("all", *METHODS), default="all", help="[%(default)s: the usual three]")
+    add("--trace", action="store_true", help="show every step; with --json, add them as `steps`")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object a line and method")
+    output.add_argument("--text-only", action="store_true", help="print the text and nothing else")
+    add_decoding_flags(parser)
+    add_model_flags(parser)
+    parser.set_defaults(run=_generate)
+
+
+def _generate(args: argparse.Namespace) -> None:
+    config = decoding_config(args, debug=args.trace and not args.json)
+    if args.method != "all":
+        config = config.replace(**{m: m == args.method for m in METHODS})
+    engine = _load(args)
+    check_request(engine, args.prompt, config)
+    if args.json:
+        _print_json(engine, args.prompt, config, with_steps=args.trace)
+    elif args.text_only:
+        for method in config.methods:
+            print(engine.generate(args.prompt, config, method=method).text)
+    else:
+        from specdec.cli.shell import Shell
+
+        Shell(engine, config, View()).run_prompt(args.prompt, config)
+
+
+def _print_json(engine: Engine, prompt: str, config: DecodingConfig, *, with_steps: bool) -> None:
+    for result in engine.compare(prompt, config):
+        line = result_dict(result)
+        if with_steps:
+            line["steps"] = [step_dict(record) for record in result.completion.records]
+        print(json.dumps(line, ensure_ascii=False))
+
+
+# --- models and training --------------------------------------------------------------------------
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_models)
+
+
+def _models(args: argparse.Namespace) -> None:
+    from specdec.zoo import describe_bundled
+
+    for line in describe_bundled():
+        print(line)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("recipe", help="name of a bundled recipe (target, drafter) or a recipe.toml")
+    add("--data", required=True, help="folder that holds the recipe's text files")
+    add("--run-dir", help="checkpoints and token streams [runs/<recipe name>]")
+    add("--out", help="folder for the finished model [the run folder's `model`]")
+    add("--device", default="auto", help="auto, cpu, cuda [%(default)s]")
+    add("--compile", action=argparse.BooleanOptionalAction, default=True, help="torch.compile [on]")
+    parser.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from specdec.cli.train import train_command
+
+    train_command(args)
+
+
+assert set(HEADINGS) == set(METHODS)

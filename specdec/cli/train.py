@@ -1,0 +1,67 @@
+"""`specdec train`: shows progress, can be interrupted, and resumes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from specdec.models.loading import resolve_device
+from specdec.zoo.publish import publish
+from specdec.zoo.recipe import load_recipe, recipe_path
+from specdec.zoo.training import Progress as Reached
+from specdec.zoo.training import Run, prepare, train
+
+LINE_EVERY = 50  # steps between plain lines where there is no terminal
+
+
+def train_command(args: argparse.Namespace) -> None:
+    """Train what the arguments name and write the finished folder."""
+    recipe = load_recipe(args.recipe)
+    run_dir = Path(args.run_dir or Path("runs") / recipe.name)
+    run = Run(
+        recipe,
+        recipe_path(args.recipe),
+        Path(args.data),
+        run_dir,
+        Path(args.out) if args.out else run_dir / "model",
+        resolve_device(args.device),
+        args.compile,
+    )
+    torch.set_float32_matmul_precision("high")
+    print(f"training {recipe.name!r} in {run_dir}; Ctrl-C saves, the same command continues")
+    with _bar() as bar:
+        task = bar.add_task(recipe.name, total=recipe.training.steps, loss="–")
+        show = _plain if not sys.stdout.isatty() else _on_bar(bar, task)
+        model, reached = train(run, show)
+    folder = publish(run, model, prepare(run), reached)
+    print(f"held-out loss {reached.losses[-1][2]:.3f} nats a token; model written to {folder}")
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+        disable=not sys.stdout.isatty(),
+    )
+
+
+def _on_bar(bar: Progress, task: object) -> Callable[[Reached, float], None]:
+    def show(reached: Reached, loss: float) -> None:
+        bar.update(task, completed=reached.step, loss=f"{loss:.3f}")  # type: ignore[arg-type]
+
+    return show
+
+
+def _plain(reached: Reached, loss: float) -> None:
+    if reached.step % LINE_EVERY == 0:
+        held_out = f", held out {reached.losses[-1][2]:.3f}" if reached.losses else ""
+        line = f"step {reached.step}: loss {loss:.3f}{held_out}, {reached.seconds:.0f} s"
+        print(line, flush=True)

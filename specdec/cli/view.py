@@ -1,0 +1,120 @@
+"""Looks only: headings, streamed text, traces and tables, with and without colours."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from specdec.core import StepRecord
+from specdec.engine import Difference, Engine, Result
+from specdec.tracing import Summary, print_step
+from specdec.tracing.render import percent, rate
+
+HEADINGS = {
+    "speculative": "Speculative",
+    "ngram": "Ngram Assisted",
+    "target": "Target AR",
+    "drafter": "Drafter AR",
+}
+ECHO_LIMIT = 200  # characters of a piped line that are shown again
+
+
+class View:
+    """Prints to one stream; colours only where it is a terminal.
+
+    Args:
+        stream: where to print; None means standard output as it is at the time.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stdout
+        self.console = Console(file=self.stream, highlight=False, soft_wrap=True, emoji=False)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Print one line of plain text."""
+        self.console.print(Text(text, style=style))
+
+    def error(self, message: object) -> None:
+        """Print a refusal."""
+        self.line(f"error: {message}", style="red")
+
+    def echo(self, line: str) -> None:
+        """Show a line that was read from a pipe, so that a transcript can be followed."""
+        printable = "".join(c if c.isprintable() else "\ufffd" for c in line[:ECHO_LIMIT])
+        self.line(f"> {printable}{' …' if len(line) > ECHO_LIMIT else ''}", style="dim")
+
+    def heading(self, method: str) -> None:
+        """Begin a method's section."""
+        self.line(f"\n== {HEADINGS[method]} ==", style="bold")
+
+    def text(self, piece: str) -> None:
+        """Print text as it is generated, without a line end."""
+        self.stream.write(piece)
+        self.stream.flush()
+
+    def step(self, number: int, record: StepRecord, engine: Engine) -> None:
+        """Print one step of the trace."""
+        print_step(number, record, engine.decode, self.console)
+
+    def numbers(self, summary: Summary) -> None:
+        """End a method's section with its acceptance rate and speed."""
+        parts = [f"{rate(summary.tokens_per_second)} tokens/s"]
+        if summary.num_drafted_tokens:
+            parts.insert(0, f"acceptance rate {percent(summary.acceptance_rate)}")
+            parts.append(f"{summary.mean_acceptance_length:.2f} tokens/step")
+            parts.append(f"mean gamma {summary.mean_gamma:.2f}")
+        if summary.mean_normalized_entropy is not None:
+            parts.append(f"mean H_norm {summary.mean_normalized_entropy:.3f}")
+        self.line(" · ".join(parts), style="cyan")
+
+    def ratios(self, results: Sequence[Result]) -> None:
+        """Print each method's speed as a ratio to Target AR, and any greedy difference."""
+        known = [r for r in results if r.speedup is not None]
+        if len(known) > 1:
+            words = [f"{HEADINGS[r.completion.method]} {r.speedup:.2f}x" for r in known]
+            self.line(f"\nratio to Target AR: {' · '.join(words)}", style="cyan")
+        for result in results:
+            if isinstance(result.matches_baseline, Difference):
+                self.line(_difference_sentence(result, result.matches_baseline), style="yellow")
+
+    def statistics(self, results: Sequence[Result]) -> None:
+        """Print every statistic of several results, a column each."""
+        table = Table(title=None, box=None, pad_edge=False)
+        table.add_column("statistic", no_wrap=True)
+        for result in results:
+            table.add_column(HEADINGS[result.completion.method], justify="right", no_wrap=True)
+        columns = [{**r.summary.to_dict(), "speedup": r.speedup} for r in results]
+        for name in columns[0]:
+            table.add_row(name, *(_cell(column[name]) for column in columns))
+        self.console.print(table)
+
+    def rows(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Print three aligned columns: command, current value, meaning."""
+        listed = list(rows)
+        wide = [max(len(row[i]) for row in listed) for i in (0, 1)]
+        for command, value, meaning in listed:
+            self.line(f"{command:<{wide[0]}}  {value:<{wide[1]}}  {meaning}".rstrip())
+
+    def clear(self) -> None:
+        """Clear the screen; does nothing in a pipe."""
+        self.console.clear()
+
+
+def _difference_sentence(result: Result, difference: Difference) -> str:
+    name = HEADINGS[result.completion.method]
+    margin = difference.logit_margin
+    how = "one output ends there" if margin is None else f"logit margin {margin:.2g}"
+    return f"{name} differs from Target AR at token {difference.position} ({how})"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(f"{v:.2f}" for v in value) or "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "–" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""Tests: they mirror the package; a test's name is the law it proves."""

@@ -1,0 +1,121 @@
+"""Stand-ins that several rooms need: tables, counting models, scripted drafters and policies."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Sequence
+
+import torch
+from hypothesis import settings
+from torch import Tensor
+
+from specdec.core import Draft, StepRecord
+from specdec.drafting import Drafter
+from specdec.gamma import GammaPolicy
+from specdec.models import TableModel
+from specdec.sampling import Rng
+
+Table = Callable[[tuple[int, ...]], list[float]]
+
+torch.set_num_threads(1)  # rows this short gain nothing from threads and lose much to waiting
+
+# Hypothesis with the same examples in every run, and no clock: test machines may be busy.
+repeatable = settings(derandomize=True, deadline=None, max_examples=200)
+
+
+def logits_of(probs: Sequence[float]) -> Tensor:
+    """Return float64 logits whose softmax is `probs`; a probability of zero becomes −∞."""
+    return torch.tensor(probs, dtype=torch.float64).log()
+
+
+def random_table(vocab_size: int, seed: int, *, zeros: int = 0) -> Table:
+    """Return a table in which each prefix has its own row, `zeros` entries of it being zero."""
+
+    @functools.cache
+    def row(tokens: tuple[int, ...]) -> list[float]:
+        source = random.Random(f"{seed} {tokens}")
+        never = source.sample(range(vocab_size), zeros)
+        weights = [0.0 if t in never else source.uniform(0.05, 1) for t in range(vocab_size)]
+        return [w / sum(weights) for w in weights]
+
+    return row
+
+
+class CountingTable(TableModel):
+    """A table that remembers what it was fed and refuses more tokens than it has positions."""
+
+    fed: list[list[int]]
+
+    def start(self, prompt: Sequence[int]) -> list[int]:
+        self.fed = []
+        return super().start(prompt)
+
+    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+        assert tokens, "a pass needs at least one token"
+        assert self.length + len(tokens) <= self.max_length, "more tokens than positions"
+        self.fed.append(list(tokens))
+        return super().extend(tokens, keep)
+
+    @property
+    def held(self) -> list[int]:
+        """The tokens in memory."""
+        return list(self._tokens)
+
+
+class ScriptedDrafter(Drafter):
+    """Proposes the tokens of a script at their positions after the prompt, without probabilities."""
+
+    def __init__(self, script: Sequence[int]) -> None:
+        self.script = list(script)
+
+    def start(self, tokens: list[int], rng: Rng) -> None:
+        self._prompt_length = len(tokens)
+
+    def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+        first = len(tokens) - self._prompt_length
+        return Draft(self.script[first : first + gamma])
+
+
+class ScriptedPolicy(GammaPolicy):
+    """Draws `budget` tokens unless told to stop before or after a certain number of them."""
+
+    def __init__(
+        self, budget: int = 5, *, before: int | None = None, after: int | None = None
+    ) -> None:
+        self._budget, self._before, self._after = budget, before, after
+        self.asked_after: list[tuple[int, int]] = []
+
+    @property
+    def budget(self) -> int:
+        return self._budget
+
+    def before_token(self, logits: Tensor, num_drafted: int) -> bool:
+        return num_drafted != self._before
+
+    def after_token(self, token: int, logits: Tensor, num_drafted: int) -> bool:
+        self.asked_after.append((token, num_drafted))
+        return num_drafted != self._after
+
+
+def step(
+    drafted: Sequence[int] = (),
+    accepted: int = 0,
+    emitted: Sequence[int] = (),
+    draft_seconds: float = 0.0,
+    verify_seconds: float = 0.0,
+    draft_calls: int = 0,
+    entropy: float | None = None,
+    raw_gamma: float | None = None,
+) -> StepRecord:
+    """Return a step record in few words."""
+    return StepRecord(
+        drafted=list(drafted),
+        num_accepted=accepted,
+        emitted=list(emitted),
+        draft_seconds=draft_seconds,
+        verify_seconds=verify_seconds,
+        num_draft_calls=draft_calls,
+        normalized_entropy=entropy,
+        raw_gamma=raw_gamma,
+    )

@@ -1,0 +1,1 @@
+"""Steps as data, numbers from them, and their looks."""

@@ -1,0 +1,1 @@
+"""Accept, reject, and what comes next."""
