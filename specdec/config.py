@@ -72,7 +72,7 @@ class DecodingConfig:
             )
         SAMPLERS.create(self.sampler)
         VERIFIERS.create(self.verifier)
-        GAMMA_POLICIES.create(self.policy_spec, gamma=self.gamma)
+        GAMMA_POLICIES.create(self.policy, gamma=self.gamma)
         self._check_egag()
 
     def _check_egag(self) -> None:

@@ -6,7 +6,7 @@ Puts the parts together from a `DecodingConfig`; contains no decoding itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from specdec.config import METHODS, DecodingConfig
@@ -32,56 +32,56 @@ class Chunk:
     text: str
 
 
+@dataclass(eq=False)
 class Generation:
     """One generation in progress: iterate for its chunks, then ask for the completion.
 
-    Abandoning it half-way is safe; what has been emitted stays readable.
+    Abandoning it half-way is safe; what has been emitted stays readable. An engine's models hold
+    one sequence, so beginning another generation on the same engine ends this one.
     """
 
-    def __init__(
-        self,
-        method: str,
-        seed: int,
-        sequence: TokenSequence,
-        steps: Iterator[StepRecord],
-        stream: TextStream,
-        eos_token_ids: Sequence[int],
-        fed_by_sequence: bool,
-    ) -> None:
-        self.method = method
-        self.records: list[StepRecord] = []
-        self._seed, self._sequence, self._steps, self._stream = seed, sequence, steps, stream
-        self._eos = frozenset(eos_token_ids)
-        self._fed_by_sequence = fed_by_sequence  # its stop check has pushed the tokens already
+    engine: Engine
+    method: str
+    config: DecodingConfig
+    sequence: TokenSequence
+    steps: Iterator[StepRecord]
+    stream: TextStream
+    records: list[StepRecord] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Chunk]:
-        for record in self._steps:
+        while not self.sequence.finished:
+            if self.engine.current is not self:
+                raise RequestError(
+                    "a newer generation has taken over this engine's models; finish one before "
+                    "beginning the next, or load a second engine"
+                )
+            record = next(self.steps)
             self.records.append(record)
-            if not self._fed_by_sequence:
+            if not self.config.stop:  # else the sequence's stop check has pushed the tokens
                 for token in record.emitted:
-                    if token not in self._eos:
-                        self._stream.push(token)
-            if self._sequence.finished:
-                self._stream.finish()
-            yield Chunk(record, self._stream.take())
+                    if token not in self.engine.target.eos_token_ids:
+                        self.stream.push(token)
+            if self.sequence.finished:
+                self.stream.finish()
+            yield Chunk(record, self.stream.take())
 
     @property
     def tokens(self) -> list[int]:
         """Tokens emitted so far."""
-        return self._sequence.output
+        return self.sequence.output
 
     @property
     def completion(self) -> Completion:
         """The finished generation; runs whatever is left of it."""
         for _ in self:
             pass
-        assert self._sequence.finish_reason is not None
+        assert self.sequence.finish_reason is not None
         return Completion(
             method=self.method,
             tokens=self.tokens,
-            text=self._stream.text,
-            finish_reason=self._sequence.finish_reason,
-            seed=self._seed,
+            text=self.stream.text,
+            finish_reason=self.sequence.finish_reason,
+            seed=self.config.seed,
             records=tuple(self.records),
         )
 
@@ -128,6 +128,7 @@ class Engine:
     def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
         self.target = target
         self.drafter = drafter
+        self.current: Generation | None = None
         self._storages: dict[tuple[str, int], INgramStorage] = {}
 
     @classmethod
@@ -170,9 +171,8 @@ class Engine:
             raise ConfigError(
                 f"unknown method {method!r}{nearest(method, METHODS)}; legal: {', '.join(METHODS)}"
             )
-        main = self._draft_model() if method == "drafter" else self.target
         tokens = encode_prompt(self.target.tokenizer, prompt, chat=config.chat)
-        model = _with_cache_setting(main.model, config)
+        model = self._model(method, config)
         stream = TextStream(self.target.tokenizer, tokens, config.stop)
         sequence = TokenSequence(
             model.start(tokens),
@@ -183,15 +183,8 @@ class Engine:
             stop_check=stream.push if config.stop else None,
         )
         steps = self._steps(method, model, sequence, config)
-        return Generation(
-            method,
-            config.seed,
-            sequence,
-            steps,
-            stream,
-            self.target.eos_token_ids,
-            fed_by_sequence=bool(config.stop),
-        )
+        self.current = Generation(self, method, config, sequence, steps, stream)
+        return self.current
 
     def generate(
         self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
@@ -241,7 +234,7 @@ class Engine:
         shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
         if shared >= len(ours) or shared >= len(theirs):
             return Difference(shared, None)
-        model = self.target.model
+        model, self.current = self.target.model, None
         tokens = model.start(encode_prompt(self.target.tokenizer, prompt, chat=config.chat))
         logits = model.extend(tokens + theirs[:shared], keep=1)[0]  # [vocab]
         return Difference(shared, float(logits[theirs[shared]] - logits[ours[shared]]))
@@ -268,14 +261,16 @@ class Engine:
                 reset_in_between=config.reset_in_between,
             )
             return drafter, FixedGamma(config.gamma)
-        draft_model = _with_cache_setting(self._draft_model().model, config)
+        draft_model = self._model("drafter", config)
         policy = GAMMA_POLICIES.create(config.policy_spec, gamma=config.gamma)
         return DraftModelDrafter(draft_model, sampler), policy
 
-    def _draft_model(self) -> LoadedModel:
-        if self.drafter is None:
+    def _model(self, method: str, config: DecodingConfig) -> LanguageModel:
+        """Return the adapter that a method's output comes from."""
+        loaded = self.drafter if method == "drafter" else self.target
+        if loaded is None:
             raise ConfigError("this method needs a draft model; load one with drafter=…")
-        return self.drafter
+        return loaded.model if config.cache else Recomputing(loaded.model)
 
     def _storage(self, config: DecodingConfig) -> INgramStorage:
         key = (config.ngramstorage, config.ngram_order)
@@ -294,10 +289,6 @@ class Engine:
         """Return the text of tokens, special ones included: for traces."""
         text: str = self.target.tokenizer.decode(list(tokens))
         return text
-
-
-def _with_cache_setting(model: LanguageModel, config: DecodingConfig) -> LanguageModel:
-    return model if config.cache else Recomputing(model)
 
 
 def check_request(engine: Engine, prompt: str, config: DecodingConfig) -> None:

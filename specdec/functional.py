@@ -172,6 +172,10 @@ def speculative_generate(
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
     model, sequence = _begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
+    if drafter is target and isinstance(target, LanguageModel):
+        raise RequestError(
+            "drafter and target are one adapter, which holds one sequence; make two adapters"
+        )
     draft_model = _adapt(drafter, use_cache, vocab_size=model.vocab_size)
     policy: GammaPolicy = FixedGamma(gamma)
     if use_egag:

@@ -27,11 +27,16 @@ class DraftModelDrafter(Drafter):
         self.sampler = sampler
 
     def start(self, tokens: list[int], rng: Rng) -> None:
-        self.draft_model.start(tokens)
         self._rng = rng
+        # A prompt too long for the draft model is no reason to refuse: the target decodes plainly.
+        self._fits = len(tokens) < self.draft_model.max_length
+        if self._fits:
+            self.draft_model.start(tokens)
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         model = self.draft_model
+        if not self._fits:
+            return Draft([])
         model.rollback_to(min(model.length, len(tokens) - 1))  # forget rejected drafts
         gamma = min(gamma, model.max_length - len(tokens) + 1)  # the last draft is never fed
         drafted: list[int] = []
