@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,12 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from specdec.models.loading import resolve_device
+from specdec.tracing.render import percent
+from specdec.zoo.evaluation import held_out_acceptance
 from specdec.zoo.publish import publish
 from specdec.zoo.recipe import load_recipe, recipe_path
 from specdec.zoo.training import Progress as Reached
-from specdec.zoo.training import Run, prepare, train
+from specdec.zoo.training import Run, model_folder, prepare, train
 
 LINE_EVERY = 50  # steps between plain lines where there is no terminal
 
@@ -33,12 +36,21 @@ def train_command(args: argparse.Namespace) -> None:
         args.compile,
     )
     torch.set_float32_matmul_precision("high")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
     print(f"training {recipe.name!r} in {run_dir}; Ctrl-C saves, the same command continues")
     with _bar() as bar:
         task = bar.add_task(recipe.name, total=recipe.training.steps, loss="–")
         show = _plain if not sys.stdout.isatty() else _on_bar(bar, task)
         model, reached = train(run, show)
-    folder = publish(run, model, prepare(run), reached)
+    tokenizer = prepare(run)
+    acceptance = None
+    if recipe.distillation:
+        print("measuring acceptance on held-out documents")
+        teacher = model_folder(recipe.distillation.teacher)
+        source = recipe.data[0]
+        acceptance = held_out_acceptance(teacher, model, tokenizer, source, run.data_dir)
+        print(f"conditional acceptance rate {percent(acceptance.conditional_acceptance_rate)}")
+    folder = publish(run, model, tokenizer, reached, acceptance)
     print(f"held-out loss {reached.losses[-1][2]:.3f} nats a token; model written to {folder}")
 
 

@@ -13,28 +13,51 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from specdec.tracing import Summary
+from specdec.tracing.render import percent
+from specdec.zoo.evaluation import GAMMA
 from specdec.zoo.recipe import Recipe
 from specdec.zoo.training import Progress, Run
 
 MEASURED = "\n[measured]"
 
 
-def publish(run: Run, model: Any, tokenizer: PreTrainedTokenizerFast, progress: Progress) -> Path:
-    """Write weights (bf16 safetensors), tokenizer, recipe and card; return the folder."""
+def publish(
+    run: Run,
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    progress: Progress,
+    acceptance: Summary | None = None,
+) -> Path:
+    """Write weights (bf16 safetensors), tokenizer, recipe and card; return the folder.
+
+    Args:
+        run: what was trained and where it goes.
+        model: the trained network.
+        tokenizer: its tokenizer.
+        progress: losses and time.
+        acceptance: of a distilled drafter, on held-out documents; see `evaluation`.
+    """
     folder = run.out_dir
     model.to(torch.bfloat16).save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(folder)
     recipe_text = run.recipe_path.read_text(encoding="utf-8").split(MEASURED)[0].rstrip()
-    measured = f"{recipe_text}\n{MEASURED}\n{_measured_toml(run, progress)}"
+    measured = f"{recipe_text}\n{MEASURED}\n{_measured_toml(run, progress, acceptance)}"
     (folder / "recipe.toml").write_text(measured, encoding="utf-8")
-    card = model_card(run.recipe, progress, sum(p.numel() for p in model.parameters()))
+    size = sum(p.numel() for p in model.parameters())
+    card = model_card(run.recipe, progress, size, acceptance)
     (folder / "CARD.md").write_text(card, encoding="utf-8")
     return folder
 
 
-def _measured_toml(run: Run, progress: Progress) -> str:
+def _measured_toml(run: Run, progress: Progress, acceptance: Summary | None) -> str:
     step, train, held_out = progress.losses[-1]
+    accepted = (
+        f"conditional_acceptance_rate = {acceptance.conditional_acceptance_rate:.4f}\n"
+        if acceptance
+        else ""
+    )
     return (
         "# Written by `specdec train`; read by nothing.\n"
         f"steps = {step}\n"
@@ -45,10 +68,12 @@ def _measured_toml(run: Run, progress: Progress) -> str:
         f'device = "{run.device.type}"\n'
         f'torch = "{torch.__version__.split("+")[0]}"\n'
         f'python = "{platform.python_version()}"\n'
-    )
+    ) + accepted
 
 
-def model_card(recipe: Recipe, progress: Progress, num_parameters: int) -> str:
+def model_card(
+    recipe: Recipe, progress: Progress, num_parameters: int, acceptance: Summary | None
+) -> str:
     """Return the model card in Markdown."""
     step, _, held_out = progress.losses[-1]
     shape, training = recipe.model, recipe.training
@@ -57,6 +82,16 @@ def model_card(recipe: Recipe, progress: Progress, num_parameters: int) -> str:
     sources = "\n".join(
         f"| `{s.path.split('/')[0]}` | {100 * s.share / total:.0f}% | {s.licence} |"
         for s in recipe.data
+    )
+    accepted = (
+        f"""
+Greedy, gamma {GAMMA}, on the beginnings of held-out documents of the first source: conditional
+acceptance rate {percent(acceptance.conditional_acceptance_rate)}, \
+{percent(acceptance.acceptance_rate)} of {acceptance.num_drafted_tokens:,} drafted tokens accepted,
+{acceptance.mean_acceptance_length:.2f} tokens a step.
+"""
+        if acceptance
+        else ""
     )
     taught = (
         f"\nDistilled from the bundled `{recipe.distillation.teacher}`: loss = "
@@ -89,7 +124,7 @@ every setting is in `recipe.toml`.
 
 Final held-out perplexity {math.exp(held_out):.1f} a token, on documents held out by a hash of \
 their first words (of the English sentence, for translations); none of them was trained on.
-
+{accepted}
 ## Data and licences
 
 | source | share of tokens | licence and attribution |

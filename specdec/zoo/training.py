@@ -79,7 +79,7 @@ def prepare(run: Run) -> PreTrainedTokenizerFast:
 def _tokenizer(run: Run) -> PreTrainedTokenizerFast:
     recipe, folder = run.recipe, run.run_dir / "tokenizer"
     if recipe.tokenizer.from_model:
-        folder = _model_folder(recipe.tokenizer.from_model)
+        folder = model_folder(recipe.tokenizer.from_model)
     elif not folder.is_dir():
         per_source = recipe.tokenizer.sample_mb * 1e6
         total = sum(s.share for s in recipe.data)
@@ -97,7 +97,8 @@ def _tokenizer(run: Run) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _model_folder(name_or_path: str) -> Path:
+def model_folder(name_or_path: str) -> Path:
+    """Return the folder of a model given by path or by the name of a bundled one."""
     path = Path(name_or_path)
     return path if path.is_dir() else bundled_path(name_or_path)
 
@@ -285,7 +286,7 @@ def _steps(
 def _teacher(run: Run) -> tuple[LlamaForCausalLM | None, float]:
     if run.recipe.distillation is None:
         return None, 0.0
-    folder = _model_folder(run.recipe.distillation.teacher)
+    folder = model_folder(run.recipe.distillation.teacher)
     if not (folder / "model.safetensors").is_file():
         raise ConfigError(f"the teacher {folder} has no weights yet; train it first")
     teacher: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
