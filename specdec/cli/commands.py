@@ -11,8 +11,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from specdec.cli.session import Session
 from specdec.config import METHODS, DecodingConfig
 from specdec.drafting import STORAGES
 from specdec.engine import result_dict
@@ -21,9 +22,6 @@ from specdec.gamma import GAMMA_POLICIES
 from specdec.registry import nearest
 from specdec.sampling import SAMPLERS
 from specdec.verification import VERIFIERS
-
-if TYPE_CHECKING:
-    from specdec.cli.shell import Shell
 
 HELP = {f.name: f.metadata["help"] for f in dataclasses.fields(DecodingConfig)}
 
@@ -44,8 +42,8 @@ class Command:
     name: str
     usage: str
     help: str
-    run: Callable[[Shell, str], None]
-    value: Callable[[Shell], str] | None = None
+    run: Callable[[Session, str], None]
+    value: Callable[[Session], str] | None = None
     choices: tuple[str, ...] = ()
 
 
@@ -71,43 +69,43 @@ def find_command(name: str) -> Command:
 
 
 def _toggle(setting: str) -> Command:
-    def run(shell: Shell, rest: str) -> None:
-        words = {"": not getattr(shell.config, setting), "on": True, "off": False}
+    def run(session: Session, rest: str) -> None:
+        words = {"": not getattr(session.config, setting), "on": True, "off": False}
         if rest not in words:
             raise ConfigError(f"/{setting} takes on, off or nothing (toggles), not {rest!r}")
-        shell.set(**{setting: words[rest]})
+        session.set(**{setting: words[rest]})
 
     return Command(f"/{setting}", "[on|off]", HELP[setting], run, _shows(setting), ("on", "off"))
 
 
 def _number(name: str, setting: str, kind: Callable[[str], Any]) -> Command:
-    def run(shell: Shell, rest: str) -> None:
+    def run(session: Session, rest: str) -> None:
         try:
             value = kind(rest)
         except ValueError:
             word = "a whole number" if kind is int else "a number"
             raise ConfigError(f"{name} needs {word}, not {rest!r}; usage: {name} <v>") from None
-        shell.set(**{setting: value})
+        session.set(**{setting: value})
 
     return Command(name, "<v>", HELP[setting], run, _shows(setting))
 
 
 def _spec(name: str, setting: str, choices: list[str]) -> Command:
-    def run(shell: Shell, rest: str) -> None:
+    def run(session: Session, rest: str) -> None:
         if not rest:
             raise ConfigError(f"{name} needs a name; legal: {', '.join(choices)}")
         # Naming a policy switches EGAG off, which would otherwise hide it.
-        shell.set(**{setting: rest}, **({"egag": False} if setting == "policy" else {}))
+        session.set(**{setting: rest}, **({"egag": False} if setting == "policy" else {}))
 
     return Command(name, "<spec>", HELP[setting], run, _shows(setting), tuple(choices))
 
 
-def _shows(setting: str) -> Callable[[Shell], str]:
-    def value(shell: Shell) -> str:
-        current = getattr(shell.config, setting)
+def _shows(setting: str) -> Callable[[Session], str]:
+    def value(session: Session) -> str:
+        current = getattr(session.config, setting)
         if isinstance(current, bool):
             return "on" if current else "off"
-        return f"= gamma ({shell.config.gamma})" if current is None else str(current)
+        return f"= gamma ({session.config.gamma})" if current is None else str(current)
 
     return value
 
@@ -115,65 +113,65 @@ def _shows(setting: str) -> Callable[[Shell], str]:
 # --- commands with a shape of their own -----------------------------------------------------------
 
 
-def _processor(shell: Shell, rest: str) -> None:
+def _processor(session: Session, rest: str) -> None:
     name, *words = rest.split() or [""]
     if not name:
         raise ConfigError(f"/processor needs a name; legal: {', '.join(SAMPLERS.names)}")
-    shell.set(sampler=SAMPLERS.spec(SAMPLERS.create_positional(name, words)))
+    session.set(sampler=SAMPLERS.spec(SAMPLERS.create_positional(name, words)))
 
 
-def _ngramstorage(shell: Shell, rest: str) -> None:
+def _ngramstorage(session: Session, rest: str) -> None:
     usage = f"usage: /set_ngramstorage {'|'.join(STORAGES)} <n>"
     words = rest.split()
     if len(words) != 2 or not words[1].isdigit():
         raise ConfigError(f"/set_ngramstorage needs a name and n ≥ 2, not {rest!r}; {usage}")
-    shell.set(ngramstorage=words[0], ngram_order=int(words[1]))
+    session.set(ngramstorage=words[0], ngram_order=int(words[1]))
 
 
-def _stats(shell: Shell, rest: str) -> None:
-    shell.view.statistics(_last_results(shell))
+def _stats(session: Session, rest: str) -> None:
+    session.view.statistics(_last_results(session))
 
 
-def _compare(shell: Shell, rest: str) -> None:
-    shell.run_prompt(rest, shell.config.replace(**dict.fromkeys(METHODS, True)))
-    shell.view.statistics(shell.results)
+def _compare(session: Session, rest: str) -> None:
+    session.run_prompt(rest, session.config.replace(**dict.fromkeys(METHODS, True)))
+    session.view.statistics(session.results)
 
 
-def _save(shell: Shell, rest: str) -> None:
+def _save(session: Session, rest: str) -> None:
     if not rest:
         raise ConfigError("/save needs a file name; usage: /save FILE")
-    results = _last_results(shell)
+    results = _last_results(session)
     lines = [json.dumps(result_dict(r), ensure_ascii=False) for r in results]
-    config = json.dumps({"config": shell.config.to_dict()}, ensure_ascii=False)
+    config = json.dumps({"config": session.config.to_dict()}, ensure_ascii=False)
     try:
         Path(rest).expanduser().write_text("\n".join([config, *lines]) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write {rest!r}: {error.strerror}") from error
-    shell.view.line(f"saved the settings and {len(results)} results to {rest}")
+    session.view.line(f"saved the settings and {len(results)} results to {rest}")
 
 
-def _last_results(shell: Shell) -> Any:
-    if not shell.results:
+def _last_results(session: Session) -> Any:
+    if not session.results:
         raise RequestError("nothing has been generated yet; type a prompt first")
-    return shell.results
+    return session.results
 
 
-def _model(shell: Shell, rest: str) -> None:
+def _model(session: Session, rest: str) -> None:
     role, _, name = rest.partition(" ")
     if role not in ("target", "drafter") or not name.strip():
         usage = "usage: /model target|drafter NAME"
         raise ConfigError(f"/model needs a role and a name, not {rest!r}; {usage}")
-    shell.load_model(role, name.strip())
+    session.load_model(role, name.strip())
 
 
-def _help(shell: Shell, rest: str) -> None:
-    shell.view.rows(
-        (f"{c.name} {c.usage}".strip(), c.value(shell) if c.value else "", c.help)
+def _help(session: Session, rest: str) -> None:
+    session.view.rows(
+        (f"{c.name} {c.usage}".strip(), c.value(session) if c.value else "", c.help)
         for c in COMMANDS.values()
     )
 
 
-def _quit(shell: Shell, rest: str) -> None:
+def _quit(session: Session, rest: str) -> None:
     raise Quit
 
 
@@ -200,7 +198,7 @@ _ALL = [
         "<name> <n>",
         "n-gram storage: basic (multi-level) or onelevel, and n",
         _ngramstorage,
-        lambda shell: f"{shell.config.ngramstorage} {shell.config.ngram_order}",
+        lambda session: f"{session.config.ngramstorage} {session.config.ngram_order}",
         tuple(STORAGES),
     ),
     _toggle("reset_in_between"),
@@ -215,10 +213,10 @@ _ALL = [
         "<role> <name>",
         "load another target or drafter",
         _model,
-        lambda shell: f"{shell.engine.target.name}, {shell.drafter_name}",
+        lambda session: f"{session.engine.target.name}, {session.drafter_name}",
         ("target", "drafter"),
     ),
-    Command("/clear", "", "clear the screen", lambda shell, rest: shell.view.clear()),
+    Command("/clear", "", "clear the screen", lambda session, rest: session.view.clear()),
     Command("/help", "", "this list", _help),
     Command("/quit", "", "leave", _quit),
 ]

@@ -17,6 +17,8 @@ from specdec.cli.arguments import (
     decoding_config,
     load_options,
 )
+from specdec.cli.session import Session
+from specdec.cli.shell import Shell, piped_lines, terminal_lines
 from specdec.cli.view import HEADINGS, View
 from specdec.config import METHODS, DecodingConfig
 from specdec.engine import Engine, check_request, result_dict, step_dict
@@ -69,8 +71,6 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 
 
 def _chat(args: argparse.Namespace) -> None:
-    from specdec.cli.shell import Shell, piped_lines, terminal_lines
-
     config = decoding_config(args)
     engine = _load(args)
     target_options, drafter_options = load_options(args)
@@ -122,9 +122,7 @@ def _generate(args: argparse.Namespace) -> None:
         for method in config.methods:
             print(engine.generate(args.prompt, config, method=method).text)
     else:
-        from specdec.cli.shell import Shell
-
-        Shell(engine, config, View()).run_prompt(args.prompt, config)
+        Session(engine, config, View()).run_prompt(args.prompt, config)
 
 
 def _print_json(engine: Engine, prompt: str, config: DecodingConfig, *, with_steps: bool) -> None:
