@@ -7,11 +7,12 @@ commands and JSON read their names and defaults from here.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from specdec.drafting.ngram_storage import STORAGES
-from specdec.errors import ConfigError
+from specdec.errors import ConfigError, quoted
 from specdec.gamma import GAMMA_POLICIES
 from specdec.gamma.entropy import EntropyGamma
 from specdec.registry import check_range, nearest
@@ -19,6 +20,7 @@ from specdec.sampling import SAMPLERS
 from specdec.verification import VERIFIERS
 
 INFINITY = float("inf")
+EGAG_BOUNDS = ("egag_gamma_min", "gamma", "egag_gamma_max")
 METHODS = ("speculative", "ngram", "target", "drafter")  # the order in which they run
 
 
@@ -68,19 +70,15 @@ class DecodingConfig:
         if self.ngramstorage not in STORAGES:
             guess = nearest(self.ngramstorage, STORAGES)
             raise ConfigError(
-                f"unknown ngramstorage {self.ngramstorage!r}{guess}; legal: {', '.join(STORAGES)}"
+                f"unknown ngramstorage {quoted(self.ngramstorage)}{guess}; "
+                f"legal: {', '.join(STORAGES)}"
             )
         SAMPLERS.create(self.sampler)
         VERIFIERS.create(self.verifier)
         GAMMA_POLICIES.create(self.policy, gamma=self.gamma)
-        self._check_egag()
-
-    def _check_egag(self) -> None:
-        # Checked while off, too: a value must not be refused later, when EGAG is switched on.
-        try:
-            EntropyGamma(self.egag_gamma_min, self._gamma_max, self.egag_ema)
-        except ConfigError as error:
-            raise ConfigError(f"egag: {error}") from None
+        # EGAG is checked while off, too: switching it on must not be what is refused.
+        _check_egag_bounds(vars(self), "egag_gamma_min")
+        check_range("egag_ema", self.egag_ema, 0, 1, open_high=True)
 
     @property
     def _gamma_max(self) -> int:
@@ -109,7 +107,13 @@ class DecodingConfig:
         legal = [f.name for f in fields(self)]
         for name in changes:
             if name not in legal:
-                raise ConfigError(f"unknown setting {name!r}{nearest(name, legal)}")
+                raise ConfigError(f"unknown setting {quoted(name)}{nearest(name, legal)}")
+        for setting in fields(self):
+            if setting.name in changes:
+                _check_type(setting.name, changes[setting.name], str(setting.type))
+        for blamed in EGAG_BOUNDS:  # the value that was changed is the one to name
+            if blamed in changes:
+                _check_egag_bounds(vars(self) | changes, blamed)
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,7 +123,7 @@ class DecodingConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DecodingConfig:
         """Rebuild a config from `to_dict`; missing names take their defaults."""
-        if "stop" in values:
+        if isinstance(values.get("stop"), list):
             values = values | {"stop": tuple(values["stop"])}
         return cls().replace(**values)
 
@@ -135,4 +139,19 @@ def _check_type(name: str, value: Any, annotation: str) -> None:
     }[annotation]
     if not isinstance(value, legal) or (isinstance(value, bool) and bool not in legal):
         words = annotation.replace(" | None", "")
-        raise ConfigError(f"{name} must be of type {words}, not {value!r}")
+        raise ConfigError(f"{name} must be of type {words}, not {quoted(value)}")
+    if isinstance(value, tuple) and not all(isinstance(item, str) for item in value):
+        raise ConfigError(f"{name} must be a tuple of strings, not {quoted(value)}")
+
+
+def _check_egag_bounds(values: Mapping[str, Any], blamed: str) -> None:
+    """Raise unless 1 ≤ egag_gamma_min ≤ its upper bound; `blamed` is the setting to name."""
+    low, gamma, high = (values[name] for name in EGAG_BOUNDS)
+    top = gamma if high is None else high
+    if 1 <= low <= top:
+        return
+    if blamed == "gamma" and high is not None:
+        return  # gamma is no bound here
+    if blamed == "egag_gamma_min" or low < 1:
+        check_range("egag_gamma_min", low, 1, max(top, 1))
+    check_range(blamed, values[blamed] if values[blamed] is not None else gamma, low, INFINITY)

@@ -18,6 +18,12 @@ Each message names the offending value, the legal range and the remedy, in one s
 from __future__ import annotations
 
 
+def quoted(value: object, limit: int = 60) -> str:
+    """Return the value's repr, shortened: a message stays one sentence whatever was typed."""
+    shown = repr(value)
+    return shown if len(shown) <= limit else f"{shown[: limit - 4]}...{shown[-1]}"
+
+
 class SpecDecError(Exception):
     """Base of all errors raised for the user; its text is fit to be shown as it is."""
 

@@ -287,7 +287,7 @@ def _as_prompt(inputs: Sequence[int] | Tensor) -> list[int]:
     tokens = inputs.tolist() if isinstance(inputs, Tensor) else list(inputs)
     if not all(isinstance(t, int) for t in tokens):
         raise RequestError(
-            "inputs must be the ids of one sequence; a batch is not supported, call once a sequence"
+            "inputs must be the ids of one sequence; batches are not supported, call it for each"
         )
     if not tokens:
         raise RequestError("inputs is empty; give at least one prompt id")

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import ast
 import difflib
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
 from typing import Any, Generic, TypeVar, get_type_hints
 
-from specdec.errors import BadSpecString, ConfigError, UnknownComponent
+from specdec.errors import BadSpecString, ConfigError, UnknownComponent, quoted
 
 T = TypeVar("T")
+
+# What `ast` raises for text that is no literal: {[]}, thousands of minus signs, huge numbers.
+UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 
 
 def nearest(name: str, legal: Iterable[str]) -> str:
@@ -56,7 +60,7 @@ class Registry(Generic[T]):
         """
         if name not in self._classes:
             raise UnknownComponent(
-                f"unknown {self.kind} {name!r}{nearest(name, self.names)}; "
+                f"unknown {self.kind} {quoted(name)}{nearest(name, self.names)}; "
                 f"legal: {', '.join(self.names)}"
             )
         return self._classes[name]
@@ -82,7 +86,7 @@ class Registry(Generic[T]):
         for key in given:
             if key not in legal:
                 raise BadSpecString(
-                    f"{self.kind} {name!r} has no parameter {key!r}{nearest(key, legal)}; "
+                    f"{self.kind} {name!r} has no parameter {quoted(key)}{nearest(key, legal)}; "
                     f"legal: {', '.join(legal) or 'none'}"
                 )
         values = {k: v for k, v in defaults.items() if k in legal} | given
@@ -119,14 +123,27 @@ class Registry(Generic[T]):
 
 
 def check_range(
-    name: str, value: float, low: float, high: float, *, open_low: bool = False
+    name: str,
+    value: float,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
 ) -> None:
-    """Raise unless `low ≤ value ≤ high` (`low <` when `open_low`); NaN is never legal."""
-    inside = (low < value if open_low else low <= value) and value <= high
+    """Raise unless the value lies between `low` and `high`; ends count unless they are open.
+
+    NaN is never legal, and ∞ is open whatever is said.
+    """
+    open_high = open_high or high == float("inf")
+    inside = (low < value if open_low else low <= value) and (
+        value < high if open_high else value <= high
+    )
     if not inside:
-        bracket = "(" if open_low else "["
-        end = "∞)" if high == float("inf") else f"{high:g}]"
-        raise ConfigError(f"{name} must lie in {bracket}{low:g}, {end}, not {value!r}")
+        begin = f"{'(' if open_low else '['}{low:g}"
+        end = "∞" if high == float("inf") else f"{high:g}"
+        legal = f"{begin}, {end}{')' if open_high else ']'}"
+        raise ConfigError(f"{name} must lie in {legal}, not {quoted(value)}")
 
 
 def _default(f: Field[Any]) -> Any:
@@ -144,24 +161,23 @@ def _parse(spec: str, kind: str) -> tuple[str, dict[str, Any]]:
         if len(values) != len(tree.keywords):
             raise ValueError
         return tree.func.id, values
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        shown = spec if len(spec) <= 60 else spec[:57] + "..."
+    except UNREADABLE:
         raise BadSpecString(
-            f"cannot read the {kind} {shown!r}; write name or name(key=value, key=value)"
+            f"cannot read the {kind} {quoted(spec)}; write name or name(key=value, key=value)"
         ) from None
 
 
 def _literal(word: str) -> Any:
     try:
         return ast.literal_eval(word)
-    except (SyntaxError, ValueError):
+    except UNREADABLE:
         return word
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
     """Return the value as the parameter's type: an int is a float, a bool is no number."""
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
     if hint in (int, float, bool, str) and type(value) is not hint:
-        raise ConfigError(f"{name} must be {hint.__name__}, not {value!r}")
+        raise ConfigError(f"{name} must be {hint.__name__}, not {quoted(value)}")
     return value

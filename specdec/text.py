@@ -71,9 +71,11 @@ class TextStream:
         self._tokens.append(token)
         before = self._decode(self._tokens[self._begin : self._read])
         now = self._decode(self._tokens[self._begin :])
-        if len(now) > len(before) and not now.endswith(UNFINISHED):
+        new = now[len(before) :]
+        # An unfinished character waits for its next token, unless a stop string stands before it.
+        if new and (not now.endswith(UNFINISHED) or self._find_stop(self._held + new) >= 0):
             self._begin, self._read = self._read, len(self._tokens)
-            self._add(now[len(before) :])
+            self._add(new)
         return self.stopped
 
     def take(self) -> str:
@@ -86,9 +88,10 @@ class TextStream:
         if self.stopped:
             return
         before = self._decode(self._tokens[self._begin : self._read])
-        self._held += self._decode(self._tokens[self._begin :])[len(before) :]
+        self._add(self._decode(self._tokens[self._begin :])[len(before) :])
         self._begin = self._read = len(self._tokens)
-        self._release(len(self._held))
+        if not self.stopped:
+            self._release(len(self._held))
 
     def _decode(self, tokens: list[int]) -> str:
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
@@ -96,12 +99,13 @@ class TextStream:
 
     def _add(self, piece: str) -> None:
         self._held += piece
-        found = [i for i in (self._held.find(s) for s in self._stop) if i >= 0]
-        if found:
-            self.stopped = True
-            self._release(min(found))
-        else:
-            self._release(len(self._held) - self._possible_stop())
+        found = self._find_stop(self._held)
+        self.stopped = found >= 0
+        self._release(found if self.stopped else len(self._held) - self._possible_stop())
+
+    def _find_stop(self, text: str) -> int:
+        """Return where the first stop string begins, or −1."""
+        return min((i for i in (text.find(s) for s in self._stop) if i >= 0), default=-1)
 
     def _possible_stop(self) -> int:
         """Length of the longest end of the held text that begins a stop string."""

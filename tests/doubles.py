@@ -21,7 +21,7 @@ Table = Callable[[tuple[int, ...]], list[float]]
 torch.set_num_threads(1)  # rows this short gain nothing from threads and lose much to waiting
 
 # Hypothesis with the same examples in every run, and no clock: test machines may be busy.
-repeatable = settings(derandomize=True, deadline=None, max_examples=200)
+repeatable = settings(derandomize=True, deadline=None, max_examples=100)
 
 
 def logits_of(probs: Sequence[float]) -> Tensor:
@@ -64,7 +64,7 @@ class CountingTable(TableModel):
 
 
 class ScriptedDrafter(Drafter):
-    """Proposes the tokens of a script at their positions after the prompt, without probabilities."""
+    """Proposes the tokens a script holds for the next positions, without probabilities."""
 
     def __init__(self, script: Sequence[int]) -> None:
         self.script = list(script)

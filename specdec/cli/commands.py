@@ -17,7 +17,7 @@ from specdec.cli.session import Session
 from specdec.config import METHODS, DecodingConfig
 from specdec.drafting import STORAGES
 from specdec.engine import result_dict
-from specdec.errors import ConfigError, RequestError
+from specdec.errors import ConfigError, RequestError, quoted
 from specdec.gamma import GAMMA_POLICIES
 from specdec.registry import nearest
 from specdec.sampling import SAMPLERS
@@ -58,9 +58,9 @@ def find_command(name: str) -> Command:
         RequestError: with the nearest name.
     """
     if name not in COMMANDS:
-        shown = name if len(name) <= 40 else name[:37] + "..."
+        shown = repr(name if len(name) <= 40 else name[:37] + "...")
         raise RequestError(
-            f"unknown command {shown!r}{nearest(name, COMMANDS)}; /help lists all commands"
+            f"unknown command {shown}{nearest(name, COMMANDS)}; /help lists all commands"
         )
     return COMMANDS[name]
 
@@ -72,7 +72,7 @@ def _toggle(setting: str) -> Command:
     def run(session: Session, rest: str) -> None:
         words = {"": not getattr(session.config, setting), "on": True, "off": False}
         if rest not in words:
-            raise ConfigError(f"/{setting} takes on, off or nothing (toggles), not {rest!r}")
+            raise ConfigError(f"/{setting} takes on, off or nothing (toggles), not {quoted(rest)}")
         session.set(**{setting: words[rest]})
 
     return Command(f"/{setting}", "[on|off]", HELP[setting], run, _shows(setting), ("on", "off"))
@@ -84,7 +84,9 @@ def _number(name: str, setting: str, kind: Callable[[str], Any]) -> Command:
             value = kind(rest)
         except ValueError:
             word = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{name} needs {word}, not {rest!r}; usage: {name} <v>") from None
+            raise ConfigError(
+                f"{name} needs {word}, not {quoted(rest)}; usage: {name} <v>"
+            ) from None
         session.set(**{setting: value})
 
     return Command(name, "<v>", HELP[setting], run, _shows(setting))
@@ -123,9 +125,13 @@ def _processor(session: Session, rest: str) -> None:
 def _ngramstorage(session: Session, rest: str) -> None:
     usage = f"usage: /set_ngramstorage {'|'.join(STORAGES)} <n>"
     words = rest.split()
-    if len(words) != 2 or not words[1].isdigit():
-        raise ConfigError(f"/set_ngramstorage needs a name and n ≥ 2, not {rest!r}; {usage}")
-    session.set(ngramstorage=words[0], ngram_order=int(words[1]))
+    try:
+        name, n = words[0], int(words[1])
+    except (IndexError, ValueError):
+        n = 0
+    if len(words) != 2 or n < 1:
+        raise ConfigError(f"/set_ngramstorage needs a name and n ≥ 2, not {quoted(rest)}; {usage}")
+    session.set(ngramstorage=name, ngram_order=n)
 
 
 def _stats(session: Session, rest: str) -> None:
@@ -145,8 +151,9 @@ def _save(session: Session, rest: str) -> None:
     config = json.dumps({"config": session.config.to_dict()}, ensure_ascii=False)
     try:
         Path(rest).expanduser().write_text("\n".join([config, *lines]) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {rest!r}: {error.strerror}") from error
+    except (OSError, ValueError, RuntimeError) as error:  # ~nobody and NUL are no OSError
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot write {quoted(rest)}: {reason}") from error
     session.view.line(f"saved the settings and {len(results)} results to {rest}")
 
 
@@ -160,12 +167,12 @@ def _model(session: Session, rest: str) -> None:
     role, _, name = rest.partition(" ")
     if role not in ("target", "drafter") or not name.strip():
         usage = "usage: /model target|drafter NAME"
-        raise ConfigError(f"/model needs a role and a name, not {rest!r}; {usage}")
+        raise ConfigError(f"/model needs a role and a name, not {quoted(rest)}; {usage}")
     session.load_model(role, name.strip())
 
 
 def _help(session: Session, rest: str) -> None:
-    session.view.rows(
+    session.view.columns(
         (f"{c.name} {c.usage}".strip(), c.value(session) if c.value else "", c.help)
         for c in COMMANDS.values()
     )

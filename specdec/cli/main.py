@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -50,13 +51,14 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
     command: Callable[[argparse.Namespace], None] = args.run
     try:
         command(args)
+        sys.stdout.flush()
     except SpecDecError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of our output has left, e.g. `| head`
-        sys.stderr.close()
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else the exit would flush again
         raise SystemExit(0) from None
 
 

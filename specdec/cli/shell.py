@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from specdec.cli.commands import COMMANDS, Quit, find_command
 from specdec.cli.prompt import build_session
 from specdec.cli.session import Session
-from specdec.errors import SpecDecError
+from specdec.errors import ConfigError, SpecDecError, quoted
 
 
 class Shell(Session):
@@ -40,6 +40,8 @@ class Shell(Session):
         if line.startswith("/"):
             name, _, rest = line.partition(" ")
             command = find_command(name)
+            if rest.strip() and not command.usage:
+                raise ConfigError(f"{name} takes no value, not {quoted(rest.strip())}")
             command.run(self, rest.strip())
             if command.value is not None:
                 self.view.line(f"{command.name[1:]}: {command.value(self)}")

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from specdec.core import StepRecord
@@ -36,8 +35,9 @@ class View:
         self.console = Console(file=self.stream, highlight=False, soft_wrap=True, emoji=False)
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Print one line of plain text."""
-        self.console.print(Text(text, style=style))
+        """Print one line of plain text; what cannot be encoded is shown escaped."""
+        safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        self.console.print(Text(safe, style=style))
 
     def error(self, message: object) -> None:
         """Print a refusal."""
@@ -84,21 +84,20 @@ class View:
 
     def statistics(self, results: Sequence[Result]) -> None:
         """Print every statistic of several results, a column each."""
-        table = Table(title=None, box=None, pad_edge=False)
-        table.add_column("statistic", no_wrap=True)
-        for result in results:
-            table.add_column(HEADINGS[result.completion.method], justify="right", no_wrap=True)
         columns = [{**r.summary.to_dict(), "speedup": r.speedup} for r in results]
-        for name in columns[0]:
-            table.add_row(name, *(_cell(column[name]) for column in columns))
-        self.console.print(table)
+        header = ("statistic", *(HEADINGS[r.completion.method] for r in results))
+        body = [(name, *(_cell(column[name]) for column in columns)) for name in columns[0]]
+        self.columns([header, *body], right=True)
 
-    def rows(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Print three aligned columns: command, current value, meaning."""
+    def columns(self, rows: Iterable[Sequence[str]], *, right: bool = False) -> None:
+        """Print aligned columns, the first to the left, the others to the right if asked."""
         listed = list(rows)
-        wide = [max(len(row[i]) for row in listed) for i in (0, 1)]
-        for command, value, meaning in listed:
-            self.line(f"{command:<{wide[0]}}  {value:<{wide[1]}}  {meaning}".rstrip())
+        widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
+        for first, *others in listed:
+            cells = [
+                f"{c:{'>' if right else '<'}{w}}" for c, w in zip(others, widths[1:], strict=True)
+            ]
+            self.line("  ".join([f"{first:<{widths[0]}}", *cells]).rstrip())
 
     def clear(self) -> None:
         """Clear the screen; does nothing in a pipe."""

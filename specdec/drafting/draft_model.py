@@ -28,6 +28,7 @@ class DraftModelDrafter(Drafter):
 
     def start(self, tokens: list[int], rng: Rng) -> None:
         self._rng = rng
+        self._begin, self._drafted = 0, list[int]()  # the newest draft, and where it began
         # A prompt too long for the draft model is no reason to refuse: the target decodes plainly.
         self._fits = len(tokens) < self.draft_model.max_length
         if self._fits:
@@ -37,9 +38,9 @@ class DraftModelDrafter(Drafter):
         model = self.draft_model
         if not self._fits:
             return Draft([])
-        model.rollback_to(min(model.length, len(tokens) - 1))  # forget rejected drafts
+        self._forget_rejected(tokens)
         gamma = min(gamma, model.max_length - len(tokens) + 1)  # the last draft is never fed
-        drafted: list[int] = []
+        drafted = list[int]()
         probs: list[Tensor] = []
         calls = 0
         while len(drafted) < gamma:
@@ -50,6 +51,7 @@ class DraftModelDrafter(Drafter):
             drafted.append(self._draw(logits, probs))
             if not policy.after_token(drafted[-1], logits, len(drafted)):
                 break
+        self._begin, self._drafted = len(tokens), drafted
         return Draft(
             drafted,
             torch.stack(probs) if probs else None,  # [drafted, vocab]
@@ -57,6 +59,14 @@ class DraftModelDrafter(Drafter):
             normalized_entropy=policy.normalized_entropy if calls else None,
             raw_gamma=policy.raw_gamma if calls else None,
         )
+
+    def _forget_rejected(self, tokens: list[int]) -> None:
+        """Roll back to what the newest draft shares with the tokens, however long ago it was."""
+        emitted = tokens[self._begin :]
+        pairs = zip(self._drafted, emitted, strict=False)
+        kept = next((i for i, (a, b) in enumerate(pairs) if a != b), len(self._drafted))
+        model = self.draft_model
+        model.rollback_to(min(model.length, self._begin + kept, len(tokens) - 1))
 
     def _draw(self, logits: Tensor, probs: list[Tensor]) -> int:
         if self.sampler.is_greedy:

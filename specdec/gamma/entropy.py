@@ -53,9 +53,7 @@ class EntropyGamma(GammaPolicy):
     def __post_init__(self) -> None:
         check_range("gamma_min", self.gamma_min, 1, INFINITY)
         check_range("gamma_max", self.gamma_max, self.gamma_min, INFINITY)
-        check_range("ema", self.ema, 0, 1)
-        if self.ema == 1:
-            check_range("ema (1 would never move)", self.ema, 0, 0.999)
+        check_range("ema", self.ema, 0, 1, open_high=True)  # 1 would never move
 
     def start(self) -> None:
         self._smoothed = self._entropy = self._raw = None
@@ -75,7 +73,8 @@ class EntropyGamma(GammaPolicy):
             self._entropy = normalized_entropy(logits)
             self._raw = (1 - self._entropy) * self.gamma_max
             before = self._raw if self._smoothed is None else self._smoothed
-            self._smoothed = self.ema * before + (1 - self.ema) * self._raw
+            # β·before + (1 − β)·raw, in the form that leaves a constant signal constant.
+            self._smoothed = before + (1 - self.ema) * (self._raw - before)
         return True
 
     def after_token(self, token: int, logits: Tensor, num_drafted: int) -> bool:

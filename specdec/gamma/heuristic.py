@@ -24,8 +24,8 @@ class HeuristicGamma(GammaPolicy):
     _current: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        check_range("gamma", self.gamma, 1, float("inf"))
-        check_range("gamma_max", self.gamma_max, self.gamma, float("inf"))
+        check_range("gamma_max", self.gamma_max, 1, float("inf"))
+        check_range("gamma", self.gamma, 1, self.gamma_max)
         self.start()
 
     def start(self) -> None:

@@ -34,7 +34,8 @@ class DecoderOnlyModel(LanguageModel):
         config = model.config.get_text_config(decoder=True)
         self.model = model.eval()
         self.device: torch.device = model.device
-        self.vocab_size = vocab_size or int(config.vocab_size)
+        self._num_embeddings = int(config.vocab_size)
+        self.vocab_size = vocab_size or self._num_embeddings
         self.max_length = int(getattr(config, "max_position_embeddings", None) or NO_LIMIT)
         self._cache = RollbackCache(config.num_hidden_layers)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -63,6 +64,10 @@ class DecoderOnlyModel(LanguageModel):
     def _forward(self, rows: list[list[int]], keep: int) -> Tensor:
         """Feed `rows` of shape `[beams, time]`; return logits `[beams, keep, vocab]`."""
         input_ids = torch.tensor(rows, device=self.device)  # [beams, time]
+        if self.vocab_size > self._num_embeddings:
+            # A drafter may be handed a token it has never heard of; any other will do in its place,
+            # since what it proposes is verified.
+            input_ids.clamp_(max=self._num_embeddings - 1)
         kept = {"logits_to_keep": keep} if self._keeps_logits else {}
         logits: Tensor = self.model(
             input_ids=input_ids, past_key_values=self._cache, use_cache=True, **kept

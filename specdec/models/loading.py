@@ -7,6 +7,7 @@ goes wrong into one sentence.
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from specdec.errors import ConfigError, ModelError, VocabularyMismatch
+from specdec.errors import ConfigError, ModelError, VocabularyMismatch, quoted
 from specdec.models.base import LanguageModel
 from specdec.models.decoder_only import DecoderOnlyModel
 from specdec.zoo import bundled_path
 
 BUNDLED = "bundled"
+HUB_NAME = re.compile(r"(?!\.)[\w.-]{1,96}(/[\w.-]{1,96})?")
 HUB_SECONDS = 10.0  # how long the hub may take to answer
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPE_CHOICES = ("auto", *DTYPES)
@@ -177,16 +179,19 @@ def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
 def _resolve_source(name: str, role: str) -> str:
     if name == BUNDLED:
         return str(bundled_path(role))
-    path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(name).expanduser()
+        is_dir, exists = path.is_dir(), path.exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, ~nobody
+        is_dir = exists = False
+    if is_dir:
         if not (path / "config.json").is_file():
             raise ModelError(f"folder {name!r} holds no model: config.json is missing")
         return str(path)
-    looks_like_path = name.startswith(("/", ".", "~", "\\")) or name.count("/") > 1
-    if looks_like_path or path.exists() or not name.strip():
+    if exists or not HUB_NAME.fullmatch(name):
         raise ModelError(
-            f"no model folder {name!r}; give 'bundled', an existing folder, or a hub name such as "
-            "Qwen/Qwen2.5-0.5B"
+            f"no model folder {quoted(name)}; give 'bundled', an existing folder, or a hub name "
+            "such as Qwen/Qwen2.5-0.5B"
         )
     return name
 

@@ -124,12 +124,11 @@ class TopKNucleusSampler(Sampler):
 
 
 def _check_temperature(temperature: float) -> None:
-    if temperature == INFINITY:
-        temperature = float("nan")  # softmax(logits / ∞) would revive filtered tokens as NaN
     check_range("temperature", temperature, 0, INFINITY, open_low=True)
 
 
 def _softmax(logits: Tensor, temperature: float) -> Tensor:
     # The largest logit is moved to 0 first: a tiny temperature then divides into −∞, never into +∞.
     shifted = as_float(logits) - as_float(logits).amax(-1, keepdim=True)
-    return (shifted / temperature).softmax(-1)
+    # Beyond these bounds float32 sees 0 or ∞; at them the result is already one-hot or uniform.
+    return (shifted / min(max(temperature, 1e-30), 1e30)).softmax(-1)

@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from specdec.errors import ConfigError
+from specdec.registry import check_range
+from specdec.zoo import ZOO_DIR
 
 HELD_OUT_PERCENT = 2
 END_OF_DOCUMENT = "<|endoftext|>"
@@ -32,8 +34,9 @@ class Source:
 
     Attributes:
         path: file under the data folder, plain or `.xz`.
-        format: `documents` (separated by `<|endoftext|>`), `pairs` (tab-separated sentences) or
-            `jsonl`.
+        format: `documents` (separated by `<|endoftext|>`), `pairs` (tab-separated sentences),
+            `jsonl`, or `python` (functions with docstrings, see `python_variants`).
+        ours: the file belongs to this package (`zoo/texts`), not to the data folder.
         share: fraction of the training tokens drawn from here, relative to the other sources.
         template: for `jsonl` and `pairs`, the document as a format string over the record's fields
             (`{first}` and `{second}` for pairs).
@@ -50,6 +53,7 @@ class Source:
     format: str
     share: float
     licence: str
+    ours: bool = False
     template: str = ""
     python: bool = False
     code_field: str = ""
@@ -58,6 +62,9 @@ class Source:
     id_min: int = 0
     id_max: int = 0
     max_words: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("share", self.share, 0, float("inf"), open_low=True)
 
 
 @dataclass(frozen=True)
@@ -78,20 +85,37 @@ def read_text(path: Path) -> str:
     """Return the file's text with Unix line ends; `.xz` is decompressed.
 
     Raises:
-        ConfigError: the file does not exist.
+        ConfigError: the file does not exist, or is not UTF-8 text.
     """
     if not path.is_file():
         raise ConfigError(
             f"training text {path} does not exist; give --data the folder that holds it"
         )
     raw = path.read_bytes()
-    raw = lzma.decompress(raw) if path.suffix == ".xz" else raw
-    return raw.decode("utf-8").lstrip("\ufeff").replace("\r\n", "\n")
+    try:
+        text = (lzma.decompress(raw) if path.suffix == ".xz" else raw).decode("utf-8")
+    except (lzma.LZMAError, UnicodeDecodeError) as error:
+        raise ConfigError(f"training text {path} cannot be read: {error}") from error
+    return text.lstrip("\ufeff").replace("\r\n", "\n")
 
 
 def documents(source: Source, data_dir: Path) -> Iterator[Document]:
-    """Yield every document of a source, both splits, in file order."""
-    text = read_text(data_dir / source.path)
+    """Yield every document of a source, both splits, in file order.
+
+    Raises:
+        ConfigError: the file is missing or not what its recipe says.
+    """
+    path = ZOO_DIR / source.path if source.ours else data_dir / source.path
+    text = read_text(path)
+    try:
+        yield from _documents(source, text)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"training text {path} is not {source.format} with the fields of its recipe: {error!r}"
+        ) from error
+
+
+def _documents(source: Source, text: str) -> Iterator[Document]:
     match source.format:
         case "documents":
             for story in text.split(END_OF_DOCUMENT):
@@ -100,16 +124,19 @@ def documents(source: Source, data_dir: Path) -> Iterator[Document]:
         case "pairs":
             yield from _pairs(source, text)
         case "jsonl":
-            for line in text.splitlines():
+            for line in filter(None, text.split("\n")):
                 yield from _record_documents(source, json.loads(line))
+        case "python":
+            for variant in python_variants(text):
+                yield Document(key=variant.split("(")[0], text=variant)
         case other:
             raise ConfigError(
-                f"unknown data format {other!r}; legal formats: documents, pairs, jsonl"
+                f"unknown data format {other!r}; legal formats: documents, pairs, jsonl, python"
             )
 
 
 def _pairs(source: Source, text: str) -> Iterator[Document]:
-    for line in text.splitlines():
+    for line in text.split("\n"):
         fields = line.split("\t")
         if len(fields) < 2 or (source.max_words and len(fields[0].split()) > source.max_words):
             continue
@@ -141,7 +168,10 @@ def _flatten(value: Any) -> str:
 
 
 def python_functions(code: str, *, max_chars: int = 1200) -> list[str]:
-    """Return the top-level functions of a module, each docstring cut to its first line."""
+    """Return the top-level functions of a module, each docstring cut to its first line.
+
+    A docstring whose first line holds quotes or backslashes stays as it is.
+    """
     try:
         tree = ast.parse(code.expandtabs(4))
     except SyntaxError:
@@ -153,12 +183,28 @@ def python_functions(code: str, *, max_chars: int = 1200) -> list[str]:
 
 def _with_short_docstring(node: ast.FunctionDef, lines: list[str]) -> str:
     end = node.end_lineno or node.lineno
-    docstring, first = ast.get_docstring(node), node.body[0]
-    if not docstring or first.end_lineno == end:
+    docstring, first = ast.get_docstring(node) or "", node.body[0]
+    summary = docstring.split("\n")[0]
+    if not summary or first.end_lineno == end or set(summary) & {'"', "\\"}:
         return "\n".join(lines[node.lineno - 1 : end])
     head, rest = lines[node.lineno - 1 : first.lineno - 1], lines[first.end_lineno : end]
-    short = f'{" " * first.col_offset}"""{docstring.splitlines()[0]}"""'
+    short = f'{" " * first.col_offset}"""{summary}"""'
     return "\n".join([*head, short, *rest])
+
+
+def python_variants(code: str) -> list[str]:
+    """Return each function whole, without annotations, and without its docstring too."""
+    found = []
+    for node in ast.parse(code).body:
+        found.append(ast.unparse(node))
+        assert isinstance(node, ast.FunctionDef)
+        node.returns = None
+        for argument in node.args.args:
+            argument.annotation = None
+        found.append(ast.unparse(node))
+        node.body = node.body[1:]  # the docstring
+        found.append(ast.unparse(node))
+    return found
 
 
 def split(source: Source, data_dir: Path, *, held_out: bool) -> list[Document]:

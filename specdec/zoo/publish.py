@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from specdec.tracing import Summary
-from specdec.tracing.render import percent
+from specdec.tracing.render import percent, rate
 from specdec.zoo.evaluation import GAMMA
 from specdec.zoo.recipe import Recipe
 from specdec.zoo.training import Progress, Run
@@ -55,7 +55,7 @@ def _measured_toml(run: Run, progress: Progress, acceptance: Summary | None) -> 
     step, train, held_out = progress.losses[-1]
     accepted = (
         f"conditional_acceptance_rate = {acceptance.conditional_acceptance_rate:.4f}\n"
-        if acceptance
+        if acceptance and acceptance.conditional_acceptance_rate is not None
         else ""
     )
     return (
@@ -88,13 +88,13 @@ def model_card(
 Greedy, gamma {GAMMA}, on the beginnings of held-out documents of the first source: conditional
 acceptance rate {percent(acceptance.conditional_acceptance_rate)}, \
 {percent(acceptance.acceptance_rate)} of {acceptance.num_drafted_tokens:,} drafted tokens accepted,
-{acceptance.mean_acceptance_length:.2f} tokens a step.
+{rate(acceptance.mean_acceptance_length)} tokens a step.
 """
         if acceptance
         else ""
     )
     taught = (
-        f"\nDistilled from the bundled `{recipe.distillation.teacher}`: loss = "
+        f"\nDistilled from `{recipe.distillation.teacher}`: loss = "
         f"{recipe.distillation.weight:g}·KL(teacher‖student) + "
         f"{1 - recipe.distillation.weight:g}·cross-entropy.\n"
         if recipe.distillation

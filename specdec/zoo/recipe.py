@@ -7,15 +7,18 @@ silently ignored.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from specdec.errors import ConfigError
+from specdec.registry import check_range
 from specdec.zoo import ZOO_DIR
 from specdec.zoo.corpus import Source
+from specdec.zoo.tokenizer import SPECIAL_TOKENS
 
 T = TypeVar("T")
+INFINITY = float("inf")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class TokenizerRecipe:
     vocab_size: int = 8192
     sample_mb: float = 24.0
     from_model: str = ""
+
+    def __post_init__(self) -> None:
+        # 256 bytes and the special tokens at least; token streams are 16 bits wide.
+        check_range("vocab_size", self.vocab_size, 256 + len(SPECIAL_TOKENS), 1 << 16)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,14 @@ class TrainingRecipe:
     decay_share: float = 0.4
     weight_decay: float = 0.1
     checkpoint_seconds: int = 180
+
+    def __post_init__(self) -> None:
+        check_range("steps", self.steps, 1, INFINITY)
+        check_range("learning_rate", self.learning_rate, 0, INFINITY, open_low=True)
+        for name in ("sequence_length", "final_sequence_length"):
+            check_range(name, getattr(self, name), 1, self.tokens_per_step)
+        for name in ("final_share", "decay_share"):
+            check_range(name, getattr(self, name), 0, 1)
 
 
 @dataclass(frozen=True)
@@ -107,27 +122,35 @@ def load_recipe(name_or_path: str) -> Recipe:
         )
     try:
         return _parse(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, TypeError, KeyError, ValueError) as error:
+    except (ConfigError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"recipe {path} cannot be read: {error}") from error
 
 
 def _parse(table: dict[str, Any]) -> Recipe:
-    distillation = table.get("distillation")
-    return Recipe(
-        name=table["name"],
-        summary=table["summary"],
-        seed=int(table["seed"]),
-        model=_section(ModelShape, table["model"]),
-        tokenizer=_section(TokenizerRecipe, table.get("tokenizer", {})),
-        training=_section(TrainingRecipe, table["training"]),
-        data=tuple(_section(Source, source) for source in table["data"]),
-        distillation=_section(Distillation, distillation) if distillation else None,
-    )
+    table = {key: value for key, value in table.items() if key != "measured"}
+    sections = {
+        "model": _section(ModelShape, table.get("model", {})),
+        "tokenizer": _section(TokenizerRecipe, table.get("tokenizer", {})),
+        "training": _section(TrainingRecipe, table.get("training", {})),
+        "data": tuple(_section(Source, source) for source in table.get("data", [])),
+    }
+    if "distillation" in table:
+        sections["distillation"] = _section(Distillation, table["distillation"])
+    return _section(Recipe, {**table, **sections})
 
 
 def _section(kind: type[T], table: dict[str, Any]) -> T:
-    legal = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    unknown = sorted(set(table) - set(legal))
-    if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}; legal keys: {', '.join(legal)}")
+    """Return a dataclass from a TOML table: no key unknown, missing or of another type."""
+    legal = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
+    for key, value in table.items():
+        if key not in legal:
+            raise ConfigError(f"unknown key {key!r}; legal keys: {', '.join(legal)}")
+        wanted = hints[key]
+        fits = type(value) is wanted or (wanted is float and type(value) is int)
+        if wanted in (int, float, bool, str) and not fits:
+            raise ConfigError(f"{key} must be {wanted.__name__}, not {value!r}")
+    for key, declared in legal.items():
+        if key not in table and declared.default is MISSING:
+            raise ConfigError(f"key {key!r} is missing")
     return kind(**table)

@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from specdec.errors import ConfigError
 from specdec.zoo import bundled_path
-from specdec.zoo.corpus import Document, Source, sample_texts, split, token_stream
+from specdec.zoo.corpus import HELD_OUT_PERCENT, Document, Source, sample_texts, split, token_stream
 from specdec.zoo.recipe import Recipe, TrainingRecipe
 from specdec.zoo.tokenizer import chat_document, train_tokenizer
 
@@ -37,6 +37,7 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     losses: list[tuple[int, float, float]] = field(default_factory=list)  # step, train, held out
+    half_done: bool = False  # between the two optimisers of a step: nothing to save
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,10 @@ def _tokenizer(run: Run) -> PreTrainedTokenizerFast:
 def model_folder(name_or_path: str) -> Path:
     """Return the folder of a model given by path or by the name of a bundled one."""
     path = Path(name_or_path)
-    return path if path.is_dir() else bundled_path(name_or_path)
+    path = path if path.is_dir() else bundled_path(name_or_path)
+    if not path.is_dir():
+        raise ConfigError(f"no model folder {name_or_path!r}; give a folder or a bundled name")
+    return path
 
 
 def _mix(
@@ -108,6 +112,12 @@ def _mix(
 ) -> Tokens:
     encoded = [_encode(s, run, tokenizer, held_out=held_out) for s in run.recipe.data]
     present = [i for i, docs in enumerate(encoded) if docs]
+    if not present:
+        kind = "held-out" if held_out else "training"
+        raise ConfigError(
+            f"the data holds no {kind} document; {HELD_OUT_PERCENT} of 100 documents are held out, "
+            "so give more text"
+        )
     shares = [run.recipe.data[i].share for i in present]
     return token_stream([encoded[i] for i in present], shares, num_tokens, run.recipe.seed)
 
@@ -244,7 +254,8 @@ def train(run: Run, report: Callable[[Progress, float], None]) -> tuple[LlamaFor
     try:
         _steps(run, model, optimizers, progress, step_fn, stream, report)
     finally:
-        _save(run, model, optimizers, progress)
+        if not progress.half_done:  # else the newest checkpoint is the last whole step
+            _save(run, model, optimizers, progress)
     model.eval()
     return model, progress
 
@@ -267,10 +278,12 @@ def _steps(
         loss, cross_entropy = step_fn(batch_at(stream, progress.step, t).to(run.device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        progress.half_done = True
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         progress.step += 1
+        progress.half_done = False
         now = time.monotonic()
         progress.seconds += now - clock
         clock = now

@@ -1,0 +1,245 @@
+"""The shell, as whole transcripts: what is typed, and everything that is printed."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from io import StringIO
+
+import pytest
+from torch import Tensor
+
+from specdec.cli.commands import COMMANDS
+from specdec.config import DecodingConfig
+from tests.cli.transcript import Terminal, converse, open_shell, printed, without_clock
+from tests.toy_engine import PROMPT, RETOLD, SINGER, STORY, song, toy_engine, toy_target
+
+GREEDY = f"""\
+> {SINGER}
+
+== Speculative ==
+{song(35)}
+acceptance rate 100.0% · # tokens/s · 4.38 tokens/step · mean gamma 3.86
+
+== Ngram Assisted ==
+{song(35)}
+acceptance rate 66.7% · # tokens/s · 3.18 tokens/step · mean gamma 4.00
+
+== Target AR ==
+{song(35)}
+# tokens/s
+
+ratio to Target AR: Speculative #x · Ngram Assisted #x · Target AR #x
+"""
+
+
+def test_a_prompt_runs_the_usual_three_in_order_under_their_headings() -> None:
+    assert converse(SINGER) == GREEDY
+
+
+SAMPLERS = "sampler: greedy t · multinomial t · topk t k · nucleus t p · topknucleus t k p"
+DOCUMENTED = f"""\
+> /egag
+egag: on
+> /egag_gamma_min 1
+egag_gamma_min: 1
+> /egag_gamma_max 6
+egag_gamma_max: 6
+> /egag_ema 0.9
+egag_ema: 0.9
+> /debug
+debug: on
+> /processor nucleus 0.8 0.9
+processor: nucleus(temperature=0.8, top_p=0.9)
+> /length 60
+length: 60
+> {RETOLD}
+
+== Speculative ==
+step  1  target: ' there'  [0/0 kept]
+step  2  accepted: ' was one little' rejected: ' sea and' recovered: ' fox'  \
+[3/5 kept, H_norm 0.034, raw gamma 5.79]
+step  3  accepted: ' who lived by the sea' bonus: ' and'  [5/5 kept, H_norm 0.034, raw gamma 5.79]
+step  4  accepted: ' loved his garden.<|eos|>'  [5/5 kept, H_norm 0.034, raw gamma 5.79]
+{STORY}
+acceptance rate 86.7% · # tokens/s · 4.00 tokens/step · mean gamma 5.00 · mean H_norm 0.034
+
+== Ngram Assisted ==
+step  1  target: ' there'  [0/0 kept]
+step  2  accepted: ' was one little fox' bonus: ' who'  [4/4 kept]
+step  3  accepted: ' lived by the sea' bonus: ' and'  [4/4 kept]
+step  4  accepted: ' loved his garden.' bonus: '<|eos|>'  [4/4 kept]
+{STORY}
+acceptance rate 100.0% · # tokens/s · 4.00 tokens/step · mean gamma 4.00
+
+== Target AR ==
+step  1  target: ' there'  [0/0 kept]
+step  2  target: ' was'  [0/0 kept]
+step  3  target: ' one'  [0/0 kept]
+step  4  target: ' little'  [0/0 kept]
+step  5  target: ' fox'  [0/0 kept]
+step  6  target: ' who'  [0/0 kept]
+step  7  target: ' lived'  [0/0 kept]
+step  8  target: ' by'  [0/0 kept]
+step  9  target: ' the'  [0/0 kept]
+step  10  target: ' sea'  [0/0 kept]
+step  11  target: ' and'  [0/0 kept]
+step  12  target: ' loved'  [0/0 kept]
+step  13  target: ' his'  [0/0 kept]
+step  14  target: ' garden'  [0/0 kept]
+step  15  target: '.'  [0/0 kept]
+step  16  target: '<|eos|>'  [0/0 kept]
+{STORY}
+# tokens/s
+
+ratio to Target AR: Speculative #x · Ngram Assisted #x · Target AR #x
+> /nonsense
+error: unknown command '/nonsense'; /help lists all commands
+> /gamma -3
+error: gamma must lie in [1, ∞), not -3
+> /help
+/speculative [on|off]  on  run Speculative
+/target [on|off]  on  run Target AR
+/drafter [on|off]  off  run Drafter AR
+/ngram [on|off]  on  run Ngram Assisted
+/egag [on|off]  on  entropy-adaptive gamma in place of the policy
+/egag_gamma_min <v>  1  EGAG: lower bound, in tokens
+/egag_gamma_max <v>  6  EGAG: upper bound, in tokens; unset means gamma
+/egag_ema <v>  0.9  EGAG: smoothing of its average, in [0, 1); 0 is none
+/length <v>  60  most tokens to generate
+/gamma <v>  4  draft length, in tokens
+/processor <name> <values>  nucleus(temperature=0.8, top_p=0.9)  {SAMPLERS}
+/debug [on|off]  on  show every step
+/cache [on|off]  on  KV cache
+/chat [on|off]  off  send prompts through the chat template
+/top_k_filler <v>  3  target tokens that Ngram Assisted counts at each position
+/set_ngramstorage <name> <n>  basic 3  n-gram storage: basic (multi-level) or onelevel, and n
+/reset_in_between [on|off]  on  Ngram Assisted forgets between prompts
+/seed <v>  42  seed of every random decision; each method starts from it anew
+/verifier <spec>  rejection  spec string of the accept/reject rule
+/policy <spec>  fixed  spec string of the gamma policy of Speculative
+/stats  every statistic of the last prompt
+/compare <prompt>  run all four methods and show every statistic
+/save <file>  write settings and last results as JSON lines
+/model <role> <name>  toy-target, toy-drafter  load another target or drafter
+/clear  clear the screen
+/help  this list
+/quit  leave
+> /quit
+"""
+
+
+def test_the_documented_session() -> None:
+    typed = [line[2:] for line in DOCUMENTED.split("\n") if line.startswith("> ")]
+    assert converse(*typed, "never read") == DOCUMENTED
+
+
+def test_help_aligns_its_columns() -> None:
+    shell = open_shell()
+    shell.run(["/help"], echo=False)
+    lines = printed(shell).splitlines()
+    assert len(lines) == len(COMMANDS)
+    columns = {line.index(c.help) for line, c in zip(lines, COMMANDS.values(), strict=True)}
+    assert len(columns) == 1
+
+
+TOGGLED = """\
+> /speculative
+speculative: off
+> /speculative
+speculative: on
+> /cache off
+cache: off
+> /cache off
+cache: off
+> /drafter on
+drafter: on
+"""
+
+
+def test_a_toggle_toggles_or_takes_on_and_off() -> None:
+    typed = ("/speculative", "/speculative", "/cache off", "/cache off", "/drafter on")
+    assert converse(*typed) == TOGGLED
+
+
+TARGET_ALONE = f"""\
+> {PROMPT}
+
+== Target AR ==
+{STORY}
+# tokens/s
+"""
+
+
+def test_empty_lines_are_skipped_and_spaces_around_a_line_do_not_count() -> None:
+    config = DecodingConfig(speculative=False, ngram=False)
+    assert converse("", "   ", f"  {PROMPT}\t", config=config) == TARGET_ALONE
+
+
+SWITCHED_OFF = f"""\
+> /speculative
+speculative: off
+> /ngram
+ngram: off
+> /target
+target: off
+> {PROMPT}
+error: every method is switched off; switch one on, e.g. /speculative
+> /drafter
+drafter: on
+> {SINGER}
+
+== Drafter AR ==
+{song(35)}
+# tokens/s
+"""
+
+
+def test_with_nothing_switched_on_a_prompt_is_refused_and_the_shell_goes_on() -> None:
+    lines = ("/speculative", "/ngram", "/target", PROMPT, "/drafter", SINGER)
+    assert converse(*lines) == SWITCHED_OFF
+
+
+INTERRUPTED = f"""\
+> {SINGER}
+
+== Target AR ==
+{song(2)}
+[interrupted]
+> /stats
+error: nothing has been generated yet; type a prompt first
+{TARGET_ALONE}"""
+
+
+def test_an_interrupt_ends_the_generation_and_not_the_shell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target, calls = toy_target(), itertools.count(1)
+    extend = target.extend
+
+    def interrupted(tokens: Sequence[int], keep: int) -> Tensor:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return extend(tokens, keep)
+
+    monkeypatch.setattr(target, "extend", interrupted)
+    config = DecodingConfig(speculative=False, ngram=False)
+    lines = (SINGER, "/stats", PROMPT)
+    assert converse(*lines, engine=toy_engine(target), config=config) == INTERRUPTED
+
+
+def test_colours_change_the_looks_and_not_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    lines = ("/debug", RETOLD, "/nonsense")
+    texts = []
+    for stream in (StringIO(), Terminal()):
+        shell = open_shell(stream=stream)
+        shell.run(lines, echo=True)
+        texts.append(printed(shell))
+    plain, coloured = texts
+    assert "\x1b" not in plain
+    assert "\x1b[32m' was one little'\x1b[0m" in coloured  # accepted is green
+    assert without_clock(re.sub(r"\x1b\[[\d;]*m", "", coloured)) == without_clock(plain)

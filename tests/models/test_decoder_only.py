@@ -1,0 +1,143 @@
+"""The Hugging Face adapter: padded vocabularies, context, and memories that cannot forget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers import DynamicCache
+
+from specdec.errors import ContextOverflow, RollbackUnsupported
+from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing, prune_cache
+from tests.tiny import MAX_LENGTH, SIZES, VOCAB, assert_same_logits, build, full_logits
+
+PROMPT = [5, 6, 7, 8]
+
+
+def logits_after(model: LanguageModel, prompt: list[int], keep: int = 1) -> torch.Tensor:
+    return model.extend(model.start(prompt), keep)
+
+
+def test_a_drafter_with_fewer_ids_never_drafts_the_missing_ones() -> None:
+    small = build("llama", 1, vocab_size=VOCAB - 8)
+    model = DecoderOnlyModel(small, vocab_size=VOCAB)
+    logits = logits_after(model, PROMPT, keep=3)
+    assert logits.shape == (3, VOCAB)
+    assert model.vocab_size == VOCAB
+    assert torch.isneginf(logits[:, VOCAB - 8 :]).all()
+    assert_same_logits(logits[:, : VOCAB - 8], full_logits(small, PROMPT)[-3:])
+
+
+def test_a_drafter_with_more_ids_loses_the_surplus_ones() -> None:
+    large = build("llama", 1, vocab_size=VOCAB + 8)
+    logits = logits_after(DecoderOnlyModel(large, vocab_size=VOCAB), PROMPT, keep=2)
+    assert logits.shape == (2, VOCAB)
+    assert_same_logits(logits, full_logits(large, PROMPT)[-2:, :VOCAB])
+
+
+@pytest.mark.parametrize("drafter_vocab", [VOCAB - 8, VOCAB + 8])
+def test_beams_get_the_wanted_vocabulary_too(drafter_vocab: int) -> None:
+    model = DecoderOnlyModel(build("llama", 1, vocab_size=drafter_vocab), vocab_size=VOCAB)
+    logits_after(model, PROMPT)
+    assert model.extend_beams([0, 0], [1, 2]).shape == (2, VOCAB)
+
+
+def test_the_models_own_vocabulary_and_positions_are_the_default() -> None:
+    model = DecoderOnlyModel(build("llama"))
+    assert (model.vocab_size, model.max_length, model.length) == (VOCAB, MAX_LENGTH, 0)
+
+
+def test_a_prompt_that_fills_the_context_is_refused_with_the_numbers() -> None:
+    model = DecoderOnlyModel(build("llama", max_position_embeddings=10))
+    with pytest.raises(ContextOverflow, match=r"10 tokens .* 10 positions.* to 9 tokens"):
+        model.start([3] * 10)
+    assert model.start([3] * 9) == [3] * 9
+
+
+def test_a_refused_prompt_leaves_the_memory_as_it_was() -> None:
+    model = DecoderOnlyModel(build("llama", max_position_embeddings=10))
+    logits_after(model, PROMPT)
+    with pytest.raises(ContextOverflow):
+        model.start([3] * 11)
+    assert model.length == len(PROMPT)
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["cache", "no_cache"])
+def test_the_last_position_can_be_used(cached: bool) -> None:
+    reference = build("gpt2", n_positions=10)
+    adapter: LanguageModel = DecoderOnlyModel(reference)
+    model = adapter if cached else Recomputing(adapter)
+    logits_after(model, [3] * 9)
+    assert_same_logits(model.extend([4], keep=1), full_logits(reference, [3] * 9 + [4])[-1:])
+
+
+def test_a_model_in_training_mode_is_put_into_evaluation_mode() -> None:
+    model = build("gpt2", 2)
+    model.train()  # its dropout would make every pass different
+    adapter = DecoderOnlyModel(model)
+    assert torch.equal(logits_after(adapter, PROMPT), logits_after(adapter, PROMPT))
+
+
+def test_logits_carry_no_graph() -> None:
+    assert not logits_after(DecoderOnlyModel(build("llama")), PROMPT).requires_grad
+
+
+RECURRENT: dict[str, dict[str, Any]] = {
+    "MambaConfig": {"state_size": 8},
+    "RecurrentGemmaConfig": {"lru_width": 32, "attention_window_size": 8},
+    "Lfm2Config": {"layer_types": ["conv", "full_attention"]},
+}
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_a_model_with_a_state_that_cannot_forget_is_refused_by_name(kind: str) -> None:
+    config = getattr(transformers, kind)(**SIZES | RECURRENT[kind])
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with pytest.raises(RollbackUnsupported, match=f"^{type(model).__name__} ") as caught:
+        DecoderOnlyModel(model)
+    assert "cannot forget" in str(caught.value)
+
+
+def filled_cache(model: Any, tokens: list[int]) -> DynamicCache:
+    cache = DynamicCache()
+    with torch.inference_mode():
+        model(torch.tensor([tokens]), past_key_values=cache, use_cache=True)
+    return cache
+
+
+def next_logits(model: Any, cache: DynamicCache, token: int) -> torch.Tensor:
+    with torch.inference_mode():
+        logits: torch.Tensor = model(torch.tensor([[token]]), past_key_values=cache).logits[0]
+    return logits
+
+
+def test_pruning_nothing_changes_nothing() -> None:
+    model = build("llama")
+    cache = filled_cache(model, PROMPT)
+    assert prune_cache(cache, 0) is cache
+    assert cache.get_seq_length() == len(PROMPT)
+    assert_same_logits(next_logits(model, cache, 9), full_logits(model, [*PROMPT, 9])[-1:])
+
+
+@pytest.mark.parametrize("discarded", [1, 3])
+def test_a_pruned_cache_continues_as_if_the_tokens_had_never_been(discarded: int) -> None:
+    model = build("llama")
+    cache = prune_cache(filled_cache(model, PROMPT), discarded)
+    kept = PROMPT[:-discarded]
+    assert cache.get_seq_length() == len(kept)
+    assert_same_logits(next_logits(model, cache, 9), full_logits(model, [*kept, 9])[-1:])
+
+
+def test_pruning_everything_empties_the_cache() -> None:
+    cache = prune_cache(filled_cache(build("llama"), PROMPT), len(PROMPT))
+    assert cache.get_seq_length() == 0
+
+
+@pytest.mark.parametrize("discarded", [-1, 5])
+def test_pruning_more_than_is_held_or_less_than_nothing_is_refused(discarded: int) -> None:
+    cache = filled_cache(build("llama"), PROMPT)
+    with pytest.raises(RollbackUnsupported, match=rf"{discarded} tokens .* 0 … 4"):
+        prune_cache(cache, discarded)
+    assert cache.get_seq_length() == len(PROMPT)

@@ -1,0 +1,82 @@
+"""TableModel: the public test double keeps the contract of a language model."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from specdec.errors import ContextOverflow
+from specdec.models import Recomputing, TableModel
+from tests.doubles import random_table
+
+BACK_OFF = {(): (0.5, 0.5, 0.0), (1,): (0.2, 0.3, 0.5), (2, 1): (0.0, 0.0, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "row"),
+    [((), ()), ((0,), ()), ((1,), (1,)), ((0, 1), (1,)), ((2, 1), (2, 1)), ((0, 2, 1), (2, 1))],
+)
+def test_the_longest_known_suffix_answers(tokens: tuple[int, ...], row: tuple[int, ...]) -> None:
+    assert TableModel(BACK_OFF).next_probs(tokens) == BACK_OFF[row]
+
+
+def test_a_table_without_a_default_row_names_the_unknown_prefix() -> None:
+    with pytest.raises(KeyError, match=r"no row for \(\) and no default row"):
+        TableModel({(0,): (1.0, 0.0)})
+
+
+def test_softmax_of_the_logits_is_the_row() -> None:
+    model = TableModel(BACK_OFF)
+    logits = model.extend(model.start([0, 2, 1]), keep=3)  # [time, vocab]
+    assert logits.dtype == torch.float64
+    expected = torch.tensor([BACK_OFF[()], BACK_OFF[()], BACK_OFF[2, 1]], dtype=torch.float64)
+    torch.testing.assert_close(logits.softmax(-1), expected)
+
+
+def test_extend_and_rollback_equal_a_fresh_start() -> None:
+    source, table = random.Random(0), random_table(5, seed=0)
+    model, held = TableModel(table), list[int]()
+    model.start([1])
+    for _ in range(60):
+        new = [source.randrange(5) for _ in range(source.randint(1, 4))]
+        keep = source.randint(1, len(new))
+        held += new
+        logits = model.extend(new, keep)
+        fresh = TableModel(table)
+        assert torch.equal(logits, fresh.extend(held, keep=keep))
+        if source.random() < 0.5:
+            del held[source.randint(0, len(held)) :]
+            model.rollback_to(len(held))
+        assert model.length == len(held)
+
+
+@pytest.mark.parametrize("recomputing", [False, True])
+def test_beams_continue_their_parents(recomputing: bool) -> None:
+    table = random_table(4, seed=1)
+    model = Recomputing(TableModel(table)) if recomputing else TableModel(table)
+    model.extend(model.start([3]), keep=1)
+    model.extend_beams([0, 0], [1, 2])
+    logits = model.extend_beams([1, 1, 0], [0, 3, 2])
+    expected = torch.tensor([table((3, 2, 0)), table((3, 2, 3)), table((3, 1, 2))])
+    torch.testing.assert_close(logits.softmax(-1).float(), expected)
+
+
+def test_start_forgets_tokens_and_beams() -> None:
+    table = random_table(4, seed=1)
+    model = TableModel(table)
+    model.extend(model.start([3]), keep=1)
+    model.extend_beams([0, 0], [1, 2])
+    assert model.start([2, 2]) == [2, 2]
+    assert model.length == 0
+    model.extend([2, 2], keep=1)
+    expected = torch.tensor([table((2, 2, 1))], dtype=torch.float64)
+    torch.testing.assert_close(model.extend_beams([0], [1]).softmax(-1), expected)
+
+
+def test_a_prompt_that_fills_the_context_is_refused() -> None:
+    model = TableModel(BACK_OFF, max_length=4)
+    assert model.start([0, 0, 0]) == [0, 0, 0]
+    with pytest.raises(ContextOverflow, match="4 positions"):
+        model.start([0, 0, 0, 0])

@@ -1,0 +1,1 @@
+"""The bundled models and the recipes that made them."""
