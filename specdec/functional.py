@@ -172,11 +172,7 @@ def speculative_generate(
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
     model, sequence = _begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
-    if drafter is target and isinstance(target, LanguageModel):
-        raise RequestError(
-            "drafter and target are one adapter, which holds one sequence; make two adapters"
-        )
-    draft_model = _adapt(drafter, use_cache, vocab_size=model.vocab_size)
+    draft_model = _adapt(drafter, use_cache, vocab_size=model.vocab_size, apart_from=target)
     policy: GammaPolicy = FixedGamma(gamma)
     if use_egag:
         policy = EntropyGamma(gamma_min, gamma if gamma_max is None else gamma_max, egag_ema_beta)
@@ -277,7 +273,13 @@ def _begin(
     return target, sequence
 
 
-def _adapt(model: Any, use_cache: bool, vocab_size: int | None = None) -> LanguageModel:
+def _adapt(
+    model: Any, use_cache: bool, vocab_size: int | None = None, apart_from: Any = None
+) -> LanguageModel:
+    if model is apart_from and isinstance(model, LanguageModel):
+        raise RequestError(
+            "drafter and target are one adapter, which holds one sequence; make two adapters"
+        )
     if not isinstance(model, LanguageModel):
         model = DecoderOnlyModel(model, vocab_size=vocab_size)
     return model if use_cache else Recomputing(model)

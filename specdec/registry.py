@@ -140,10 +140,16 @@ def check_range(
         value < high if open_high else value <= high
     )
     if not inside:
-        begin = f"{'(' if open_low else '['}{low:g}"
-        end = "∞" if high == float("inf") else f"{high:g}"
+        begin = f"{'(' if open_low else '['}{_end(low)}"
+        end = _end(high)
         legal = f"{begin}, {end}{')' if open_high else ']'}"
         raise ConfigError(f"{name} must lie in {legal}, not {quoted(value)}")
+
+
+def _end(bound: float) -> str:
+    if bound == float("inf"):
+        return "∞"
+    return f"{bound:g}" if isinstance(bound, float) else quoted(bound)
 
 
 def _default(f: Field[Any]) -> Any:

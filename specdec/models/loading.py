@@ -190,8 +190,8 @@ def _resolve_source(name: str, role: str) -> str:
         return str(path)
     if exists or not HUB_NAME.fullmatch(name):
         raise ModelError(
-            f"no model folder {quoted(name)}; give 'bundled', an existing folder, or a hub name "
-            "such as Qwen/Qwen2.5-0.5B"
+            f"no model folder {quoted(name, 300)}; give 'bundled', an existing folder, or a hub "
+            "name such as Qwen/Qwen2.5-0.5B"
         )
     return name
 

@@ -83,23 +83,7 @@ def model_card(
         f"| `{s.path.split('/')[0]}` | {100 * s.share / total:.0f}% | {s.licence} |"
         for s in recipe.data
     )
-    accepted = (
-        f"""
-Greedy, gamma {GAMMA}, on the beginnings of held-out documents of the first source: conditional
-acceptance rate {percent(acceptance.conditional_acceptance_rate)}, \
-{percent(acceptance.acceptance_rate)} of {acceptance.num_drafted_tokens:,} drafted tokens accepted,
-{rate(acceptance.mean_acceptance_length)} tokens a step.
-"""
-        if acceptance
-        else ""
-    )
-    taught = (
-        f"\nDistilled from `{recipe.distillation.teacher}`: loss = "
-        f"{recipe.distillation.weight:g}·KL(teacher‖student) + "
-        f"{1 - recipe.distillation.weight:g}·cross-entropy.\n"
-        if recipe.distillation
-        else ""
-    )
+    taught, accepted = _taught(recipe), _accepted(acceptance)
     return f"""# {recipe.name}
 
 {recipe.summary}
@@ -133,4 +117,25 @@ their first words (of the English sentence, for translations); none of them was 
 
 The text itself is not distributed here. Weights: MIT, like the project; the attributions above stay
 with them.
+"""
+
+
+def _taught(recipe: Recipe) -> str:
+    if recipe.distillation is None:
+        return ""
+    weight = recipe.distillation.weight
+    return (
+        f"\nDistilled from `{recipe.distillation.teacher}`: loss = "
+        f"{weight:g}·KL(teacher‖student) + {1 - weight:g}·cross-entropy.\n"
+    )
+
+
+def _accepted(acceptance: Summary | None) -> str:
+    if acceptance is None:
+        return ""
+    s = acceptance
+    return f"""
+Greedy, gamma {GAMMA}, on the beginnings of held-out documents of the first source: conditional
+acceptance rate {percent(s.conditional_acceptance_rate)}, {percent(s.acceptance_rate)} of
+{s.num_drafted_tokens:,} drafted tokens accepted, {rate(s.mean_acceptance_length)} tokens a step.
 """

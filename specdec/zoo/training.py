@@ -65,14 +65,11 @@ def prepare(run: Run) -> PreTrainedTokenizerFast:
     """Write tokenizer and token streams into the run folder, once; return the tokenizer."""
     run.run_dir.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(run)
-    if not (run.run_dir / "heldout.bin").is_file():
-        t = run.recipe.training
-        wanted = t.steps * t.tokens_per_step + 1
-        for name, held_out, size in (
-            ("train.bin", False, wanted),
-            ("heldout.bin", True, HELD_OUT_TOKENS),
-        ):
-            stream = _mix(run, tokenizer, held_out=held_out, num_tokens=size)
+    t = run.recipe.training
+    sizes = {"train.bin": t.steps * t.tokens_per_step + 1, "heldout.bin": HELD_OUT_TOKENS}
+    for name, num_tokens in sizes.items():
+        if not (run.run_dir / name).is_file():
+            stream = _mix(run, tokenizer, held_out=name == "heldout.bin", num_tokens=num_tokens)
             stream.tofile(run.run_dir / name)
     return tokenizer
 

@@ -230,6 +230,26 @@ def test_a_shortened_docstring_means_what_it_meant(docstring: str) -> None:
     assert ast.get_docstring(after) == ast.get_docstring(before)
 
 
+def test_our_own_functions_come_whole_without_annotations_and_without_docstring(
+    tmp_path: Path,
+) -> None:
+    (ours,) = (s for s in load_recipe("target").data if s.ours)
+    found = list(documents(ours, tmp_path))
+    assert len(found) > 100
+    for whole, bare, silent in zip(found[::3], found[1::3], found[2::3], strict=True):
+        assert whole.key == bare.key == silent.key  # one side of the split for all three
+        nodes = [ast.parse(d.text).body[0] for d in (whole, bare, silent)]
+        assert all(isinstance(node, ast.FunctionDef) for node in nodes)
+        docstrings = [ast.get_docstring(n) for n in nodes if isinstance(n, ast.FunctionDef)]
+        assert docstrings[0]
+        assert docstrings == [docstrings[0], docstrings[0], None]
+        for node in nodes[1:]:
+            parts = [n for n in ast.walk(node) if isinstance(n, (ast.arg, ast.FunctionDef))]
+            assert not any(
+                getattr(n, "annotation", None) or getattr(n, "returns", None) for n in parts
+            )
+
+
 # --- the stream -----------------------------------------------------------------------------------
 
 
