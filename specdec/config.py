@@ -42,7 +42,7 @@ class DecodingConfig:
     policy: str = _setting("fixed", "spec string of the gamma policy of Speculative")
     egag: bool = _setting(False, "entropy-adaptive gamma in place of the policy")
     egag_gamma_min: int = _setting(1, "EGAG: lower bound, in tokens")
-    egag_gamma_max: int | None = _setting(None, "EGAG: upper bound, in tokens; unset means gamma")
+    egag_gamma_max: int | None = _setting(None, "EGAG: upper bound, in tokens; none means gamma")
     egag_ema: float = _setting(0.0, "EGAG: smoothing of its average, in [0, 1); 0 is none")
     ngramstorage: str = _setting("basic", "n-gram storage: basic (multi-level) or onelevel")
     ngram_order: int = _setting(3, "n of the n-gram storage")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
 from typing import Any, Generic, TypeVar, get_type_hints
@@ -158,7 +159,8 @@ def _default(f: Field[Any]) -> Any:
 
 def _parse(spec: str, kind: str) -> tuple[str, dict[str, Any]]:
     try:
-        tree = ast.parse(spec.strip(), mode="eval").body
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(spec.strip(), mode="eval").body
         if isinstance(tree, ast.Name):
             return tree.id, {}
         if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
@@ -175,7 +177,8 @@ def _parse(spec: str, kind: str) -> tuple[str, dict[str, Any]]:
 
 def _literal(word: str) -> Any:
     try:
-        return ast.literal_eval(word)
+        with warnings.catch_warnings(action="ignore"):  # "1if" is a SyntaxWarning before an error
+            return ast.literal_eval(word)
     except UNREADABLE:
         return word
 

@@ -281,6 +281,17 @@ def test_a_request_is_checked_for_every_method_that_is_switched_on(engine: Engin
         check_request(engine, PROMPT, CONFIG.replace(speculative=False, ngram=False, target=False))
 
 
+def test_a_prompt_too_long_for_the_drafter_is_decoded_plainly(engine: Engine) -> None:
+    short = DecoderOnlyModel(build("llama", 1, vocab_size=TEXT_VOCAB, max_position_embeddings=8))
+    pair, prompt = Engine(engine.target, loaded(short)), "1 2 3 4 5 6 7 8 9"
+    check_request(pair, prompt, CONFIG)
+    done = pair.generate(prompt, CONFIG)
+    assert all(record.drafted == [] for record in done.records)
+    assert done.tokens == engine.generate(prompt, CONFIG, method="target").tokens
+    with pytest.raises(ContextOverflow, match="8 positions"):
+        check_request(pair, prompt, CONFIG.replace(drafter=True))
+
+
 def test_a_warmed_up_engine_gives_the_same_text(engine: Engine) -> None:
     cold = engine.generate(PROMPT, CONFIG).tokens
     engine.warm_up()

@@ -104,6 +104,19 @@ def test_a_character_that_never_ends_is_released_at_the_end() -> None:
     assert stream.text == "\ufffd"
 
 
+class WordTokens(ByteChunks):
+    """A tokenizer of the kind that drops a space in front of what it decodes."""
+
+    def decode(self, tokens: Sequence[int], skip_special_tokens: bool) -> str:
+        return super().decode(tokens, skip_special_tokens).removeprefix(" ")
+
+
+def test_the_first_word_keeps_the_space_between_it_and_the_prompt() -> None:
+    words = WordTokens([b" the", b" hall", b" is", b" warm"])
+    assert streamed(TextStream(words, [0, 1]), [2, 3]) == [" is", " warm", ""]
+    assert streamed(TextStream(words, []), [2, 3]) == ["is", " warm", ""]
+
+
 def test_special_tokens_leave_no_text() -> None:
     special = tokenizer().eos_token_id
     tokens = [*tokens_of("warm"), special, *tokens_of(" and cold"), special]
@@ -195,10 +208,11 @@ def test_text_that_breaks_off_inside_a_character_still_stops(
     assert stream.text == data.decode(errors="replace").split("#")[0]
 
 
-def test_a_stop_string_in_the_last_token_of_a_broken_off_text_is_cut() -> None:
+def test_trap_a_stop_string_is_honoured_before_the_character_behind_it_is_whole() -> None:
     # A token may hold a stop string and the first byte of the next character.
     stream = TextStream(ByteChunks([b"so#\xe7"]), [], ["#"])
-    streamed(stream, [0])
+    assert stream.push(0)
+    stream.finish()
     assert stream.text == "so"
 
 

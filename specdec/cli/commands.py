@@ -83,7 +83,7 @@ def _number(name: str, setting: str, kind: Callable[[str], Any]) -> Command:
         try:
             value = kind(rest)
         except ValueError:
-            word = "a whole number" if kind is int else "a number"
+            word = "a number" if kind is float else "a whole number"
             raise ConfigError(
                 f"{name} needs {word}, not {quoted(rest)}; usage: {name} <v>"
             ) from None
@@ -186,7 +186,7 @@ _ALL = [
     *(_toggle(method) for method in ("speculative", "target", "drafter", "ngram")),
     _toggle("egag"),
     _number("/egag_gamma_min", "egag_gamma_min", int),
-    _number("/egag_gamma_max", "egag_gamma_max", int),
+    _number("/egag_gamma_max", "egag_gamma_max", lambda v: None if v == "none" else int(v)),
     _number("/egag_ema", "egag_ema", float),
     _number("/length", "length", int),
     _number("/gamma", "gamma", int),

@@ -6,6 +6,7 @@ Parses, loads, hands over. A user's mistake is one sentence on standard error an
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -47,6 +48,10 @@ def infer(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a code page without γ is no reason to die
     args = parser.parse_args(argv)
     command: Callable[[argparse.Namespace], None] = args.run
     try:
@@ -78,8 +83,7 @@ def _chat(args: argparse.Namespace) -> None:
     target_options, drafter_options = load_options(args)
     shell = Shell(engine, config, View(), target_options, drafter_options)
     if args.prompt is not None:
-        check_request(engine, args.prompt, config)  # a bad --prompt is a usage error: exit code 2
-        shell.run_prompt(args.prompt, config)
+        shell.run_line(args.prompt)  # what it refuses is a usage error here: exit code 2
     elif sys.stdin.isatty():
         shell.view.line("Type a prompt, or /help for the commands.", style="dim")
         shell.run(terminal_lines(), echo=False)

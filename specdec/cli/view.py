@@ -45,7 +45,9 @@ class View:
 
     def echo(self, line: str) -> None:
         """Show a line that was read from a pipe, so that a transcript can be followed."""
-        printable = "".join(c if c.isprintable() else "\ufffd" for c in line[:ECHO_LIMIT])
+        printable = "".join(
+            c if c.isprintable() or c == "\t" else "\ufffd" for c in line[:ECHO_LIMIT]
+        )
         self.line(f"> {printable}{' …' if len(line) > ECHO_LIMIT else ''}", style="dim")
 
     def heading(self, method: str) -> None:

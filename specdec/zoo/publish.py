@@ -115,8 +115,8 @@ their first words (of the English sentence, for translations); none of them was 
 |---|---:|---|
 {sources}
 
-The text itself is not distributed here. Weights: MIT, like the project; the attributions above stay
-with them.
+The text of the corpora is not distributed here. Weights: MIT, like the project; the attributions
+above stay with them.
 """
 
 

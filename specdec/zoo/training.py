@@ -68,9 +68,10 @@ def prepare(run: Run) -> PreTrainedTokenizerFast:
     t = run.recipe.training
     sizes = {"train.bin": t.steps * t.tokens_per_step + 1, "heldout.bin": HELD_OUT_TOKENS}
     for name, num_tokens in sizes.items():
-        if not (run.run_dir / name).is_file():
+        path = run.run_dir / name
+        if not path.is_file() or path.stat().st_size != 2 * num_tokens:  # absent, or cut off
             stream = _mix(run, tokenizer, held_out=name == "heldout.bin", num_tokens=num_tokens)
-            stream.tofile(run.run_dir / name)
+            stream.tofile(path)
     return tokenizer
 
 

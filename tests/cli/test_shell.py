@@ -105,7 +105,7 @@ error: gamma must lie in [1, ∞), not -3
 /ngram [on|off]  on  run Ngram Assisted
 /egag [on|off]  on  entropy-adaptive gamma in place of the policy
 /egag_gamma_min <v>  1  EGAG: lower bound, in tokens
-/egag_gamma_max <v>  6  EGAG: upper bound, in tokens; unset means gamma
+/egag_gamma_max <v>  6  EGAG: upper bound, in tokens; none means gamma
 /egag_ema <v>  0.9  EGAG: smoothing of its average, in [0, 1); 0 is none
 /length <v>  60  most tokens to generate
 /gamma <v>  4  draft length, in tokens

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from transformers import DynamicCache
+from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 from specdec.errors import ContextOverflow, RollbackUnsupported
 from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing, prune_cache
-from tests.tiny import MAX_LENGTH, SIZES, VOCAB, assert_same_logits, build, full_logits
+from tests.tiny import MAX_LENGTH, SIZES, VOCAB, WINDOW, assert_same_logits, build, full_logits
 
 PROMPT = [5, 6, 7, 8]
 
@@ -100,14 +100,14 @@ def test_a_model_with_a_state_that_cannot_forget_is_refused_by_name(kind: str) -
     assert "cannot forget" in str(caught.value)
 
 
-def filled_cache(model: Any, tokens: list[int]) -> DynamicCache:
-    cache = DynamicCache()
+def filled_cache(model: Any, tokens: list[int], cache: Any = None) -> Any:
+    cache = DynamicCache() if cache is None else cache
     with torch.inference_mode():
         model(torch.tensor([tokens]), past_key_values=cache, use_cache=True)
     return cache
 
 
-def next_logits(model: Any, cache: DynamicCache, token: int) -> torch.Tensor:
+def next_logits(model: Any, cache: Any, token: int) -> torch.Tensor:
     with torch.inference_mode():
         logits: torch.Tensor = model(torch.tensor([[token]]), past_key_values=cache).logits[0]
     return logits
@@ -141,3 +141,30 @@ def test_pruning_more_than_is_held_or_less_than_nothing_is_refused(discarded: in
     with pytest.raises(RollbackUnsupported, match=rf"{discarded} tokens .* 0 … 4"):
         prune_cache(cache, discarded)
     assert cache.get_seq_length() == len(PROMPT)
+
+
+def test_pruning_keeps_the_encoders_part() -> None:
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    states = torch.zeros(1, 2, 5, 8)  # [batch, heads, time, head_dim]
+    cache.self_attention_cache.update(states, states, 0)
+    cache.cross_attention_cache.update(states, states, 0)
+    assert prune_cache(cache, 2) is cache
+    assert cache.self_attention_cache.get_seq_length() == 3
+    assert cache.cross_attention_cache.get_seq_length() == 5
+
+
+@pytest.mark.parametrize("name", ["mistral_sliding", "gemma3"])
+def test_a_sliding_window_that_has_dropped_tokens_cannot_be_pruned(name: str) -> None:
+    model = build(name)
+    young = filled_cache(model, PROMPT, DynamicCache(config=model.config))
+    assert prune_cache(young, 1).get_seq_length() == len(PROMPT) - 1
+    old = filled_cache(model, [5] * (WINDOW + 4), DynamicCache(config=model.config))
+    with pytest.raises(RollbackUnsupported, match="cannot forget"):
+        prune_cache(old, 1)
+
+
+def test_a_static_cache_cannot_be_pruned() -> None:
+    model = build("llama")
+    cache = filled_cache(model, PROMPT, StaticCache(config=model.config, max_cache_len=16))
+    with pytest.raises(RollbackUnsupported, match="cannot forget"):
+        prune_cache(cache, 1)

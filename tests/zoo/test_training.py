@@ -6,6 +6,7 @@ import math
 import re
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from specdec.zoo.training import (
 from tests.zoo.tiny_recipe import LICENCE, RECIPE, STEPS, VOCAB, drafter_recipe, make_run
 
 CPU = LoadOptions(device="cpu")
+IDS = torch.arange(40).view(2, 20)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -185,13 +187,22 @@ def test_both_sides_of_the_split_become_streams_and_chat_documents_are_among_the
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(finished: Run) -> None:
     model: Any = training.build_model(finished.recipe, prepare(finished))
-    loss = build_loss(model, model, 1.0, torch.device("cpu"))
-    ids = torch.arange(40).view(2, 20)
-    divergence, cross_entropy = loss(ids)
+    divergence, cross_entropy = build_loss(model, model, 1.0, torch.device("cpu"))(IDS)
     assert float(divergence.detach()) == pytest.approx(0, abs=1e-6)
     assert float(cross_entropy) > 1
-    half, _ = build_loss(model, model, 0.5, torch.device("cpu"))(ids)
-    assert float(half.detach()) == pytest.approx(float(cross_entropy) / 2, rel=1e-5)
+
+
+def test_the_weight_mixes_divergence_and_cross_entropy(finished: Run) -> None:
+    tokenizer = prepare(finished)
+    student: Any = training.build_model(finished.recipe, tokenizer)
+    teacher: Any = training.build_model(replace(finished.recipe, seed=4), tokenizer)
+    divergence, half, nothing = (
+        float(build_loss(student, teacher, weight, torch.device("cpu"))(IDS)[0].detach())
+        for weight in (1.0, 0.5, 0.0)
+    )
+    assert divergence > 0.01
+    assert half == pytest.approx((divergence + nothing) / 2, rel=1e-5)
+    assert nothing == float(build_loss(student, None, 0.0, torch.device("cpu"))(IDS)[1])
 
 
 # --- what comes out -------------------------------------------------------------------------------
