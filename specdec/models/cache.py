@@ -159,7 +159,11 @@ def prune_cache(cache: Cache, num_tokens_to_discard: int) -> Cache:
     if num_tokens_to_discard == 0:
         return cache
     part = getattr(cache, "self_attention_cache", cache)
-    if not hasattr(part, "crop"):
-        raise RollbackUnsupported(f"{type(part).__name__} cannot forget; use a DynamicCache")
-    part.crop(-num_tokens_to_discard)  # negative: the only form every release reads alike
+    try:
+        part.crop(-num_tokens_to_discard)  # negative: the only form every release reads alike
+    except (AttributeError, RuntimeError, ValueError) as error:  # static; sliding, window passed
+        raise RollbackUnsupported(
+            f"{type(part).__name__} cannot forget its newest tokens ({error}); use a DynamicCache "
+            "without sliding layers"
+        ) from error
     return cache

@@ -25,6 +25,11 @@ from specdec.zoo import bundled_path
 
 BUNDLED = "bundled"
 HUB_NAME = re.compile(r"(?!\.)[\w.-]{1,96}(/[\w.-]{1,96})?")
+# What transformers, tokenizers and safetensors raise for files that are not what they should be.
+LOADING_ERRORS = (
+    *(OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError),
+    SafetensorError,
+)
 HUB_SECONDS = 10.0  # how long the hub may take to answer
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPE_CHOICES = ("auto", *DTYPES)
@@ -124,7 +129,7 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
             output_loading_info=True,
             **where,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except LOADING_ERRORS as error:
         raise ModelError(_loading_sentence(name, source, error)) from error
     if info["missing_keys"]:
         raise ModelError(
