@@ -26,7 +26,8 @@ def text(name: str) -> str:
 
 
 def blocks(name: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text(name), re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", text(name), re.MULTILINE | re.DOTALL)
+    return [code for written_in, code in fenced if written_in == language]
 
 
 def headings(name: str) -> list[int]:
