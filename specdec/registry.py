@@ -147,6 +147,13 @@ def check_range(
         raise ConfigError(f"{name} must lie in {legal}, not {quoted(value)}")
 
 
+def check_count(name: str, value: int, low: int = 1) -> None:
+    """Raise unless the value is a whole number of at least `low`; 2.0 and NaN are none."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{name} must be a whole number in [{low}, ∞), not {quoted(value)}")
+    check_range(name, value, low, float("inf"))
+
+
 def _end(bound: float) -> str:
     if bound == float("inf"):
         return "∞"

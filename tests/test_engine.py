@@ -75,11 +75,13 @@ def test_the_streamed_pieces_are_the_text(engine: Engine, method: str, cache: bo
 
 
 @lossless_methods
-def test_a_known_text_is_said(method: str) -> None:
-    done = speaker(eos=(1,)).generate(PROMPT, CONFIG.replace(length=200), method=method)
+@pytest.mark.parametrize("end", ["<|eos|>", "!"])
+def test_a_known_text_is_said_without_its_end_token(end: str, method: str) -> None:
+    eos = tokenizer().get_vocab()[end]
+    done = speaker(eos=(eos,)).generate(PROMPT, CONFIG.replace(length=200), method=method)
     assert done.text == SENTENCE
     assert done.finish_reason is FinishReason.EOS
-    assert done.tokens[-1] == 1
+    assert done.tokens[-1] == eos
 
 
 @pytest.mark.parametrize("changes", [{}, {"cache": False}, {"egag": True}, {"first_target": False}])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from specdec.models.base import LanguageModel
-from specdec.registry import check_range
+from specdec.registry import check_count, check_range
 
 INFINITY = float("inf")
 
@@ -34,8 +34,8 @@ class BeamSettings:
     alpha: float = 1.2
 
     def __post_init__(self) -> None:
-        check_range("num_beams", self.num_beams, 1, INFINITY)
-        check_range("top_k", self.top_k, 1, INFINITY)
+        check_count("num_beams", self.num_beams)
+        check_count("top_k", self.top_k)
         check_range("min_length", self.min_length, -1, INFINITY, open_low=True)
         check_range("alpha", self.alpha, 0, INFINITY)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from specdec.core import FinishReason
-from specdec.errors import ConfigError
+from specdec.registry import check_count
 
 
 class Sequence:
@@ -32,8 +32,7 @@ class Sequence:
         eos_token_ids: Collection[int] = (),
         stop_check: Callable[[int], bool] | None = None,
     ) -> None:
-        if max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+        check_count("max_new_tokens", max_new_tokens)
         self.tokens = list(prompt)
         self.prompt_length = len(prompt)
         self.finish_reason: FinishReason | None = None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from specdec.errors import RollbackUnsupported
+from specdec.errors import ModelError, RollbackUnsupported
 
 BLOCK = 256  # buffers grow by doubling, in multiples of this many positions
 
@@ -117,13 +117,20 @@ ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
 
 
 def check_can_roll_back(model: Any) -> None:
-    """Raise unless every layer's memory is plain attention, which can forget.
+    """Raise unless every layer's memory is plain causal attention, which can forget.
 
     Raises:
         RollbackUnsupported: recurrent or otherwise stateful layers.
+        ModelError: an encoder, in which a new token changes the past.
     """
     config = model.config.get_text_config(decoder=True)
     name = type(model).__name__
+    layers_look_ahead = any(getattr(layer, "is_causal", True) is False for layer in model.modules())
+    if not getattr(config, "is_decoder", True) and layers_look_ahead:
+        raise ModelError(
+            f"{name} looks ahead (its config says is_decoder=False), so it cannot decode token by "
+            "token; choose a causal language model, or set is_decoder=True if it was trained as one"
+        )
     if getattr(model, "_is_stateful", False):
         raise RollbackUnsupported(
             f"{name} keeps a recurrent state, which cannot forget rejected tokens; "

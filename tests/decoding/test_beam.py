@@ -184,3 +184,10 @@ def test_the_cache_changes_nothing(name: str) -> None:
 def test_settings_out_of_range_are_refused_by_name(setting: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"^{setting} must lie in .*, not {value!r}$"):
         BeamSettings(**{setting: value})
+
+
+@pytest.mark.parametrize("setting", ["num_beams", "top_k"])
+def test_counts_that_are_no_whole_numbers_are_refused_by_name(setting: str) -> None:
+    counts: dict[str, Any] = {setting: 2.5}
+    with pytest.raises(ConfigError, match=f"^{setting} must .*2.5"):
+        BeamSettings(**counts)

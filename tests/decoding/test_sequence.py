@@ -136,7 +136,14 @@ def test_a_rule_met_at_the_very_limit_is_the_reason(rule: str) -> None:
 
 @pytest.mark.parametrize("length", [0, -1])
 def test_a_length_below_one_is_refused(length: int) -> None:
-    with pytest.raises(ConfigError, match=f"at least 1, not {length}"):
+    with pytest.raises(ConfigError, match=rf"max_new_tokens must lie in \[1, ∞\), not {length}"):
+        sequence(max_new_tokens=length)
+
+
+@pytest.mark.parametrize("length", [2.5, float("inf"), float("nan")])
+def test_a_length_that_is_no_whole_number_is_refused(length: float) -> None:
+    # Such a limit would never be met exactly, and the output would run on past the context.
+    with pytest.raises(ConfigError, match="max_new_tokens"):
         sequence(max_new_tokens=length)
 
 

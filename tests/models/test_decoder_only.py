@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
-from specdec.errors import ContextOverflow, RollbackUnsupported
+from specdec.errors import ContextOverflow, ModelError, RollbackUnsupported
 from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing, prune_cache
 from tests.tiny import MAX_LENGTH, SIZES, VOCAB, WINDOW, assert_same_logits, build, full_logits
 
@@ -98,6 +98,13 @@ def test_a_model_with_a_state_that_cannot_forget_is_refused_by_name(kind: str) -
     with pytest.raises(RollbackUnsupported, match=f"^{type(model).__name__} ") as caught:
         DecoderOnlyModel(model)
     assert "cannot forget" in str(caught.value)
+
+
+def test_a_model_that_looks_ahead_is_refused() -> None:
+    # With a cache its past would have to change with every new token.
+    model = transformers.AutoModelForCausalLM.from_config(transformers.BertConfig(**SIZES))
+    with pytest.raises(ModelError, match=f"^{type(model).__name__} "):
+        DecoderOnlyModel(model)
 
 
 def filled_cache(model: Any, tokens: list[int], cache: Any = None) -> Any:

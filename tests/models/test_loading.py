@@ -105,6 +105,13 @@ def test_missing_weights_are_refused(folder: Path) -> None:
     assert "safetensors" in refusal(ModelError, folder)
 
 
+def test_pickled_weights_are_not_opened(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")  # a pickle may run code
+    assert "safetensors" in refusal(ModelError, folder)
+
+
 def test_a_missing_tensor_is_named(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]

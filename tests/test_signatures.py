@@ -1,0 +1,88 @@
+"""The documented names: parameters in their documented order, with their documented defaults."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import specdec
+
+REQUIRED = inspect.Parameter.empty
+
+COMMON: dict[str, Any] = {
+    "logits_processor": specdec.GreedyProcessor(),
+    "max_gen_len": 40,
+    "eos_tokens_id": 1,
+    "pad_token_id": 0,
+    "use_cache": True,
+    "debug": False,
+}
+SPECULATIVE: dict[str, Any] = COMMON | {"tokenizer": None, "gamma": 5, "first_target": True}
+DOCUMENTED: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "autoregressive_generate": (["inputs", "model"], COMMON),
+    "beam_search_generate": (
+        ["inputs", "model"],
+        {
+            "max_gen_len": 40,
+            "num_beams": 4,
+            "top_k": 3,
+            "min_length": 5.0,
+            "alpha": 1.2,
+            "eos_tokens_id": 1,
+            "pad_token_id": 0,
+            "debug": False,
+            "tokenizer": None,
+        },
+    ),
+    "speculative_generate": (
+        ["inputs", "drafter", "target"],
+        SPECULATIVE
+        | {
+            "use_egag": False,
+            "gamma_min": 1,
+            "gamma_max": None,
+            "egag_ema_beta": 0.0,
+            "skip_sample_adjustment": False,
+        },
+    ),
+    "ngram_assisted_speculative_generate": (
+        ["inputs", "ngramstorage", "target"],
+        SPECULATIVE | {"filler_top_k": 3, "stop_if_unknown": False},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_documented_parameters_exist_with_their_documented_defaults(name: str) -> None:
+    first, defaults = DOCUMENTED[name]
+    parameters = inspect.signature(getattr(specdec, name)).parameters
+    assert list(parameters)[: len(first)] == first
+    assert all(parameters[p].default is REQUIRED for p in first)
+    assert {p: parameters[p].default for p in defaults} == defaults
+    assert all(p.default is not REQUIRED for p in list(parameters.values())[len(first) :])
+
+
+@pytest.mark.parametrize("name", ["speculative_generate", "ngram_assisted_speculative_generate"])
+def test_tokenizer_and_gamma_may_be_given_by_position(name: str) -> None:
+    parameters = list(inspect.signature(getattr(specdec, name)).parameters)
+    assert parameters[3:5] == ["tokenizer", "gamma"]
+
+
+@pytest.mark.parametrize(
+    ("processor", "names"),
+    [
+        (specdec.MultinomialProcessor, ["temperature"]),
+        (specdec.TopKProcessor, ["temperature", "top_k"]),
+        (specdec.NucleusProcessor, ["temperature", "top_p"]),
+        (specdec.TopKNucleusProcessor, ["temperature", "top_k", "top_p"]),
+        (specdec.NGramStorage, ["n", "vocab_size"]),
+        (specdec.OneLevelNGramStorage, ["n", "vocab_size"]),
+    ],
+)
+def test_documented_classes_take_their_parameters_in_order(
+    processor: Callable[..., Any], names: list[str]
+) -> None:
+    assert list(inspect.signature(processor).parameters)[: len(names)] == names
