@@ -18,7 +18,7 @@ from specdec.errors import ConfigError, RequestError
 from specdec.gamma import GAMMA_POLICIES, FixedGamma, GammaPolicy
 from specdec.models import LanguageModel, LoadedModel, LoadOptions, Recomputing, load, load_drafter
 from specdec.registry import nearest
-from specdec.sampling import SAMPLERS, Rng, Sampler
+from specdec.sampling import SAMPLERS, Sampler, rng_for
 from specdec.text import TextStream, encode_prompt
 from specdec.tracing import Summary, summarize
 from specdec.verification import VERIFIERS
@@ -242,11 +242,11 @@ class Engine:
     def _steps(
         self, method: str, model: LanguageModel, sequence: TokenSequence, config: DecodingConfig
     ) -> Iterator[StepRecord]:
-        sampler, rng = SAMPLERS.create(config.sampler), Rng(config.seed)
+        sampler, verifier = SAMPLERS.create(config.sampler), VERIFIERS.create(config.verifier)
+        rng = rng_for(config.seed, keyed=verifier.is_coupled)
         if method in ("target", "drafter"):
             return autoregressive_steps(model, sequence, sampler, rng)
         drafter, policy = self._drafting(method, sampler, config)
-        verifier = VERIFIERS.create(config.verifier)
         parts = Speculation(model, drafter, policy, verifier, sampler, config.first_target)
         return speculative_steps(parts, sequence, rng)
 

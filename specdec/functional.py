@@ -23,12 +23,17 @@ from specdec.decoding import (
 from specdec.decoding import Sequence as TokenSequence
 from specdec.decoding.beam import Hypothesis
 from specdec.drafting import DraftModelDrafter, INgramStorage, NgramDrafter
-from specdec.errors import RequestError
+from specdec.errors import ConfigError, RequestError
 from specdec.gamma import EntropyGamma, FixedGamma, GammaPolicy
 from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing
-from specdec.sampling import GreedySampler, Rng, Sampler
+from specdec.sampling import GreedySampler, Sampler, rng_for
 from specdec.tracing import print_step, summarize
-from specdec.verification import RejectionVerifier, RejectionWithoutResidual, Verifier
+from specdec.verification import (
+    VERIFIERS,
+    RejectionVerifier,
+    RejectionWithoutResidual,
+    Verifier,
+)
 
 EosIds = int | Sequence[int]
 GREEDY = GreedySampler()
@@ -45,6 +50,7 @@ def autoregressive_generate(
     use_cache: bool = True,
     debug: bool = False,
     seed: int = 42,
+    verifier: str | Verifier = "rejection",
 ) -> list[int]:
     """Decode one token a pass.
 
@@ -58,6 +64,8 @@ def autoregressive_generate(
         use_cache: False computes the whole prefix at every pass.
         debug: print every step.
         seed: of the random decisions.
+        verifier: nothing is verified here; `coupled` makes the text the one that coupled
+            speculation gives with the same seed.
 
     Returns:
         Generated ids.
@@ -67,7 +75,8 @@ def autoregressive_generate(
         ContextOverflow: the prompt does not fit.
     """
     target, sequence = _begin(inputs, model, max_gen_len, eos_tokens_id, use_cache)
-    steps = autoregressive_steps(target, sequence, logits_processor, Rng(seed))
+    rng = rng_for(seed, keyed=_as_verifier(verifier).is_coupled)
+    steps = autoregressive_steps(target, sequence, logits_processor, rng)
     _run(steps, None, debug)
     return sequence.output
 
@@ -145,6 +154,7 @@ def speculative_generate(
     first_target: bool = True,
     debug: bool = False,
     seed: int = 42,
+    verifier: str | Verifier = "rejection",
 ) -> tuple[list[int], float]:
     """Speculative decoding (Leviathan et al., 2023, algorithm 1): the same text, sooner.
 
@@ -163,10 +173,12 @@ def speculative_generate(
         eos_tokens_id: end token, or several.
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
         use_cache: False computes the whole prefix at every pass.
-        skip_sample_adjustment: LOSSY: draw from p instead of the residual after a rejection.
+        skip_sample_adjustment: LOSSY: draw from p instead of the residual after a rejection; a
+            variant of the `rejection` verifier only.
         first_target: decode the first token with the target alone.
         debug: print every step with accepted, rejected, recovered and bonus tokens.
         seed: of the random decisions.
+        verifier: accept/reject rule, by name or object: rejection, block, exact_match, coupled.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
@@ -176,13 +188,12 @@ def speculative_generate(
     policy: GammaPolicy = FixedGamma(gamma)
     if use_egag:
         policy = EntropyGamma(gamma_min, gamma if gamma_max is None else gamma_max, egag_ema_beta)
-    verifier: Verifier = (
-        RejectionWithoutResidual() if skip_sample_adjustment else RejectionVerifier()
-    )
+    rule = _as_verifier(verifier)
+    if skip_sample_adjustment:
+        rule = _without_residual(rule)
     drafting = DraftModelDrafter(draft_model, logits_processor)
-    parts = Speculation(model, drafting, policy, verifier, logits_processor, first_target)
-    rate = _run(speculative_steps(parts, sequence, Rng(seed)), tokenizer, debug)
-    return sequence.output, rate
+    parts = Speculation(model, drafting, policy, rule, logits_processor, first_target)
+    return _speculate(parts, sequence, seed, tokenizer, debug)
 
 
 def ngram_assisted_speculative_generate(
@@ -202,6 +213,7 @@ def ngram_assisted_speculative_generate(
     stop_if_unknown: bool = False,
     debug: bool = False,
     seed: int = 42,
+    verifier: str | Verifier = "rejection",
 ) -> tuple[list[int], float]:
     """N-gram assisted speculative decoding (NASD): counts take the place of the draft model.
 
@@ -221,6 +233,7 @@ def ngram_assisted_speculative_generate(
         stop_if_unknown: end a draft at an unknown context instead of guessing.
         debug: print every step.
         seed: of the random decisions.
+        verifier: accept/reject rule, by name or object: rejection, block, exact_match, coupled.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
@@ -232,12 +245,9 @@ def ngram_assisted_speculative_generate(
         stop_if_unknown=stop_if_unknown,
         reset_in_between=False,
     )
-    verifier = RejectionVerifier()
-    parts = Speculation(
-        model, drafting, FixedGamma(gamma), verifier, logits_processor, first_target
-    )
-    rate = _run(speculative_steps(parts, sequence, Rng(seed)), tokenizer, debug)
-    return sequence.output, rate
+    policy, rule = FixedGamma(gamma), _as_verifier(verifier)
+    parts = Speculation(model, drafting, policy, rule, logits_processor, first_target)
+    return _speculate(parts, sequence, seed, tokenizer, debug)
 
 
 def max_fn(x: Tensor) -> Tensor:
@@ -298,6 +308,27 @@ def _as_prompt(inputs: Sequence[int] | Tensor) -> list[int]:
 
 def _as_ids(eos_tokens_id: EosIds) -> tuple[int, ...]:
     return (eos_tokens_id,) if isinstance(eos_tokens_id, int) else tuple(eos_tokens_id)
+
+
+def _as_verifier(verifier: str | Verifier) -> Verifier:
+    return VERIFIERS.create(verifier) if isinstance(verifier, str) else verifier
+
+
+def _without_residual(verifier: Verifier) -> Verifier:
+    if not isinstance(verifier, RejectionVerifier):
+        raise ConfigError(
+            "skip_sample_adjustment changes the rejection verifier, not "
+            f"{type(verifier).__name__}; leave one of the two out"
+        )
+    return RejectionWithoutResidual()
+
+
+def _speculate(
+    parts: Speculation, sequence: TokenSequence, seed: int, tokenizer: Any, debug: bool
+) -> tuple[list[int], float]:
+    rng = rng_for(seed, keyed=parts.verifier.is_coupled)
+    rate = _run(speculative_steps(parts, sequence, rng), tokenizer, debug)
+    return sequence.output, rate
 
 
 def _run(steps: Iterator[StepRecord], tokenizer: Any, debug: bool) -> float:

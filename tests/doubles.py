@@ -98,6 +98,30 @@ class ScriptedPolicy(GammaPolicy):
         return num_drafted != self._after
 
 
+class WhimsicalPolicy(GammaPolicy):
+    """Stops before or after a token or goes on, at random, but always alike after one prefix."""
+
+    def __init__(self, budget: int, seed: int) -> None:
+        self._budget, self._seed = budget, seed
+        self._prefix: list[int] = []
+
+    @property
+    def budget(self) -> int:
+        return self._budget
+
+    def before_token(self, logits: Tensor, num_drafted: int) -> bool:
+        if num_drafted == 0:
+            self._prefix = []
+        return self._goes_on("before")
+
+    def after_token(self, token: int, logits: Tensor, num_drafted: int) -> bool:
+        self._prefix.append(token)
+        return self._goes_on("after")
+
+    def _goes_on(self, when: str) -> bool:
+        return random.Random(f"{self._seed} {when} {self._prefix}").random() < 0.75
+
+
 def step(
     drafted: Sequence[int] = (),
     accepted: int = 0,

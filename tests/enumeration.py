@@ -22,13 +22,20 @@ Distribution = dict[tuple[int, ...], float]
 class EnumeratedRandomness(Rng):
     """Repeats a script of decisions, then takes the first possible outcome of each new one.
 
+    Args:
+        script: decisions to repeat.
+        keyed: draws at one position share a uniform number, known only as far as the draws so far
+            have narrowed it down: an exact stand-in for `KeyedRng` with another coupling.
+
     Attributes:
         probability: of the decisions taken so far, multiplied.
         untried: scripts that lead to the outcomes passed over.
     """
 
-    def __init__(self, script: Sequence[int] = ()) -> None:
+    def __init__(self, script: Sequence[int] = (), *, keyed: bool = False) -> None:
         super().__init__(seed=0)
+        self.is_keyed = keyed
+        self._narrowed: dict[int, tuple[float, float]] = {}  # position → interval in [0, 1]
         self._script = list(script)
         self._taken: list[int] = []
         self.probability = 1.0
@@ -38,15 +45,20 @@ class EnumeratedRandomness(Rng):
         assert 0 <= probability <= 1, f"{probability} is no probability"
         return self._choose([1 - probability, probability]) == 1
 
-    def categorical(self, probs: Tensor) -> int:
+    def categorical(self, probs: Tensor, position: int) -> int:
         weights = probs.double().tolist()
         total = math.fsum(weights)
         assert min(weights) >= 0, f"{weights} are no weights"
         assert 0 < total < math.inf, f"{weights} are no weights"
-        return self._choose([w / total for w in weights])
-
-    def below(self, n: int) -> int:
-        return self._choose([1 / n] * n)
+        if not self.is_keyed:
+            return self._choose([w / total for w in weights])
+        ends = [end / total for end in itertools.accumulate(weights)]
+        ends[-1] = 1.0
+        low, high = self._narrowed.get(position, (0.0, 1.0))
+        parts = [(max(low, a), min(high, b)) for a, b in itertools.pairwise([0.0, *ends])]
+        token = self._choose([max(0.0, b - a) / (high - low) for a, b in parts])
+        self._narrowed[position] = parts[token]
+        return token
 
     def _choose(self, chances: list[float]) -> int:
         depth = len(self._taken)
@@ -60,16 +72,17 @@ class EnumeratedRandomness(Rng):
         return choice
 
 
-def enumerate_outcomes(run: Callable[[Rng], T]) -> dict[T, float]:
+def enumerate_outcomes(run: Callable[[Rng], T], *, keyed: bool = False) -> dict[T, float]:
     """Return the exact distribution of what `run` returns, depth first over its decisions.
 
     Args:
         run: takes its random decisions from its argument alone.
+        keyed: see `EnumeratedRandomness`.
     """
     outcomes: dict[T, float] = {}
     scripts: list[list[int]] = [[]]
     while scripts:
-        randomness = EnumeratedRandomness(scripts.pop())
+        randomness = EnumeratedRandomness(scripts.pop(), keyed=keyed)
         outcome = run(randomness)
         outcomes[outcome] = outcomes.get(outcome, 0.0) + randomness.probability
         scripts += randomness.untried
@@ -82,29 +95,44 @@ def total_variation(one: dict[T, float], other: dict[T, float]) -> float:
     return 0.5 * math.fsum(abs(one.get(k, 0.0) - other.get(k, 0.0)) for k in keys)
 
 
-def emitted_distribution(parts: Speculation, prompt: list[int], length: int) -> Distribution:
+def emitted_distribution(
+    parts: Speculation, prompt: list[int], length: int, eos: tuple[int, ...] = ()
+) -> Distribution:
     """Return the exact distribution of the speculative loop's first `length` tokens."""
 
     def run(rng: Rng) -> tuple[int, ...]:
         sequence = TokenSequence(
-            parts.target.start(prompt), max_new_tokens=length, max_length=parts.target.max_length
+            parts.target.start(prompt),
+            max_new_tokens=length,
+            max_length=parts.target.max_length,
+            eos_token_ids=eos,
         )
         for _ in speculative_steps(parts, sequence, rng):
             pass
         return tuple(sequence.output)
 
-    return enumerate_outcomes(run)
+    return enumerate_outcomes(run, keyed=parts.verifier.is_coupled)
 
 
 def target_distribution(
-    target: TableModel, sampler: Sampler, prompt: list[int], length: int
+    target: TableModel,
+    sampler: Sampler,
+    prompt: list[int],
+    length: int,
+    eos: tuple[int, ...] = (),
 ) -> Distribution:
-    """Return the product of the target's own probabilities for every text of `length` tokens."""
-    distribution: Distribution = {}
-    for text in itertools.product(range(target.vocab_size), repeat=length):
-        probability = 1.0
-        for i, token in enumerate(text):
-            row = target.next_probs((*prompt, *text[:i]))
-            probability *= float(sampler.probs(logits_of(row))[token])
-        distribution[text] = probability
+    """Return the product of the target's own probabilities for every text of `length` tokens.
+
+    A text ends early with its first end token.
+    """
+    distribution: Distribution = {(): 1.0}
+    for _ in range(length):
+        grown: Distribution = {}
+        for text, chance in distribution.items():
+            if text and text[-1] in eos:
+                grown[text] = chance
+                continue
+            row = sampler.probs(logits_of(target.next_probs((*prompt, *text)))).tolist()
+            grown |= {(*text, token): chance * p for token, p in enumerate(row)}
+        distribution = grown
     return distribution

@@ -93,6 +93,19 @@ def test_every_lossless_method_gives_the_same_tokens(
     assert texts[0] == texts[1] == texts[2]
 
 
+@pytest.mark.parametrize("sampler", ["multinomial", "nucleus(temperature=1.3, top_p=0.9)"])
+@pytest.mark.parametrize("changes", [{}, {"cache": False}, {"egag": True}, {"gamma": 7}])
+def test_coupled_every_method_gives_the_same_sampled_tokens(
+    engine: Engine, changes: dict[str, Any], sampler: str
+) -> None:
+    for seed in (7, 8):
+        config = CONFIG.replace(verifier="coupled", sampler=sampler, seed=seed)
+        plain = engine.generate(PROMPT, config, method="target").tokens
+        for method in LOSSLESS:
+            config = config.replace(**changes)
+            assert engine.generate(PROMPT, config, method=method).tokens == plain
+
+
 def test_drafter_is_the_draft_model_alone(engine: Engine) -> None:
     alone = Engine(network(1)).generate(PROMPT, CONFIG, method="target")
     assert engine.generate(PROMPT, CONFIG, method="drafter").tokens == alone.tokens

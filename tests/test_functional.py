@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import specdec
-from specdec.errors import ContextOverflow, RequestError, SpecDecError
+from specdec.errors import ConfigError, ContextOverflow, RequestError, SpecDecError
 from specdec.models import TableModel
+from specdec.verification import VERIFIERS
 from tests.tiny import MAX_LENGTH, VOCAB, build, full_logits, noisy, tokenizer
 
 GREEDY = specdec.GreedyProcessor()
@@ -125,6 +126,40 @@ def test_what_is_no_prompt_is_refused(
 def test_a_length_below_one_is_refused(call: Callable[..., Any], max_gen_len: int) -> None:
     with pytest.raises(SpecDecError, match=rf"max_new_tokens must lie in .*, not {max_gen_len}"):
         call(max_gen_len=max_gen_len)
+
+
+@pytest.mark.parametrize("verifier", ["rejection", "block", "exact_match", "coupled"])
+def test_every_verifier_gives_the_same_greedy_ids(verifier: str) -> None:
+    expected = plain(eos_tokens_id=[], verifier=verifier)
+    assert expected == plain(eos_tokens_id=[])
+    assert speculative(eos_tokens_id=[], verifier=verifier)[0] == expected
+    assert ngram(eos_tokens_id=[], verifier=VERIFIERS.create(verifier))[0] == expected
+
+
+@pytest.mark.parametrize("seed", [1, 2, -3])
+def test_coupled_the_seed_alone_decides_the_sampled_ids(seed: int) -> None:
+    options: dict[str, Any] = {
+        "logits_processor": SAMPLER,
+        "seed": seed,
+        "verifier": "coupled",
+        "eos_tokens_id": [],
+    }
+    expected = plain(**options)
+    assert speculative(gamma=3, **options)[0] == expected
+    assert speculative(gamma=6, use_egag=True, use_cache=False, **options)[0] == expected
+    assert ngram(**options)[0] == expected
+    assert plain(**options | {"seed": seed + 100}) != expected
+
+
+def test_a_lossy_verifier_cannot_hide_behind_another_one() -> None:
+    with pytest.raises(ConfigError, match=r"skip_sample_adjustment .* BlockVerifier"):
+        speculative(skip_sample_adjustment=True, verifier="block")
+
+
+@pytest.mark.parametrize("call", [plain, speculative, ngram])
+def test_an_unknown_verifier_is_refused_by_name(call: Callable[..., Any]) -> None:
+    with pytest.raises(SpecDecError, match=r"unknown verifier 'blok' .*'block'"):
+        call(verifier="blok")
 
 
 @pytest.mark.parametrize("call", [speculative, ngram])

@@ -21,11 +21,11 @@ def autoregressive_steps(
         target: started with the sequence's prompt.
         sequence: grows in place.
         sampler: decides the distribution drawn from.
-        rng: source of randomness.
+        rng: source of randomness; a `KeyedRng` gives the text of coupled speculation.
     """
     while not sequence.finished:
         begin = perf_counter()
         logits = target.extend(sequence.tokens[target.length :], keep=1)  # [1, vocab]
-        token = rng.categorical(sampler.probs(logits[0]))
+        token = rng.categorical(sampler.probs(logits[0]), sequence.length)
         emitted = sequence.commit([token])
         yield StepRecord([], 0, emitted, 0.0, perf_counter() - begin)

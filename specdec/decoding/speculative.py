@@ -13,6 +13,7 @@ from time import perf_counter
 from specdec.core import Draft, StepRecord, Verdict
 from specdec.decoding.sequence import Sequence
 from specdec.drafting.base import Drafter
+from specdec.errors import ConfigError
 from specdec.gamma.base import GammaPolicy
 from specdec.models.base import LanguageModel
 from specdec.sampling.base import Sampler
@@ -48,8 +49,17 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
     Args:
         parts: what to decode with; the target is started with the sequence's prompt.
         sequence: grows in place.
-        rng: source of randomness of drafter and verifier, in the order of their decisions.
+        rng: source of randomness of drafter and verifier, in the order of their decisions; keyed
+            by position if and only if the verifier is coupled.
+
+    Raises:
+        ConfigError: verifier and rng do not fit; the output would be biased, or not coupled.
     """
+    if parts.verifier.is_coupled != rng.is_keyed:
+        raise ConfigError(
+            f"{type(parts.verifier).__name__} cannot be used with {type(rng).__name__}; "
+            "make the source of randomness with rng_for(seed, keyed=verifier.is_coupled)"
+        )
     target, drafter, policy = parts.target, parts.drafter, parts.policy
     drafter.start(sequence.tokens, rng)
     policy.start()
@@ -62,7 +72,8 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
         drafted = perf_counter()
         unseen = sequence.tokens[target.length :] + draft.tokens
         logits = target.extend(unseen, keep=len(draft.tokens) + 1)  # [drafted + 1, vocab]
-        verdict = parts.verifier.judge(draft, parts.sampler.probs(logits), rng)
+        target_probs = parts.sampler.probs(logits)
+        verdict = parts.verifier.judge(draft, target_probs, rng, sequence.length)
         emitted = sequence.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
         target.rollback_to(sequence.length - 1)  # forget what was rejected
         drafter.observe(sequence.tokens, len(emitted), logits)

@@ -48,7 +48,7 @@ class DraftModelDrafter(Drafter):
             calls += 1
             if not policy.before_token(logits, len(drafted)):
                 break
-            drafted.append(self._draw(logits, probs))
+            drafted.append(self._draw(logits, probs, len(tokens) + len(drafted)))
             if not policy.after_token(drafted[-1], logits, len(drafted)):
                 break
         self._begin, self._drafted = len(tokens), drafted
@@ -68,8 +68,8 @@ class DraftModelDrafter(Drafter):
         model = self.draft_model
         model.rollback_to(min(model.length, self._begin + kept, len(tokens) - 1))
 
-    def _draw(self, logits: Tensor, probs: list[Tensor]) -> int:
+    def _draw(self, logits: Tensor, probs: list[Tensor], position: int) -> int:
         if self.sampler.is_greedy:
             return int(logits.argmax())
         probs.append(self.sampler.probs(logits))
-        return self._rng.categorical(probs[-1])
+        return self._rng.categorical(probs[-1], position)

@@ -1,7 +1,7 @@
 """Logits → distribution → token."""
 
 from specdec.sampling.base import SAMPLERS, Sampler
-from specdec.sampling.rng import Rng
+from specdec.sampling.rng import KeyedRng, Rng, rng_for
 from specdec.sampling.samplers import (
     GreedySampler,
     MultinomialSampler,
@@ -13,10 +13,12 @@ from specdec.sampling.samplers import (
 __all__ = [
     "SAMPLERS",
     "GreedySampler",
+    "KeyedRng",
     "MultinomialSampler",
     "NucleusSampler",
     "Rng",
     "Sampler",
     "TopKNucleusSampler",
     "TopKSampler",
+    "rng_for",
 ]

@@ -1,4 +1,4 @@
-"""Randomness: the only two random decisions in the house, and a seeded source of them.
+"""Randomness: the only two random decisions in the house, and two seeded sources of them.
 
 Every draw goes through `categorical`, every accept/reject through `accepts`. A test can therefore
 replace the source by one that enumerates all outcomes with their probabilities.
@@ -7,9 +7,14 @@ replace the source by one that enumerates all outcomes with their probabilities.
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
+
+NOISE_KEPT = 32  # positions; a longer draft has its noise made twice
+SMALLEST = np.finfo(np.float64).tiny
 
 
 class Rng:
@@ -19,6 +24,8 @@ class Rng:
         seed: any integer.
     """
 
+    is_keyed: bool = False  # whether two draws at one position share their randomness
+
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self._random = random.Random(seed)
@@ -27,11 +34,15 @@ class Rng:
         """Return True with the given probability; 0 never, 1 always."""
         return self._random.random() < probability
 
-    def categorical(self, probs: Tensor) -> int:
-        """Draw an index from `probs`, shape `[vocab]`, non-negative, of any positive sum.
+    def categorical(self, probs: Tensor, position: int) -> int:
+        """Draw the token at `position` of the sequence.
 
         Inverse transform in float64: a float32 sum over a large vocabulary would bias the tail. An
         entry of probability zero is never drawn.
+
+        Args:
+            probs: shape `[vocab]`, non-negative, of any positive sum.
+            position: index in the sequence, prompt included; plays no part here.
         """
         cumulative = probs.double().cumsum(0)  # [vocab]
         point = self._random.random() * cumulative[-1]
@@ -41,6 +52,38 @@ class Rng:
             index if index < len(probs) else int(probs.nonzero()[-1])
         )  # point rounded up to the sum
 
-    def below(self, n: int) -> int:
-        """Draw an integer in `[0, n)`, uniformly."""
-        return self._random.randrange(n)
+
+class KeyedRng(Rng):
+    """Gumbel-max draws whose noise is keyed by seed and absolute position.
+
+    Two draws at one position share their noise, so similar distributions mostly give the same
+    token (Daliri, Musco and Suresh, "Coupling without Communication and Drafter-Invariant
+    Speculative Decoding", 2024). With exponential e_x the draw is argmax p_x / e_x, which is
+    argmax log p_x + g_x with Gumbel noise g = −ln e.
+
+    Args:
+        seed: any integer.
+    """
+
+    is_keyed = True
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        entropy = (abs(seed), int(seed < 0))
+        self._key = np.random.SeedSequence(entropy).generate_state(2, np.uint64)
+        self._noise_of = lru_cache(NOISE_KEPT)(self._make_noise)
+
+    def categorical(self, probs: Tensor, position: int) -> int:
+        noise = self._noise_of(position, len(probs), probs.device)  # [vocab]
+        return int((probs.double() / noise).argmax())
+
+    def _make_noise(self, position: int, vocab: int, device: torch.device) -> Tensor:
+        """Return exponential noise; the first entries do not depend on how many there are."""
+        bits = np.random.Philox(key=self._key, counter=[0, position, 0, 0])
+        noise = np.random.Generator(bits).standard_exponential(vocab)
+        return torch.from_numpy(np.maximum(noise, SMALLEST)).to(device)  # 0/0 is no number
+
+
+def rng_for(seed: int, *, keyed: bool) -> Rng:
+    """Return the source of randomness for a seed; `keyed` is what a coupled verifier asks for."""
+    return KeyedRng(seed) if keyed else Rng(seed)

@@ -21,17 +21,24 @@ class Randomness(Protocol):
     def accepts(self, probability: float) -> bool:
         """Return True with the given probability."""
 
-    def categorical(self, probs: Tensor) -> int:
-        """Draw an index from unnormalised `probs`, shape `[vocab]`."""
+    def categorical(self, probs: Tensor, position: int) -> int:
+        """Draw the token at a position of the sequence from unnormalised `probs`, `[vocab]`."""
 
 
 class Verifier(ABC):
-    """The accept/reject rule; stateless."""
+    """The accept/reject rule; stateless.
+
+    Attributes:
+        is_lossless: whether the output distribution is the target's.
+        is_coupled: whether all draws at one position must share their noise (`KeyedRng`); every
+            other rule needs independent ones.
+    """
 
     is_lossless: bool = True
+    is_coupled: bool = False
 
     @abstractmethod
-    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness) -> Verdict:
+    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
         """Decide what stays.
 
         Args:
@@ -39,6 +46,7 @@ class Verifier(ABC):
             target_probs: what the target would draw from after each prefix of the draft, shape
                 `[drafted + 1, vocab]`; the last row follows the whole draft.
             rng: source of decisions.
+            position: index in the sequence of the draft's first token.
 
         Returns:
             The length of the kept prefix and the token after it. With a lossless verifier the
@@ -60,9 +68,15 @@ def residual_distribution(target_probs: Tensor, draft_probs: Tensor) -> Tensor:
     return residual / total if total > 0 else target_probs
 
 
-def draft_probs_like(draft: Draft, target_probs: Tensor) -> Tensor | None:
-    """Return the draft's distributions on the target's device and dtype; None means one-hot."""
-    return None if draft.probs is None else draft.probs.to(target_probs)
+def draft_distributions(draft: Draft, target_probs: Tensor) -> Tensor:
+    """Return what the draft was drawn from, shape `[drafted, vocab]`, on the target's device.
+
+    A draft without probabilities was not drawn: its distributions are one-hot.
+    """
+    if draft.probs is not None:
+        return draft.probs.to(target_probs)
+    index = torch.tensor(draft.tokens, device=target_probs.device)[:, None]  # [drafted, 1]
+    return torch.zeros_like(target_probs[: len(draft.tokens)]).scatter_(1, index, 1.0)
 
 
 def probs_of_drafted(probs: Tensor, tokens: list[int]) -> list[float]:

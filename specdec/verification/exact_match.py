@@ -19,9 +19,10 @@ class ExactMatchVerifier(Verifier):
     conditioned on the first and biased.
     """
 
-    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness) -> Verdict:
+    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
         for i, drafted in enumerate(draft.tokens):
-            token = rng.categorical(target_probs[i])
+            token = rng.categorical(target_probs[i], position + i)
             if token != drafted:
                 return Verdict(i, token)
-        return Verdict(len(draft.tokens), rng.categorical(target_probs[len(draft.tokens)]))
+        end = len(draft.tokens)
+        return Verdict(end, rng.categorical(target_probs[end], position + end))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from specdec.core import Draft, Verdict
@@ -16,7 +15,7 @@ from specdec.verification.base import (
     VERIFIERS,
     Randomness,
     Verifier,
-    draft_probs_like,
+    draft_distributions,
     probs_of_drafted,
     residual_distribution,
 )
@@ -31,22 +30,18 @@ class RejectionVerifier(Verifier):
     bonus token from p. A draft without probabilities is one-hot: x_i stays with probability p(x_i).
     """
 
-    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness) -> Verdict:
-        draft_probs = draft_probs_like(draft, target_probs)
-        accepted = _count_accepted(draft, target_probs, draft_probs, rng)
-        next_probs = target_probs[accepted]  # [vocab]
-        if accepted < len(draft.tokens):
-            next_probs = self._after_rejection(draft, next_probs, draft_probs, accepted)
-        return Verdict(accepted, rng.categorical(next_probs))
+    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
+        if not draft.tokens:
+            return Verdict(0, rng.categorical(target_probs[0], position))
+        draft_probs = draft_distributions(draft, target_probs)  # [drafted, vocab]
+        kept = _count_accepted(draft, target_probs, draft_probs, rng)
+        next_probs = target_probs[kept]  # [vocab]
+        if kept < len(draft.tokens):
+            next_probs = self._after_rejection(next_probs, draft_probs[kept])
+        return Verdict(kept, rng.categorical(next_probs, position + kept))
 
-    def _after_rejection(
-        self, draft: Draft, target_probs: Tensor, draft_probs: Tensor | None, position: int
-    ) -> Tensor:
-        if draft_probs is not None:
-            return residual_distribution(target_probs, draft_probs[position])
-        one_hot = torch.zeros_like(target_probs)
-        one_hot[draft.tokens[position]] = 1
-        return residual_distribution(target_probs, one_hot)
+    def _after_rejection(self, target_probs: Tensor, draft_probs: Tensor) -> Tensor:
+        return residual_distribution(target_probs, draft_probs)
 
 
 @VERIFIERS.register("rejection_without_residual")
@@ -59,19 +54,15 @@ class RejectionWithoutResidual(RejectionVerifier):
 
     is_lossless = False
 
-    def _after_rejection(
-        self, draft: Draft, target_probs: Tensor, draft_probs: Tensor | None, position: int
-    ) -> Tensor:
+    def _after_rejection(self, target_probs: Tensor, draft_probs: Tensor) -> Tensor:
         return target_probs
 
 
 def _count_accepted(
-    draft: Draft, target_probs: Tensor, draft_probs: Tensor | None, rng: Randomness
+    draft: Draft, target_probs: Tensor, draft_probs: Tensor, rng: Randomness
 ) -> int:
-    if not draft.tokens:
-        return 0
     p = probs_of_drafted(target_probs, draft.tokens)
-    q = probs_of_drafted(draft_probs, draft.tokens) if draft_probs is not None else [1.0] * len(p)
+    q = probs_of_drafted(draft_probs, draft.tokens)
     for i, (p_i, q_i) in enumerate(zip(p, q, strict=True)):
         if not rng.accepts(1.0 if p_i >= q_i else p_i / q_i):
             return i

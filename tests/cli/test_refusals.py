@@ -63,10 +63,12 @@ REFUSALS = {
         "unknown ngramstorage 'basics' (did you mean 'basic'?); legal: basic, onelevel"
     ),
     "/verifier": (
-        "/verifier needs a name; legal: exact_match, rejection, rejection_without_residual"
+        "/verifier needs a name; "
+        "legal: rejection, rejection_without_residual, block, exact_match, coupled"
     ),
     "/verifier trust": (
-        "unknown verifier 'trust'; legal: exact_match, rejection, rejection_without_residual"
+        "unknown verifier 'trust'; "
+        "legal: rejection, rejection_without_residual, block, exact_match, coupled"
     ),
     "/verifier rejection(": (
         "cannot read the verifier 'rejection('; write name or name(key=value, key=value)"

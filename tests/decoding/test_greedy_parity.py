@@ -14,7 +14,7 @@ from specdec.decoding import Sequence, Speculation, autoregressive_steps, specul
 from specdec.drafting import STORAGES, DraftModelDrafter, NgramDrafter
 from specdec.gamma import GAMMA_POLICIES, FixedGamma
 from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing
-from specdec.sampling import GreedySampler, Rng
+from specdec.sampling import GreedySampler, Rng, rng_for
 from specdec.verification import VERIFIERS, RejectionVerifier
 from tests.tiny import ARCHITECTURES, VOCAB, Witness, build, full_logits, noisy
 
@@ -103,7 +103,7 @@ def speculate(
     assert isinstance(target, Witness)
     sequence = started(target, prompt)
     text, records = list(prompt), []
-    for record in speculative_steps(parts, sequence, Rng(0)):
+    for record in speculative_steps(parts, sequence, rng_for(0, keyed=parts.verifier.is_coupled)):
         assert target.length == sequence.length - 1
         assert target.tokens == sequence.tokens[:-1]
         if draft_model is not None:

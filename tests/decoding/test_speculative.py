@@ -14,7 +14,7 @@ from specdec.decoding import Sequence, Speculation, autoregressive_steps, specul
 from specdec.drafting import DraftModelDrafter
 from specdec.gamma import FixedGamma
 from specdec.models import DecoderOnlyModel, LanguageModel
-from specdec.sampling import SAMPLERS, MultinomialSampler, Rng, Sampler
+from specdec.sampling import SAMPLERS, MultinomialSampler, Rng, Sampler, rng_for
 from specdec.verification import VERIFIERS
 from tests.doubles import CountingTable, ScriptedPolicy, Table, random_table
 from tests.tiny import VOCAB, Witness, build, noisy
@@ -88,7 +88,9 @@ def started(
 def checked_steps(parts: Speculation, sequence: Sequence, seed: int) -> Iterator[StepRecord]:
     """Yield the steps; check the room left for each draft, and the target's memory after it."""
     room = sequence.room
-    for record in speculative_steps(parts, sequence, Rng(seed)):
+    for record in speculative_steps(
+        parts, sequence, rng_for(seed, keyed=parts.verifier.is_coupled)
+    ):
         assert len(record.drafted) < room, "the last place belongs to the target"
         assert 1 <= len(record.emitted) <= len(record.drafted) + 1
         assert record.emitted[: record.num_accepted] == record.drafted[: record.num_accepted]

@@ -167,7 +167,7 @@ def records_of(
 class Believer(Verifier):
     """Keeps every draft."""
 
-    def judge(self, draft: Draft, target_probs: object, rng: object) -> Verdict:
+    def judge(self, draft: Draft, target_probs: object, rng: object, position: int) -> Verdict:
         return Verdict(len(draft.tokens), 11)
 
 
