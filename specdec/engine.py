@@ -11,8 +11,14 @@ from typing import Any
 
 from specdec.config import METHODS, DecodingConfig
 from specdec.core import Completion, StepRecord
+from specdec.decoding import (
+    Difference,
+    Speculation,
+    autoregressive_steps,
+    first_difference,
+    speculative_steps,
+)
 from specdec.decoding import Sequence as TokenSequence
-from specdec.decoding import Speculation, autoregressive_steps, speculative_steps
 from specdec.drafting import STORAGES, Drafter, DraftModelDrafter, INgramStorage, NgramDrafter
 from specdec.errors import ConfigError, RequestError
 from specdec.gamma import GAMMA_POLICIES, FixedGamma, GammaPolicy
@@ -84,19 +90,6 @@ class Generation:
             seed=self.config.seed,
             records=tuple(self.records),
         )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Where a greedy output leaves the baseline.
-
-    Attributes:
-        position: index of the first differing token, or of the first missing one.
-        logit_margin: how far the baseline's token was ahead there; near 0 is a near-tie.
-    """
-
-    position: int
-    logit_margin: float | None
 
 
 @dataclass(frozen=True)
@@ -222,33 +215,27 @@ class Engine:
         ours, theirs = summary.tokens_per_second, summarize(baseline.records).tokens_per_second
         matches: bool | Difference | None = None
         if SAMPLERS.create(config.sampler).is_greedy and done.method != "drafter":
-            matches = done.tokens == baseline.tokens
-            if not matches:
-                matches = self._difference(done.tokens, baseline.tokens, prompt, config)
+            self.current = None  # the comparison may use the target's memory
+            tokens = encode_prompt(self.target.tokenizer, prompt, chat=config.chat)
+            difference = first_difference(self.target.model, tokens, done.tokens, baseline.tokens)
+            matches = difference or True
         return Result(done, summary, ours / theirs if ours and theirs else None, matches)
 
-    def _difference(
-        self, ours: list[int], theirs: list[int], prompt: str, config: DecodingConfig
-    ) -> Difference:
-        pairs = zip(ours, theirs, strict=False)
-        shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
-        if shared >= len(ours) or shared >= len(theirs):
-            return Difference(shared, None)
-        model, self.current = self.target.model, None
-        tokens = model.start(encode_prompt(self.target.tokenizer, prompt, chat=config.chat))
-        logits = model.extend(tokens + theirs[:shared], keep=1)[0]  # [vocab]
-        return Difference(shared, float(logits[theirs[shared]] - logits[ours[shared]]))
+    def speculation(self, method: str, config: DecodingConfig) -> Speculation:
+        """Return the parts that `speculative` or `ngram` decodes with."""
+        sampler, verifier = SAMPLERS.create(config.sampler), VERIFIERS.create(config.verifier)
+        drafter, policy = self._drafting(method, sampler, config)
+        target = self._model("target", config)
+        return Speculation(target, drafter, policy, verifier, sampler, config.first_target)
 
     def _steps(
         self, method: str, model: LanguageModel, sequence: TokenSequence, config: DecodingConfig
     ) -> Iterator[StepRecord]:
-        sampler, verifier = SAMPLERS.create(config.sampler), VERIFIERS.create(config.verifier)
-        rng = rng_for(config.seed, keyed=verifier.is_coupled)
+        keyed = VERIFIERS.create(config.verifier).is_coupled
+        rng = rng_for(config.seed, keyed=keyed)
         if method in ("target", "drafter"):
-            return autoregressive_steps(model, sequence, sampler, rng)
-        drafter, policy = self._drafting(method, sampler, config)
-        parts = Speculation(model, drafter, policy, verifier, sampler, config.first_target)
-        return speculative_steps(parts, sequence, rng)
+            return autoregressive_steps(model, sequence, SAMPLERS.create(config.sampler), rng)
+        return speculative_steps(self.speculation(method, config), sequence, rng)
 
     def _drafting(
         self, method: str, sampler: Sampler, config: DecodingConfig
@@ -303,7 +290,7 @@ def result_dict(result: Result) -> dict[str, Any]:
     """Return one flat JSON object for a result."""
     done, matches = result.completion, result.matches_baseline
     if isinstance(matches, Difference):
-        matches_value: Any = {"position": matches.position, "logit_margin": matches.logit_margin}
+        matches_value: Any = asdict(matches) | {"is_near_tie": matches.is_near_tie}
     else:
         matches_value = matches
     return {

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+torch.set_num_threads(1)  # models this small gain nothing from threads and lose much to waiting
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -18,8 +18,6 @@ from specdec.sampling import Rng
 
 Table = Callable[[tuple[int, ...]], list[float]]
 
-torch.set_num_threads(1)  # rows this short gain nothing from threads and lose much to waiting
-
 # Hypothesis with the same examples in every run, and no clock: test machines may be busy.
 repeatable = settings(derandomize=True, deadline=None, max_examples=100)
 

@@ -38,7 +38,8 @@ MAY_IMPORT = {
     "engine": BELOW_ENGINE,
     "functional": BELOW_ENGINE,
     "zoo": GROUND | ROOMS | {"decoding"},
-    **{name: BELOW_ENGINE | {"engine", "zoo"} for name in FRONT_ENDS},
+    "checks": BELOW_ENGINE | {"engine"},
+    **{name: BELOW_ENGINE | {"engine", "zoo", "checks"} for name in FRONT_ENDS},
     "__main__": {"cli"},
     "__init__": BELOW_ENGINE | {"engine", "functional"},
 }

@@ -12,7 +12,8 @@ import pytest
 
 from specdec.config import METHODS, DecodingConfig
 from specdec.core import FinishReason
-from specdec.engine import Difference, Engine, check_request, result_dict
+from specdec.decoding import Difference
+from specdec.engine import Engine, check_request, result_dict
 from specdec.errors import ConfigError, ContextOverflow, RequestError, SpecDecError
 from specdec.models import DecoderOnlyModel, LanguageModel, LoadedModel, TableModel
 from tests.tiny import MAX_LENGTH, TEXT_VOCAB, build, full_logits, tokenizer
@@ -129,6 +130,16 @@ def test_a_stop_string_cuts_the_text_alike_in_every_method(stop: tuple[str, ...]
     assert ends[0] == ends[1] == ends[2]
 
 
+@pytest.mark.parametrize("changes", [{}, {"stop": ("garden",)}, {"length": 7}])
+def test_trap_all_methods_count_the_same_tokens(changes: dict[str, Any]) -> None:
+    # End token, stop string and limit included or not, but alike on both sides of a ratio.
+    config = CONFIG.replace(**{"length": 200} | changes)
+    for result in speaker(eos=(1,)).compare(PROMPT, config, LOSSLESS):
+        assert result.summary.num_emitted_tokens == len(result.completion.tokens)
+        plain = speaker(eos=(1,)).generate(PROMPT, config, method="target")
+        assert result.completion.tokens == plain.tokens
+
+
 @lossless_methods
 def test_a_stop_string_that_never_comes_changes_nothing(method: str) -> None:
     config = CONFIG.replace(length=200)
@@ -208,15 +219,20 @@ def test_a_missing_token_is_reported_without_a_margin(engine: Engine, kept: int)
     baseline = engine.generate(PROMPT, CONFIG, method="target")
     short = replace(baseline, method="ngram", tokens=baseline.tokens[:kept])
     found = engine.results([short, baseline], PROMPT, CONFIG)[0].matches_baseline
-    assert found == Difference(kept, None)
+    assert found == Difference(kept, None, 0.0)
 
 
 def test_results_are_json(engine: Engine) -> None:
     results = engine.compare(PROMPT, CONFIG)
-    results.append(replace(results[0], matches_baseline=Difference(2, 0.5)))
+    results.append(replace(results[0], matches_baseline=Difference(2, 0.5, 0.1)))
     objects = json.loads(json.dumps([result_dict(r) for r in results]))
     assert [o["matches_baseline"] for o in objects[:3]] == [True, True, True]
-    assert objects[3]["matches_baseline"] == {"position": 2, "logit_margin": 0.5}
+    assert objects[3]["matches_baseline"] == {
+        "position": 2,
+        "logit_margin": 0.5,
+        "near_tie_below": 0.1,
+        "is_near_tie": False,
+    }
     assert objects[0]["tokens"] == results[0].completion.tokens
     assert objects[0]["finish_reason"] == "length"
 

@@ -24,8 +24,6 @@ LINES = (
     "One, two, three; the fourth line is the last line of this little text.",
 )
 
-torch.set_num_threads(1)  # matrices this small gain nothing from threads
-
 SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
     "hidden_size": 32,
@@ -76,9 +74,9 @@ def _build(name: str, seed: int, changes: tuple[tuple[str, Any], ...]) -> Any:
 
 
 @cache
-def noisy(name: str, seed: int = 0, noise: float = 0.05) -> Any:
+def noisy(name: str, seed: int = 0, noise: float = 0.05, **changes: Any) -> Any:
     """Return `build(name, seed)` with noise on its weights: a drafter that is often right."""
-    model = copy.deepcopy(build(name, seed))
+    model = copy.deepcopy(build(name, seed, **changes))
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for weight in model.parameters():

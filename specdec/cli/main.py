@@ -1,4 +1,4 @@
-"""Subcommands: `specdec generate | chat | train | models`, and `infer.py`.
+"""Subcommands: `specdec generate | chat | verify | train | models`, and `infer.py`.
 
 Parses, loads, hands over. A user's mistake is one sentence on standard error and exit code 2.
 """
@@ -21,6 +21,7 @@ from specdec.cli.arguments import (
 )
 from specdec.cli.session import Session
 from specdec.cli.shell import Shell, piped_lines, terminal_lines
+from specdec.cli.verify import add_verify
 from specdec.cli.view import HEADINGS, View
 from specdec.config import METHODS, DecodingConfig
 from specdec.engine import Engine, check_request, result_dict, step_dict
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     _add_generate(commands.add_parser("generate", help="generate text with one or more methods"))
     _add_chat(commands.add_parser("chat", help="open the interactive shell"))
+    add_verify(commands.add_parser("verify", help="check that a pair of models decodes losslessly"))
     _add_train(commands.add_parser("train", help="train a bundled model from its recipe"))
     _add_models(commands.add_parser("models", help="list the bundled models"))
     _run(parser, argv)

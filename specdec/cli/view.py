@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from specdec.core import StepRecord
-from specdec.engine import Difference, Engine, Result
+from specdec.decoding import Difference
+from specdec.engine import Engine, Result
 from specdec.tracing import Summary, print_step
 from specdec.tracing.render import percent, rate
 
@@ -107,9 +108,13 @@ class View:
 
 
 def _difference_sentence(result: Result, difference: Difference) -> str:
-    name = HEADINGS[result.completion.method]
-    margin = difference.logit_margin
-    how = "one output ends there" if margin is None else f"logit margin {margin:.2g}"
+    name, margin = HEADINGS[result.completion.method], difference.logit_margin
+    if margin is None:
+        how = "one output ends there"
+    elif difference.is_near_tie:
+        how = f"a near-tie of rounding: logit margin {margin:.2g}"
+    else:
+        how = f"logit margin {margin:.2g}, too much for rounding"
     return f"{name} differs from Target AR at token {difference.position} ({how})"
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from specdec.errors import ContextOverflow
 
+UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half precision
+
 
 class LanguageModel(ABC):
     """One sequence, its memory and its next-token logits.
@@ -22,11 +24,13 @@ class LanguageModel(ABC):
         vocab_size: columns of the logits.
         max_length: positions the model has, in tokens.
         length: tokens held in memory.
+        dtype: precision of its arithmetic.
     """
 
     vocab_size: int
     max_length: int
     length: int
+    dtype: torch.dtype = torch.float32
 
     @abstractmethod
     def start(self, prompt: Sequence[int]) -> list[int]:
@@ -65,6 +69,21 @@ class LanguageModel(ABC):
             Logits, shape `[beams, vocab]`.
         """
 
+    def rounding(self, logits: Tensor) -> float:
+        """Return how far two passes over the same tokens may differ in a logit, by rounding alone.
+
+        A pass over one token and a pass over five add the same numbers in another order. Measured
+        on the bundled pair: 6 units in the last place of the largest logit in float32, 1 in half
+        precision.
+
+        Args:
+            logits: of any shape; their largest finite size is the scale.
+        """
+        units = UNITS_WIDE if torch.finfo(self.dtype).bits >= 32 else UNITS_HALF
+        finite = logits[logits.isfinite()]
+        scale = float(finite.abs().max()) if len(finite) else 0.0
+        return units * torch.finfo(self.dtype).eps * max(scale, 1.0)
+
     def check_prompt(self, prompt: Sequence[int]) -> None:
         """Raise `ContextOverflow` unless the prompt and one new token fit."""
         if len(prompt) >= self.max_length:
@@ -85,6 +104,7 @@ class Recomputing(LanguageModel):
     def __init__(self, inner: LanguageModel) -> None:
         self.inner = inner
         self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
+        self.dtype = inner.dtype
         self._tokens: list[int] = []
         self._beams: list[list[int]] = []
 

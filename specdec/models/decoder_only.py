@@ -34,6 +34,7 @@ class DecoderOnlyModel(LanguageModel):
         config = model.config.get_text_config(decoder=True)
         self.model = model.eval()
         self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
         self._num_embeddings = int(config.vocab_size)
         self.vocab_size = vocab_size or self._num_embeddings
         self.max_length = int(getattr(config, "max_position_embeddings", None) or NO_LIMIT)

@@ -33,6 +33,7 @@ class TableModel(LanguageModel):
         max_length: int = 1024,
     ) -> None:
         self._table = table
+        self.dtype = torch.float64
         self.max_length = max_length
         self.vocab_size = len(self.next_probs(()))
         self._tokens: list[int] = []

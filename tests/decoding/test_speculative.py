@@ -173,7 +173,7 @@ def test_first_target_is_one_step_with_an_empty_draft(table: Table) -> None:
 @pytest.mark.parametrize("first_target", [True, False])
 @pytest.mark.parametrize("table", [counting, never, sometimes])
 @pytest.mark.parametrize("gamma", range(1, 13))
-def test_the_length_is_never_overshot(gamma: int, table: Table, first_target: bool) -> None:
+def test_trap_the_length_is_never_overshot(gamma: int, table: Table, first_target: bool) -> None:
     for length in range(1, 11):
         sequence, records = run(table, gamma, length, first_target=first_target)
         assert len(sequence.output) == length == sum(emitted_counts(records))
@@ -181,7 +181,7 @@ def test_the_length_is_never_overshot(gamma: int, table: Table, first_target: bo
 
 
 @pytest.mark.parametrize("eos", [1, 3, 5])
-def test_an_end_token_inside_an_accepted_block_cuts_the_block(eos: int) -> None:
+def test_trap_an_end_token_inside_an_accepted_block_cuts_the_block(eos: int) -> None:
     sequence, records = run(counting, 5, 40, eos=(eos,))
     assert sequence.output == list(range(1, eos + 1))
     assert sequence.finish_reason is FinishReason.EOS
@@ -308,3 +308,37 @@ def test_the_two_models_may_have_different_dtypes(
     records = list(checked_steps(parts, sequence, 0))
     assert len(sequence.output) == 12
     assert sum(len(r.drafted) for r in records) > 0
+
+
+def test_trap_a_steps_time_ends_when_its_tokens_are_on_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a GPU a pass returns before it is done; the verdict waits for its result.
+
+    The clock moves only inside the parts: drafting takes 1, the pass 10, the verdict 100.
+    """
+    now = 0.0
+    monkeypatch.setattr("specdec.decoding.speculative.perf_counter", lambda: now)
+
+    def taking(seconds: float, part: Any, name: str) -> None:
+        method = getattr(part, name)
+
+        def slow(*args: Any, **kwargs: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return method(*args, **kwargs)
+
+        object.__setattr__(part, name, slow)
+
+    sampler, target = MultinomialSampler(), CountingTable(counting)
+    drafter = DraftModelDrafter(CountingTable(counting), sampler)
+    verifier = VERIFIERS.create("rejection")
+    for seconds, part, name in (
+        (1, drafter, "propose"),
+        (10, target, "extend"),
+        (100, verifier, "judge"),
+    ):
+        taking(seconds, part, name)
+    parts = Speculation(target, drafter, FixedGamma(2), verifier, sampler, first_target=False)
+    records = list(speculative_steps(parts, started(target, PROMPT, 6), Rng(0)))
+    assert [(r.draft_seconds, r.verify_seconds) for r in records] == [(1, 110)] * 2

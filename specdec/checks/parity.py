@@ -1,0 +1,169 @@
+"""Checks that need no luck: one vocabulary, caches that forget, greedy output that is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from specdec.checks.remembered import Noted
+from specdec.checks.report import METHODS, Finding, Plan, Progress
+from specdec.decoding import (
+    Difference,
+    Sequence,
+    Speculation,
+    autoregressive_steps,
+    first_difference,
+    speculative_steps,
+)
+from specdec.drafting import DraftModelDrafter
+from specdec.engine import Engine
+from specdec.errors import VocabularyMismatch
+from specdec.models import LanguageModel
+from specdec.models.loading import check_vocabulary
+from specdec.sampling import GreedySampler, Rng, rng_for
+from specdec.text import encode_prompt
+
+
+def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
+    """Every id must mean the same text to target and drafter."""
+    target, drafter = engine.target, engine.drafter
+    columns = target.model.vocab_size
+    if drafter is None:
+        yield Finding("vocabulary", "target", True, f"{columns} columns; no draft model to compare")
+        return
+    figures = {"target_columns": columns, "target_tokens": len(target.tokenizer)}
+    try:
+        check_vocabulary(target, drafter)
+    except VocabularyMismatch as error:
+        yield Finding("vocabulary", "both models", False, str(error), figures)
+        return
+    sentence = f"{figures['target_tokens']} tokens alike, {columns} columns"
+    yield Finding("vocabulary", "both models", True, sentence, figures)
+
+
+# --- cache parity ---------------------------------------------------------------------------------
+
+
+def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
+    """After every round, cached logits must be those of a pass over the whole prefix."""
+    if engine.drafter is None or not {"speculative", "egag"} & set(plan.methods):
+        parts = engine.speculation("ngram", plan.config("ngram", sampler=plan.sampler))
+        noted = {"target": Noted(parts.target)}
+    else:
+        config = plan.config("speculative", sampler=plan.sampler)
+        parts = engine.speculation("speculative", config)
+        assert isinstance(parts.drafter, DraftModelDrafter)
+        noted = {"target": Noted(parts.target), "drafter": Noted(parts.drafter.draft_model)}
+        parts = replace(parts, drafter=DraftModelDrafter(noted["drafter"], parts.sampler))
+    parts = replace(parts, target=noted["target"])
+    gaps: dict[str, list[tuple[float, float]]] = {role: [] for role in noted}
+    for done, prompt in enumerate(plan.prompts):
+        progress("cache parity", done, len(plan.prompts))
+        _decode(parts, encode_prompt(engine.target.tokenizer, prompt), plan.length, plan.seed)
+        for role, model in noted.items():
+            gaps[role] += _gaps(model)
+    for role, found in gaps.items():
+        share, gap = max(found, default=(0.0, 0.0))
+        sentence = f"{len(found)} cached passes against whole ones: logits differ by at most "
+        sentence += f"{gap:.2g}, {share:.2g} of what rounding explains"
+        figures = {"passes": len(found), "largest_difference": gap, "share_of_rounding": share}
+        yield Finding("cache parity", role, share <= 1, sentence, figures)
+
+
+def _gaps(model: Noted) -> list[tuple[float, float]]:
+    """Return each pass's largest difference, as a share of what rounding explains and in logits."""
+    found = []
+    for tokens, cached in model.notes:
+        model.inner.start(model.prompt)
+        whole = model.inner.extend(tokens, len(cached))
+        gap = (cached.double() - whole.double()).abs()
+        gap[cached == whole] = 0.0  # −∞ on both sides
+        largest = float("inf") if gap.isnan().any() else float(gap.max())
+        found.append((largest / model.inner.rounding(whole), largest))
+    return found
+
+
+# --- greedy parity --------------------------------------------------------------------------------
+
+
+def check_greedy(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
+    """Greedy speculation must give the tokens of plain decoding, or differ by a near-tie."""
+    target = engine.target.model
+    prompts = [encode_prompt(engine.target.tokenizer, prompt) for prompt in plan.prompts]
+    baselines = [_plain(target, prompt, plan.length) for prompt in prompts]
+    near_tie = max(_near_tie_below(target, prompt) for prompt in prompts)
+    for done, (method, rule) in enumerate(plan.pairs):
+        progress("greedy parity", done, len(plan.pairs))
+        parts = engine.speculation(METHODS[method][0], plan.config(method, sampler="greedy"))
+        parts = replace(parts, verifier=plan.verifier(rule))
+        found = []
+        for prompt, baseline in zip(prompts, baselines, strict=True):
+            ours = _decode(parts, prompt, plan.length, plan.seed)
+            found.append(first_difference(target, prompt, ours, baseline))
+        yield _greedy_finding(f"{method} · {rule}", plan, found, near_tie)
+
+
+def _greedy_finding(
+    subject: str, plan: Plan, found: list[Difference | None], near_tie: float
+) -> Finding:
+    pairs = zip(plan.prompts, found, strict=True)
+    differing = [(prompt, difference) for prompt, difference in pairs if difference]
+    bugs = [(p, d) for p, d in differing if not d.is_near_tie]
+    sentence = f"{len(found)} prompts, {plan.length} tokens each: "
+    if not differing:
+        sentence += "all equal to plain decoding "
+        sentence += f"(a logit margin up to {near_tie:.1g} would count as a near-tie)"
+    else:
+        prompt, first = (bugs or differing)[0]
+        sentence += f"{len(differing) - len(bugs)} near-ties, {len(bugs)} bugs; {prompt!r} differs "
+        sentence += f"first at token {first.position}, " + _margin(first)
+    figures = {
+        "prompts": len(found),
+        "near_tie_below": near_tie,
+        "differences": [
+            {
+                "prompt": prompt,
+                "position": difference.position,
+                "logit_margin": difference.logit_margin,
+                "near_tie_below": difference.near_tie_below,
+                "is_near_tie": difference.is_near_tie,
+            }
+            for prompt, difference in differing
+        ],
+    }
+    return Finding("greedy parity", subject, not bugs, sentence, figures)
+
+
+def _margin(difference: Difference) -> str:
+    if difference.logit_margin is None:
+        return "where one output ends"
+    return (
+        f"logit margin {difference.logit_margin:.2g} "
+        f"(a near-tie up to {difference.near_tie_below:.2g})"
+    )
+
+
+def _near_tie_below(target: LanguageModel, prompt: list[int]) -> float:
+    """Return the margin up to which rounding may decide after this prompt."""
+    logits = target.extend(target.start(prompt), keep=1)
+    return 2 * target.rounding(logits)
+
+
+def _plain(target: LanguageModel, prompt: list[int], length: int) -> list[int]:
+    sequence = _sequence(target, prompt, length)
+    for _ in autoregressive_steps(target, sequence, GreedySampler(), Rng(0)):
+        pass
+    return sequence.output
+
+
+def _decode(parts: Speculation, prompt: list[int], length: int, seed: int) -> list[int]:
+    sequence = _sequence(parts.target, prompt, length)
+    rng = rng_for(seed, keyed=parts.verifier.is_coupled)
+    for _ in speculative_steps(parts, sequence, rng):
+        pass
+    return sequence.output
+
+
+def _sequence(target: LanguageModel, prompt: list[int], length: int) -> Sequence:
+    """Return an empty output; no token ends it, so that every prompt is followed to its length."""
+    return Sequence(target.start(prompt), max_new_tokens=length, max_length=target.max_length)

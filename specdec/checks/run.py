@@ -1,0 +1,33 @@
+"""All checks in order, the quick ones first; an interrupt ends them and keeps what was found."""
+
+from __future__ import annotations
+
+from specdec.checks.distribution import check_distribution
+from specdec.checks.parity import check_caches, check_greedy, check_vocabularies
+from specdec.checks.report import Finding, Plan, Progress, Report
+from specdec.engine import Engine
+
+CHECKS = (check_vocabularies, check_caches, check_greedy, check_distribution)
+
+
+def check(
+    engine: Engine, plan: Plan, progress: Progress = lambda what, done, total: None
+) -> Report:
+    """Check that speculation leaves the target's output alone.
+
+    Args:
+        engine: the pair of models; its current generation ends.
+        plan: what to check.
+        progress: called often with what is being done, how much of it is done, and its total.
+    """
+    engine.current = None
+    findings: list[Finding] = []
+    interrupted = False
+    try:
+        for part in CHECKS:
+            for finding in part(engine, plan, progress):
+                findings.append(finding)
+    except KeyboardInterrupt:
+        interrupted = True
+    drafter = engine.drafter.name if engine.drafter else None
+    return Report(engine.target.name, drafter, plan, tuple(findings), interrupted)

@@ -1,0 +1,133 @@
+"""`specdec verify`: what it prints, its exit codes, and that it can be interrupted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from specdec.cli.main import main
+from specdec.models import loading
+from specdec.models.loading import LoadedModel, VocabularyMismatch
+
+QUICK = ["verify", "--length", "6", "--prompt", "Once upon a time", "--device", "cpu"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Return exit code, standard output and standard error."""
+    try:
+        main([*QUICK, *arguments])
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_bundled_pair_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(
+        capsys, "--samples", "400", "--method", "speculative", "--verifier", "block"
+    )
+    assert code == 0
+    assert out.splitlines()[-1] == "passed"
+    assert "greedy parity  speculative · block" in out
+    assert "would count as a near-tie" in out
+    assert "smallest detectable total variation 0." in out
+    assert "checking distribution, speculative · block" in err
+
+
+def test_the_mutant_fails_and_the_difference_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--samples", "2500", "--mutant", "redraw", "--method", "speculative")
+    assert code == 1
+    assert out.splitlines()[-1] == "FAILED"
+    (line,) = [line for line in out.splitlines() if line.startswith("FAIL ")]
+    assert "distribution   speculative · mutant redraw" in line
+    assert "total variation about 0." in line
+    assert "times instead of" in line
+
+
+def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(
+        capsys, "--samples", "200", "--method", "ngram", "--method", "egag", "--json"
+    )
+    report = json.loads(out)
+    assert code == 0
+    assert report["passed"] is True
+    assert report["plan"]["methods"] == ["ngram", "egag"]
+    assert {f["check"] for f in report["findings"]} == {
+        "vocabulary",
+        "cache parity",
+        "greedy parity",
+        "distribution",
+    }
+
+
+def test_too_few_samples_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--samples", "3", "--method", "ngram", "--verifier", "rejection")
+    assert code == 1
+    assert out.splitlines()[-1] == "undecided: too few samples; give more with --samples"
+
+
+def test_two_tokenizers_are_a_finding(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(target: LoadedModel, drafter: LoadedModel) -> None:
+        raise VocabularyMismatch("the tokenizers differ")
+
+    monkeypatch.setattr(loading, "check_vocabulary", refuse)
+    code, out, _ = run(capsys)
+    assert code == 1
+    assert "FAIL vocabulary" in " ".join(out.split())
+    assert "the tokenizers differ" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--samples", "0"], "samples must lie in [1, ∞), not 0"),
+        (["--samples", "many"], "invalid int value: 'many'"),
+        (["--level", "1"], "level must lie in (0, 1), not 1.0"),
+        (["--method", "beam"], "invalid choice: 'beam'"),
+        (["--verifier", "blok"], "unknown verifier 'blok' (did you mean 'block'?)"),
+        (["--mutant", "hulk"], "unknown mutant 'hulk'"),
+        (["--sampler", "greedy"], "sampler must draw, not 'greedy'"),
+        (["--prompt", ""], "prompt is empty"),
+        (["--target", "/nowhere"], "no model folder '/nowhere'"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert words in err
+
+
+def test_mutants_are_a_hidden_option(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert "--samples" in out
+    assert "mutant" not in out
+
+
+def test_an_interrupt_reports_what_there_is() -> None:
+    command = [sys.executable, "-m", "specdec", *QUICK, "--samples", "10000000"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "distribution" in line:
+                break
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate()
+    assert process.returncode == 130
+    assert "interrupted: what is missing above was not checked" in out
+    assert "distribution   speculative · rejection" in out
+    assert "passed" not in out

@@ -1,0 +1,133 @@
+"""Through the real loop: chi-square tests of what tiny random Hugging Face models say.
+
+Each test draws the first three tokens many times, and compares the counts of the fifteen likeliest
+texts and of all others with the probabilities that uncached passes of the target give. The level,
+a chance of 1e-3 of any false alarm, is shared by the cases of a test; it was fixed before the seeds
+were tried, the seeds are fixed (sample i has seed i), and nothing is reseeded inside the loop. The
+sizes follow from the bias to be found with probability 0.99.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from functools import cache
+
+import pytest
+import torch
+
+from specdec.checks.remembered import Remembered
+from specdec.checks.statistics import chi_square, detectable_total_variation, p_value
+from specdec.decoding import Sequence, Speculation, speculative_steps
+from specdec.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
+from specdec.gamma import FixedGamma, HeuristicGamma
+from specdec.models import DecoderOnlyModel, LanguageModel
+from specdec.sampling import MultinomialSampler, rng_for
+from specdec.verification import VERIFIERS
+from specdec.verification.mutants import MUTANTS
+from tests.tiny import build, noisy
+
+VOCAB, LENGTH, CELLS = 16, 3, 16
+PROMPT = [3, 1, 4, 3, 1, 4, 3]
+SAMPLER = MultinomialSampler(temperature=2.0)
+LOSSLESS = [name for name in VERIFIERS.names if VERIFIERS.get(name).is_lossless]
+CASES = list(itertools.product(("llama", "gpt2"), ("model", "ngram"), LOSSLESS))
+LEVEL = 1e-3
+
+every_case = pytest.mark.parametrize(("architecture", "drafting", "verifier"), CASES)
+
+
+@cache
+def law(architecture: str) -> dict[tuple[int, ...], float]:
+    """Return the probability of every text of `LENGTH` tokens, from passes without a cache."""
+    model, texts = build(architecture, vocab_size=VOCAB), {(): 1.0}
+    for _ in range(LENGTH):
+        rows = torch.tensor([[*PROMPT, *text] for text in texts])
+        with torch.inference_mode():
+            probs = SAMPLER.probs(model(rows, use_cache=False).logits[:, -1]).double()
+        texts = {
+            (*text, token): chance * p
+            for (text, chance), row in zip(texts.items(), probs.tolist(), strict=True)
+            for token, p in enumerate(row)
+        }
+    return texts
+
+
+def parts(architecture: str, drafting: str, verifier: str, *, remember: bool) -> Speculation:
+    def adapter(model: object) -> LanguageModel:
+        plain = DecoderOnlyModel(model)
+        return Remembered(plain) if remember else plain
+
+    drafter: Drafter = NgramDrafter(NGramStorage(3, VOCAB), stop_if_unknown=True)
+    if drafting == "model":
+        draft_model = noisy(architecture, noise=0.3, vocab_size=VOCAB)
+        drafter = DraftModelDrafter(adapter(draft_model), SAMPLER)
+    registry = MUTANTS if verifier in MUTANTS.names else VERIFIERS
+    target = adapter(build(architecture, vocab_size=VOCAB))
+    policy = FixedGamma(2) if drafting == "model" else HeuristicGamma(2)
+    return Speculation(target, drafter, policy, registry.create(verifier), SAMPLER, False)
+
+
+def sampled_p_value(decoding: Speculation, architecture: str, samples: int) -> float:
+    """Draw, count in cells, and return the p-value."""
+    counted: Counter[tuple[int, ...]] = Counter()
+    for seed in range(samples):
+        sequence = Sequence(decoding.target.start(PROMPT), max_new_tokens=LENGTH, max_length=99)
+        rng = rng_for(seed, keyed=decoding.verifier.is_coupled)
+        for _ in speculative_steps(decoding, sequence, rng):
+            pass
+        counted[tuple(sequence.output)] += 1
+    chances = law(architecture)
+    likeliest = sorted(chances, key=lambda text: -chances[text])[: CELLS - 1]
+    observed = [counted[text] for text in likeliest]
+    expected = [samples * chances[text] for text in likeliest]
+    observed.append(samples - sum(observed))
+    expected.append(samples - sum(expected))
+    assert min(expected) > 10
+    return p_value(chi_square(observed, expected), CELLS - 1)
+
+
+def level_for(bias: float, samples: int, cases: int) -> float:
+    """Return the level of one of several cases; raise unless `bias` would be found at it."""
+    level = LEVEL / cases
+    assert detectable_total_variation(samples, CELLS - 1, level) <= bias
+    return level
+
+
+@every_case
+def test_a_bias_of_five_hundredths_would_be_found(
+    architecture: str, drafting: str, verifier: str
+) -> None:
+    level = level_for(0.05, samples := 6700, len(CASES))
+    decoding = parts(architecture, drafting, verifier, remember=True)
+    assert sampled_p_value(decoding, architecture, samples) >= level
+
+
+@pytest.mark.slow
+@every_case
+def test_a_bias_of_two_hundredths_would_be_found(
+    architecture: str, drafting: str, verifier: str
+) -> None:
+    level = level_for(0.02, samples := 42_000, len(CASES))
+    decoding = parts(architecture, drafting, verifier, remember=True)
+    assert sampled_p_value(decoding, architecture, samples) >= level
+
+
+@pytest.mark.slow
+@every_case
+def test_so_it_would_with_every_pass_computed_through_the_caches(
+    architecture: str, drafting: str, verifier: str
+) -> None:
+    level = level_for(0.05, samples := 6700, len(CASES))
+    decoding = parts(architecture, drafting, verifier, remember=False)
+    assert sampled_p_value(decoding, architecture, samples) >= level
+
+
+@pytest.mark.parametrize(
+    ("drafting", "mutant"),
+    [("model", "discard"), ("model", "wrong_q"), ("model", "wrong_bonus_row"), ("ngram", "redraw")],
+)
+def test_a_mutant_is_found_by_the_same_test(drafting: str, mutant: str) -> None:
+    level = level_for(0.05, samples := 6700, len(CASES))
+    decoding = parts("llama", drafting, mutant, remember=True)
+    assert sampled_p_value(decoding, "llama", samples) < level
