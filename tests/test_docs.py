@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAIRS = [
     ("README.md", "README.zh.md"),
     ("docs/en/architecture.md", "docs/architecture.md"),
+    ("docs/en/02-speculative-theory.md", "docs/02-speculative-theory.md"),
 ]
 
 
@@ -28,6 +29,9 @@ def text(name: str) -> str:
 def blocks(name: str, language: str) -> list[str]:
     fenced = re.findall(r"^```(\w*)\n(.*?)^```", text(name), re.MULTILINE | re.DOTALL)
     return [code for written_in, code in fenced if written_in == language]
+
+
+EXAMPLES = [(one, code) for one, _ in PAIRS for code in blocks(one, "python")]
 
 
 def headings(name: str) -> list[int]:
@@ -47,12 +51,12 @@ def test_both_languages_have_the_same_headings_and_code(one: str, other: str) ->
         assert blocks(one, language) == blocks(other, language)
 
 
-@pytest.mark.parametrize("code", blocks("README.md", "python"))
-def test_python_of_the_readme_runs(code: str) -> None:
+@pytest.mark.parametrize(("page", "code"), EXAMPLES)
+def test_python_of_the_documents_runs(page: str, code: str) -> None:
     expected = re.findall(r"^# → (.*)$", code, re.MULTILINE)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+        exec(compile(code, page, "exec"), {"__name__": "__main__"})
     assert all(line in printed.getvalue() for line in expected)
     assert printed.getvalue().strip()
 

@@ -120,7 +120,7 @@ def test_the_token_that_differs_is_emitted_itself(verifier: Verifier) -> None:
 
 
 def toy_expectation(verifier: Verifier) -> float:
-    """Return E[accepted] for q = (2/3, 1/3), p = (1/3, 2/3), gamma 2 (Sun et al., section 2)."""
+    """Return E[accepted] for q = (2/3, 1/3), p = (1/3, 2/3), gamma 2: the example of Sun et al."""
     q = torch.tensor([[2 / 3, 1 / 3]] * 2, dtype=torch.float64)
     p = torch.tensor([[1 / 3, 2 / 3]] * 3, dtype=torch.float64)
 
