@@ -37,7 +37,9 @@ class DecodingConfig:
     sampler: str = _setting(
         "greedy", "spec string of the sampler, e.g. nucleus(temperature=0.8, top_p=0.9)"
     )
-    verifier: str = _setting("rejection", "spec string of the accept/reject rule")
+    verifier: str = _setting(
+        "rejection", "accept/reject rule: rejection, block, exact_match or coupled"
+    )
     gamma: int = _setting(4, "draft length, in tokens")
     policy: str = _setting("fixed", "spec string of the gamma policy of Speculative")
     egag: bool = _setting(False, "entropy-adaptive gamma in place of the policy")

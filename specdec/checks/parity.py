@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import isfinite
 
 from specdec.checks.remembered import Noted
 from specdec.checks.report import METHODS, Finding, Plan, Progress
@@ -66,7 +67,11 @@ def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
         share, gap = max(found, default=(0.0, 0.0))
         sentence = f"{len(found)} cached passes against whole ones: logits differ by at most "
         sentence += f"{gap:.2g}, {share:.2g} of what rounding explains"
-        figures = {"passes": len(found), "largest_difference": gap, "share_of_rounding": share}
+        figures = {
+            "passes": len(found),
+            "largest_difference": gap if isfinite(gap) else None,
+            "share_of_rounding": share if isfinite(share) else None,
+        }
         yield Finding("cache parity", role, share <= 1, sentence, figures)
 
 

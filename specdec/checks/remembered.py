@@ -8,6 +8,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from specdec.errors import ModelError
 from specdec.models import LanguageModel
 
 MOST_BYTES = 1 << 30  # of remembered logits; beyond them everything is computed anew
@@ -42,7 +43,7 @@ class Wrapped(LanguageModel):
         self.tokens = self.tokens[:length]
 
     def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> NoReturn:
-        raise NotImplementedError("checks decode without beams")
+        raise ModelError("a model behind a check decodes without beams; use the model itself")
 
 
 class Remembered(Wrapped):

@@ -7,7 +7,6 @@ replace the source by one that enumerates all outcomes with their probabilities.
 from __future__ import annotations
 
 import random
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -71,17 +70,23 @@ class KeyedRng(Rng):
         super().__init__(seed)
         entropy = (abs(seed), int(seed < 0))
         self._key = np.random.SeedSequence(entropy).generate_state(2, np.uint64)
-        self._noise_of = lru_cache(NOISE_KEPT)(self._make_noise)
+        self._kept: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def categorical(self, probs: Tensor, position: int) -> int:
-        noise = self._noise_of(position, len(probs), probs.device)  # [vocab]
+        noise = self._noise(position, len(probs), probs.device)  # [vocab]
         return int((probs.double() / noise).argmax())
 
-    def _make_noise(self, position: int, vocab: int, device: torch.device) -> Tensor:
+    def _noise(self, position: int, vocab: int, device: torch.device) -> Tensor:
         """Return exponential noise; the first entries do not depend on how many there are."""
-        bits = np.random.Philox(key=self._key, counter=[0, position, 0, 0])
-        noise = np.random.Generator(bits).standard_exponential(vocab)
-        return torch.from_numpy(np.maximum(noise, SMALLEST)).to(device)  # 0/0 is no number
+        key = (position, vocab, device)
+        if key not in self._kept:
+            bits = np.random.Philox(key=self._key, counter=[0, position, 0, 0])
+            noise = np.random.Generator(bits).standard_exponential(vocab)
+            # 0/0 is no number
+            self._kept[key] = torch.from_numpy(np.maximum(noise, SMALLEST)).to(device)
+            if len(self._kept) > NOISE_KEPT:
+                del self._kept[next(iter(self._kept))]  # the oldest
+        return self._kept[key]
 
 
 def rng_for(seed: int, *, keyed: bool) -> Rng:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from specdec.cli.view import HEADINGS
+from specdec.cli.view import HEADINGS, View
 from specdec.config import DecodingConfig
+from specdec.decoding import Difference
 from specdec.tracing import summarize
 from specdec.zoo.tokenizer import train_tokenizer
 from tests.cli.transcript import converse, open_shell, printed
@@ -145,3 +148,20 @@ def test_a_model_that_does_not_fit_or_exist_is_refused_and_the_old_one_stays(
     )
     assert shell.engine is engine
     assert shell.results[0].completion.text == STORY
+
+
+@pytest.mark.parametrize(
+    ("difference", "sentence"),
+    [
+        (Difference(3, None, 0.0), "(one output ends there)"),
+        (Difference(3, 0.002, 0.01), "(a near-tie of rounding: logit margin 0.002)"),
+        (Difference(3, 1.5, 0.01), "(logit margin 1.5, too much for rounding)"),
+    ],
+)
+def test_a_greedy_difference_is_a_near_tie_or_a_bug(difference: Difference, sentence: str) -> None:
+    engine = toy_engine()
+    results = engine.compare(PROMPT, DecodingConfig(), ("speculative", "target"))
+    stream = io.StringIO()
+    View(stream).ratios([replace(results[0], matches_baseline=difference), results[1]])
+    last = stream.getvalue().splitlines()[-1]
+    assert last == f"Speculative differs from Target AR at token 3 {sentence}"
