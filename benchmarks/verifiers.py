@@ -1,8 +1,9 @@
 """Mean acceptance length of each verification rule, by temperature and gamma, on the bundled pair.
 
-Every cell decodes the same prompts with the same seeds, `multinomial(temperature=T)`. The mean
-acceptance length is emitted tokens / steps, the target's own token included: plain decoding is 1.
-It does not depend on the machine. The error is the standard error over generations.
+Every cell decodes the same prompts with the same seeds, no two generations with the same seed:
+`multinomial(temperature=T)`. The mean acceptance length is emitted tokens / steps, the target's own
+token included: plain decoding is 1. It does not depend on the machine. The error is the standard
+error over generations.
 
     uv run python benchmarks/verifiers.py [--seeds 5] [--length 60] [--out benchmarks/results]
 """
@@ -39,9 +40,9 @@ def generations(engine: Engine, cell: Cell, seeds: int, length: int) -> Iterable
         length=length,
         first_target=False,
     )
-    for seed in range(seeds):
-        for prompt in PROMPTS:
-            yield list(engine.generate(prompt, config.replace(seed=seed)).records)
+    for seed in range(seeds * len(PROMPTS)):  # no two generations share their randomness
+        prompt = PROMPTS[seed % len(PROMPTS)]
+        yield list(engine.generate(prompt, config.replace(seed=seed)).records)
 
 
 def acceptance_length(texts: list[list[StepRecord]]) -> tuple[float, float]:

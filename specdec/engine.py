@@ -290,7 +290,7 @@ def result_dict(result: Result) -> dict[str, Any]:
     """Return one flat JSON object for a result."""
     done, matches = result.completion, result.matches_baseline
     if isinstance(matches, Difference):
-        matches_value: Any = asdict(matches) | {"is_near_tie": matches.is_near_tie}
+        matches_value: Any = matches.to_dict()
     else:
         matches_value = matches
     return {

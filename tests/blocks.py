@@ -43,7 +43,7 @@ STOPPING_RULES: dict[str, Callable[[int], GammaPolicy]] = {
     "random": lambda gamma: WhimsicalPolicy(gamma, seed=0),
     "random-2": lambda gamma: WhimsicalPolicy(gamma, seed=1),
 }
-VOCAB = {1: 5, 2: 4, 3: 3, 4: 3}  # gamma → tokens, so that every path can be walked
+VOCAB_FOR_GAMMA = {1: 5, 2: 4, 3: 3, 4: 3}  # gamma → tokens, so that every path can be walked
 
 
 def one_hot(table: Table) -> Table:
@@ -78,7 +78,7 @@ PAIRS: dict[str, Callable[[int], tuple[Table, Table | None]]] = {
 
 @cache
 def target_of(pair: str, gamma: int) -> TableModel:
-    return TableModel(PAIRS[pair](VOCAB[gamma])[0])
+    return TableModel(PAIRS[pair](VOCAB_FOR_GAMMA[gamma])[0])
 
 
 @cache
@@ -97,7 +97,7 @@ def expected(pair: str, gamma: int, sampler: str) -> Distribution:
 
 
 def drafter_of(pair: str, gamma: int, sampler: str) -> Drafter:
-    table = PAIRS[pair](VOCAB[gamma])[1]
+    table = PAIRS[pair](VOCAB_FOR_GAMMA[gamma])[1]
     if table is None:
         return ScriptedDrafter([1, 0, 0, 1])
     return DraftModelDrafter(TableModel(table), SAMPLERS.create(sampler))

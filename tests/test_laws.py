@@ -35,7 +35,7 @@ from tests.blocks import (
     PROMPT,
     SAMPLER_SPECS,
     STOPPING_RULES,
-    VOCAB,
+    VOCAB_FOR_GAMMA,
     block_bias,
     mean_accepted,
 )
@@ -61,7 +61,7 @@ every_verifier = pytest.mark.parametrize("verifier", LOSSLESS, ids=VERIFIERS.spe
 
 
 @pytest.mark.parametrize("sampler", SAMPLER_SPECS)
-@pytest.mark.parametrize("gamma", VOCAB)
+@pytest.mark.parametrize("gamma", VOCAB_FOR_GAMMA)
 @every_verifier
 def test_a_block_has_exactly_the_target_distribution(
     verifier: Verifier, gamma: int, sampler: str
@@ -75,7 +75,7 @@ MULTINOMIAL = SAMPLER_SPECS[1]
 
 @every_verifier
 def test_a_drawn_token_is_never_discarded_for_its_own_probability(verifier: Verifier) -> None:
-    for gamma, stopping in itertools.product(VOCAB, ("confidence", "random", "random-2")):
+    for gamma, stopping in itertools.product(VOCAB_FOR_GAMMA, ("confidence", "random", "random-2")):
         assert block_bias(verifier, "equal", gamma, MULTINOMIAL, stopping) < EXACT
 
 
@@ -87,32 +87,32 @@ def test_a_failed_prefix_does_not_cost_a_longer_one_its_chance(verifier: Verifie
 
 @every_verifier
 def test_a_draft_that_was_not_drawn_is_one_hot(verifier: Verifier) -> None:
-    for gamma, sampler in itertools.product(VOCAB, SAMPLER_SPECS):
+    for gamma, sampler in itertools.product(VOCAB_FOR_GAMMA, SAMPLER_SPECS):
         assert block_bias(verifier, "no-probabilities", gamma, sampler, "none") < EXACT
 
 
 @every_verifier
 def test_a_draft_is_judged_by_the_distribution_it_was_drawn_from(verifier: Verifier) -> None:
-    for pair, gamma in itertools.product(("prefix-dependent", "equal"), VOCAB):
+    for pair, gamma in itertools.product(("prefix-dependent", "equal"), VOCAB_FOR_GAMMA):
         assert block_bias(verifier, pair, gamma, MULTINOMIAL, "none") < EXACT
 
 
 @every_verifier
 def test_the_bonus_token_follows_the_whole_draft(verifier: Verifier) -> None:
-    for gamma in VOCAB:  # equal tables: token and block verification keep everything
+    for gamma in VOCAB_FOR_GAMMA:  # equal tables: token and block verification keep everything
         assert block_bias(verifier, "equal", gamma, MULTINOMIAL, "none") < EXACT
 
 
 @every_verifier
 def test_the_residual_is_what_acceptance_leaves_over(verifier: Verifier) -> None:
-    for pair, gamma in itertools.product(("prefix-dependent", "draft-zeros"), VOCAB):
+    for pair, gamma in itertools.product(("prefix-dependent", "draft-zeros"), VOCAB_FOR_GAMMA):
         for sampler in SAMPLER_SPECS:
             assert block_bias(verifier, pair, gamma, sampler, "none") < EXACT
 
 
 @every_verifier
 def test_the_token_that_differs_is_emitted_itself(verifier: Verifier) -> None:
-    for gamma, sampler in itertools.product(VOCAB, SAMPLER_SPECS):
+    for gamma, sampler in itertools.product(VOCAB_FOR_GAMMA, SAMPLER_SPECS):
         assert block_bias(verifier, "draft-one-hot", gamma, sampler, "none") < EXACT
 
 
@@ -142,7 +142,7 @@ def test_block_verification_keeps_eleven_ninths_of_the_toy_draft(verifier: Verif
 
 
 @pytest.mark.parametrize("sampler", SAMPLER_SPECS)
-@pytest.mark.parametrize("gamma", VOCAB)
+@pytest.mark.parametrize("gamma", VOCAB_FOR_GAMMA)
 def test_block_verification_never_keeps_less_than_token_rejection(gamma: int, sampler: str) -> None:
     gains = [
         mean_accepted(BlockVerifier(), pair, gamma, sampler, stopping)
@@ -156,7 +156,7 @@ def test_block_verification_never_keeps_less_than_token_rejection(gamma: int, sa
 
 @pytest.mark.parametrize("pair", ["draft-one-hot", "no-probabilities", "equal", "disjoint"])
 def test_block_verification_gains_nothing_where_nothing_is_to_gain(pair: str) -> None:
-    for gamma, sampler in itertools.product(VOCAB, SAMPLER_SPECS):
+    for gamma, sampler in itertools.product(VOCAB_FOR_GAMMA, SAMPLER_SPECS):
         block = mean_accepted(BlockVerifier(), pair, gamma, sampler, "none")
         token = mean_accepted(RejectionVerifier(), pair, gamma, sampler, "none")
         assert block == pytest.approx(token, abs=EXACT)
@@ -164,13 +164,13 @@ def test_block_verification_gains_nothing_where_nothing_is_to_gain(pair: str) ->
 
 @pytest.mark.parametrize("verifier", [RejectionVerifier(), BlockVerifier()], ids=VERIFIERS.spec)
 def test_a_draft_drawn_from_the_target_itself_is_always_kept(verifier: Verifier) -> None:
-    for gamma in VOCAB:
+    for gamma in VOCAB_FOR_GAMMA:
         kept = mean_accepted(verifier, "equal", gamma, MULTINOMIAL, "none")
         assert kept == pytest.approx(gamma, abs=EXACT)
 
 
 def test_shared_noise_keeps_more_than_independent_draws() -> None:
-    for gamma in VOCAB:
+    for gamma in VOCAB_FOR_GAMMA:
         coupled = mean_accepted(CoupledVerifier(), "prefix-dependent", gamma, MULTINOMIAL, "none")
         apart = mean_accepted(ExactMatchVerifier(), "prefix-dependent", gamma, MULTINOMIAL, "none")
         assert coupled > apart + 0.01

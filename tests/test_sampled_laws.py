@@ -29,7 +29,7 @@ from tests.tiny import build, noisy
 
 VOCAB, LENGTH, CELLS = 16, 3, 16
 PROMPT = [3, 1, 4, 3, 1, 4, 3]
-SAMPLER = MultinomialSampler(temperature=2.0)
+SAMPLER = MultinomialSampler(temperature=0.7)
 LOSSLESS = [name for name in VERIFIERS.names if VERIFIERS.get(name).is_lossless]
 CASES = list(itertools.product(("llama", "gpt2"), ("model", "ngram"), LOSSLESS))
 LEVEL = 1e-3
@@ -83,7 +83,7 @@ def sampled_p_value(decoding: Speculation, architecture: str, samples: int) -> f
     expected = [samples * chances[text] for text in likeliest]
     observed.append(samples - sum(observed))
     expected.append(samples - sum(expected))
-    assert min(expected) > 10
+    assert min(expected) >= 50  # below, the chi-square law is too poor for so low a level
     return p_value(chi_square(observed, expected), CELLS - 1)
 
 
@@ -125,7 +125,7 @@ def test_so_it_would_with_every_pass_computed_through_the_caches(
 
 @pytest.mark.parametrize(
     ("drafting", "mutant"),
-    [("model", "discard"), ("model", "wrong_q"), ("model", "wrong_bonus_row"), ("ngram", "redraw")],
+    [("model", "discard"), ("model", "wrong_q"), ("model", "wrong_bonus_row"), ("model", "redraw")],
 )
 def test_a_mutant_is_found_by_the_same_test(drafting: str, mutant: str) -> None:
     level = level_for(0.05, samples := 6700, len(CASES))

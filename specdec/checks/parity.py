@@ -32,13 +32,14 @@ def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterat
     if drafter is None:
         yield Finding("vocabulary", "target", True, f"{columns} columns; no draft model to compare")
         return
-    figures = {"target_columns": columns, "target_tokens": len(target.tokenizer)}
+    shared = target.tokenizer.get_vocab().items() & drafter.tokenizer.get_vocab().items()
+    figures = {"target_columns": columns, "shared_tokens": len(shared)}
     try:
         check_vocabulary(target, drafter)
     except VocabularyMismatch as error:
         yield Finding("vocabulary", "both models", False, str(error), figures)
         return
-    sentence = f"{figures['target_tokens']} tokens alike, {columns} columns"
+    sentence = f"{len(shared)} tokens alike, {columns} columns"
     yield Finding("vocabulary", "both models", True, sentence, figures)
 
 
@@ -47,7 +48,7 @@ def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterat
 
 def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
     """After every round, cached logits must be those of a pass over the whole prefix."""
-    if engine.drafter is None or not {"speculative", "egag"} & set(plan.methods):
+    if not plan.needs_drafter:
         parts = engine.speculation("ngram", plan.config("ngram", sampler=plan.sampler))
         noted = {"target": Noted(parts.target)}
     else:
@@ -58,21 +59,35 @@ def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
         parts = replace(parts, drafter=DraftModelDrafter(noted["drafter"], parts.sampler))
     parts = replace(parts, target=noted["target"])
     gaps: dict[str, list[tuple[float, float]]] = {role: [] for role in noted}
-    for done, prompt in enumerate(plan.prompts):
-        progress("cache parity", done, len(plan.prompts))
-        _decode(parts, encode_prompt(engine.target.tokenizer, prompt), plan.length, plan.seed)
-        for role, model in noted.items():
-            gaps[role] += _gaps(model)
+    interrupted = False
+    try:
+        for done, prompt in enumerate(plan.prompts):
+            progress("cache parity", done, len(plan.prompts))
+            for model in noted.values():
+                model.notes = []
+            _decode(parts, encode_prompt(engine.target.tokenizer, prompt), plan.length, plan.seed)
+            for role, model in noted.items():
+                gaps[role] += _gaps(model)
+    except KeyboardInterrupt:
+        interrupted = True
     for role, found in gaps.items():
-        share, gap = max(found, default=(0.0, 0.0))
-        sentence = f"{len(found)} cached passes against whole ones: logits differ by at most "
-        sentence += f"{gap:.2g}, {share:.2g} of what rounding explains"
-        figures = {
-            "passes": len(found),
-            "largest_difference": gap if isfinite(gap) else None,
-            "share_of_rounding": share if isfinite(share) else None,
-        }
-        yield Finding("cache parity", role, share <= 1, sentence, figures)
+        yield _cache_finding(role, found)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _cache_finding(role: str, found: list[tuple[float, float]]) -> Finding:
+    if not found:
+        return Finding("cache parity", role, None, "no prompt was short enough for this model")
+    share, gap = max(found)
+    sentence = f"{len(found)} cached passes against whole ones: logits differ by at most "
+    sentence += f"{gap:.2g}, {share:.2g} of what rounding explains"
+    figures = {
+        "passes": len(found),
+        "largest_difference": gap if isfinite(gap) else None,
+        "share_of_rounding": share if isfinite(share) else None,
+    }
+    return Finding("cache parity", role, share <= 1, sentence, figures)
 
 
 def _gaps(model: Noted) -> list[tuple[float, float]]:
@@ -95,29 +110,40 @@ def check_greedy(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
     """Greedy speculation must give the tokens of plain decoding, or differ by a near-tie."""
     target = engine.target.model
     prompts = [encode_prompt(engine.target.tokenizer, prompt) for prompt in plan.prompts]
-    baselines = [_plain(target, prompt, plan.length) for prompt in prompts]
+    baselines = []
+    for done, prompt in enumerate(prompts):
+        progress("plain decoding", done, len(prompts))
+        baselines.append(_plain(target, prompt, plan.length))
     near_tie = max(_near_tie_below(target, prompt) for prompt in prompts)
     for done, (method, rule) in enumerate(plan.pairs):
-        progress("greedy parity", done, len(plan.pairs))
         parts = engine.speculation(METHODS[method][0], plan.config(method, sampler="greedy"))
         parts = replace(parts, verifier=plan.verifier(rule))
-        found = []
-        for prompt, baseline in zip(prompts, baselines, strict=True):
-            ours = _decode(parts, prompt, plan.length, plan.seed)
-            found.append(first_difference(target, prompt, ours, baseline))
-        yield _greedy_finding(f"{method} · {rule}", plan, found, near_tie)
+        found: list[Difference | None] = []
+        interrupted = False
+        try:
+            for prompt, baseline in zip(prompts, baselines, strict=True):
+                total = len(prompts) * len(plan.pairs)
+                progress("greedy parity", done * len(prompts) + len(found), total)
+                ours = _decode(parts, prompt, plan.length, plan.seed)
+                found.append(first_difference(target, prompt, ours, baseline))
+        except KeyboardInterrupt:
+            interrupted = True
+        if found:
+            yield _greedy_finding(f"{method} · {rule}", plan, found, near_tie)
+        if interrupted:
+            raise KeyboardInterrupt
 
 
 def _greedy_finding(
     subject: str, plan: Plan, found: list[Difference | None], near_tie: float
 ) -> Finding:
-    pairs = zip(plan.prompts, found, strict=True)
+    pairs = zip(plan.prompts, found, strict=False)  # interrupted, some prompts are missing
     differing = [(prompt, difference) for prompt, difference in pairs if difference]
     bugs = [(p, d) for p, d in differing if not d.is_near_tie]
-    sentence = f"{len(found)} prompts, {plan.length} tokens each: "
+    sentence = f"{len(found)} prompts, up to {plan.length} tokens each: "
     if not differing:
         sentence += "all equal to plain decoding "
-        sentence += f"(a logit margin up to {near_tie:.1g} would count as a near-tie)"
+        sentence += f"(a logit margin up to about {near_tie:.1g} would count as a near-tie)"
     else:
         prompt, first = (bugs or differing)[0]
         sentence += f"{len(differing) - len(bugs)} near-ties, {len(bugs)} bugs; {prompt!r} differs "
@@ -125,16 +151,7 @@ def _greedy_finding(
     figures = {
         "prompts": len(found),
         "near_tie_below": near_tie,
-        "differences": [
-            {
-                "prompt": prompt,
-                "position": difference.position,
-                "logit_margin": difference.logit_margin,
-                "near_tie_below": difference.near_tie_below,
-                "is_near_tie": difference.is_near_tie,
-            }
-            for prompt, difference in differing
-        ],
+        "differences": [{"prompt": prompt} | found.to_dict() for prompt, found in differing],
     }
     return Finding("greedy parity", subject, not bugs, sentence, figures)
 

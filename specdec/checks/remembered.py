@@ -42,6 +42,9 @@ class Wrapped(LanguageModel):
     def rollback_to(self, length: int) -> None:
         self.tokens = self.tokens[:length]
 
+    def rounding(self, logits: Tensor) -> float:
+        return self.inner.rounding(logits)
+
     def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> NoReturn:
         raise ModelError("a model behind a check decodes without beams; use the model itself")
 
@@ -87,7 +90,7 @@ class Remembered(Wrapped):
     def _kept(self, key: tuple[Tokens, Tokens], row: Tensor) -> Tensor:
         size = row.numel() * row.element_size()
         if key not in self._rows and self._bytes + size <= MOST_BYTES:
-            self._rows[key] = row
+            self._rows[key] = row.clone()  # a view would keep the whole pass alive
             self._bytes += size
         return self._rows.get(key, row)
 

@@ -90,6 +90,11 @@ class Plan:
         rules = self.verifiers if self.mutant is None else (f"mutant {self.mutant}",)
         return [(method, rule) for method in self.methods for rule in rules]
 
+    @property
+    def needs_drafter(self) -> bool:
+        """Whether any method needs a draft model."""
+        return any(METHODS[method][0] == "speculative" for method in self.methods)
+
     def verifier(self, rule: str) -> Verifier:
         """Return the accept/reject rule of a pair."""
         return VERIFIERS.create(rule) if self.mutant is None else MUTANTS.create(self.mutant)
@@ -149,9 +154,9 @@ class Report:
 
     @property
     def detectable_total_variation(self) -> float | None:
-        """The bias that every distribution test would have found; None if there was no test."""
+        """The bias that every distribution test would have found; None if one finds nothing."""
         found = [f.figures["detectable_total_variation"] for f in self.tests]
-        return max(found, default=None)
+        return max(found, default=None) if None not in found else None
 
     @property
     def tests(self) -> list[Finding]:

@@ -6,6 +6,7 @@ from specdec.checks.distribution import check_distribution
 from specdec.checks.parity import check_caches, check_greedy, check_vocabularies
 from specdec.checks.report import Finding, Plan, Progress, Report
 from specdec.engine import Engine
+from specdec.errors import ConfigError
 
 CHECKS = (check_vocabularies, check_caches, check_greedy, check_distribution)
 
@@ -19,7 +20,14 @@ def check(
         engine: the pair of models; its current generation ends.
         plan: what to check.
         progress: called often with what is being done, how much of it is done, and its total.
+
+    Raises:
+        ConfigError: the plan needs a draft model, and the engine has none.
     """
+    if plan.needs_drafter and engine.drafter is None:
+        raise ConfigError(
+            f"methods {', '.join(plan.methods)} need a draft model; load one, or check ngram alone"
+        )
     engine.current = None
     findings: list[Finding] = []
     interrupted = False

@@ -42,7 +42,7 @@ def power(noncentrality: float, dof: int, critical: float) -> float:
     return float((log_weights.exp() * tails).sum())
 
 
-def detectable_total_variation(samples: int, dof: int, level: float) -> float:
+def detectable_total_variation(samples: int, dof: int, level: float) -> float | None:
     """Return the smallest total variation that a test finds with probability `POWER`.
 
     A bias of total variation δ moves the statistic of n samples by at least 4·n·δ², whichever cells
@@ -52,12 +52,16 @@ def detectable_total_variation(samples: int, dof: int, level: float) -> float:
         samples: n, ≥ 1.
         dof: degrees of freedom; 0 means that there is nothing to test.
         level: probability of a false alarm, in (0, 1).
+
+    Returns:
+        δ < 1, or None where no bias at all would be found.
     """
     if dof < 1:
-        return 1.0
+        return None
     critical = critical_value(level, dof)
     needed = _solve(lambda x: power(x, dof, critical) >= POWER)
-    return min(1.0, math.sqrt(needed / (4 * samples)))
+    smallest = math.sqrt(needed / (4 * samples))
+    return smallest if smallest < 1 else None
 
 
 def _solve(reached: Callable[[float], bool]) -> float:

@@ -74,7 +74,10 @@ def _report(args: argparse.Namespace, plan: Plan) -> Report:
     target_options, drafter_options = load_options(args)
     try:
         engine = Engine.load(
-            args.target, args.drafter, options=target_options, drafter_options=drafter_options
+            args.target,
+            args.drafter if plan.needs_drafter else None,
+            options=target_options,
+            drafter_options=drafter_options,
         )
     except VocabularyMismatch as error:  # a finding like any other, and the end of all others
         finding = Finding("vocabulary", "both models", False, str(error))
@@ -128,7 +131,7 @@ def print_report(report: Report, view: View) -> None:
         )
         view.line(
             f"smallest detectable total variation {smallest:.3f}: a bias of that size between the "
-            f"cells of a test would have been found with probability {POWER:g}"
+            f"cells of a test (groups of texts) would have been found with probability {POWER:g}"
         )
     if report.interrupted:
         view.line("\ninterrupted: what is missing above was not checked", style="yellow")
@@ -137,4 +140,4 @@ def print_report(report: Report, view: View) -> None:
     elif report.passed:
         view.line("passed", style="green")
     elif not report.interrupted:
-        view.line("undecided: too few samples; give more with --samples", style="yellow")
+        view.line("undecided: see the lines marked ?; --samples gives more", style="yellow")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from specdec.models.base import LanguageModel
 
@@ -26,6 +28,14 @@ class Difference:
     def is_near_tie(self) -> bool:
         """Whether rounding explains the difference; else it is a bug."""
         return self.logit_margin is not None and abs(self.logit_margin) <= self.near_tie_below
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON: a margin that is no finite number becomes None."""
+        finite = self.logit_margin is not None and math.isfinite(self.logit_margin)
+        return asdict(self) | {
+            "logit_margin": self.logit_margin if finite else None,
+            "is_near_tie": self.is_near_tie,
+        }
 
 
 def first_difference(

@@ -73,8 +73,8 @@ class LanguageModel(ABC):
         """Return how far two passes over the same tokens may differ in a logit, by rounding alone.
 
         A pass over one token and a pass over five add the same numbers in another order. Measured
-        on the bundled pair: 6 units in the last place of the largest logit in float32, 1 in half
-        precision.
+        on the bundled pair, and on it only: 6 units in the last place of the largest logit in
+        float32, 1 in half precision. Much deeper models may need an adapter that allows more.
 
         Args:
             logits: of any shape; their largest finite size is the scale.
@@ -128,6 +128,9 @@ class Recomputing(LanguageModel):
         held = self._beams or [self._tokens]
         self._beams = [[*held[p], t] for p, t in zip(parents, tokens, strict=True)]
         return torch.cat([self._recompute(beam, 1) for beam in self._beams])
+
+    def rounding(self, logits: Tensor) -> float:
+        return self.inner.rounding(logits)
 
     def _recompute(self, tokens: Sequence[int], keep: int) -> Tensor:
         self.inner.rollback_to(0)

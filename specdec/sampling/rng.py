@@ -27,7 +27,8 @@ class Rng:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._random = random.Random(seed)
+        # random.Random takes the size of an integer: −5 and 5 would be one seed.
+        self._random = random.Random(seed if seed >= 0 else str(seed))
 
     def accepts(self, probability: float) -> bool:
         """Return True with the given probability; 0 never, 1 always."""
@@ -68,7 +69,7 @@ class KeyedRng(Rng):
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        entropy = (abs(seed), int(seed < 0))
+        entropy = (int(seed < 0), abs(seed))
         self._key = np.random.SeedSequence(entropy).generate_state(2, np.uint64)
         self._kept: dict[tuple[int, int, torch.device], Tensor] = {}
 

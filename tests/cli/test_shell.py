@@ -117,7 +117,7 @@ error: gamma must lie in [1, ∞), not -3
 /set_ngramstorage <name> <n>  basic 3  n-gram storage: basic (multi-level) or onelevel, and n
 /reset_in_between [on|off]  on  Ngram Assisted forgets between prompts
 /seed <v>  42  seed of every random decision; each method starts from it anew
-/verifier <spec>  rejection  spec string of the accept/reject rule
+/verifier <spec>  rejection  accept/reject rule: rejection, block, exact_match or coupled
 /policy <spec>  fixed  spec string of the gamma policy of Speculative
 /stats  every statistic of the last prompt
 /compare <prompt>  run all four methods and show every statistic

@@ -69,7 +69,7 @@ def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str])
 def test_too_few_samples_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--samples", "3", "--method", "ngram", "--verifier", "rejection")
     assert code == 1
-    assert out.splitlines()[-1] == "undecided: too few samples; give more with --samples"
+    assert out.splitlines()[-1] == "undecided: see the lines marked ?; --samples gives more"
 
 
 def test_two_tokenizers_are_a_finding(

@@ -80,6 +80,7 @@ def test_the_seed_alone_decides() -> None:
     torch.manual_seed(2)
     assert decisions(42) == first
     assert decisions(43) != first
+    assert decisions(-42) != first
 
 
 def test_torchs_own_randomness_is_left_alone() -> None:
