@@ -11,6 +11,10 @@ from enum import StrEnum
 
 from torch import Tensor
 
+# What a generation answers: token ids; for a model whose encoder reads them, features of shape
+# [features, frames].
+Prompt = SequenceOf[int] | Tensor
+
 
 class FinishReason(StrEnum):
     """Why a generation ended."""

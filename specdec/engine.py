@@ -166,9 +166,11 @@ class Engine:
             )
         tokens = encode_prompt(self.target.tokenizer, prompt, chat=config.chat)
         model = self._model(method, config)
-        stream = TextStream(self.target.tokenizer, tokens, config.stop)
+        begin = model.start(tokens)
+        stream = TextStream(self.target.tokenizer, begin, config.stop)
         sequence = TokenSequence(
-            model.start(tokens),
+            begin,
+            prompt=tokens,
             max_new_tokens=config.length,
             max_length=model.max_length,
             eos_token_ids=self.target.eos_token_ids,

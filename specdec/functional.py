@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specdec.core import StepRecord
+from specdec.core import Prompt, StepRecord
 from specdec.decoding import (
     BeamSettings,
     Speculation,
@@ -25,7 +25,7 @@ from specdec.decoding.beam import Hypothesis
 from specdec.drafting import DraftModelDrafter, INgramStorage, NgramDrafter
 from specdec.errors import ConfigError, RequestError
 from specdec.gamma import EntropyGamma, FixedGamma, GammaPolicy
-from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing
+from specdec.models import LanguageModel, Recomputing, fit_drafter, fit_target
 from specdec.sampling import GreedySampler, Sampler, rng_for
 from specdec.tracing import print_step, summarize
 from specdec.verification import (
@@ -40,7 +40,7 @@ GREEDY = GreedySampler()
 
 
 def autoregressive_generate(
-    inputs: Sequence[int],
+    inputs: Prompt,
     model: Any,
     *,
     max_gen_len: int = 40,
@@ -82,7 +82,7 @@ def autoregressive_generate(
 
 
 def beam_search_generate(
-    inputs: Sequence[int],
+    inputs: Prompt,
     model: Any,
     *,
     max_gen_len: int = 40,
@@ -135,7 +135,7 @@ def beam_search_generate(
 
 
 def speculative_generate(
-    inputs: Sequence[int],
+    inputs: Prompt,
     drafter: Any,
     target: Any,
     tokenizer: Any = None,
@@ -184,7 +184,7 @@ def speculative_generate(
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
     model, sequence = _begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
-    draft_model = _adapt(drafter, use_cache, vocab_size=model.vocab_size, apart_from=target)
+    draft_model = _draft_model(drafter, target, model, use_cache)
     policy: GammaPolicy = FixedGamma(gamma)
     if use_egag:
         policy = EntropyGamma(gamma_min, gamma if gamma_max is None else gamma_max, egag_ema_beta)
@@ -197,7 +197,7 @@ def speculative_generate(
 
 
 def ngram_assisted_speculative_generate(
-    inputs: Sequence[int],
+    inputs: Prompt,
     ngramstorage: INgramStorage,
     target: Any,
     tokenizer: Any = None,
@@ -261,41 +261,42 @@ def max_fn(x: Tensor) -> Tensor:
 
 
 def _begin(
-    inputs: Sequence[int],
+    inputs: Prompt,
     model: Any,
     max_gen_len: int,
     eos_tokens_id: EosIds,
     use_cache: bool,
 ) -> tuple[LanguageModel, TokenSequence]:
-    target = _adapt(model, use_cache)
-    prompt = _as_prompt(inputs)
-    for token in prompt:
-        if not 0 <= token < target.vocab_size:
-            raise RequestError(
-                f"token {token} is outside the vocabulary 0 … {target.vocab_size - 1}"
-            )
+    target = model if isinstance(model, LanguageModel) else fit_target(model)
+    prompt = _as_prompt(inputs, target.prompt_vocab_size)
     sequence = TokenSequence(
         target.start(prompt),
+        prompt=prompt,
         max_new_tokens=max_gen_len,
         max_length=target.max_length,
         eos_token_ids=_as_ids(eos_tokens_id),
     )
-    return target, sequence
+    return target if use_cache else Recomputing(target), sequence
 
 
-def _adapt(
-    model: Any, use_cache: bool, vocab_size: int | None = None, apart_from: Any = None
+def _draft_model(
+    drafter: Any, target: Any, target_model: LanguageModel, use_cache: bool
 ) -> LanguageModel:
-    if model is apart_from and isinstance(model, LanguageModel):
-        raise RequestError(
-            "drafter and target are one adapter, which holds one sequence; make two adapters"
-        )
-    if not isinstance(model, LanguageModel):
-        model = DecoderOnlyModel(model, vocab_size=vocab_size)
+    if isinstance(drafter, LanguageModel):
+        if drafter is target:
+            raise RequestError(
+                "drafter and target are one adapter, which holds one sequence; make two adapters"
+            )
+        model = drafter
+    else:
+        uncached = target_model.inner if isinstance(target_model, Recomputing) else target_model
+        model = fit_drafter(drafter, uncached)
     return model if use_cache else Recomputing(model)
 
 
-def _as_prompt(inputs: Sequence[int] | Tensor) -> list[int]:
+def _as_prompt(inputs: Prompt, vocab_size: int) -> Prompt:
+    if isinstance(inputs, Tensor) and inputs.is_floating_point():
+        return inputs  # features, for a model whose encoder reads them
     tokens = inputs.tolist() if isinstance(inputs, Tensor) else list(inputs)
     if not all(isinstance(t, int) for t in tokens):
         raise RequestError(
@@ -303,6 +304,9 @@ def _as_prompt(inputs: Sequence[int] | Tensor) -> list[int]:
         )
     if not tokens:
         raise RequestError("inputs is empty; give at least one prompt id")
+    for token in tokens:
+        if not 0 <= token < vocab_size:
+            raise RequestError(f"token {token} is outside the vocabulary 0 … {vocab_size - 1}")
     return tokens
 
 

@@ -37,11 +37,12 @@ MAY_IMPORT = {
     "decoding": GROUND | ROOMS,
     "engine": BELOW_ENGINE,
     "functional": BELOW_ENGINE,
+    "seq2seq": BELOW_ENGINE | {"functional"},
     "zoo": GROUND | ROOMS | {"decoding"},
     "checks": BELOW_ENGINE | {"engine"},
     **{name: BELOW_ENGINE | {"engine", "zoo", "checks"} for name in FRONT_ENDS},
     "__main__": {"cli"},
-    "__init__": BELOW_ENGINE | {"engine", "functional"},
+    "__init__": BELOW_ENGINE | {"engine", "functional", "seq2seq"},
 }
 
 

@@ -11,7 +11,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from specdec.models import DecoderOnlyModel, LanguageModel
+from specdec.core import Prompt
+from specdec.models import LanguageModel, fit_target
 from specdec.zoo.tokenizer import train_tokenizer
 
 VOCAB = 64
@@ -58,6 +59,41 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "stablelm": ("StableLmConfig", {}),
 }
 
+SEQ2SEQ_SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 3,  # not as many as the encoder has
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "max_position_embeddings": 96,
+    "init_std": 0.4,
+    "tie_word_embeddings": False,
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "forced_eos_token_id": None,
+    "decoder_start_token_id": 2,
+}
+WHISPER: dict[str, Any] = {
+    "num_mel_bins": 8,
+    "max_source_positions": 20,
+    "max_target_positions": 64,
+}
+SEQ2SEQ: dict[str, tuple[str, dict[str, Any]]] = {
+    "t5": (
+        "T5Config",
+        {"num_heads": 4, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_decoder_layers": 3},
+    ),
+    "bart": ("BartConfig", {}),
+    "mbart": ("MBartConfig", {"forced_bos_token_id": 5}),
+    "marian": ("MarianConfig", {"decoder_start_token_id": 0}),
+    "m2m_100": ("M2M100Config", {"forced_bos_token_id": 7}),
+    "whisper": ("WhisperConfig", WHISPER),
+}
+
 
 def build(name: str, seed: int = 0, **changes: Any) -> Any:
     """Return a random float32 model of an architecture; the same one for the same arguments."""
@@ -66,11 +102,30 @@ def build(name: str, seed: int = 0, **changes: Any) -> Any:
 
 @cache
 def _build(name: str, seed: int, changes: tuple[tuple[str, Any], ...]) -> Any:
-    kind, own = ARCHITECTURES[name]
-    config = getattr(transformers, kind)(**SIZES | own | dict(changes))
+    kind, own = (ARCHITECTURES | SEQ2SEQ)[name]
+    sizes = SEQ2SEQ_SIZES if name in SEQ2SEQ else SIZES
+    config = getattr(transformers, kind)(**sizes | own | dict(changes))
+    loader: Any = transformers.AutoModelForCausalLM
+    if name in SEQ2SEQ:
+        listens = name == "whisper"
+        loader = transformers.AutoModelForSpeechSeq2Seq if listens else None
+        loader = loader or transformers.AutoModelForSeq2SeqLM
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = loader.from_config(config, dtype=torch.float32)
+    if name in SEQ2SEQ:
+        _speak_up(model)
+        model.generation_config.forced_bos_token_id = own.get("forced_bos_token_id")
     return model.eval()
+
+
+@torch.no_grad()
+def _speak_up(model: Any) -> None:
+    """Widen the weights: as transformers draws them, such a model repeats one token for ever."""
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            weight.normal_(std=2.0 / weight.shape[-1] ** 0.5)
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(torch.randn_like(head.weight) / 4)  # no longer tied
 
 
 @cache
@@ -86,9 +141,20 @@ def noisy(name: str, seed: int = 0, noise: float = 0.05, **changes: Any) -> Any:
 
 
 @torch.inference_mode()
-def full_logits(model: Any, tokens: Sequence[int]) -> Tensor:
-    """Return the logits after every token from one pass without a cache, `[time, vocab]`."""
-    logits: Tensor = model(torch.tensor([list(tokens)]), use_cache=False).logits[0]
+def full_logits(model: Any, tokens: Sequence[int], prompt: Prompt = ()) -> Tensor:
+    """Return the logits after every token from one pass without a cache, `[time, vocab]`.
+
+    Args:
+        model: a Hugging Face module.
+        tokens: the whole sequence; of an encoder–decoder, the decoder's.
+        prompt: what an encoder reads.
+    """
+    ids = torch.tensor([list(tokens)])
+    if not model.config.is_encoder_decoder:
+        logits: Tensor = model(ids, use_cache=False).logits[0]
+        return logits
+    read = prompt[None] if isinstance(prompt, Tensor) else torch.tensor([list(prompt)])
+    logits = model(read, decoder_input_ids=ids, use_cache=False).logits[0]
     return logits
 
 
@@ -102,13 +168,14 @@ class Witness(LanguageModel):
 
     Args:
         model: a Hugging Face causal LM.
-        inner: the adapter under test; None makes a `DecoderOnlyModel`.
+        inner: the adapter under test; None makes the one that fits the model.
     """
 
     def __init__(self, model: Any, inner: LanguageModel | None = None) -> None:
         self.model = model
-        self.inner = inner or DecoderOnlyModel(model)
+        self.inner = inner or fit_target(model)
         self.vocab_size, self.max_length = self.inner.vocab_size, self.inner.max_length
+        self.prompt: Prompt = ()
         self.tokens: list[int] = []
         self.fed: list[list[int]] = []
 
@@ -117,8 +184,8 @@ class Witness(LanguageModel):
         """Tokens held by the adapter."""
         return self.inner.length
 
-    def start(self, prompt: Sequence[int]) -> list[int]:
-        self.tokens, self.fed = [], []
+    def start(self, prompt: Prompt) -> list[int]:
+        self.prompt, self.tokens, self.fed = prompt, [], []
         return self.inner.start(prompt)
 
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
@@ -126,7 +193,7 @@ class Witness(LanguageModel):
         self.fed.append(list(self.tokens))
         logits = self.inner.extend(tokens, keep)
         assert self.inner.length == len(self.tokens)
-        assert_same_logits(logits, full_logits(self.model, self.tokens)[-keep:])
+        assert_same_logits(logits, full_logits(self.model, self.tokens, self.prompt)[-keep:])
         return logits
 
     def rollback_to(self, length: int) -> None:

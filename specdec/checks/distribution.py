@@ -183,6 +183,7 @@ class Sampling:
             which = i % len(self._prompts)
             sequence = Sequence(
                 target.start(self._prompts[which]),
+                prompt=self._prompts[which],
                 max_new_tokens=self.plan.gamma + 1,
                 max_length=target.max_length,
             )

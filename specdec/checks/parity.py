@@ -188,4 +188,5 @@ def _decode(parts: Speculation, prompt: list[int], length: int, seed: int) -> li
 
 def _sequence(target: LanguageModel, prompt: list[int], length: int) -> Sequence:
     """Return an empty output; no token ends it, so that every prompt is followed to its length."""
-    return Sequence(target.start(prompt), max_new_tokens=length, max_length=target.max_length)
+    begin, most = target.start(prompt), target.max_length
+    return Sequence(begin, prompt=prompt, max_new_tokens=length, max_length=most)

@@ -8,6 +8,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from specdec.core import Prompt
 from specdec.errors import ModelError
 from specdec.models import LanguageModel
 
@@ -35,7 +36,7 @@ class Wrapped(LanguageModel):
         """Tokens held."""
         return len(self.tokens)
 
-    def start(self, prompt: Sequence[int]) -> list[int]:
+    def start(self, prompt: Prompt) -> list[int]:
         self.prompt, self.tokens = tuple(prompt), ()
         return self.inner.start(prompt)
 
@@ -62,7 +63,7 @@ class Remembered(Wrapped):
         self._rows: dict[tuple[Tokens, Tokens], Tensor] = {}  # prompt and prefix → logits [vocab]
         self._bytes = 0
 
-    def start(self, prompt: Sequence[int]) -> list[int]:
+    def start(self, prompt: Prompt) -> list[int]:
         self.prompt, self.tokens = tuple(prompt), ()
         if self.prompt not in self._begins:
             self._begins[self.prompt] = self.inner.start(prompt)
@@ -102,7 +103,7 @@ class Noted(Wrapped):
         super().__init__(inner)
         self.notes: list[tuple[Tokens, Tensor]] = []
 
-    def start(self, prompt: Sequence[int]) -> list[int]:
+    def start(self, prompt: Prompt) -> list[int]:
         self.notes = []
         return super().start(prompt)
 

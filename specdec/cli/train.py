@@ -13,11 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from specdec.models.loading import resolve_device
 from specdec.tracing.render import percent
-from specdec.zoo.evaluation import held_out_acceptance
+from specdec.zoo.evaluation import check_sacrebleu, measure
 from specdec.zoo.publish import publish
 from specdec.zoo.recipe import load_recipe, recipe_path
+from specdec.zoo.run import Run
 from specdec.zoo.training import Progress as Reached
-from specdec.zoo.training import Run, model_folder, prepare, train
+from specdec.zoo.training import prepare, train
 
 LINE_EVERY = 50  # steps between plain lines where there is no terminal
 
@@ -35,6 +36,8 @@ def train_command(args: argparse.Namespace) -> None:
         resolve_device(args.device),
         args.compile,
     )
+    if recipe.is_seq2seq:
+        check_sacrebleu()
     torch.set_float32_matmul_precision("high")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
     print(f"training {recipe.name!r} in {run_dir}; Ctrl-C saves, the same command continues")
@@ -43,14 +46,13 @@ def train_command(args: argparse.Namespace) -> None:
         show = _plain if not sys.stdout.isatty() else _on_bar(bar, task)
         model, reached = train(run, show)
     tokenizer = prepare(run)
-    acceptance = None
-    if recipe.distillation:
-        print("measuring acceptance on held-out documents")
-        teacher = model_folder(recipe.distillation.teacher)
-        source = recipe.data[0]
-        acceptance = held_out_acceptance(teacher, model, tokenizer, source, run.data_dir)
-        print(f"conditional acceptance rate {percent(acceptance.conditional_acceptance_rate)}")
-    folder = publish(run, model, tokenizer, reached, acceptance)
+    print("measuring on held-out documents")
+    measured = measure(run, model, tokenizer)
+    if measured.acceptance:
+        print(f"conditional acceptance {percent(measured.acceptance.conditional_acceptance_rate)}")
+    if measured.translation:
+        print(f"BLEU {measured.translation.bleu:.1f}, chrF {measured.translation.chrf:.1f}")
+    folder = publish(run, model, tokenizer, reached, measured)
     print(f"held-out loss {reached.losses[-1][2]:.3f} nats a token; model written to {folder}")
 
 

@@ -8,36 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from specdec.core import FinishReason
+from specdec.core import FinishReason, Prompt
 from specdec.registry import check_count
 
 
 class Sequence:
-    """Prompt and output.
+    """What a generation begins with, and its output.
 
     Args:
-        prompt: tokens the sequence begins with.
+        begin: tokens the sequence begins with: what the target's `start` returned.
         max_new_tokens: most tokens to emit, ≥ 1.
         max_length: positions of the target; prompt and output together stay within.
         eos_token_ids: tokens that end the generation; the end token is emitted.
         stop_check: called once with each emitted token; True ends the generation after it.
+        prompt: what the target was started with; None means `begin`, as for a decoder-only model.
     """
 
     def __init__(
         self,
-        prompt: list[int],
+        begin: list[int],
         *,
         max_new_tokens: int,
         max_length: int,
         eos_token_ids: Collection[int] = (),
         stop_check: Callable[[int], bool] | None = None,
+        prompt: Prompt | None = None,
     ) -> None:
         check_count("max_new_tokens", max_new_tokens)
-        self.tokens = list(prompt)
-        self.prompt_length = len(prompt)
+        self.prompt: Prompt = list(begin) if prompt is None else prompt
+        self.tokens = list(begin)
+        self._first = len(begin)
         self.finish_reason: FinishReason | None = None
-        room = max_length - len(prompt)
-        self._limit = len(prompt) + min(max_new_tokens, room)
+        room = max_length - len(begin)
+        self._limit = len(begin) + min(max_new_tokens, room)
         self._at_limit = FinishReason.LENGTH if max_new_tokens <= room else FinishReason.CONTEXT
         self._eos = frozenset(eos_token_ids)
         self._stop_check = stop_check
@@ -50,7 +53,7 @@ class Sequence:
     @property
     def output(self) -> list[int]:
         """The emitted tokens."""
-        return self.tokens[self.prompt_length :]
+        return self.tokens[self._first :]
 
     @property
     def room(self) -> int:

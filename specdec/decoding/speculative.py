@@ -61,7 +61,7 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
             "make the source of randomness with rng_for(seed, keyed=verifier.is_coupled)"
         )
     target, drafter, policy = parts.target, parts.drafter, parts.policy
-    drafter.start(sequence.tokens, rng)
+    drafter.start(sequence.prompt, rng)
     policy.start()
     plain = parts.first_target
     while not sequence.finished:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from specdec.core import Draft
+from specdec.core import Draft, Prompt
 from specdec.gamma.base import GammaPolicy
 from specdec.sampling.rng import Rng
 
@@ -18,11 +18,12 @@ class Drafter(ABC):
     """
 
     @abstractmethod
-    def start(self, tokens: list[int], rng: Rng) -> None:
+    def start(self, prompt: Prompt, rng: Rng) -> None:
         """Begin a generation.
 
         Args:
-            tokens: the prompt.
+            prompt: what the target was started with: the tokens the sequence begins with, or what
+                its encoder reads.
             rng: the generation's source of randomness, shared with verification.
         """
 
@@ -31,7 +32,7 @@ class Drafter(ABC):
         """Return at most `gamma` tokens that may follow `tokens`; none is a legal answer.
 
         Args:
-            tokens: everything so far, prompt and output; not edited.
+            tokens: everything so far, what the sequence began with and its output; not edited.
             gamma: the most tokens wanted, ≥ 0.
             policy: asked before and after each token by drafters that have logits.
         """

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from specdec.core import Draft
+from specdec.core import Draft, Prompt
 from specdec.drafting.base import Drafter
+from specdec.errors import ContextOverflow
 from specdec.gamma.base import GammaPolicy
 from specdec.models.base import LanguageModel
 from specdec.sampling.base import Sampler
@@ -26,13 +27,15 @@ class DraftModelDrafter(Drafter):
         self.draft_model = draft_model
         self.sampler = sampler
 
-    def start(self, tokens: list[int], rng: Rng) -> None:
+    def start(self, prompt: Prompt, rng: Rng) -> None:
         self._rng = rng
         self._begin, self._drafted = 0, list[int]()  # the newest draft, and where it began
         # A prompt too long for the draft model is no reason to refuse: the target decodes plainly.
-        self._fits = len(tokens) < self.draft_model.max_length
-        if self._fits:
-            self.draft_model.start(tokens)
+        try:
+            self.draft_model.start(prompt)
+            self._fits = True
+        except ContextOverflow:
+            self._fits = False
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         model = self.draft_model

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from specdec.core import Draft
+from specdec.core import Draft, Prompt
 from specdec.drafting.base import Drafter
 from specdec.drafting.ngram_storage import INgramStorage
 from specdec.gamma.base import GammaPolicy
@@ -19,6 +19,9 @@ from specdec.sampling.rng import Rng
 
 class NgramDrafter(Drafter):
     """Proposes the most frequent continuation seen so far; training-free.
+
+    The prompt is counted whole, so with an encoder–decoder model its input is looked up as well:
+    summaries and translations copy from there. Features are no tokens and are not counted.
 
     Args:
         storage: where n-grams are counted.
@@ -42,10 +45,10 @@ class NgramDrafter(Drafter):
         self.stop_if_unknown = stop_if_unknown
         self.reset_in_between = reset_in_between
 
-    def start(self, tokens: list[int], rng: Rng) -> None:
+    def start(self, prompt: Prompt, rng: Rng) -> None:
         if self.reset_in_between:
             self.storage.reset()
-        self.storage.initialize(tokens)
+        self.storage.initialize([] if isinstance(prompt, Tensor) else prompt)
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         window = self.storage.n - 1

@@ -103,6 +103,8 @@ class _CountingStorage(INgramStorage):
         return tuple(context) in self._contexts
 
     def update(self, context: Sequence[int], next_token: int) -> None:
+        if not 0 <= next_token < self.vocab_size:
+            return  # of an encoder's own vocabulary: the decoder cannot say it
         for length in self._lengths:
             if length <= len(context):
                 key = tuple(context[len(context) - length :])

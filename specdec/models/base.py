@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specdec.errors import ContextOverflow
+from specdec.core import Prompt
+from specdec.errors import ContextOverflow, RequestError
 
 UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half precision
 
@@ -32,11 +33,17 @@ class LanguageModel(ABC):
     length: int
     dtype: torch.dtype = torch.float32
 
+    @property
+    def prompt_vocab_size(self) -> int:
+        """Tokens a prompt may hold; an encoder may have others than its decoder."""
+        return self.vocab_size
+
     @abstractmethod
-    def start(self, prompt: Sequence[int]) -> list[int]:
+    def start(self, prompt: Prompt) -> list[int]:
         """Forget everything and return the tokens the sequence begins with.
 
-        For a decoder-only model that is the prompt, not yet fed.
+        For a decoder-only model that is the prompt, not yet fed. An encoder–decoder model reads the
+        prompt with its encoder, and the sequence begins with its decoder's start tokens.
 
         Raises:
             ContextOverflow: the prompt leaves no position for a new token.
@@ -84,18 +91,28 @@ class LanguageModel(ABC):
         scale = float(finite.abs().max()) if len(finite) else 0.0
         return units * torch.finfo(self.dtype).eps * max(scale, 1.0)
 
-    def check_prompt(self, prompt: Sequence[int]) -> None:
-        """Raise `ContextOverflow` unless the prompt and one new token fit."""
+    def check_prompt(self, prompt: Prompt) -> list[int]:
+        """Return the prompt's tokens.
+
+        Raises:
+            RequestError: it is features, and this model has no encoder that reads them.
+            ContextOverflow: prompt and one new token do not fit.
+        """
+        if isinstance(prompt, Tensor):
+            raise RequestError("this model reads token ids, not features; give a list of ids")
         if len(prompt) >= self.max_length:
             raise ContextOverflow(
                 f"the prompt has {len(prompt)} tokens but the model has {self.max_length} "
                 "positions, one of them for a new token; "
                 f"shorten the prompt to {self.max_length - 1} tokens"
             )
+        return list(prompt)
 
 
 class Recomputing(LanguageModel):
     """`use_cache=False`: the same model, whose whole prefix is computed anew at every pass.
+
+    What an encoder has made of the prompt is kept all the same: the prompt does not grow.
 
     Args:
         inner: the model that is asked.
@@ -113,8 +130,8 @@ class Recomputing(LanguageModel):
         """Tokens held, as a list instead of a cache."""
         return len(self._tokens)
 
-    def start(self, prompt: Sequence[int]) -> list[int]:
-        self._prompt, self._tokens, self._beams = list(prompt), [], []
+    def start(self, prompt: Prompt) -> list[int]:
+        self._tokens, self._beams = [], []
         return self.inner.start(prompt)
 
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:

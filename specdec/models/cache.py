@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
 from specdec.errors import ModelError, RollbackUnsupported
 
@@ -113,11 +113,52 @@ class RollbackCache(Cache):
             layer.branch(index)
 
 
+class CrossRollbackCache(EncoderDecoderCache):
+    """The memory of an encoder–decoder's decoder: what it says can be forgotten, the rest stays.
+
+    Cross-attention keys and values are computed by the first pass after `restart`.
+
+    Args:
+        num_layers: layers of the decoder.
+    """
+
+    def __init__(self, num_layers: int) -> None:
+        self._said = RollbackCache(num_layers)
+        super().__init__(self._said, DynamicCache())
+
+    @property
+    def length(self) -> int:
+        """Positions of the decoder held."""
+        return self._said.length
+
+    def rollback_to(self, length: int) -> None:
+        """Forget what was said at positions `length` and later."""
+        self._said.rollback_to(length)
+
+    def restart(self) -> None:
+        """Forget everything, what was read as well."""
+        self._said.restart()
+        self.cross_attention_cache = DynamicCache()
+        self.is_updated = {}
+
+    def branch(self, parents: list[int]) -> None:
+        """Make beam i a copy of beam `parents[i]`; all beams read the same."""
+        self._said.branch(parents)
+        read: list[Any] = self.cross_attention_cache.layers
+        for layer in read:
+            layer.keys = layer.keys[:1].expand(len(parents), -1, -1, -1)
+            layer.values = layer.values[:1].expand(len(parents), -1, -1, -1)
+
+
 ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
 
 
-def check_can_roll_back(model: Any) -> None:
+def check_can_roll_back(model: Any, *, is_decoder: bool = False) -> None:
     """Raise unless every layer's memory is plain causal attention, which can forget.
+
+    Args:
+        model: whose newest tokens are to be forgotten.
+        is_decoder: it is the decoder of an encoder–decoder, whatever its config says.
 
     Raises:
         RollbackUnsupported: recurrent or otherwise stateful layers.
@@ -126,7 +167,8 @@ def check_can_roll_back(model: Any) -> None:
     config = model.config.get_text_config(decoder=True)
     name = type(model).__name__
     layers_look_ahead = any(getattr(layer, "is_causal", True) is False for layer in model.modules())
-    if not getattr(config, "is_decoder", True) and layers_look_ahead:
+    is_decoder = is_decoder or getattr(config, "is_decoder", True)
+    if not is_decoder and layers_look_ahead:
         raise ModelError(
             f"{name} looks ahead (its config says is_decoder=False), so it cannot decode token by "
             "token; choose a causal language model, or set is_decoder=True if it was trained as one"

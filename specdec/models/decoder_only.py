@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from specdec.core import Prompt
 from specdec.models.base import LanguageModel
 from specdec.models.cache import RollbackCache, check_can_roll_back
 
@@ -46,10 +47,10 @@ class DecoderOnlyModel(LanguageModel):
         """Tokens held in the cache."""
         return self._cache.length
 
-    def start(self, prompt: Sequence[int]) -> list[int]:
-        self.check_prompt(prompt)
+    def start(self, prompt: Prompt) -> list[int]:
+        tokens = self.check_prompt(prompt)
         self._cache.restart()
-        return list(prompt)
+        return tokens
 
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
         return self._forward([list(tokens)], keep)[0]  # [keep, vocab]

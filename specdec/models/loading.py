@@ -1,5 +1,6 @@
 """A name, a folder or `bundled` → an adapter with its tokenizer.
 
+Whether a model is decoder-only or encoder–decoder, its own config says.
 All loading is transformers' own; this file decides where, in which precision, and turns whatever
 goes wrong into one sentence.
 """
@@ -8,22 +9,23 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from specdec.errors import ConfigError, ModelError, VocabularyMismatch, quoted
 from specdec.models.base import LanguageModel
-from specdec.models.decoder_only import DecoderOnlyModel
+from specdec.models.pairing import fit_drafter, fit_target
 from specdec.zoo import bundled_path
 
 BUNDLED = "bundled"
+BUNDLED_FOLDERS = {BUNDLED: "{role}", "bundled-seq2seq": "seq2seq_{role}"}
 HUB_NAME = re.compile(r"(?!\.)[\w.-]{1,96}(/[\w.-]{1,96})?")
 # What transformers, tokenizers and safetensors raise for files that are not what they should be.
 LOADING_ERRORS = (
@@ -85,19 +87,31 @@ def load_pair(
 
 
 def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> LoadedModel:
-    """Load a draft model and give it the target's vocabulary."""
-    drafter = load(name, "drafter", options)
+    """Load a draft model and fit it to its target.
+
+    Args:
+        name: as for `load`; `bundled` is the bundled drafter that belongs to a bundled target.
+        target: the target, loaded.
+        options: device, precision and trust.
+
+    Raises:
+        ModelError: it cannot be loaded, or cannot draft for this kind of target.
+        VocabularyMismatch: it does not share the target's tokenizer.
+    """
+    if name == BUNDLED and target.name in BUNDLED_FOLDERS:
+        name = target.name
+    network, tokenizer = _load_network(name, "drafter", options)
+    model = fit_drafter(network, target.model)
+    drafter = LoadedModel(name, model, tokenizer, _eos_token_ids(network, tokenizer))
     check_vocabulary(target, drafter)
-    assert isinstance(drafter.model, DecoderOnlyModel)
-    model = DecoderOnlyModel(drafter.model.model, vocab_size=target.model.vocab_size)
-    return replace(drafter, model=model)
+    return drafter
 
 
 def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
     """Load one model.
 
     Args:
-        name: `bundled`, a folder, or a name on the Hugging Face hub.
+        name: `bundled`, `bundled-seq2seq`, a folder, or a name on the Hugging Face hub.
         role: `target` or `drafter`; decides which bundled model is meant.
         options: device, precision and trust.
 
@@ -105,6 +119,13 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
         ModelError: missing, corrupt, unreachable or of an unknown kind.
         ConfigError: an option is illegal here.
     """
+    network, tokenizer = _load_network(name, role, options)
+    model = fit_target(network)
+    return LoadedModel(name, model, tokenizer, _eos_token_ids(network, tokenizer))
+
+
+def _load_network(name: str, role: str, options: LoadOptions) -> tuple[Any, Any]:
+    """Return a Hugging Face module and its tokenizer."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     device = resolve_device(options.device)
@@ -115,12 +136,8 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
     }
     try:
         config = AutoConfig.from_pretrained(source, **where)
-        if config.is_encoder_decoder:
-            raise ModelError(
-                f"{name!r} is an encoder–decoder model; give a decoder-only (causal) language model"
-            )
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
-        loader: Any = AutoModelForCausalLM
+        loader: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model, info = loader.from_pretrained(
             source,
             dtype=_resolve_dtype(options.dtype, device),
@@ -136,8 +153,7 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
             f"the weights of {name!r} are incomplete: {len(info['missing_keys'])} tensors are "
             f"missing, {min(info['missing_keys'])!r} among them; fetch the model again"
         )
-    adapter = DecoderOnlyModel(model.to(device))
-    return LoadedModel(name, adapter, tokenizer, _eos_token_ids(model, tokenizer))
+    return model.to(device), tokenizer
 
 
 def resolve_device(name: str) -> torch.device:
@@ -182,8 +198,8 @@ def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
 
 
 def _resolve_source(name: str, role: str) -> str:
-    if name == BUNDLED:
-        return str(bundled_path(role))
+    if name in BUNDLED_FOLDERS:
+        return str(bundled_path(BUNDLED_FOLDERS[name].format(role=role)))
     try:
         path = Path(name).expanduser()
         is_dir, exists = path.is_dir(), path.exists()
@@ -195,8 +211,8 @@ def _resolve_source(name: str, role: str) -> str:
         return str(path)
     if exists or not HUB_NAME.fullmatch(name):
         raise ModelError(
-            f"no model folder {quoted(name, 300)}; give 'bundled', an existing folder, or a hub "
-            "name such as Qwen/Qwen2.5-0.5B"
+            f"no model folder {quoted(name, 300)}; give 'bundled', 'bundled-seq2seq', an existing "
+            "folder, or a hub name such as Qwen/Qwen2.5-0.5B"
         )
     return name
 

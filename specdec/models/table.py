@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from specdec.core import Prompt
 from specdec.models.base import LanguageModel
 
 Row = Sequence[float]
@@ -53,10 +54,10 @@ class TableModel(LanguageModel):
                 return self._table[tokens[first:]]
         raise KeyError(f"the table has no row for {tokens} and no default row ()")
 
-    def start(self, prompt: Sequence[int]) -> list[int]:
-        self.check_prompt(prompt)
+    def start(self, prompt: Prompt) -> list[int]:
+        tokens = self.check_prompt(prompt)
         self._tokens, self._beams = [], []
-        return list(prompt)
+        return tokens
 
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
         first = len(self._tokens) + len(tokens) - keep + 1

@@ -13,7 +13,7 @@ ZOO_DIR = Path(__file__).parent
 
 
 def bundled_path(role: str) -> Path:
-    """Return the folder of the bundled `target` or `drafter`."""
+    """Return the folder of a bundled model: `target`, `drafter`, `seq2seq_target`, …."""
     return ZOO_DIR / role
 
 
@@ -24,5 +24,5 @@ def describe_bundled() -> list[str]:
         table = tomllib.loads(recipe.read_text(encoding="utf-8"))
         weights = recipe.with_name("model.safetensors")
         size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "not trained yet"
-        lines.append(f"{table['name']:<10} {size:<16} {table['summary']}")
+        lines.append(f"{table['name']:<16} {size:<16} {table['summary']}")
     return lines

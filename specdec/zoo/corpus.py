@@ -8,9 +8,11 @@ sentence that has several translations falls on one side whole.
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import lzma
 import random
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from specdec.zoo import ZOO_DIR
 
 HELD_OUT_PERCENT = 2
 END_OF_DOCUMENT = "<|endoftext|>"
+COMMON_NAMES = (("Tom", "Tom"), ("Mary", "Marie"), ("Mary", "Mary"), ("John", "John"))
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Source:
         licence: licence and attribution, copied into the model card.
         id_field: field whose integer must lie in `[id_min, id_max]`, if given.
         max_words: longest `first` sentence of a pair, in words; 0 means no limit.
+        rename_share: for `pairs`, fraction of those that name Tom or Mary in which another first
+            name of `zoo/texts/first_names.txt` takes its place, on both sides.
     """
 
     path: str
@@ -62,6 +67,7 @@ class Source:
     id_min: int = 0
     id_max: int = 0
     max_words: int = 0
+    rename_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_range("share", self.share, 0, float("inf"), open_low=True)
@@ -74,6 +80,11 @@ class Document:
     key: str
     text: str
     prompt: str = ""
+
+    @property
+    def answer(self) -> str:
+        """What follows the prompt and its line end."""
+        return self.text[len(self.prompt) + 1 :]
 
     @property
     def held_out(self) -> bool:
@@ -141,9 +152,27 @@ def _pairs(source: Source, text: str) -> Iterator[Document]:
         if len(fields) < 2 or (source.max_words and len(fields[0].split()) > source.max_words):
             continue
         prompt, _, answer = source.template.partition("\n")
-        record = {"first": fields[0].strip(), "second": fields[1].strip()}
+        key = fields[0].strip()
+        record = _renamed(key, fields[1].strip(), source.rename_share)
         prompt = prompt.format(**record)
-        yield Document(record["first"], f"{prompt}\n{answer.format(**record)}", prompt)
+        yield Document(key, f"{prompt}\n{answer.format(**record)}", prompt)
+
+
+def _renamed(first: str, second: str, share: float) -> dict[str, str]:
+    """Return a pair, its common names perhaps replaced; the sentences themselves decide."""
+    rng = random.Random(first + second)
+    for ours, theirs in COMMON_NAMES:
+        found = re.search(rf"\b{ours}\b", first) and re.search(rf"\b{theirs}\b", second)
+        if found and rng.random() < share:
+            name = rng.choice(_first_names())
+            first = re.sub(rf"\b{ours}\b", name, first)
+            second = re.sub(rf"\b{theirs}\b", name, second)
+    return {"first": first, "second": second}
+
+
+@functools.cache
+def _first_names() -> list[str]:
+    return (ZOO_DIR / "texts" / "first_names.txt").read_text(encoding="utf-8").split()
 
 
 def _record_documents(source: Source, record: dict[str, Any]) -> Iterator[Document]:

@@ -15,9 +15,10 @@ from transformers import PreTrainedTokenizerFast
 
 from specdec.tracing import Summary
 from specdec.tracing.render import percent, rate
-from specdec.zoo.evaluation import GAMMA
+from specdec.zoo.evaluation import GAMMA, Measured, Translation
 from specdec.zoo.recipe import Recipe
-from specdec.zoo.training import Progress, Run
+from specdec.zoo.run import Run
+from specdec.zoo.training import Progress
 
 MEASURED = "\n[measured]"
 
@@ -27,7 +28,7 @@ def publish(
     model: Any,
     tokenizer: PreTrainedTokenizerFast,
     progress: Progress,
-    acceptance: Summary | None = None,
+    measured: Measured,
 ) -> Path:
     """Write weights (bf16 safetensors), tokenizer, recipe and card; return the folder.
 
@@ -36,65 +37,67 @@ def publish(
         model: the trained network.
         tokenizer: its tokenizer.
         progress: losses and time.
-        acceptance: of a distilled drafter, on held-out documents; see `evaluation`.
+        measured: what it can do on held-out documents; see `evaluation`.
     """
     folder = run.out_dir
     model.to(torch.bfloat16).save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(folder)
     recipe_text = run.recipe_path.read_text(encoding="utf-8").split(MEASURED)[0].rstrip()
-    measured = f"{recipe_text}\n{MEASURED}\n{_measured_toml(run, progress, acceptance)}"
-    (folder / "recipe.toml").write_text(measured, encoding="utf-8")
+    figures = _measured_toml(run, progress, measured)
+    recipe_text = f"{recipe_text}\n{MEASURED}\n{figures}"
+    (folder / "recipe.toml").write_text(recipe_text, encoding="utf-8")
     size = sum(p.numel() for p in model.parameters())
-    card = model_card(run.recipe, progress, size, acceptance)
+    card = model_card(run.recipe, progress, size, measured)
     (folder / "CARD.md").write_text(card, encoding="utf-8")
     return folder
 
 
-def _measured_toml(run: Run, progress: Progress, acceptance: Summary | None) -> str:
+def _measured_toml(run: Run, progress: Progress, measured: Measured) -> str:
     step, train, held_out = progress.losses[-1]
-    accepted = (
-        f"conditional_acceptance_rate = {acceptance.conditional_acceptance_rate:.4f}\n"
-        if acceptance and acceptance.conditional_acceptance_rate is not None
-        else ""
-    )
-    return (
-        "# Written by `specdec train`; read by nothing.\n"
-        f"steps = {step}\n"
-        f"tokens = {step * run.recipe.training.tokens_per_step}\n"
-        f"train_loss = {train:.4f}  # nats a token, cross-entropy of the last batch\n"
-        f"held_out_loss = {held_out:.4f}  # nats a token\n"
-        f"seconds = {progress.seconds:.0f}\n"
-        f'device = "{run.device.type}"\n'
-        f'torch = "{torch.__version__.split("+")[0]}"\n'
-        f'python = "{platform.python_version()}"\n'
-    ) + accepted
+    lines = [
+        "# Written by `specdec train`; read by nothing.",
+        f"steps = {step}",
+        f"tokens = {step * run.recipe.training.tokens_per_step}",
+        f"train_loss = {train:.4f}  # nats a token, cross-entropy of the last batch",
+        f"held_out_loss = {held_out:.4f}  # nats a token",
+        f"seconds = {progress.seconds:.0f}",
+        f'device = "{run.device.type}"',
+        f'torch = "{torch.__version__.split("+")[0]}"',
+        f'python = "{platform.python_version()}"',
+    ]
+    rate = measured.acceptance and measured.acceptance.conditional_acceptance_rate
+    if rate is not None:
+        lines.append(f"conditional_acceptance_rate = {rate:.4f}")
+    if measured.translation:
+        lines += [f"bleu = {measured.translation.bleu:.2f}"]
+        lines += [f"chrf = {measured.translation.chrf:.2f}"]
+    return "\n".join(lines) + "\n"
 
 
-def model_card(
-    recipe: Recipe, progress: Progress, num_parameters: int, acceptance: Summary | None
-) -> str:
+def model_card(recipe: Recipe, progress: Progress, num_parameters: int, measured: Measured) -> str:
     """Return the model card in Markdown."""
     step, _, held_out = progress.losses[-1]
-    shape, training = recipe.model, recipe.training
+    training = recipe.training
+    longest = training.sequence_length if recipe.is_seq2seq else training.final_sequence_length
     rows = "\n".join(f"| {s:,} | {t:.3f} | {h:.3f} |" for s, t, h in progress.losses)
     total = sum(s.share for s in recipe.data)
     sources = "\n".join(
         f"| `{s.path.split('/')[0]}` | {100 * s.share / total:.0f}% | {s.licence} |"
         for s in recipe.data
     )
-    taught, accepted = _taught(recipe), _accepted(acceptance)
+    taught = _taught(recipe)
+    quality = _accepted(measured.acceptance) + _translated(measured.translation)
     return f"""# {recipe.name}
 
 {recipe.summary}
 
-{num_parameters / 1e6:.2f}M parameters: {shape.num_hidden_layers} layers, hidden size \
-{shape.hidden_size}, {shape.num_attention_heads} heads, tied embeddings, byte-level BPE of \
-{recipe.tokenizer.vocab_size:,} tokens, {shape.max_position_embeddings:,} positions \
-(trained on sequences of up to {training.final_sequence_length}). Weights: bf16 safetensors.
+{num_parameters / 1e6:.2f}M parameters: {recipe.model.describe()}, tied embeddings, byte-level \
+BPE of {recipe.tokenizer.vocab_size:,} tokens; trained on sequences of up to {longest} tokens. \
+Weights: bf16 safetensors.
 
-It exists to show and to test speculative decoding on a laptop. It knows simple stories and short
-sentences, not facts; do not rely on what it says.
+It exists to show and to test speculative decoding on a laptop. It knows simple texts, not facts; do
+not rely on what it says.
 
 ## Training
 {taught}
@@ -108,7 +111,7 @@ every setting is in `recipe.toml`.
 
 Final held-out perplexity {math.exp(held_out):.1f} a token, on documents held out by a hash of \
 their first words (of the English sentence, for translations); none of them was trained on.
-{accepted}
+{quality}
 ## Data and licences
 
 | source | share of tokens | licence and attribution |
@@ -135,7 +138,17 @@ def _accepted(acceptance: Summary | None) -> str:
         return ""
     s = acceptance
     return f"""
-Greedy, gamma {GAMMA}, on the beginnings of held-out documents of the first source: conditional
+Greedy, gamma {GAMMA}, on held-out documents of the first source: conditional
 acceptance rate {percent(s.conditional_acceptance_rate)}, {percent(s.acceptance_rate)} of
 {s.num_drafted_tokens:,} drafted tokens accepted, {rate(s.mean_acceptance_length)} tokens a step.
+"""
+
+
+def _translated(translation: Translation | None) -> str:
+    if translation is None:
+        return ""
+    t = translation
+    return f"""
+Greedy translations of {t.num_sentences:,} held-out sentences, one reference each (sacrebleu):
+BLEU {t.bleu:.1f}, chrF {t.chrf:.1f}.
 """

@@ -22,7 +22,7 @@ INFINITY = float("inf")
 
 
 @dataclass(frozen=True)
-class ModelShape:
+class LlamaShape:
     """A Llama configuration with tied embeddings."""
 
     hidden_size: int
@@ -32,6 +32,36 @@ class ModelShape:
     intermediate_size: int
     max_position_embeddings: int = 1024
     rope_theta: float = 10_000.0
+
+    def describe(self) -> str:
+        """Return the shape in words."""
+        return (
+            f"{self.num_hidden_layers} layers, hidden size {self.hidden_size}, "
+            f"{self.num_attention_heads} heads, {self.max_position_embeddings:,} positions"
+        )
+
+
+@dataclass(frozen=True)
+class T5Shape:
+    """A T5 configuration (encoder–decoder) with tied embeddings."""
+
+    d_model: int
+    d_kv: int
+    d_ff: int
+    num_heads: int
+    num_layers: int
+    num_decoder_layers: int
+    dropout_rate: float = 0.0
+
+    def describe(self) -> str:
+        """Return the shape in words."""
+        return (
+            f"{self.num_layers} encoder and {self.num_decoder_layers} decoder layers, hidden size "
+            f"{self.d_model}, {self.num_heads} heads, relative positions"
+        )
+
+
+ARCHITECTURES = {"llama": LlamaShape, "t5": T5Shape}
 
 
 @dataclass(frozen=True)
@@ -54,8 +84,10 @@ class TrainingRecipe:
     Attributes:
         steps: optimiser steps.
         tokens_per_step: tokens in one step.
-        sequence_length: tokens in one training sequence.
-        final_sequence_length: the same during the last `final_share` of the steps.
+        sequence_length: tokens in one training sequence; of an encoder–decoder model, the longest
+            prompt or answer that is learnt from.
+        final_sequence_length: of a causal model, the same during the last `final_share` of the
+            steps.
         learning_rate: peak, for both optimisers (Muon's update is scaled to AdamW's RMS).
         decay_share: share of the steps over which the rate falls linearly to zero.
     """
@@ -95,11 +127,16 @@ class Recipe:
     name: str
     summary: str
     seed: int
-    model: ModelShape
+    model: LlamaShape | T5Shape
     tokenizer: TokenizerRecipe
     training: TrainingRecipe
     data: tuple[Source, ...]
     distillation: Distillation | None = None
+
+    @property
+    def is_seq2seq(self) -> bool:
+        """Whether the network reads a prompt with an encoder."""
+        return isinstance(self.model, T5Shape)
 
 
 def recipe_path(name_or_path: str) -> Path:
@@ -128,8 +165,8 @@ def load_recipe(name_or_path: str) -> Recipe:
 
 def _parse(table: dict[str, Any]) -> Recipe:
     table = {key: value for key, value in table.items() if key != "measured"}
-    sections = {
-        "model": _section(ModelShape, table.get("model", {})),
+    sections: dict[str, Any] = {
+        "model": _model(dict(table.get("model", {}))),
         "tokenizer": _section(TokenizerRecipe, table.get("tokenizer", {})),
         "training": _section(TrainingRecipe, table.get("training", {})),
         "data": tuple(_section(Source, source) for source in table.get("data", [])),
@@ -137,6 +174,15 @@ def _parse(table: dict[str, Any]) -> Recipe:
     if "distillation" in table:
         sections["distillation"] = _section(Distillation, table["distillation"])
     return _section(Recipe, {**table, **sections})
+
+
+def _model(table: dict[str, Any]) -> LlamaShape | T5Shape:
+    architecture = table.pop("architecture", "llama")
+    if architecture not in ARCHITECTURES:
+        legal = ", ".join(ARCHITECTURES)
+        raise ConfigError(f"unknown architecture {architecture!r}; legal: {legal}")
+    shape: LlamaShape | T5Shape = _section(ARCHITECTURES[architecture], table)
+    return shape
 
 
 def _section(kind: type[T], table: dict[str, Any]) -> T:

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast
 
 PAD, EOS, BOS, USER, ASSISTANT = "<|pad|>", "<|eos|>", "<|bos|>", "<|user|>", "<|assistant|>"
@@ -27,16 +36,38 @@ def chat_document(prompt: str, answer: str) -> str:
     return f"{USER}{prompt}{ASSISTANT}{answer}"
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Train the tokenizer; prompts get the begin token in front, as documents have in training."""
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, *, for_pairs: bool = False
+) -> PreTrainedTokenizerFast:
+    """Train the tokenizer.
+
+    Args:
+        texts: to learn the merges from.
+        vocab_size: tokens in all.
+        for_pairs: of an encoder–decoder model: what is encoded gets the end token behind it, and
+            typographic spaces and apostrophes are read as plain ones. Otherwise what is encoded
+            gets the begin token in front, as documents have in training, and nothing is changed.
+    """
     bpe = Tokenizer(models.BPE())
+    if for_pairs:
+        bpe.normalizer = normalizers.Sequence(
+            [
+                normalizers.NFC(),
+                normalizers.Replace("’", "'"),
+                normalizers.Replace(Regex(r"\s+"), " "),
+                normalizers.Replace(Regex(r" (?=[?!:;»])"), ""),
+                normalizers.Replace("« ", "«"),
+            ]
+        )
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=for_pairs),
         ]
     )
     bpe.decoder = decoders.ByteLevel()
+    if for_pairs:  # the space in front of the first word is not part of the text
+        bpe.decoder = decoders.Sequence([bpe.decoder, decoders.Strip(" ", 1, 0)])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=SPECIAL_TOKENS,
@@ -45,7 +76,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     bpe.train_from_iterator(texts, trainer)
     bpe.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, SPECIAL_TOKENS.index(BOS))]
+        single=f"$A {EOS}" if for_pairs else f"{BOS} $A",
+        special_tokens=[(token, SPECIAL_TOKENS.index(token)) for token in (EOS, BOS)],
     )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
@@ -56,5 +88,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         clean_up_tokenization_spaces=False,
         model_max_length=1024,
     )
-    tokenizer.chat_template = CHAT_TEMPLATE
+    if not for_pairs:
+        tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

@@ -23,7 +23,7 @@ def sequence(**changes: Any) -> Sequence:
 
 def test_a_new_sequence_is_its_prompt() -> None:
     new = sequence()
-    assert (new.tokens, new.output, new.length, new.prompt_length) == (PROMPT, [], 3, 3)
+    assert (new.tokens, new.output, new.length, new.prompt) == (PROMPT, [], 3, PROMPT)
     assert (new.room, new.finished, new.finish_reason) == (10, False, None)
 
 

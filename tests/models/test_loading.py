@@ -13,10 +13,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from specdec.errors import ConfigError, ModelError, SpecDecError, VocabularyMismatch
-from specdec.models import LoadedModel, LoadOptions, load, load_drafter, load_pair
+from specdec.models import (
+    EncoderDecoderModel,
+    LoadedModel,
+    LoadOptions,
+    load,
+    load_drafter,
+    load_pair,
+)
 from specdec.models.loading import DTYPE_CHOICES, DTYPES, check_vocabulary, resolve_device
 from specdec.zoo.tokenizer import train_tokenizer
-from tests.tiny import TEXT_VOCAB, assert_same_logits, build, full_logits, tokenizer
+from tests.tiny import TEXT_VOCAB, assert_same_logits, build, full_logits, noisy, tokenizer
 
 CPU = LoadOptions(device="cpu")
 PROMPT = [5, 6, 7]
@@ -141,10 +148,36 @@ def test_a_hub_name_out_of_reach_says_so(name: str) -> None:
     assert "hub" in sentence
 
 
-def test_an_encoder_decoder_is_refused(folder: Path) -> None:
-    text = '{"model_type": "t5", "is_encoder_decoder": true, "architectures": ["T5Model"]}'
-    (folder / "config.json").write_text(text)
-    assert "encoder–decoder" in refusal(ModelError, folder)
+def saved_seq2seq(folder: Path, model: Any) -> str:
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def test_an_encoder_decoder_is_found_out_by_its_config(tmp_path: Path) -> None:
+    whole = build("bart", vocab_size=TEXT_VOCAB)
+    target = saved_seq2seq(tmp_path / "target", whole)
+    drafter = saved_seq2seq(tmp_path / "drafter", noisy("bart", vocab_size=TEXT_VOCAB))
+    loaded, draft = load_pair(target, drafter, CPU)
+    assert isinstance(loaded.model, EncoderDecoderModel)
+    assert isinstance(draft.model, EncoderDecoderModel)
+    assert draft.model.encoder is not loaded.model.encoder
+    again, same = load_pair(target, target, CPU)  # with the target's own encoder
+    assert isinstance(again.model, EncoderDecoderModel)
+    assert isinstance(same.model, EncoderDecoderModel)
+    assert same.model.encoder is again.model.encoder
+    prompt = [20, 21, 22]
+    begin = loaded.model.start(prompt)
+    logits = loaded.model.extend([*begin, 9], keep=2)
+    assert_same_logits(logits, full_logits(whole, [*begin, 9], prompt))
+
+
+def test_a_pair_of_two_kinds_is_refused(saved: Path, tmp_path: Path) -> None:
+    whole = saved_seq2seq(tmp_path, build("bart", vocab_size=TEXT_VOCAB))
+    with pytest.raises(ModelError, match="cannot draft for a decoder-only target"):
+        load_pair(str(saved), whole, CPU)
+    with pytest.raises(ModelError, match="cannot see what an encoder–decoder target reads"):
+        load_pair(whole, str(saved), CPU)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cud", "cpu:x", ""])

@@ -8,7 +8,7 @@ import pytest
 
 from specdec.errors import ConfigError
 from specdec.zoo import ZOO_DIR, bundled_path, describe_bundled
-from specdec.zoo.recipe import Recipe, load_recipe, recipe_path
+from specdec.zoo.recipe import LlamaShape, Recipe, load_recipe, recipe_path
 from tests.zoo.tiny_recipe import LICENCE, RECIPE, drafter_recipe
 
 BUNDLED = sorted(path.parent.name for path in ZOO_DIR.glob("*/recipe.toml"))
@@ -35,17 +35,19 @@ def test_every_bundled_recipe_can_be_read_by_name_and_by_path(name: str) -> None
     assert recipe == load_recipe(str(recipe_path(name)))
     assert recipe.name == name
     assert recipe_path(name).parent == bundled_path(name)
-    training = recipe.training
-    for length in (training.sequence_length, training.final_sequence_length):
-        assert training.tokens_per_step % length == 0  # else a step trains on fewer tokens
-        assert length <= recipe.model.max_position_embeddings
-    assert recipe.model.hidden_size % recipe.model.num_attention_heads == 0
+    shape, training = recipe.model, recipe.training
+    if isinstance(shape, LlamaShape):
+        for length in (training.sequence_length, training.final_sequence_length):
+            assert training.tokens_per_step % length == 0  # else a step trains on fewer tokens
+            assert length <= shape.max_position_embeddings
+        assert shape.hidden_size % shape.num_attention_heads == 0
     assert sum(s.share for s in recipe.data) == pytest.approx(1, abs=0.1)
     assert all(s.licence for s in recipe.data)
 
 
-def test_the_bundled_drafter_learns_from_the_bundled_target_with_its_tokenizer() -> None:
-    target, drafter = load_recipe("target"), load_recipe("drafter")
+@pytest.mark.parametrize("pair", ["{}", "seq2seq_{}"])
+def test_a_bundled_drafter_learns_from_its_target_with_its_tokenizer(pair: str) -> None:
+    target, drafter = load_recipe(pair.format("target")), load_recipe(pair.format("drafter"))
     assert drafter.distillation is not None
     assert drafter.distillation.teacher == drafter.tokenizer.from_model == target.name
     assert drafter.tokenizer.vocab_size == target.tokenizer.vocab_size

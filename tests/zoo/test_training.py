@@ -19,28 +19,25 @@ from torch import Tensor
 from specdec.cli.main import main
 from specdec.errors import ConfigError
 from specdec.models import LoadOptions, load, load_pair
-from specdec.zoo import training
+from specdec.zoo import streams, training
+from specdec.zoo.evaluation import Measured
+from specdec.zoo.networks import build_network
 from specdec.zoo.publish import publish
 from specdec.zoo.recipe import load_recipe
-from specdec.zoo.training import (
-    Progress,
-    Run,
-    batch_at,
-    build_loss,
-    learning_rate_scale,
-    prepare,
-    train,
-)
+from specdec.zoo.run import Batch, Run
+from specdec.zoo.streams import batch_at
+from specdec.zoo.training import Progress, build_loss, learning_rate_scale, prepare, train
 from tests.zoo.tiny_recipe import LICENCE, RECIPE, STEPS, VOCAB, drafter_recipe, make_run
 
 CPU = LoadOptions(device="cpu")
-IDS = torch.arange(40).view(2, 20)
+IDS = torch.arange(42).view(2, 21)
+BATCH = Batch({"input_ids": IDS[:, :-1]}, IDS[:, 1:])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_held_out_stream() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "HELD_OUT_TOKENS", 10 * 257)
+        patch.setattr(streams, "HELD_OUT_TOKENS", 10 * 257)
         precision, handler = torch.get_float32_matmul_precision(), signal.getsignal(signal.SIGTERM)
         yield
         torch.set_float32_matmul_precision(precision)
@@ -52,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that was trained without a pause and published."""
     run = make_run(tmp_path_factory.mktemp("finished"))
     model, progress = train(run, ignore)
-    publish(run, model, prepare(run), progress)
+    publish(run, model, prepare(run), progress, Measured())
     return run
 
 
@@ -158,11 +155,11 @@ def test_batches_follow_the_stream_without_gap_and_grow_longer_at_the_end(finish
     shapes = []
     for step in range(STEPS):
         batch = batch_at(stream, step, recipe)
-        shapes.append(tuple(batch.shape))
-        inputs, labels = batch[:, :-1].flatten(), batch[:, 1:].flatten()
+        shapes.append(tuple(batch.labels.shape))
+        inputs, labels = batch.inputs["input_ids"].flatten(), batch.labels.flatten()
         assert inputs.tolist() == list(range(step * 128, (step + 1) * 128))
         assert (labels == inputs + 1).all()
-    assert shapes == [(4, 33)] * 4 + [(2, 65)] * 2
+    assert shapes == [(4, 32)] * 4 + [(2, 64)] * 2
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero(finished: Run) -> None:
@@ -186,23 +183,23 @@ def test_both_sides_of_the_split_become_streams_and_chat_documents_are_among_the
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(finished: Run) -> None:
-    model: Any = training.build_model(finished.recipe, prepare(finished))
-    divergence, cross_entropy = build_loss(model, model, 1.0, torch.device("cpu"))(IDS)
+    model: Any = build_network(finished.recipe, prepare(finished))
+    divergence, cross_entropy = build_loss(model, model, 1.0, torch.device("cpu"))(BATCH)
     assert float(divergence.detach()) == pytest.approx(0, abs=1e-6)
     assert float(cross_entropy) > 1
 
 
 def test_the_weight_mixes_divergence_and_cross_entropy(finished: Run) -> None:
     tokenizer = prepare(finished)
-    student: Any = training.build_model(finished.recipe, tokenizer)
-    teacher: Any = training.build_model(replace(finished.recipe, seed=4), tokenizer)
+    student: Any = build_network(finished.recipe, tokenizer)
+    teacher: Any = build_network(replace(finished.recipe, seed=4), tokenizer)
     divergence, half, nothing = (
-        float(build_loss(student, teacher, weight, torch.device("cpu"))(IDS)[0].detach())
+        float(build_loss(student, teacher, weight, torch.device("cpu"))(BATCH)[0].detach())
         for weight in (1.0, 0.5, 0.0)
     )
     assert divergence > 0.01
     assert half == pytest.approx((divergence + nothing) / 2, rel=1e-5)
-    assert nothing == float(build_loss(student, None, 0.0, torch.device("cpu"))(IDS)[1])
+    assert nothing == float(build_loss(student, None, 0.0, torch.device("cpu"))(BATCH)[1])
 
 
 # --- what comes out -------------------------------------------------------------------------------
@@ -230,7 +227,7 @@ def test_publishing_a_published_recipe_again_measures_once(finished: Run, tmp_pa
     recipe = (finished.out_dir / "recipe.toml").read_text(encoding="utf-8")
     run = make_run(tmp_path, recipe, run_dir=finished.run_dir)
     model, progress = train(run, ignore)
-    again = (publish(run, model, prepare(run), progress) / "recipe.toml").read_text()
+    again = (publish(run, model, prepare(run), progress, Measured()) / "recipe.toml").read_text()
     assert again == recipe
 
 
@@ -258,8 +255,8 @@ def test_the_command_distils_a_drafter_that_fits_its_teacher(
     told = capsys.readouterr().out
     assert re.sub(r"\d\.\d+|[\d.]+%|–", "#", told) == (
         f"training 'tinier' in {run.run_dir}; Ctrl-C saves, the same command continues\n"
-        "measuring acceptance on held-out documents\n"
-        "conditional acceptance rate #\n"
+        "measuring on held-out documents\n"
+        "conditional acceptance #\n"
         f"held-out loss # nats a token; model written to {run.out_dir}\n"
     )
     target, drafter = load_pair(str(finished.out_dir), str(run.out_dir), CPU)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from specdec.zoo.recipe import load_recipe
-from specdec.zoo.training import Run
+from specdec.zoo.run import Run
 
 torch.set_num_threads(1)  # matrices this small gain nothing from threads
 

@@ -1,0 +1,249 @@
+"""Encoder–decoder models: read once, forget only what was said; the loop knows nothing of it."""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from specdec.core import Prompt, StepRecord
+from specdec.decoding import (
+    BeamSettings,
+    Speculation,
+    beam_search,
+    speculative_steps,
+)
+from specdec.drafting import DraftModelDrafter, NgramDrafter, NGramStorage
+from specdec.errors import ContextOverflow, ModelError, RequestError
+from specdec.gamma import EntropyGamma, FixedGamma
+from specdec.models import (
+    EncoderDecoderModel,
+    LanguageModel,
+    Recomputing,
+    fit_drafter,
+    fit_target,
+)
+from specdec.sampling import MultinomialSampler, Rng, rng_for
+from specdec.tracing import summarize
+from specdec.verification import VERIFIERS
+from tests.readers import GREEDY, LENGTH, begun, plain, prompt_of
+from tests.tiny import SEQ2SEQ, VOCAB, Witness, assert_same_logits, build, full_logits, noisy
+
+every_architecture = pytest.mark.parametrize("name", SEQ2SEQ)
+with_and_without_cache = pytest.mark.parametrize("cached", [True, False], ids=["cache", "no_cache"])
+LOSSLESS = [name for name in VERIFIERS.names if VERIFIERS.get(name).is_lossless]
+
+
+def drafter_for(name: str, target: LanguageModel, cached: bool) -> DraftModelDrafter:
+    model = fit_drafter(noisy(name, noise=0.08), target)
+    return DraftModelDrafter(model if cached else Recomputing(model), GREEDY)
+
+
+# --- the memory law -------------------------------------------------------------------------------
+
+
+@with_and_without_cache
+@every_architecture
+def test_logits_equal_a_fresh_pass_after_any_extend_and_rollback(name: str, cached: bool) -> None:
+    source = random.Random(f"{name} walk")
+    inner = fit_target(build(name))
+    model = Witness(build(name), inner if cached else Recomputing(inner))
+    for seed in range(3):
+        begin = model.start(prompt_of(name, seed, length=5 + 4 * seed))
+        assert model.length == 0
+        model.extend(begin, keep=len(begin))
+        for _ in range(12):
+            new = [source.randrange(1, VOCAB) for _ in range(source.randint(1, 4))]
+            model.extend(new, keep=source.randint(1, len(new)))
+            if source.random() < 0.5:
+                model.rollback_to(source.randint(max(0, model.length - 6), model.length))
+
+
+@every_architecture
+def test_what_is_said_depends_on_what_was_read(name: str) -> None:
+    model = fit_target(build(name))
+    begin = model.start(prompt_of(name, 0))
+    first = model.extend(begin, keep=1)
+    model.start(prompt_of(name, 1))
+    second = model.extend(begin, keep=1)
+    assert not torch.allclose(first, second, atol=1e-2)
+    model.start(prompt_of(name, 0))
+    assert torch.equal(model.extend(begin, keep=1), first)
+
+
+@with_and_without_cache
+@every_architecture
+def test_beams_equal_independent_full_passes(name: str, cached: bool) -> None:
+    source = random.Random(f"{name} beams")
+    reference, inner = build(name), fit_target(build(name))
+    model = inner if cached else Recomputing(inner)
+    prompt = prompt_of(name)
+    for _ in range(2):  # start ends the beams of the first time
+        begin = model.start(prompt)
+        model.extend(begin, keep=1)
+        beams = [begin]
+        for width in (3, 4, 2, 3, 1):
+            parents = [source.randrange(len(beams)) for _ in range(width)]
+            tokens = [source.randrange(1, VOCAB) for _ in range(width)]
+            beams = [[*beams[p], t] for p, t in zip(parents, tokens, strict=True)]
+            logits = model.extend_beams(parents, tokens)
+            rows = [full_logits(reference, beam, prompt)[-1] for beam in beams]
+            assert_same_logits(logits, torch.stack(rows))
+
+
+# --- against transformers' own generate -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+@pytest.mark.parametrize("name", ["t5", "bart", "marian"])
+def test_the_output_is_that_of_the_models_own_generate(name: str, num_beams: int) -> None:
+    prompt = prompt_of(name, 3)
+    theirs = build(name).generate(
+        torch.tensor([prompt]),
+        max_new_tokens=LENGTH,
+        min_new_tokens=LENGTH if num_beams > 1 else None,
+        num_beams=num_beams,
+        do_sample=False,
+        length_penalty=0.0,
+    )[0, 1:]
+    if num_beams == 1:
+        ours = plain(name, prompt)
+        assert ours[: len(theirs)] == theirs.tolist()
+        return
+    model = fit_target(build(name))
+    settings = BeamSettings(num_beams, top_k=2 * num_beams, alpha=0.0)
+    begin = model.start(prompt)
+    best = beam_search(model, begin, settings, max_new_tokens=LENGTH)
+    own, hidden = score(name, prompt, best.tokens), score(name, prompt, theirs.tolist())
+    assert own >= hidden - 1e-3  # theirs may not say the end token, ours may
+
+
+def score(name: str, prompt: Prompt, tokens: Any) -> float:
+    """Return the log-probability of an output."""
+    begin = fit_target(build(name)).start(prompt)
+    logits = full_logits(build(name), [*begin, *tokens], prompt)[len(begin) - 1 : -1]
+    return float(logits.log_softmax(-1)[range(len(tokens)), list(tokens)].sum())
+
+
+# --- speculation ----------------------------------------------------------------------------------
+
+
+@with_and_without_cache
+@pytest.mark.parametrize("verifier", LOSSLESS)
+@every_architecture
+def test_greedy_speculation_says_what_plain_decoding_says(
+    name: str, verifier: str, cached: bool
+) -> None:
+    rule, records = VERIFIERS.create(verifier), list[StepRecord]()
+    for seed, policy in enumerate((FixedGamma(4), EntropyGamma(1, 5, 0.5), FixedGamma(1))):
+        prompt = prompt_of(name, seed)
+        inner = fit_target(build(name))
+        target = Witness(build(name), inner if cached else Recomputing(inner))
+        drafter = drafter_for(name, inner, cached)
+        parts = Speculation(target, drafter, policy, rule, GREEDY, first_target=bool(seed % 2))
+        sequence = begun(target, prompt)
+        for record in speculative_steps(parts, sequence, rng_for(0, keyed=rule.is_coupled)):
+            assert target.length == sequence.length - 1
+            records.append(record)
+        assert sequence.output == plain(name, prompt)
+    rate = summarize(records).acceptance_rate
+    assert rate is not None
+    assert 0.03 < rate < 0.97  # acceptance was partial: rollback has been exercised
+
+
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_coupled_speculation_says_what_the_seed_says(name: str) -> None:
+    sampler, rule = MultinomialSampler(temperature=1.3), VERIFIERS.create("coupled")
+    for seed in range(4):
+        prompt = prompt_of(name, seed)
+        expected = plain(name, prompt, sampler, rng_for(seed, keyed=True))
+        target = fit_target(build(name))
+        draft_model = fit_drafter(noisy(name, noise=0.08), target)
+        drafters = (
+            DraftModelDrafter(draft_model, sampler),
+            NgramDrafter(NGramStorage(3, VOCAB)),
+        )
+        for drafter in drafters:
+            sequence = begun(target, prompt)
+            parts = Speculation(target, drafter, FixedGamma(3), rule, sampler)
+            for _ in speculative_steps(parts, sequence, rng_for(seed, keyed=True)):
+                pass
+            assert sequence.output == expected
+
+
+def test_an_n_gram_of_the_encoders_input_is_drafted() -> None:
+    storage = NGramStorage(3, VOCAB)
+    drafter = NgramDrafter(storage, stop_if_unknown=True)
+    drafter.start([20, 21, 22, 23], Rng(0))
+    draft = drafter.propose([2, 20, 21], 3, FixedGamma(3))  # the decoder's own start, then a copy
+    assert draft.tokens == [22, 23]
+
+
+def test_an_input_token_the_decoder_cannot_say_is_never_drafted() -> None:
+    drafter = NgramDrafter(NGramStorage(2, vocab_size=50), stop_if_unknown=True)
+    drafter.start([7, 60, 7, 8], Rng(0))
+    assert drafter.propose([7], 2, FixedGamma(2)).tokens == [8]
+
+
+# --- how a sequence begins, and what is never said ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "begin"), [("t5", [2]), ("marian", [0]), ("mbart", [2, 5]), ("m2m_100", [2, 7])]
+)
+def test_the_start_token_and_what_is_forced_after_it_begin_the_sequence(
+    name: str, begin: list[int]
+) -> None:
+    assert fit_target(build(name)).start(prompt_of(name)) == begin
+
+
+def test_whispers_task_tokens_and_a_start_of_ones_own() -> None:
+    model = copy.deepcopy(build("whisper"))
+    model.generation_config.forced_decoder_ids = [[1, 30], [2, 31], [4, 33]]  # 3 is free
+    assert fit_target(model).start(prompt_of("whisper")) == [2, 30, 31]
+    own = EncoderDecoderModel(model, decoder_start=[2, 40])
+    assert own.start(prompt_of("whisper")) == [2, 40]
+
+
+def test_forbidden_tokens_have_no_probability_the_first_ones_only_at_first() -> None:
+    model = copy.deepcopy(build("marian"))
+    model.generation_config.bad_words_ids = [[0], [9, 10]]
+    model.generation_config.suppress_tokens = [12]
+    model.generation_config.begin_suppress_tokens = [13]
+    adapter = fit_target(model)
+    begin = adapter.start(prompt_of("marian"))
+    logits = adapter.extend([*begin, 20, 21], keep=3)
+    never = logits.isneginf().nonzero().tolist()
+    assert never == [[0, 0], [0, 12], [0, 13], [1, 0], [1, 12], [2, 0], [2, 12]]
+    adapter.rollback_to(1)
+    assert adapter.extend([20], keep=1).isneginf().nonzero().tolist() == [[0, 0], [0, 12]]
+
+
+def test_a_model_without_a_start_token_is_refused_unless_one_is_given() -> None:
+    model = copy.deepcopy(build("t5"))
+    for config in (model.config, model.generation_config):
+        config.decoder_start_token_id = config.bos_token_id = None
+    with pytest.raises(ModelError, match="names no decoder_start_token_id; give decoder_start="):
+        fit_target(model)
+    assert EncoderDecoderModel(model, decoder_start=[3]).start([5, 6]) == [3]
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def test_a_prompt_longer_than_the_encoder_is_refused() -> None:
+    model = fit_target(build("bart"))
+    with pytest.raises(ContextOverflow, match="97 tokens but the encoder has 96 positions"):
+        model.start(prompt_of("bart", length=97))
+    assert model.start(prompt_of("bart", length=96)) == [2]
+
+
+def test_features_and_tokens_are_not_taken_for_each_other() -> None:
+    with pytest.raises(RequestError, match="reads features of shape"):
+        fit_target(build("whisper")).start([5, 6])
+    for name in ("bart", "llama"):
+        with pytest.raises(RequestError, match="reads token ids"):
+            fit_target(build(name)).start(prompt_of("whisper"))

@@ -1,0 +1,45 @@
+"""What the tests of encoder–decoder models share: prompts, sequences, outputs of plain decoding."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from torch import Tensor
+
+from specdec.core import Prompt
+from specdec.decoding import Sequence, autoregressive_steps
+from specdec.models import LanguageModel, fit_target
+from specdec.sampling import GreedySampler, Rng, Sampler
+from tests.tiny import VOCAB, build
+
+GREEDY = GreedySampler()
+LENGTH = 24
+
+
+def prompt_of(name: str, seed: int = 0, length: int = 9) -> Prompt:
+    """Return what this architecture's encoder reads."""
+    if name == "whisper":
+        features: Tensor = torch.randn(8, 40, generator=torch.Generator().manual_seed(seed))
+        return features
+    source = random.Random(seed)
+    return [source.randrange(8, VOCAB) for _ in range(length)]
+
+
+# Token 0 pads: M2M100 counts no position for it, so no test says it.
+
+
+def begun(model: LanguageModel, prompt: Prompt, length: int = LENGTH) -> Sequence:
+    begin = model.start(prompt)
+    return Sequence(begin, prompt=prompt, max_new_tokens=length, max_length=model.max_length)
+
+
+def plain(
+    name: str, prompt: Prompt, sampler: Sampler = GREEDY, rng: Rng | None = None
+) -> list[int]:
+    """Return the output of plain decoding."""
+    model = fit_target(build(name))
+    sequence = begun(model, prompt)
+    for _ in autoregressive_steps(model, sequence, sampler, rng or Rng(0)):
+        pass
+    return sequence.output
