@@ -23,6 +23,7 @@ from specdec.drafting import STORAGES, Drafter, DraftModelDrafter, INgramStorage
 from specdec.errors import ConfigError, RequestError
 from specdec.gamma import GAMMA_POLICIES, FixedGamma, GammaPolicy
 from specdec.models import LanguageModel, LoadedModel, LoadOptions, Recomputing, load, load_drafter
+from specdec.models.base import check_vocabulary_holds
 from specdec.registry import nearest
 from specdec.sampling import SAMPLERS, Sampler, rng_for
 from specdec.text import TextStream, encode_prompt
@@ -164,7 +165,7 @@ class Engine:
             raise ConfigError(
                 f"unknown method {method!r}{nearest(method, METHODS)}; legal: {', '.join(METHODS)}"
             )
-        tokens = encode_prompt(self.target.tokenizer, prompt, chat=config.chat)
+        tokens = self.encode(prompt, chat=config.chat)
         model = self._model(method, config)
         begin = model.start(tokens)
         stream = TextStream(self.target.tokenizer, begin, config.stop)
@@ -218,7 +219,7 @@ class Engine:
         matches: bool | Difference | None = None
         if SAMPLERS.create(config.sampler).is_greedy and done.method != "drafter":
             self.current = None  # the comparison may use the target's memory
-            tokens = encode_prompt(self.target.tokenizer, prompt, chat=config.chat)
+            tokens = self.encode(prompt, chat=config.chat)
             difference = first_difference(self.target.model, tokens, done.tokens, baseline.tokens)
             matches = difference or True
         return Result(done, summary, ours / theirs if ours and theirs else None, matches)
@@ -273,6 +274,17 @@ class Engine:
         config = DecodingConfig(length=8)
         for method in ("target", "speculative" if self.drafter else "ngram"):
             self.generate("Once upon a time", config, method=method)
+
+    def encode(self, prompt: str, *, chat: bool = False) -> list[int]:
+        """Return the prompt's tokens.
+
+        Raises:
+            RequestError: the prompt is empty or not text, or the model lacks one of its tokens.
+            ConfigError: `chat` without a chat template.
+        """
+        tokens = encode_prompt(self.target.tokenizer, prompt, chat=chat)
+        check_vocabulary_holds(tokens, self.target.model.prompt_vocab_size)
+        return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, special ones included: for traces."""

@@ -23,19 +23,23 @@ from specdec.decoding import (
 from specdec.decoding import Sequence as TokenSequence
 from specdec.decoding.beam import Hypothesis
 from specdec.drafting import DraftModelDrafter, INgramStorage, NgramDrafter
-from specdec.errors import ConfigError, RequestError
 from specdec.gamma import EntropyGamma, FixedGamma, GammaPolicy
-from specdec.models import LanguageModel, Recomputing, fit_drafter, fit_target
+from specdec.inputs import (
+    EosIds,
+    as_ids,
+    as_sampler,
+    as_verifier,
+    begin,
+    check_columns,
+    draft_model,
+    without_residual,
+)
 from specdec.sampling import GreedySampler, Sampler, rng_for
 from specdec.tracing import print_step, summarize
 from specdec.verification import (
-    VERIFIERS,
-    RejectionVerifier,
-    RejectionWithoutResidual,
     Verifier,
 )
 
-EosIds = int | Sequence[int]
 GREEDY = GreedySampler()
 
 
@@ -74,9 +78,9 @@ def autoregressive_generate(
         RequestError: no prompt ids.
         ContextOverflow: the prompt does not fit.
     """
-    target, sequence = _begin(inputs, model, max_gen_len, eos_tokens_id, use_cache)
-    rng = rng_for(seed, keyed=_as_verifier(verifier).is_coupled)
-    steps = autoregressive_steps(target, sequence, logits_processor, rng)
+    target, sequence = begin(inputs, model, max_gen_len, eos_tokens_id, use_cache)
+    rng = rng_for(seed, keyed=as_verifier(verifier).is_coupled)
+    steps = autoregressive_steps(target, sequence, as_sampler(logits_processor), rng)
     _run(steps, None, debug)
     return sequence.output
 
@@ -116,7 +120,7 @@ def beam_search_generate(
         Generated ids.
     """
     settings = BeamSettings(num_beams, top_k, min_length, alpha)
-    target, sequence = _begin(inputs, model, max_gen_len, eos_tokens_id, use_cache)
+    target, sequence = begin(inputs, model, max_gen_len, eos_tokens_id, use_cache)
 
     def show(beams: list[Hypothesis]) -> None:
         for beam in beams:
@@ -128,7 +132,7 @@ def beam_search_generate(
         sequence.tokens,
         settings,
         max_new_tokens=max_gen_len,
-        eos_token_ids=_as_ids(eos_tokens_id),
+        eos_token_ids=as_ids(eos_tokens_id),
         on_step=show if debug else None,
     )
     return list(best.tokens)
@@ -183,16 +187,16 @@ def speculative_generate(
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
-    model, sequence = _begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
-    draft_model = _draft_model(drafter, target, model, use_cache)
+    model, sequence = begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
+    draft = draft_model(drafter, target, model, use_cache)
     policy: GammaPolicy = FixedGamma(gamma)
     if use_egag:
         policy = EntropyGamma(gamma_min, gamma if gamma_max is None else gamma_max, egag_ema_beta)
-    rule = _as_verifier(verifier)
+    rule = as_verifier(verifier)
     if skip_sample_adjustment:
-        rule = _without_residual(rule)
-    drafting = DraftModelDrafter(draft_model, logits_processor)
-    parts = Speculation(model, drafting, policy, rule, logits_processor, first_target)
+        rule = without_residual(rule)
+    drafting = DraftModelDrafter(draft, as_sampler(logits_processor))
+    parts = Speculation(model, drafting, policy, rule, drafting.sampler, first_target)
     return _speculate(parts, sequence, seed, tokenizer, debug)
 
 
@@ -238,15 +242,16 @@ def ngram_assisted_speculative_generate(
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
-    model, sequence = _begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
+    model, sequence = begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
     drafting = NgramDrafter(
         ngramstorage,
         filler_top_k=filler_top_k,
         stop_if_unknown=stop_if_unknown,
         reset_in_between=False,
     )
-    policy, rule = FixedGamma(gamma), _as_verifier(verifier)
-    parts = Speculation(model, drafting, policy, rule, logits_processor, first_target)
+    check_columns("the storage", getattr(ngramstorage, "vocab_size", model.vocab_size), model)
+    policy, rule, sampler = FixedGamma(gamma), as_verifier(verifier), as_sampler(logits_processor)
+    parts = Speculation(model, drafting, policy, rule, sampler, first_target)
     return _speculate(parts, sequence, seed, tokenizer, debug)
 
 
@@ -258,73 +263,6 @@ def max_fn(x: Tensor) -> Tensor:
     positive = x.clamp(min=0)
     total = positive.sum(-1, keepdim=True)
     return torch.where(total > 0, positive / total, positive)
-
-
-def _begin(
-    inputs: Prompt,
-    model: Any,
-    max_gen_len: int,
-    eos_tokens_id: EosIds,
-    use_cache: bool,
-) -> tuple[LanguageModel, TokenSequence]:
-    target = model if isinstance(model, LanguageModel) else fit_target(model)
-    prompt = _as_prompt(inputs, target.prompt_vocab_size)
-    sequence = TokenSequence(
-        target.start(prompt),
-        prompt=prompt,
-        max_new_tokens=max_gen_len,
-        max_length=target.max_length,
-        eos_token_ids=_as_ids(eos_tokens_id),
-    )
-    return target if use_cache else Recomputing(target), sequence
-
-
-def _draft_model(
-    drafter: Any, target: Any, target_model: LanguageModel, use_cache: bool
-) -> LanguageModel:
-    if isinstance(drafter, LanguageModel):
-        if drafter is target:
-            raise RequestError(
-                "drafter and target are one adapter, which holds one sequence; make two adapters"
-            )
-        model = drafter
-    else:
-        uncached = target_model.inner if isinstance(target_model, Recomputing) else target_model
-        model = fit_drafter(drafter, uncached)
-    return model if use_cache else Recomputing(model)
-
-
-def _as_prompt(inputs: Prompt, vocab_size: int) -> Prompt:
-    if isinstance(inputs, Tensor) and inputs.is_floating_point():
-        return inputs  # features, for a model whose encoder reads them
-    tokens = inputs.tolist() if isinstance(inputs, Tensor) else list(inputs)
-    if not all(isinstance(t, int) for t in tokens):
-        raise RequestError(
-            "inputs must be the ids of one sequence; batches are not supported, call it for each"
-        )
-    if not tokens:
-        raise RequestError("inputs is empty; give at least one prompt id")
-    for token in tokens:
-        if not 0 <= token < vocab_size:
-            raise RequestError(f"token {token} is outside the vocabulary 0 … {vocab_size - 1}")
-    return tokens
-
-
-def _as_ids(eos_tokens_id: EosIds) -> tuple[int, ...]:
-    return (eos_tokens_id,) if isinstance(eos_tokens_id, int) else tuple(eos_tokens_id)
-
-
-def _as_verifier(verifier: str | Verifier) -> Verifier:
-    return VERIFIERS.create(verifier) if isinstance(verifier, str) else verifier
-
-
-def _without_residual(verifier: Verifier) -> Verifier:
-    if not isinstance(verifier, RejectionVerifier):
-        raise ConfigError(
-            "skip_sample_adjustment changes the rejection verifier, not "
-            f"{type(verifier).__name__}; leave one of the two out"
-        )
-    return RejectionWithoutResidual()
 
 
 def _speculate(

@@ -10,7 +10,13 @@ import pytest
 import torch
 
 import specdec
-from specdec.errors import ConfigError, ContextOverflow, RequestError, SpecDecError
+from specdec.errors import (
+    ConfigError,
+    ContextOverflow,
+    RequestError,
+    SpecDecError,
+    VocabularyMismatch,
+)
 from specdec.models import TableModel
 from specdec.verification import VERIFIERS
 from tests.tiny import MAX_LENGTH, VOCAB, build, full_logits, noisy, tokenizer
@@ -310,3 +316,32 @@ def test_max_fn_normalises_what_is_positive() -> None:
 
 def test_max_fn_of_nothing_positive_is_zero_without_nan() -> None:
     assert torch.equal(specdec.max_fn(torch.tensor([-1.0, 0.0])), torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"verifier": 123}, "verifier must be a name or a Verifier object, not 123"),
+        ({"verifier": None}, "legal names: rejection"),
+        ({"seed": 1.5}, "seed must be a whole number, not 1.5"),
+        ({"seed": None, "verifier": "coupled"}, "seed must be a whole number, not None"),
+        ({"gamma": 2.5}, "gamma must be a whole number"),
+        ({"logits_processor": "greedy"}, "logits_processor must be a Sampler object"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_named(settings: dict[str, Any], words: str) -> None:
+    row = {(): [0.5, 0.5]}
+    with pytest.raises(ConfigError, match=words):
+        specdec.speculative_generate([0], TableModel(row), TableModel(row), **settings)
+    if "gamma" not in settings:
+        with pytest.raises(ConfigError, match=words):
+            specdec.autoregressive_generate([0], TableModel(row), **settings)
+
+
+def test_what_drafts_from_another_vocabulary_is_refused() -> None:
+    two, three = TableModel({(): [0.5, 0.5]}), TableModel({(): [0.2, 0.3, 0.5]})
+    for drafter, target in ((two, three), (three, two)):
+        with pytest.raises(VocabularyMismatch, match=r"the drafter has \d tokens but the target"):
+            specdec.speculative_generate([0], drafter, target)
+    with pytest.raises(VocabularyMismatch, match="the storage has 9 tokens but the target 3"):
+        specdec.ngram_assisted_speculative_generate([0], specdec.NGramStorage(3, 9), three)

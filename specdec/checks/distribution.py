@@ -19,13 +19,13 @@ from typing import Any
 
 from torch import Tensor
 
+from specdec.checks.parity import nothing_drafted
 from specdec.checks.remembered import Remembered, Tokens
-from specdec.checks.report import METHODS, SAMPLED_PROMPTS, Finding, Plan, Progress
+from specdec.checks.report import METHODS, Finding, Plan, Progress
 from specdec.checks.statistics import chi_square, detectable_total_variation, p_value
 from specdec.decoding import Sequence, Speculation, speculative_steps
 from specdec.engine import Engine
 from specdec.sampling import Sampler, rng_for
-from specdec.text import encode_prompt
 
 CELLS = 12  # a prompt; fewer find smaller biases, more find biases of finer grain
 # Samples in a cell. With 10, tests at level 8e-5 would raise three times as many false alarms.
@@ -165,8 +165,9 @@ class Sampling:
     def __init__(self, parts: Speculation, engine: Engine, plan: Plan) -> None:
         self.parts, self.plan = parts, plan
         self._tokenizer = engine.target.tokenizer
-        prompts = plan.prompts[:SAMPLED_PROMPTS]
-        self._prompts = [encode_prompt(self._tokenizer, prompt) for prompt in prompts]
+        self._texts = plan.sampled_for(engine.target.model)
+        self._prompts = [engine.encode(text) for text in self._texts]
+        self._drafted = [0] * len(self._prompts)
         self._counted: list[Counter[Tokens]] = [Counter() for _ in self._prompts]
 
     @property
@@ -188,8 +189,8 @@ class Sampling:
                 max_length=target.max_length,
             )
             rng = rng_for(self.plan.seed + i, keyed=keyed)
-            for _ in speculative_steps(self.parts, sequence, rng):
-                pass
+            for record in speculative_steps(self.parts, sequence, rng):
+                self._drafted[which] += len(record.drafted)
             self._counted[which][tuple(sequence.output)] += 1
 
     def finding(self, subject: str, level: float) -> Finding:
@@ -214,6 +215,8 @@ class Sampling:
             impossible += law.impossible(begin, counted)
         figures = {
             "samples": self.num_samples,
+            "prompts": len(self._prompts),
+            "drafted_tokens": sum(self._drafted),
             "statistic": statistic,
             "degrees_of_freedom": dof,
             "p_value": p_value(statistic, dof) if dof else None,
@@ -222,7 +225,10 @@ class Sampling:
             "detectable_total_variation": detectable_total_variation(self.num_samples, dof, level),
             "impossible_texts": impossible,
         }
-        return _judged(subject, figures, [words for _, words in sorted(surprises)[-SHOWN:][::-1]])
+        counts = zip(self._texts, self._drafted, self._counted, strict=True)
+        undrafted = [text for text, drafted, counted in counts if counted and not drafted]
+        worst = [words for _, words in sorted(surprises)[-SHOWN:][::-1]]
+        return _judged(subject, figures, worst, undrafted)
 
     def _surprises(
         self, names: list[Tokens], observed: list[int], expected: list[float]
@@ -235,23 +241,30 @@ class Sampling:
         return found
 
 
-def _judged(subject: str, figures: dict[str, Any], surprises: list[str]) -> Finding:
-    p, samples = figures["p_value"], figures["samples"]
+def _judged(
+    subject: str, figures: dict[str, Any], surprises: list[str], undrafted: list[str]
+) -> Finding:
+    p, samples, passed = figures["p_value"], figures["samples"], None
     if figures["impossible_texts"]:
+        passed = False
         sentence = f"{figures['impossible_texts']} of {samples} texts the target never says"
-        return Finding("distribution", subject, False, sentence, figures)
-    if p is None:
-        sentence = f"no two groups of texts are likely enough to be compared with {samples} samples"
-        return Finding("distribution", subject, None, sentence, figures)
-    passed = p >= figures["level"]
-    if passed:
-        sentence = f"p = {p:.3g} with {samples} samples; "
-        sentence += _found(figures["detectable_total_variation"])
-    else:
+    elif p is not None and p < figures["level"]:
+        passed = False
         sentence = (
             f"p = {p:.2g} < {figures['level']:.2g} with {samples} samples; total variation about "
             f"{figures['observed_total_variation']:.3f}: {'; '.join(surprises)}"
         )
+    elif undrafted:
+        sentence = nothing_drafted(undrafted)
+    elif p is None:
+        sentence = (
+            f"no two groups of texts are likely enough to be compared with {samples} samples; give "
+            "more, other prompts, or a sampler that leaves more to chance"
+        )
+    else:
+        passed = True
+        sentence = f"p = {p:.3g} with {samples} samples from {figures['prompts']} prompts; "
+        sentence += _found(figures["detectable_total_variation"])
     return Finding("distribution", subject, passed, sentence, figures)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from specdec.checks.remembered import Noted
@@ -22,13 +22,17 @@ from specdec.errors import VocabularyMismatch
 from specdec.models import LanguageModel
 from specdec.models.loading import check_vocabulary
 from specdec.sampling import GreedySampler, Rng, rng_for
-from specdec.text import encode_prompt
 
 
 def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
     """Every id must mean the same text to target and drafter."""
     target, drafter = engine.target, engine.drafter
     columns = target.model.vocab_size
+    largest, rows = max(target.tokenizer.get_vocab().values()), target.model.prompt_vocab_size
+    if largest >= rows:
+        sentence = f"the tokenizer knows ids up to {largest}, the model 0 … {rows - 1}"
+        yield Finding("vocabulary", "target", False, sentence)
+        return
     if drafter is None:
         yield Finding("vocabulary", "target", True, f"{columns} columns; no draft model to compare")
         return
@@ -61,24 +65,28 @@ def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
     gaps: dict[str, list[tuple[float, float]]] = {role: [] for role in noted}
     interrupted = False
     try:
-        for done, prompt in enumerate(plan.prompts):
-            progress("cache parity", done, len(plan.prompts))
+        prompts = plan.prompts_for(engine.target.model)
+        for done, prompt in enumerate(prompts):
+            progress("cache parity", done, len(prompts))
             for model in noted.values():
                 model.notes = []
-            _decode(parts, encode_prompt(engine.target.tokenizer, prompt), plan.length, plan.seed)
+            _decode(parts, engine.encode(prompt), plan.length, plan.seed)
             for role, model in noted.items():
                 gaps[role] += _gaps(model)
     except KeyboardInterrupt:
         interrupted = True
     for role, found in gaps.items():
-        yield _cache_finding(role, found)
+        if found or not interrupted:
+            yield _cache_finding(role, found)
     if interrupted:
         raise KeyboardInterrupt
 
 
 def _cache_finding(role: str, found: list[tuple[float, float]]) -> Finding:
     if not found:
-        return Finding("cache parity", role, None, "no prompt was short enough for this model")
+        return Finding(
+            "cache parity", role, None, "no pass was made: no prompt was short enough for it"
+        )
     share, gap = max(found)
     sentence = f"{len(found)} cached passes against whole ones: logits differ by at most "
     sentence += f"{gap:.2g}, {share:.2g} of what rounding explains"
@@ -106,10 +114,20 @@ def _gaps(model: Noted) -> list[tuple[float, float]]:
 # --- greedy parity --------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Compared:
+    """One prompt's greedy output beside that of plain decoding."""
+
+    prompt: str
+    difference: Difference | None
+    num_drafted: int
+
+
 def check_greedy(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
     """Greedy speculation must give the tokens of plain decoding, or differ by a near-tie."""
     target = engine.target.model
-    prompts = [encode_prompt(engine.target.tokenizer, prompt) for prompt in plan.prompts]
+    texts = plan.prompts_for(target)
+    prompts = [engine.encode(text) for text in texts]
     baselines = []
     for done, prompt in enumerate(prompts):
         progress("plain decoding", done, len(prompts))
@@ -118,14 +136,15 @@ def check_greedy(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
     for done, (method, rule) in enumerate(plan.pairs):
         parts = engine.speculation(METHODS[method][0], plan.config(method, sampler="greedy"))
         parts = replace(parts, verifier=plan.verifier(rule))
-        found: list[Difference | None] = []
+        found: list[Compared] = []
         interrupted = False
         try:
-            for prompt, baseline in zip(prompts, baselines, strict=True):
+            for text, prompt, baseline in zip(texts, prompts, baselines, strict=True):
                 total = len(prompts) * len(plan.pairs)
                 progress("greedy parity", done * len(prompts) + len(found), total)
-                ours = _decode(parts, prompt, plan.length, plan.seed)
-                found.append(first_difference(target, prompt, ours, baseline))
+                ours, num_drafted = _decode(parts, prompt, plan.length, plan.seed)
+                difference = first_difference(target, prompt, ours, baseline)
+                found.append(Compared(text, difference, num_drafted))
         except KeyboardInterrupt:
             interrupted = True
         if found:
@@ -134,26 +153,39 @@ def check_greedy(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
             raise KeyboardInterrupt
 
 
-def _greedy_finding(
-    subject: str, plan: Plan, found: list[Difference | None], near_tie: float
-) -> Finding:
-    pairs = zip(plan.prompts, found, strict=False)  # interrupted, some prompts are missing
-    differing = [(prompt, difference) for prompt, difference in pairs if difference]
+def _greedy_finding(subject: str, plan: Plan, found: list[Compared], near_tie: float) -> Finding:
+    differing = [(c.prompt, c.difference) for c in found if c.difference]
     bugs = [(p, d) for p, d in differing if not d.is_near_tie]
+    undrafted = [c.prompt for c in found if not c.num_drafted]
     sentence = f"{len(found)} prompts, up to {plan.length} tokens each: "
-    if not differing:
-        sentence += "all equal to plain decoding "
-        sentence += f"(a logit margin up to about {near_tie:.1g} would count as a near-tie)"
-    else:
+    if differing:
         prompt, first = (bugs or differing)[0]
         sentence += f"{len(differing) - len(bugs)} near-ties, {len(bugs)} bugs; {prompt!r} differs "
         sentence += f"first at token {first.position}, " + _margin(first)
+    elif undrafted:
+        sentence += nothing_drafted(undrafted)
+    else:
+        sentence += "all equal to plain decoding "
+        sentence += f"(a logit margin up to about {near_tie:.1g} would count as a near-tie)"
     figures = {
         "prompts": len(found),
+        "drafted_tokens": sum(c.num_drafted for c in found),
         "near_tie_below": near_tie,
         "differences": [{"prompt": prompt} | found.to_dict() for prompt, found in differing],
     }
-    return Finding("greedy parity", subject, not bugs, sentence, figures)
+    return Finding("greedy parity", subject, _passed(bool(bugs), undrafted), sentence, figures)
+
+
+def _passed(failed: bool, undrafted: list[str]) -> bool | None:
+    return False if failed else None if undrafted else True
+
+
+def nothing_drafted(prompts: list[str]) -> str:
+    """Return a sentence about prompts at which there was nothing to verify."""
+    return (
+        f"nothing was drafted for {len(prompts)} of the prompts ({prompts[0]!r}), so nothing was "
+        "verified there; give shorter prompts"
+    )
 
 
 def _margin(difference: Difference) -> str:
@@ -178,12 +210,12 @@ def _plain(target: LanguageModel, prompt: list[int], length: int) -> list[int]:
     return sequence.output
 
 
-def _decode(parts: Speculation, prompt: list[int], length: int, seed: int) -> list[int]:
+def _decode(parts: Speculation, prompt: list[int], length: int, seed: int) -> tuple[list[int], int]:
+    """Return the output, and how many tokens were drafted for it."""
     sequence = _sequence(parts.target, prompt, length)
     rng = rng_for(seed, keyed=parts.verifier.is_coupled)
-    for _ in speculative_steps(parts, sequence, rng):
-        pass
-    return sequence.output
+    drafted = sum(len(record.drafted) for record in speculative_steps(parts, sequence, rng))
+    return sequence.output, drafted
 
 
 def _sequence(target: LanguageModel, prompt: list[int], length: int) -> Sequence:

@@ -8,8 +8,9 @@ from typing import Any
 
 from specdec.config import DecodingConfig
 from specdec.errors import ConfigError, quoted
+from specdec.models import EncoderDecoderModel, LanguageModel
 from specdec.registry import check_count, check_range, nearest
-from specdec.sampling import SAMPLERS
+from specdec.sampling import SAMPLERS, rng_for
 from specdec.verification import VERIFIERS, Verifier
 from specdec.verification.mutants import MUTANTS
 
@@ -19,7 +20,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name → engine method, se
     "ngram": ("ngram", {}),
 }
 LOSSLESS = tuple(name for name in VERIFIERS.names if VERIFIERS.get(name).is_lossless)
-PROMPTS = (  # the first four are sampled from
+PROMPTS = (
     "Once upon a time there was a little girl who",
     "The cat sat on the mat. The dog sat on the mat. The cat",
     "Translate to English: Je suis fatigué.",
@@ -29,7 +30,17 @@ PROMPTS = (  # the first four are sampled from
     "The most important thing about the sea is",
     "Question: What is two and two?\nAnswer:",
 )
-SAMPLED_PROMPTS = 4
+SENTENCES = (  # for an encoder–decoder model
+    "Je m'appelle Romain.",
+    "Où est la gare ?",
+    "Il fait très froid ce matin.",
+    "Elle a acheté deux livres et trois stylos.",
+    "Nous ne savons pas ce qu'ils veulent.",
+    "The cat sat on the mat. The dog sat on the mat.",
+    "translate English to German: The house is wonderful.",
+    "summarize: A boy lost his dog. He looked for it all day. He found it at home.",
+)
+SAMPLED_PROMPTS = 4  # of ours; a test over many prompts finds only large biases
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, out of how much
 
@@ -41,7 +52,7 @@ class Plan:
     Attributes:
         methods: speculative, egag, ngram.
         verifiers: spec strings of the accept/reject rules.
-        prompts: texts; greedy parity uses all, sampling the first four.
+        prompts: texts; none means eight short ones of ours, of which sampling uses four.
         samples: generations for each method and verifier.
         level: probability of any false alarm over all distribution tests, in (0, 1).
         sampler: spec string of the sampler that is tested.
@@ -53,7 +64,7 @@ class Plan:
 
     methods: tuple[str, ...] = tuple(METHODS)
     verifiers: tuple[str, ...] = LOSSLESS
-    prompts: tuple[str, ...] = PROMPTS
+    prompts: tuple[str, ...] = ()
     samples: int = 20_000
     level: float = 1e-3
     sampler: str = "topk(temperature=1.0, top_k=5)"
@@ -68,8 +79,12 @@ class Plan:
                 guess = nearest(method, METHODS)
                 legal = ", ".join(METHODS)
                 raise ConfigError(f"unknown method {quoted(method)}{guess}; legal: {legal}")
-        for name in ("samples", "gamma", "length"):
-            check_count(name, getattr(self, name))
+        for name, low in (("samples", 1), ("gamma", 1), ("length", 2)):  # one token: no draft
+            check_count(name, getattr(self, name), low)
+        rng_for(self.seed, keyed=False)  # refuses what is no seed
+        for name in ("methods", "verifiers", "prompts"):
+            if not isinstance(getattr(self, name), tuple):
+                raise ConfigError(f"{name} must be a tuple, not {quoted(getattr(self, name))}")
         check_range("level", self.level, 0, 1, open_low=True, open_high=True)
         if SAMPLERS.create(self.sampler).is_greedy:
             raise ConfigError(
@@ -80,7 +95,7 @@ class Plan:
             VERIFIERS.create(spec)
         if self.mutant is not None:
             MUTANTS.create(self.mutant)
-        for name in ("methods", "verifiers", "prompts"):
+        for name in ("methods", "verifiers"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} must name at least one")
 
@@ -89,6 +104,15 @@ class Plan:
         """Every method with every verifier."""
         rules = self.verifiers if self.mutant is None else (f"mutant {self.mutant}",)
         return [(method, rule) for method in self.methods for rule in rules]
+
+    def prompts_for(self, target: LanguageModel) -> tuple[str, ...]:
+        """Return the prompts of a check; ours if none were given."""
+        ours = SENTENCES if isinstance(target, EncoderDecoderModel) else PROMPTS
+        return self.prompts or ours
+
+    def sampled_for(self, target: LanguageModel) -> tuple[str, ...]:
+        """Return the prompts that are sampled from: all that were given."""
+        return self.prompts or self.prompts_for(target)[:SAMPLED_PROMPTS]
 
     @property
     def needs_drafter(self) -> bool:
@@ -154,8 +178,10 @@ class Report:
 
     @property
     def detectable_total_variation(self) -> float | None:
-        """The bias that every distribution test would have found; None if one finds nothing."""
-        found = [f.figures["detectable_total_variation"] for f in self.tests]
+        """The bias that every test that came to a result would have found; None without one."""
+        found = [
+            f.figures["detectable_total_variation"] for f in self.tests if f.passed is not None
+        ]
         return max(found, default=None) if None not in found else None
 
     @property

@@ -35,6 +35,8 @@ def check(
         for part in CHECKS:
             for finding in part(engine, plan, progress):
                 findings.append(finding)
+            if part is check_vocabularies and not findings[-1].passed:
+                break  # what follows would fail for this reason only
     except KeyboardInterrupt:
         interrupted = True
     drafter = engine.drafter.name if engine.drafter else None

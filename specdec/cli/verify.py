@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from specdec.cli.arguments import add_model_flags, load_options
 from specdec.cli.view import View
 from specdec.engine import Engine
 from specdec.errors import VocabularyMismatch
+from specdec.models.loading import BUNDLED
 
 MARKS = {True: ("ok", "green"), False: ("FAIL", "bold red"), None: ("?", "yellow")}
 DEFAULT = Plan()
@@ -41,7 +43,12 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
     add("--gamma", type=int, metavar="V", help="draft length while sampling [%(default)s]")
     add("--length", type=int, metavar="V", help="tokens of a greedy generation [%(default)s]")
     add("--seed", type=int, metavar="V", help="sample i is drawn with seed + i [%(default)s]")
-    add("--prompt", action="append", metavar="TEXT", help="may be repeated [eight short ones]")
+    add(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="may be repeated [eight short ones, four of them for sampling]",
+    )
     add("--json", action="store_true", help="one JSON object instead of the report")
     add("--mutant", help=argparse.SUPPRESS)  # a verifier with a known mistake, to see it caught
     names = ("samples", "level", "sampler", "gamma", "length", "seed")
@@ -52,7 +59,7 @@ def _verify(args: argparse.Namespace) -> None:
     plan = Plan(
         methods=tuple(dict.fromkeys(args.method or DEFAULT.methods)),
         verifiers=tuple(dict.fromkeys(args.verifier or DEFAULT.verifiers)),
-        prompts=tuple(args.prompt or DEFAULT.prompts),
+        prompts=tuple(args.prompt or ()),
         samples=args.samples,
         level=args.level,
         sampler=args.sampler,
@@ -62,10 +69,14 @@ def _verify(args: argparse.Namespace) -> None:
         mutant=args.mutant,
     )
     report = _report(args, plan)
-    if args.json:
-        print(json.dumps(report.to_dict(), ensure_ascii=False))
-    else:
-        print_report(report, View())
+    try:
+        if args.json:
+            print(json.dumps(report.to_dict(), ensure_ascii=False))
+        else:
+            print_report(report, View())
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has left; the verdict stands
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else the exit would flush again
     if not report.passed:
         raise SystemExit(130 if report.interrupted and not report.failed else 1)
 
@@ -75,13 +86,15 @@ def _report(args: argparse.Namespace, plan: Plan) -> Report:
     try:
         engine = Engine.load(
             args.target,
-            args.drafter if plan.needs_drafter else None,
+            args.drafter if plan.needs_drafter or args.drafter != BUNDLED else None,
             options=target_options,
             drafter_options=drafter_options,
         )
     except VocabularyMismatch as error:  # a finding like any other, and the end of all others
         finding = Finding("vocabulary", "both models", False, str(error))
         return Report(args.target, args.drafter, plan, (finding,))
+    except KeyboardInterrupt:
+        return Report(args.target, args.drafter, plan, (), interrupted=True)
     with _progress() as show:
         return check(engine, plan, show)
 
@@ -140,4 +153,4 @@ def print_report(report: Report, view: View) -> None:
     elif report.passed:
         view.line("passed", style="green")
     elif not report.interrupted:
-        view.line("undecided: see the lines marked ?; --samples gives more", style="yellow")
+        view.line("undecided: see the lines marked ?", style="yellow")

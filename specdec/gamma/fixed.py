@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy
-from specdec.registry import check_range
+from specdec.registry import check_count
 
 
 @GAMMA_POLICIES.register("fixed")
@@ -20,7 +20,7 @@ class FixedGamma(GammaPolicy):
     gamma: int = 4
 
     def __post_init__(self) -> None:
-        check_range("gamma", self.gamma, 1, float("inf"))
+        check_count("gamma", self.gamma)
 
     @property
     def budget(self) -> int:

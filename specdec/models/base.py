@@ -109,6 +109,13 @@ class LanguageModel(ABC):
         return list(prompt)
 
 
+def check_vocabulary_holds(tokens: Sequence[int], vocab_size: int) -> None:
+    """Raise `RequestError` unless a model has an embedding for every token."""
+    for token in tokens:
+        if not 0 <= token < vocab_size:
+            raise RequestError(f"token {token} is outside the vocabulary 0 … {vocab_size - 1}")
+
+
 class Recomputing(LanguageModel):
     """`use_cache=False`: the same model, whose whole prefix is computed anew at every pass.
 

@@ -7,6 +7,7 @@ is copies, everything at every step; the meaning of its `crop` has changed betwe
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -150,6 +151,11 @@ class CrossRollbackCache(EncoderDecoderCache):
             layer.values = layer.values[:1].expand(len(parents), -1, -1, -1)
 
 
+def cache_argument(model: Any) -> str:
+    """Return the name of a forward pass's cache argument, which transformers 5.24 has changed."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
 
 
@@ -209,6 +215,8 @@ def prune_cache(cache: Cache, num_tokens_to_discard: int) -> Cache:
         return cache
     part = getattr(cache, "self_attention_cache", cache)
     try:
+        if not all(getattr(layer, "is_croppable", True) for layer in part.layers):
+            raise RuntimeError("what its window has passed over is gone")
         part.crop(-num_tokens_to_discard)  # negative: the only form every release reads alike
     except (AttributeError, RuntimeError, ValueError) as error:  # static; sliding, window passed
         raise RollbackUnsupported(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from specdec.core import Prompt
 from specdec.models.base import LanguageModel
-from specdec.models.cache import RollbackCache, check_can_roll_back
+from specdec.models.cache import RollbackCache, cache_argument, check_can_roll_back
 
 NO_LIMIT = 1 << 30  # positions of a model that states none
 
@@ -26,6 +26,10 @@ class DecoderOnlyModel(LanguageModel):
             inside one family do not matter: surplus columns are cut, missing ones are −∞ (never
             drafted). None keeps the model's own.
 
+    A model whose rotary embedding changes with the length of its text (`longrope`: Phi-3 and Phi-4
+    with long contexts) is held to the positions before the change: what is cached before it would
+    be wrong after it.
+
     Raises:
         RollbackUnsupported: the model has layers that cannot forget.
     """
@@ -38,8 +42,9 @@ class DecoderOnlyModel(LanguageModel):
         self.dtype: torch.dtype = model.dtype
         self._num_embeddings = int(config.vocab_size)
         self.vocab_size = vocab_size or self._num_embeddings
-        self.max_length = int(getattr(config, "max_position_embeddings", None) or NO_LIMIT)
+        self.max_length = _positions(config)
         self._cache = RollbackCache(config.num_hidden_layers)
+        self._memory = {cache_argument(model): self._cache}
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @property
@@ -72,7 +77,20 @@ class DecoderOnlyModel(LanguageModel):
             input_ids.clamp_(max=self._num_embeddings - 1)
         kept = {"logits_to_keep": keep} if self._keeps_logits else {}
         logits: Tensor = self.model(
-            input_ids=input_ids, past_key_values=self._cache, use_cache=True, **kept
+            input_ids=input_ids, use_cache=True, **self._memory, **kept
         ).logits[:, -keep:]
         missing = self.vocab_size - logits.shape[-1]
         return F.pad(logits, (0, missing), value=float("-inf")) if missing else logits
+
+
+def _positions(config: Any) -> int:
+    """Return how many positions a decoder has, all of them computed alike."""
+    most = int(getattr(config, "max_position_embeddings", None) or NO_LIMIT)
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope] if "rope_type" in rope else [r for r in rope.values() if isinstance(r, dict)]
+    for kind in kinds:
+        if kind.get("rope_type") == "longrope":
+            own = kind.get("original_max_position_embeddings")
+            own = own or getattr(config, "original_max_position_embeddings", None)
+            most = min(most, int(own or most))
+    return most

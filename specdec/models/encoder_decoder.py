@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from specdec.core import Prompt
 from specdec.errors import ContextOverflow, ModelError, RequestError
 from specdec.models.base import LanguageModel
-from specdec.models.cache import CrossRollbackCache, check_can_roll_back
+from specdec.models.cache import CrossRollbackCache, cache_argument, check_can_roll_back
 from specdec.models.decoder_only import NO_LIMIT
 
 
@@ -131,6 +131,7 @@ class EncoderDecoderModel(LanguageModel):
         self.start_tokens = _start_tokens(model) if decoder_start is None else list(decoder_start)
         self._forbidden, self._forbidden_first = _forbidden_tokens(model, self._num_embeddings)
         self._cache = CrossRollbackCache(_num_decoder_layers(model.config))
+        self._memory = {cache_argument(model): self._cache}
         self._is_whole = bool(model.config.is_encoder_decoder)
         self._reads_outputs = "encoder_outputs" in inspect.signature(model.forward).parameters
 
@@ -170,7 +171,7 @@ class EncoderDecoderModel(LanguageModel):
             read = {"encoder_outputs": BaseModelOutput(hidden)}
         fed = "decoder_input_ids" if self._is_whole else "input_ids"
         logits: Tensor = self.model(
-            **{fed: input_ids}, **read, past_key_values=self._cache, use_cache=True
+            **{fed: input_ids}, **read, **self._memory, use_cache=True
         ).logits[:, -keep:]
         self._forbid(logits)
         missing = self.vocab_size - logits.shape[-1]

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from specdec.errors import ConfigError, quoted
+
 NOISE_KEPT = 32  # positions; a longer draft has its noise made twice
 SMALLEST = np.finfo(np.float64).tiny
 
@@ -91,5 +93,11 @@ class KeyedRng(Rng):
 
 
 def rng_for(seed: int, *, keyed: bool) -> Rng:
-    """Return the source of randomness for a seed; `keyed` is what a coupled verifier asks for."""
+    """Return the source of randomness for a seed; `keyed` is what a coupled verifier asks for.
+
+    Raises:
+        ConfigError: the seed is no whole number.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ConfigError(f"seed must be a whole number, not {quoted(seed)}")
     return KeyedRng(seed) if keyed else Rng(seed)

@@ -284,7 +284,9 @@ def test_the_report_is_json() -> None:
         ({"verifiers": ("blok",)}, "unknown verifier 'blok'"),
         ({"sampler": "greedy"}, "sampler must draw"),
         ({"mutant": "hulk"}, "unknown mutant 'hulk'"),
-        ({"prompts": ()}, "prompts must name at least one"),
+        ({"prompts": "hello"}, "prompts must be a tuple, not 'hello'"),
+        ({"length": 1}, "length must lie in"),
+        ({"seed": 1.5}, "seed must be a whole number, not 1.5"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(change: dict[str, Any], words: str) -> None:

@@ -69,7 +69,7 @@ def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str])
 def test_too_few_samples_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--samples", "3", "--method", "ngram", "--verifier", "rejection")
     assert code == 1
-    assert out.splitlines()[-1] == "undecided: see the lines marked ?; --samples gives more"
+    assert out.splitlines()[-1] == "undecided: see the lines marked ?"
 
 
 def test_two_tokenizers_are_a_finding(
@@ -83,6 +83,35 @@ def test_two_tokenizers_are_a_finding(
     assert code == 1
     assert "FAIL vocabulary" in " ".join(out.split())
     assert "the tokenizers differ" in out
+
+
+def test_a_named_drafter_is_looked_at_even_if_no_method_needs_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, _, err = run(capsys, "--method", "ngram", "--drafter", "/nowhere")
+    assert code == 2
+    assert "no model folder '/nowhere'" in err
+
+
+def test_an_interrupt_while_loading_is_reported(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("specdec.engine.load", interrupted)
+    code, out, _ = run(capsys)
+    assert code == 130
+    assert "interrupted: what is missing above was not checked" in out
+
+
+def test_a_failure_is_one_even_if_nobody_reads_it() -> None:
+    arguments = ["--samples", "2500", "--mutant", "redraw", "--method", "speculative"]
+    command = [sys.executable, "-m", "specdec", *QUICK, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=120) == 1
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 from specdec.errors import ContextOverflow, ModelError, RollbackUnsupported
 from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing, prune_cache
+from specdec.models.cache import cache_argument
 from tests.tiny import MAX_LENGTH, SIZES, VOCAB, WINDOW, assert_same_logits, build, full_logits
 
 PROMPT = [5, 6, 7, 8]
@@ -110,13 +111,15 @@ def test_a_model_that_looks_ahead_is_refused() -> None:
 def filled_cache(model: Any, tokens: list[int], cache: Any = None) -> Any:
     cache = DynamicCache() if cache is None else cache
     with torch.inference_mode():
-        model(torch.tensor([tokens]), past_key_values=cache, use_cache=True)
+        model(torch.tensor([tokens]), **{cache_argument(model): cache}, use_cache=True)
     return cache
 
 
 def next_logits(model: Any, cache: Any, token: int) -> torch.Tensor:
     with torch.inference_mode():
-        logits: torch.Tensor = model(torch.tensor([[token]]), past_key_values=cache).logits[0]
+        logits: torch.Tensor = model(
+            torch.tensor([[token]]), **{cache_argument(model): cache}
+        ).logits[0]
     return logits
 
 
@@ -170,8 +173,44 @@ def test_a_sliding_window_that_has_dropped_tokens_cannot_be_pruned(name: str) ->
         prune_cache(old, 1)
 
 
-def test_a_static_cache_cannot_be_pruned() -> None:
+def test_a_static_cache_is_pruned_rightly_or_not_at_all() -> None:
     model = build("llama")
     cache = filled_cache(model, PROMPT, StaticCache(config=model.config, max_cache_len=16))
+    try:
+        prune_cache(cache, 1)
+    except RollbackUnsupported as error:  # before transformers 5.24
+        assert "cannot forget" in str(error)
+    else:
+        kept = PROMPT[:-1]
+        assert_same_logits(next_logits(model, cache, 9), full_logits(model, [*kept, 9])[-1:])
+
+
+def test_a_static_window_that_has_dropped_tokens_cannot_be_pruned() -> None:
+    model = build("mistral_sliding")
+    cache = StaticCache(config=model.config, max_cache_len=64)
+    filled_cache(model, [5] * (WINDOW + 4), cache)
     with pytest.raises(RollbackUnsupported, match="cannot forget"):
         prune_cache(cache, 1)
+
+
+@pytest.mark.parametrize("factors", ["longrope", "default"])
+def test_a_text_never_crosses_the_length_at_which_its_rotation_changes(factors: str) -> None:
+    rope: dict[str, Any] = {"rope_type": factors, "rope_theta": 10_000.0}
+    if factors == "longrope":
+        rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+        rope |= {"original_max_position_embeddings": 32}
+    network = build_with_rope(rope)
+    model = DecoderOnlyModel(network)
+    assert model.max_length == (32 if factors == "longrope" else 128)
+    tokens = model.start([5] * (model.max_length - 1))
+    model.extend(tokens[:-1], keep=1)
+    assert_same_logits(model.extend(tokens[-1:], keep=1), full_logits(network, tokens)[-1:])
+
+
+def build_with_rope(rope: dict[str, Any]) -> Any:
+    config = transformers.Phi3Config(
+        **SIZES | {"max_position_embeddings": 128, "original_max_position_embeddings": 32},
+        rope_parameters=rope,
+    )
+    torch.manual_seed(0)
+    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
