@@ -178,11 +178,10 @@ def test_a_static_cache_is_pruned_rightly_or_not_at_all() -> None:
     cache = filled_cache(model, PROMPT, StaticCache(config=model.config, max_cache_len=16))
     try:
         prune_cache(cache, 1)
-    except RollbackUnsupported as error:  # before transformers 5.24
-        assert "cannot forget" in str(error)
-    else:
-        kept = PROMPT[:-1]
-        assert_same_logits(next_logits(model, cache, 9), full_logits(model, [*kept, 9])[-1:])
+    except RollbackUnsupported:  # before transformers 5.24
+        return
+    kept = PROMPT[:-1]
+    assert_same_logits(next_logits(model, cache, 9), full_logits(model, [*kept, 9])[-1:])
 
 
 def test_a_static_window_that_has_dropped_tokens_cannot_be_pruned() -> None:

@@ -1,0 +1,1 @@
+"""Is it faster here? Measuring, replaying and comparing, for one's own models and hardware."""
