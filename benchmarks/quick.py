@@ -6,7 +6,7 @@ two methods' tokens per second on the same prompt in the same round.
 
 Tokens per second count whole generations, prompt included, for all methods alike.
 
-    uv run python benchmarks/quick.py [--rounds 3] [--length 60] [--device cpu]
+    uv run python benchmarks/quick.py [--rounds 3] [--length 60] [--device cpu] [--out FOLDER]
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median, quantiles
 
 import torch
@@ -88,12 +90,21 @@ def row(name: str, speeds: dict[str, list[float]]) -> dict[str, object]:
     return figures
 
 
+def commit() -> str:
+    """Return the commit that was measured, or `unknown` outside a checkout."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() or "unknown"
+
+
 def main() -> None:
     """Measure and print a table, then one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="passes over the prompts [3]")
     parser.add_argument("--length", type=int, default=60, help="most tokens a prompt [60]")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, help="folder for quick.json")
     args = parser.parse_args()
 
     engine = Engine.load(options=LoadOptions(device=args.device))
@@ -120,8 +131,13 @@ def main() -> None:
         "prompts": len(PROMPTS),
         "rounds": args.rounds,
         "length": args.length,
+        "commit": commit(),
     }
     print(json.dumps({"machine": machine, "rows": rows}))
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        found = json.dumps({"machine": machine, "rows": rows}, indent=1)
+        (args.out / "quick.json").write_text(found + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
