@@ -6,7 +6,12 @@ A check takes all pages as texts, so that a test can hand it a page with one del
 from __future__ import annotations
 
 import ast
+import contextlib
+import inspect
+import io
 import re
+import shlex
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +21,8 @@ from docs.site.generate import pages as page_files
 from docs.site.markdown import FENCED, anchor, headings, prose
 from docs.site.reference import parser, parsers
 from specdec.cli.commands import COMMANDS
+from specdec.gamma import GAMMA_POLICIES
+from specdec.verification import VERIFIERS
 
 ROOT = Path(__file__).parents[1]
 Pages = dict[str, str]  # path below the root → text
@@ -96,7 +103,7 @@ def typed_numbers(pages: Pages) -> list[str]:
     wrong = []
     for name, text in pages.items():
         for line in prose(MARKED.sub("", text)).splitlines():
-            cells = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)", "", line)
+            cells = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)|arXiv:[\d.]+", "", line)
             if line.startswith("|") and re.search(r"\d\.\d", cells):
                 wrong.append(f"{name}: numbers typed into a table: {line}")
     return wrong
@@ -176,10 +183,6 @@ def unknown_commands(pages: Pages) -> list[str]:
 
 def unparsable_commands(pages: Pages) -> list[str]:
     """Complain about shown command lines that the program would refuse."""
-    import contextlib
-    import io
-    import shlex
-
     wrong = []
     made = {"specdec": parser(), "infer.py": parser("infer")}
     for name, text in pages.items():
@@ -207,7 +210,22 @@ def unlike_the_source(pages: Pages) -> list[str]:
     return wrong
 
 
+def formulas_without_derivation(pages: Pages) -> list[str]:
+    """Complain about verifiers and gamma policies whose module does not say where it is derived."""
+    wrong = []
+    for registry in (VERIFIERS, GAMMA_POLICIES):
+        for name in registry.names:
+            doc = inspect.getdoc(sys.modules[registry.get(name).__module__]) or ""
+            cited = re.search(r"Derived in `([^#`]+)#([^`]+)`", doc)
+            if not cited or cited[1] not in pages:
+                wrong.append(f"{registry.kind} {name}: its module cites no page that derives it")
+            elif cited[2] not in {anchor(words) for _, words in headings(pages[cited[1]])}:
+                wrong.append(f"{registry.kind} {name}: {cited[1]} has no heading #{cited[2]}")
+    return wrong
+
+
 CHECKS = (
+    formulas_without_derivation,
     one_language_only,
     stale,
     typed_numbers,

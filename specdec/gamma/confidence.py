@@ -1,4 +1,7 @@
-"""`confidence(threshold)`: stop after a token to which the drafter gave little probability."""
+"""`confidence(threshold)`: stop after a token to which the drafter gave little probability.
+
+Derived in `docs/en/06-tricks-and-optimizations.md#confidence`.
+"""
 
 from __future__ import annotations
 

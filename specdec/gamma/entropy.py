@@ -9,6 +9,8 @@ does not move with the sampler):
 
 On large vocabularies H_norm is small whenever the drafter is of any use (0.25 nats at V = 152k give
 0.02), so the rule stays near its upper bound there.
+
+Derived in `docs/en/06-tricks-and-optimizations.md#egag-the-length-from-the-drafters-entropy`.
 """
 
 from __future__ import annotations

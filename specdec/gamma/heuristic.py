@@ -1,4 +1,7 @@
-"""`heuristic(gamma)`: two more after full acceptance, one fewer after a rejection, at least one."""
+"""`heuristic(gamma)`: two more after full acceptance, one fewer after a rejection, at least one.
+
+Derived in `docs/en/06-tricks-and-optimizations.md#fixed-and-heuristic`.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", ICML 2023, algorithm
 1; Chen et al., "Accelerating LLM Decoding with Speculative Sampling", 2023.
+
+Derived in `docs/en/02-speculative-theory.md#token-rejection`.
 """
 
 from __future__ import annotations
