@@ -81,6 +81,11 @@ def test_formulas_are_mathml_on_every_page(site: Path) -> None:
         assert (site / name).read_text(encoding="utf-8").count("<math") > 50
 
 
+def test_chinese_text_has_no_gaps_at_line_breaks(site: Path) -> None:
+    text = (site / PAGES["zh"]).read_text(encoding="utf-8")
+    assert not re.search(r"[\u4e00-\u9fff]\n[\u4e00-\u9fff]", text)
+
+
 def test_both_languages_can_be_searched(site: Path) -> None:
     index = (site / "search" / "search_index.json").read_text(encoding="utf-8")
     assert '"lang":["zh","en"]' in index

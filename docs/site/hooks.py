@@ -1,4 +1,4 @@
-"""What mkdocs is told beside `mkdocs.yml`: formulas become MathML, and the language link goes.
+"""What mkdocs is told beside `mkdocs.yml`: formulas become MathML, Chinese text loses its gaps.
 
 A reader's browser renders MathML by itself, so no page fetches a script for its formulas.
 """
@@ -13,6 +13,12 @@ from latex2mathml.converter import convert
 
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
+)
+FULL_WIDTH = "，。；：、（）“”"
+# A line break in Chinese text is no space, and full-width punctuation brings its own.
+NO_SPACE = re.compile(
+    rf"(?<=[\u4e00-\u9fff{FULL_WIDTH}])\n(?=[\u4e00-\u9fff{FULL_WIDTH}])"
+    rf"|(?<=</math>)\s(?=[{FULL_WIDTH}])|(?<=[{FULL_WIDTH}])\s(?=<math)"
 )
 LANGUAGE_LINK = re.compile(r"^\[(?:中文|English)\]\([^)]*\)\n", re.MULTILINE)
 
@@ -30,5 +36,5 @@ def on_page_markdown(markdown: str, **context: Any) -> str:
 
 
 def on_page_content(content: str, **context: Any) -> str:
-    """Turn every formula of a page into MathML."""
-    return FORMULA.sub(mathml, content)
+    """Turn every formula of a page into MathML, and close the gaps in Chinese text."""
+    return NO_SPACE.sub("", FORMULA.sub(mathml, content))
