@@ -18,6 +18,7 @@ from specdec.models.loading import (
     QUANTIZE_CHOICES,
     LoadOptions,
 )
+from specdec.models.runtime import RUNTIME_CHOICES
 
 SWITCHES = ("speculative", "ngram", "target", "drafter", "debug")  # `--method`, `--trace` instead
 
@@ -46,12 +47,17 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     add("--quantize", default="none", choices=QUANTIZE_CHOICES, help="[%(default)s]")
     add("--drafter-device", help="device of the draft model, if another")
     add("--drafter-dtype", choices=DTYPE_CHOICES, help="dtype of the draft model, if another")
+    add("--runtime", default="auto", choices=RUNTIME_CHOICES, help="[%(default)s]")
+    add("--invariant", action="store_true", help="logits that do not depend on the pass's size")
+    add("--check-runtime", action="store_true", help="compare native and transformers logits first")
+    add("--threads", type=int, default=0, metavar="N", help="CPU threads [as the model can use]")
     add("--trust-remote-code", action="store_true", help="run code that comes with a model")
 
 
 def load_options(args: argparse.Namespace) -> tuple[LoadOptions, LoadOptions]:
     """Return the options of target and drafter."""
-    target = LoadOptions(args.device, args.dtype, args.quantize, args.trust_remote_code)
+    names = [field.name for field in dataclasses.fields(LoadOptions)]
+    target = LoadOptions(**{name: getattr(args, name) for name in names})
     return target, dataclasses.replace(
         target,
         device=args.drafter_device or args.device,
