@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,13 @@ from specdec.errors import ContextOverflow, ModelError, RequestError
 from specdec.models.base import LanguageModel
 from specdec.models.cache import CrossRollbackCache, cache_argument, check_can_roll_back
 from specdec.models.decoder_only import NO_LIMIT
+
+
+@dataclass
+class EncoderOutput(BaseModelOutput):  # type: ignore[misc]
+    """What a decoder is handed in place of its encoder; Switch Transformers asks for the last."""
+
+    router_logits: tuple[Tensor, ...] | None = None
 
 
 class Encoder:
@@ -106,7 +114,8 @@ class EncoderDecoderModel(LanguageModel):
 
     Raises:
         RollbackUnsupported: the decoder has layers that cannot forget.
-        ModelError: no start token is known; or the encoder's hidden size is not this decoder's.
+        ModelError: no start token is known; the encoder's hidden size is not this decoder's; or
+            the decoder takes one token a pass only.
     """
 
     def __init__(
@@ -118,6 +127,7 @@ class EncoderDecoderModel(LanguageModel):
         encoder: Encoder | None = None,
     ) -> None:
         check_can_roll_back(model, is_decoder=True)
+        _check_takes_blocks(model)
         config = model.config.get_text_config(decoder=True)
         self.model = model.eval()
         self.device: torch.device = model.device
@@ -168,7 +178,7 @@ class EncoderDecoderModel(LanguageModel):
         hidden = self._hidden.expand(len(rows), -1, -1)  # [beams, source, hidden]
         read: dict[str, Any] = {"encoder_hidden_states": hidden}
         if self._reads_outputs:
-            read = {"encoder_outputs": BaseModelOutput(hidden)}
+            read = {"encoder_outputs": EncoderOutput(hidden)}
         fed = "decoder_input_ids" if self._is_whole else "input_ids"
         logits: Tensor = self.model(
             **{fed: input_ids}, **read, **self._memory, use_cache=True
@@ -185,6 +195,14 @@ class EncoderDecoderModel(LanguageModel):
         first = len(self.start_tokens) - 1 - oldest  # the row that says the first token
         if self._forbidden_first and 0 <= first < logits.shape[1]:
             logits[:, first, self._forbidden_first] = float("-inf")
+
+
+def _check_takes_blocks(model: Any) -> None:
+    if "prophetnet" in model.config.model_type:
+        raise ModelError(
+            f"{type(model).__name__} takes one token a pass beside its cache, so a draft cannot be "
+            "verified in one; choose another architecture, e.g. T5 or BART"
+        )
 
 
 def _check_shape(model: Any, config: Any, encoder: Encoder) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from specdec.core import Prompt, StepRecord
 from specdec.decoding import (
@@ -247,3 +248,12 @@ def test_features_and_tokens_are_not_taken_for_each_other() -> None:
     for name in ("bart", "llama"):
         with pytest.raises(RequestError, match="reads token ids"):
             fit_target(build(name)).start(prompt_of("whisper"))
+
+
+def test_a_decoder_that_takes_one_token_a_pass_is_refused() -> None:
+    config = transformers.ProphetNetConfig(
+        hidden_size=16, num_encoder_layers=1, num_decoder_layers=1, vocab_size=VOCAB
+    )
+    model = transformers.ProphetNetForConditionalGeneration(config)
+    with pytest.raises(ModelError, match=r"takes one token a pass .* choose another architecture"):
+        fit_target(model)
