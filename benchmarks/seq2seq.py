@@ -14,7 +14,7 @@ from pathlib import Path
 
 from side_by_side import BASELINE, PEER, Run, measure, our_run, peer_run, report
 
-from specdec import DecodingConfig, Engine, LoadOptions
+from specdec import DecodingConfig, Engine, LoadOptions, SpecDecError
 
 SENTENCES = (Path(__file__).parent / "sentences.txt").read_text(encoding="utf-8").splitlines()
 CONFIG = DecodingConfig()
@@ -56,7 +56,10 @@ def main() -> None:
     if not 2 <= args.limit <= len(SENTENCES):
         parser.error(f"--limit must be 2 … {len(SENTENCES)}, not {args.limit}")
 
-    engine = Engine.load(args.target, args.drafter, options=LoadOptions(device=args.device))
+    try:
+        engine = Engine.load(args.target, args.drafter, options=LoadOptions(device=args.device))
+    except SpecDecError as error:
+        parser.error(str(error))
     sentences = SENTENCES[: args.limit]
     measured = measure(runs_of(engine, args.length), sentences, args.rounds)
     report(measured, engine, prompts=len(sentences), rounds=args.rounds, length=args.length)
