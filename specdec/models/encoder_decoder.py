@@ -49,7 +49,7 @@ class Encoder:
         self._reads_features = model.main_input_name != "input_ids"
         embeddings = None if self._reads_features else model.get_input_embeddings()
         self.vocab_size = embeddings.num_embeddings if embeddings is not None else 0
-        self.max_length = int(getattr(config, "max_position_embeddings", None) or NO_LIMIT)
+        self.max_length = _positions(config, "max_encoder_position_embeddings")
         encoder_config = getattr(config, "encoder", None) or config.get_text_config(encoder=True)
         self.hidden_size = int(encoder_config.hidden_size)
         self._prompt: Prompt | None = None
@@ -77,6 +77,11 @@ class Encoder:
             wanted = "features of shape [features, frames]" if self._reads_features else "token ids"
             raise RequestError(f"this model's encoder reads {wanted}, not {type(prompt).__name__}")
         if isinstance(prompt, Tensor):
+            if prompt.ndim != 2:
+                raise RequestError(
+                    f"features must have shape [features, frames], not {list(prompt.shape)}; "
+                    "batches are not supported, call it for each"
+                )
             return prompt[None].to(self._device, self._dtype)  # [1, features, frames]
         if len(prompt) > self.max_length:
             raise ContextOverflow(
@@ -137,7 +142,9 @@ class EncoderDecoderModel(LanguageModel):
         self.encoder = encoder or Encoder(model)
         self._num_embeddings = int(model.get_output_embeddings().weight.shape[0])
         self.vocab_size = vocab_size or self._num_embeddings
-        self.max_length = _decoder_positions(model.config)
+        self.max_length = _positions(
+            model.config, "max_target_positions", "max_decoder_position_embeddings"
+        )
         self.start_tokens = _start_tokens(model) if decoder_start is None else list(decoder_start)
         self._forbidden, self._forbidden_first = _forbidden_tokens(model, self._num_embeddings)
         self._cache = CrossRollbackCache(_num_decoder_layers(model.config))
@@ -222,10 +229,10 @@ def _num_decoder_layers(config: Any) -> int:
     )
 
 
-def _decoder_positions(config: Any) -> int:
-    names = ("max_target_positions", "max_position_embeddings")
-    found = next((n for n in (getattr(config, name, None) for name in names) if n), NO_LIMIT)
-    return int(found)
+def _positions(config: Any, *names: str) -> int:
+    """Return the first of these settings there is, or what is said of both sides alike."""
+    found = (getattr(config, name, None) for name in (*names, "max_position_embeddings"))
+    return int(next(filter(None, found), NO_LIMIT))
 
 
 def _start_tokens(model: Any) -> list[int]:
