@@ -25,7 +25,7 @@ from specdec.models.decoder_only import NO_LIMIT
 
 
 @dataclass
-class EncoderOutput(BaseModelOutput):  # type: ignore[misc]
+class EncoderOutput(BaseModelOutput):
     """What a decoder is handed in place of its encoder; Switch Transformers asks for the last."""
 
     router_logits: tuple[Tensor, ...] | None = None
