@@ -82,6 +82,11 @@ WHISPER: dict[str, Any] = {
     "max_source_positions": 20,
     "max_target_positions": 64,
 }
+SWITCH: dict[str, Any] = {
+    **{"num_heads": 4, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_decoder_layers": 2},
+    **{"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "num_experts": 2},
+    "expert_capacity": 256,  # enough that no token is dropped, whatever shares its pass
+}
 SEQ2SEQ: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": (
         "T5Config",
@@ -92,6 +97,7 @@ SEQ2SEQ: dict[str, tuple[str, dict[str, Any]]] = {
     "marian": ("MarianConfig", {"decoder_start_token_id": 0}),
     "m2m_100": ("M2M100Config", {"forced_bos_token_id": 7}),
     "whisper": ("WhisperConfig", WHISPER),
+    "switch": ("SwitchTransformersConfig", SWITCH),
 }
 
 

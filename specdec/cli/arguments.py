@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from specdec.config import DecodingConfig
 from specdec.models.loading import (
     BUNDLED,
+    BUNDLED_FOLDERS,
     DEVICE_CHOICES,
     DTYPE_CHOICES,
     QUANTIZE_CHOICES,
@@ -20,6 +21,7 @@ from specdec.models.loading import (
 )
 from specdec.models.runtime import RUNTIME_CHOICES
 
+NO_DRAFTER = "none"  # `--drafter none`
 SWITCHES = ("speculative", "ngram", "target", "drafter", "debug")  # `--method`, `--trace` instead
 
 
@@ -39,8 +41,14 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Add what decides which models are loaded, and how."""
     group = parser.add_argument_group("models")
     add = group.add_argument
-    add("--target", default=BUNDLED, help="bundled, a folder or a hub name [%(default)s]")
-    add("--drafter", default=BUNDLED, help="the same, for the draft model [%(default)s]")
+    names = ", ".join(BUNDLED_FOLDERS)
+    add("--target", default=BUNDLED, help=f"{names}, a folder or a hub name [%(default)s]")
+    add(
+        "--drafter",
+        default=BUNDLED,
+        help=f"the same, for the draft model, or {NO_DRAFTER}; bundled is the one of the target's "
+        "kind [%(default)s]",
+    )
     devices = ", ".join(DEVICE_CHOICES)
     add("--device", default="auto", help=f"{devices} or cuda:N [%(default)s]")
     add("--dtype", default="auto", choices=DTYPE_CHOICES, help="[%(default)s]")
@@ -63,6 +71,17 @@ def load_options(args: argparse.Namespace) -> tuple[LoadOptions, LoadOptions]:
         device=args.drafter_device or args.device,
         dtype=args.drafter_dtype or args.dtype,
     )
+
+
+def drafter_name(args: argparse.Namespace, *, is_needed: bool) -> str | None:
+    """Return the draft model to load; None without one.
+
+    Args:
+        args: the parsed flags.
+        is_needed: whether any method needs it; if not, only one that was asked for is loaded.
+    """
+    unasked = args.drafter == BUNDLED and not is_needed
+    return None if unasked or args.drafter == NO_DRAFTER else args.drafter
 
 
 def add_decoding_flags(parser: argparse.ArgumentParser, names: tuple[str, ...] = ()) -> None:

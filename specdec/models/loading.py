@@ -16,18 +16,26 @@ from typing import Any
 import huggingface_hub
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from specdec.errors import ConfigError, ModelError, VocabularyMismatch, quoted
 from specdec.models.base import LanguageModel
+from specdec.models.encoder_decoder import EncoderDecoderModel
 from specdec.models.pairing import fit_drafter, fit_target
 from specdec.models.runtime import Runtime
 from specdec.registry import check_range
 from specdec.zoo import bundled_path
 
-BUNDLED = "bundled"
-BUNDLED_FOLDERS = {BUNDLED: "{role}", "bundled-seq2seq": "seq2seq_{role}"}
+BUNDLED, BUNDLED_SEQ2SEQ = "bundled", "bundled-seq2seq"
+BUNDLED_FOLDERS = {BUNDLED: "{role}", BUNDLED_SEQ2SEQ: "seq2seq_{role}"}
 HUB_NAME = re.compile(r"(?!\.)[\w.-]{1,96}(/[\w.-]{1,96})?")
 # What transformers, tokenizers and safetensors raise for files that are not what they should be.
 LOADING_ERRORS = (
@@ -110,7 +118,7 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
     """Load a draft model and fit it to its target.
 
     Args:
-        name: as for `load`; `bundled` is the bundled drafter that belongs to a bundled target.
+        name: as for `load`; `bundled` is the bundled drafter of the target's kind.
         target: the target, loaded.
         options: device, precision and trust.
 
@@ -118,8 +126,8 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
         ModelError: it cannot be loaded, or cannot draft for this kind of target.
         VocabularyMismatch: it does not share the target's tokenizer.
     """
-    if name == BUNDLED and target.name in BUNDLED_FOLDERS:
-        name = target.name
+    if name == BUNDLED and isinstance(target.model, EncoderDecoderModel):
+        name = BUNDLED_SEQ2SEQ
     options = replace(options, invariant=False)
     network, tokenizer, runtime = _load_network(name, "drafter", options)
     model = fit_drafter(network, target.model, runtime)
@@ -158,6 +166,7 @@ def _load_network(name: str, role: str, options: LoadOptions) -> tuple[Any, Any,
     }
     try:
         config = AutoConfig.from_pretrained(source, **where)
+        _check_reads_text(name, config)
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
         loader: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         runtime = options.runtime_for(config)
@@ -236,7 +245,7 @@ def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
 
 def _resolve_source(name: str, role: str) -> str:
     if name in BUNDLED_FOLDERS:
-        return str(bundled_path(BUNDLED_FOLDERS[name].format(role=role)))
+        return _bundled_source(name, BUNDLED_FOLDERS[name].format(role=role))
     try:
         path = Path(name).expanduser()
         is_dir, exists = path.is_dir(), path.exists()
@@ -252,6 +261,16 @@ def _resolve_source(name: str, role: str) -> str:
             "folder, or a hub name such as Qwen/Qwen2.5-0.5B"
         )
     return name
+
+
+def _bundled_source(name: str, recipe: str) -> str:
+    folder = bundled_path(recipe)
+    if not (folder / "model.safetensors").is_file():
+        raise ModelError(
+            f"{name!r} has no weights here yet ({recipe}); make them with: "
+            f"specdec train {recipe} --data FOLDER --out {folder}"
+        )
+    return str(folder)
 
 
 def _hub_has(name: str) -> bool:
@@ -285,6 +304,18 @@ def _quantization(name: str) -> Any:
     from transformers import TorchAoConfig
 
     return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def _check_reads_text(name: str, config: Any) -> None:
+    kind = type(config)
+    if (
+        kind in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
+        and kind not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    ):
+        raise ModelError(
+            f"{name!r} listens ({kind.__name__}) and prompts are text; give its features "
+            "to the functions that end in _encoder_decoder"
+        )
 
 
 def _eos_token_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
