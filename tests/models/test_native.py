@@ -166,7 +166,7 @@ def test_a_setting_it_does_not_compute_is_not_its_own(setting: str, value: Any) 
 
 
 def test_what_it_does_not_know_is_refused_by_name() -> None:
-    with pytest.raises(ModelError, match="does not know GPT2LMHeadModel.*--runtime auto"):
+    with pytest.raises(ModelError, match=r"does not know GPT2LMHeadModel.*--runtime auto"):
         Runtime("native").adapt(build("gpt2"))
     with pytest.raises(ConfigError, match="which does not know GPT2LMHeadModel"):
         Runtime("auto", invariant=True).adapt(build("gpt2"))
