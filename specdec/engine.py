@@ -259,7 +259,9 @@ class Engine:
         """Return the adapter that a method's output comes from."""
         loaded = self.drafter if method == "drafter" else self.target
         if loaded is None:
-            raise ConfigError("this method needs a draft model; load one with drafter=…")
+            raise ConfigError(
+                "this method needs a draft model; load one: drafter=… or --drafter NAME"
+            )
         return loaded.model if config.cache else Recomputing(loaded.model)
 
     def _storage(self, config: DecodingConfig) -> INgramStorage:

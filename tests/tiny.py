@@ -13,6 +13,7 @@ from torch import Tensor
 
 from specdec.core import Prompt
 from specdec.models import LanguageModel, fit_target
+from specdec.models.runtime import Runtime
 from specdec.zoo.tokenizer import train_tokenizer
 
 VOCAB = 64
@@ -59,6 +60,10 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "stablelm": ("StableLmConfig", {}),
 }
 
+# The same networks once more, computed by the native runtime.
+NATIVE = {f"{name}:native": ARCHITECTURES[name] for name in ("llama", "qwen2", "qwen3", "mistral")}
+ARCHITECTURES |= NATIVE
+
 SEQ2SEQ_SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
     "d_model": 32,
@@ -82,6 +87,11 @@ WHISPER: dict[str, Any] = {
     "max_source_positions": 20,
     "max_target_positions": 64,
 }
+SWITCH: dict[str, Any] = {
+    **{"num_heads": 4, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_decoder_layers": 2},
+    **{"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "num_experts": 2},
+    "expert_capacity": 256,  # enough that no token is dropped, whatever shares its pass
+}
 SEQ2SEQ: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": (
         "T5Config",
@@ -92,6 +102,7 @@ SEQ2SEQ: dict[str, tuple[str, dict[str, Any]]] = {
     "marian": ("MarianConfig", {"decoder_start_token_id": 0}),
     "m2m_100": ("M2M100Config", {"forced_bos_token_id": 7}),
     "whisper": ("WhisperConfig", WHISPER),
+    "switch": ("SwitchTransformersConfig", SWITCH),
 }
 
 
@@ -115,7 +126,14 @@ def _build(name: str, seed: int, changes: tuple[tuple[str, Any], ...]) -> Any:
     if name in SEQ2SEQ:
         _speak_up(model)
         model.generation_config.forced_bos_token_id = own.get("forced_bos_token_id")
+    model.runtime = Runtime("native" if name in NATIVE else "transformers")
     return model.eval()
+
+
+def adapt(network: Any, **settings: Any) -> LanguageModel:
+    """Return the adapter of a causal LM in the runtime that its name asked for."""
+    model: LanguageModel = network.runtime.adapt(network, **settings)
+    return model
 
 
 @torch.no_grad()
@@ -173,7 +191,7 @@ class Witness(LanguageModel):
 
     def __init__(self, model: Any, inner: LanguageModel | None = None) -> None:
         self.model = model
-        self.inner = inner or fit_target(model)
+        self.inner = inner or fit_target(model, model.runtime)
         self.vocab_size, self.max_length = self.inner.vocab_size, self.inner.max_length
         self.prompt: Prompt = ()
         self.tokens: list[int] = []

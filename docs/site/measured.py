@@ -52,7 +52,9 @@ def quick(language: str) -> str:
     found = results("quick.json")
     if found is None:
         return missing(
-            language, "quick.json", "uv run python benchmarks/quick.py --out benchmarks/results"
+            language,
+            "quick.json",
+            "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
         )
     head = ("方法" if language == "zh" else "method", "× Target AR", "× transformers `generate`")
     lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|"]

@@ -13,12 +13,15 @@ from typing import Any, NoReturn
 from specdec.config import DecodingConfig
 from specdec.models.loading import (
     BUNDLED,
+    BUNDLED_FOLDERS,
     DEVICE_CHOICES,
     DTYPE_CHOICES,
     QUANTIZE_CHOICES,
     LoadOptions,
 )
+from specdec.models.runtime import RUNTIME_CHOICES
 
+NO_DRAFTER = "none"  # `--drafter none`
 SWITCHES = ("speculative", "ngram", "target", "drafter", "debug")  # `--method`, `--trace` instead
 
 
@@ -38,25 +41,47 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Add what decides which models are loaded, and how."""
     group = parser.add_argument_group("models")
     add = group.add_argument
-    add("--target", default=BUNDLED, help="bundled, a folder or a hub name [%(default)s]")
-    add("--drafter", default=BUNDLED, help="the same, for the draft model [%(default)s]")
+    names = ", ".join(BUNDLED_FOLDERS)
+    add("--target", default=BUNDLED, help=f"{names}, a folder or a hub name [%(default)s]")
+    add(
+        "--drafter",
+        default=BUNDLED,
+        help=f"the same, for the draft model, or {NO_DRAFTER}; bundled is the one of the target's "
+        "kind [%(default)s]",
+    )
     devices = ", ".join(DEVICE_CHOICES)
     add("--device", default="auto", help=f"{devices} or cuda:N [%(default)s]")
     add("--dtype", default="auto", choices=DTYPE_CHOICES, help="[%(default)s]")
     add("--quantize", default="none", choices=QUANTIZE_CHOICES, help="[%(default)s]")
     add("--drafter-device", help="device of the draft model, if another")
     add("--drafter-dtype", choices=DTYPE_CHOICES, help="dtype of the draft model, if another")
+    add("--runtime", default="auto", choices=RUNTIME_CHOICES, help="[%(default)s]")
+    add("--invariant", action="store_true", help="logits that do not depend on the pass's size")
+    add("--check-runtime", action="store_true", help="compare native and transformers logits first")
+    add("--threads", type=int, default=0, metavar="N", help="CPU threads [as the model can use]")
     add("--trust-remote-code", action="store_true", help="run code that comes with a model")
 
 
 def load_options(args: argparse.Namespace) -> tuple[LoadOptions, LoadOptions]:
     """Return the options of target and drafter."""
-    target = LoadOptions(args.device, args.dtype, args.quantize, args.trust_remote_code)
+    names = [field.name for field in dataclasses.fields(LoadOptions)]
+    target = LoadOptions(**{name: getattr(args, name) for name in names})
     return target, dataclasses.replace(
         target,
         device=args.drafter_device or args.device,
         dtype=args.drafter_dtype or args.dtype,
     )
+
+
+def drafter_name(args: argparse.Namespace, *, is_needed: bool) -> str | None:
+    """Return the draft model to load; None without one.
+
+    Args:
+        args: the parsed flags.
+        is_needed: whether any method needs it; if not, only one that was asked for is loaded.
+    """
+    unasked = args.drafter == BUNDLED and not is_needed
+    return None if unasked or args.drafter == NO_DRAFTER else args.drafter
 
 
 def add_decoding_flags(parser: argparse.ArgumentParser, names: tuple[str, ...] = ()) -> None:

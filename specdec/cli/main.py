@@ -13,10 +13,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from specdec.cli.arguments import (
+    NO_DRAFTER,
     Parser,
     add_decoding_flags,
     add_model_flags,
     decoding_config,
+    drafter_name,
     load_options,
 )
 from specdec.cli.session import Session
@@ -26,6 +28,7 @@ from specdec.cli.view import HEADINGS, View
 from specdec.config import METHODS, DecodingConfig
 from specdec.engine import Engine, check_request, result_dict, step_dict
 from specdec.errors import SpecDecError
+from specdec.zoo import bundled_recipes, describe_bundled
 
 SHELL_FLAGS = ("seed", "chat")
 
@@ -82,6 +85,7 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 def _chat(args: argparse.Namespace) -> None:
     config = decoding_config(args)
     engine = _load(args)
+    config = config.replace(speculative=engine.drafter is not None)
     target_options, drafter_options = load_options(args)
     shell = Shell(engine, config, View(), target_options, drafter_options)
     if args.prompt is not None:
@@ -93,10 +97,13 @@ def _chat(args: argparse.Namespace) -> None:
         shell.run(piped_lines(), echo=True)
 
 
-def _load(args: argparse.Namespace) -> Engine:
+def _load(args: argparse.Namespace, *, is_drafter_needed: bool = True) -> Engine:
     target_options, drafter_options = load_options(args)
     engine = Engine.load(
-        args.target, args.drafter, options=target_options, drafter_options=drafter_options
+        args.target,
+        drafter_name(args, is_needed=is_drafter_needed),
+        options=target_options,
+        drafter_options=drafter_options,
     )
     engine.warm_up()
     return engine
@@ -122,7 +129,9 @@ def _generate(args: argparse.Namespace) -> None:
     config = decoding_config(args, debug=args.trace and not args.json)
     if args.method != "all":
         config = config.replace(**{m: m == args.method for m in METHODS})
-    engine = _load(args)
+    elif args.drafter == NO_DRAFTER:
+        config = config.replace(speculative=False)
+    engine = _load(args, is_drafter_needed=config.speculative or config.drafter)
     check_request(engine, args.prompt, config)
     if args.json:
         _print_json(engine, args.prompt, config, with_steps=args.trace)
@@ -149,15 +158,13 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 
 
 def _models(args: argparse.Namespace) -> None:
-    from specdec.zoo import describe_bundled
-
     for line in describe_bundled():
         print(line)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("recipe", help="name of a bundled recipe (target, drafter) or a recipe.toml")
+    add("recipe", help=f"{', '.join(bundled_recipes())}, or a recipe.toml")
     add("--data", required=True, help="folder that holds the recipe's text files")
     add("--run-dir", help="checkpoints and token streams [runs/<recipe name>]")
     add("--out", help="folder for the finished model [the run folder's `model`]")

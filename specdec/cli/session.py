@@ -12,6 +12,7 @@ from specdec.config import DecodingConfig
 from specdec.core import Completion
 from specdec.engine import Engine, Result, check_request
 from specdec.models import LoadOptions, load, load_drafter
+from specdec.models.loading import BUNDLED, BUNDLED_FOLDERS
 from specdec.tracing import summarize
 
 
@@ -76,7 +77,10 @@ class Session:
         self.config = self.config.replace(**changes)
 
     def load_model(self, role: str, name: str) -> None:
-        """Replace target or drafter; the old one stays if the new one does not load or fit."""
+        """Replace target or drafter; the old ones stay if the new one does not load or fit.
+
+        With another target a bundled drafter becomes the bundled drafter of the target's kind.
+        """
         if role == "drafter":
             loaded = load_drafter(name, self.engine.target, self._drafter_options)
             self.engine = Engine(self.engine.target, loaded)
@@ -84,5 +88,6 @@ class Session:
         target = load(name, "target", self._options)
         drafter = self.engine.drafter
         if drafter is not None:
-            drafter = load_drafter(drafter.name, target, self._drafter_options)
+            belongs = BUNDLED if drafter.name in BUNDLED_FOLDERS else drafter.name
+            drafter = load_drafter(belongs, target, self._drafter_options)
         self.engine = Engine(target, drafter)

@@ -19,11 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from specdec.checks import Finding, Plan, Report, check
 from specdec.checks.report import LOSSLESS, METHODS
 from specdec.checks.statistics import POWER
-from specdec.cli.arguments import add_model_flags, load_options
+from specdec.cli.arguments import add_model_flags, drafter_name, load_options
 from specdec.cli.view import View
 from specdec.engine import Engine
 from specdec.errors import VocabularyMismatch
-from specdec.models.loading import BUNDLED
 
 MARKS = {True: ("ok", "green"), False: ("FAIL", "bold red"), None: ("?", "yellow")}
 DEFAULT = Plan()
@@ -86,7 +85,7 @@ def _report(args: argparse.Namespace, plan: Plan) -> Report:
     try:
         engine = Engine.load(
             args.target,
-            args.drafter if plan.needs_drafter or args.drafter != BUNDLED else None,
+            drafter_name(args, is_needed=plan.needs_drafter),
             options=target_options,
             drafter_options=drafter_options,
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import perf_counter
 
+from torch import Tensor
+
 from specdec.core import StepRecord
 from specdec.decoding.sequence import Sequence
 from specdec.models.base import LanguageModel
@@ -26,6 +28,12 @@ def autoregressive_steps(
     while not sequence.finished:
         begin = perf_counter()
         logits = target.extend(sequence.tokens[target.length :], keep=1)  # [1, vocab]
-        token = rng.categorical(sampler.probs(logits[0]), sequence.length)
+        token = _draw(logits[0], sampler, rng, sequence.length)
         emitted = sequence.commit([token])
         yield StepRecord([], 0, emitted, 0.0, perf_counter() - begin)
+
+
+def _draw(logits: Tensor, sampler: Sampler, rng: Rng, position: int) -> int:
+    if sampler.is_greedy:  # a one-hot distribution need not be made
+        return int(logits.argmax())
+    return rng.categorical(sampler.probs(logits), position)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
+from torch import Tensor
+
 from specdec.core import Draft, StepRecord, Verdict
 from specdec.decoding.sequence import Sequence
 from specdec.drafting.base import Drafter
@@ -72,14 +74,22 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
         drafted = perf_counter()
         unseen = sequence.tokens[target.length :] + draft.tokens
         logits = target.extend(unseen, keep=len(draft.tokens) + 1)  # [drafted + 1, vocab]
-        target_probs = parts.sampler.probs(logits)
-        verdict = parts.verifier.judge(draft, target_probs, rng, sequence.length)
+        verdict = _judge(parts, draft, logits, rng, sequence.length)
         emitted = sequence.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
         target.rollback_to(sequence.length - 1)  # forget what was rejected
         drafter.observe(sequence.tokens, len(emitted), logits)
         policy.update(draft, verdict)
         yield _record(draft, verdict, emitted, drafted - begin, perf_counter() - drafted)
         plain = False
+
+
+def _judge(parts: Speculation, draft: Draft, logits: Tensor, rng: Rng, position: int) -> Verdict:
+    """Verify; greedy distributions are one-hot and need not be made."""
+    if parts.sampler.is_greedy:
+        choices: list[int] = logits.argmax(-1).tolist()  # [drafted + 1]
+        return parts.verifier.judge_greedy(draft, choices, rng, position)
+    target_probs = parts.sampler.probs(logits)  # [drafted + 1, vocab]
+    return parts.verifier.judge(draft, target_probs, rng, position)
 
 
 def _record(

@@ -1,10 +1,11 @@
-"""Adapter for Hugging Face causal language models."""
+"""Adapters for causal language models: what all share, and the one for Hugging Face modules."""
 
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,54 +18,70 @@ from specdec.models.cache import RollbackCache, cache_argument, check_can_roll_b
 NO_LIMIT = 1 << 30  # positions of a model that states none
 
 
-class DecoderOnlyModel(LanguageModel):
-    """A transformers causal LM (Llama, Qwen, Mistral, GPT-2, GPT-NeoX, …) behind our door.
+class Memory(Protocol):
+    """Keys and values of what was fed; the newest positions can be forgotten."""
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+
+    def restart(self) -> None:
+        """Forget everything, beams too."""
+
+    def rollback_to(self, length: int) -> None:
+        """Forget positions `length` and later."""
+
+    def branch(self, parents: list[int]) -> None:
+        """Make beam i a copy of beam `parents[i]`."""
+
+
+class CausalModel(LanguageModel):
+    """What every adapter of a causal language model does; `_logits` is the network.
 
     Args:
-        model: in evaluation mode, on any device, of any dtype.
+        config: of the network's decoder.
         vocab_size: columns wanted; a drafter gets the target's, so that paddings of different size
             inside one family do not matter: surplus columns are cut, missing ones are −∞ (never
             drafted). None keeps the model's own.
+        device: where the network is.
+        memory: of the network.
 
     A model whose rotary embedding changes with the length of its text (`longrope`: Phi-3 and Phi-4
     with long contexts) is held to the positions before the change: what is cached before it would
     be wrong after it.
-
-    Raises:
-        RollbackUnsupported: the model has layers that cannot forget.
     """
 
-    def __init__(self, model: Any, *, vocab_size: int | None = None) -> None:
-        check_can_roll_back(model)
-        config = model.config.get_text_config(decoder=True)
-        self.model = model.eval()
-        self.device: torch.device = model.device
-        self.dtype: torch.dtype = model.dtype
+    def __init__(
+        self, config: Any, vocab_size: int | None, device: torch.device, memory: Memory
+    ) -> None:
+        self.device = device
         self._num_embeddings = int(config.vocab_size)
         self.vocab_size = vocab_size or self._num_embeddings
         self.max_length = _positions(config)
-        self._cache = RollbackCache(config.num_hidden_layers)
-        self._memory = {cache_argument(model): self._cache}
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._memory = memory
+
+    @abstractmethod
+    def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
+        """Feed ids `[beams, time]`, all known; return logits `[beams, keep, vocab]`."""
 
     @property
     def length(self) -> int:  # type: ignore[override]
         """Tokens held in the cache."""
-        return self._cache.length
+        return self._memory.length
 
     def start(self, prompt: Prompt) -> list[int]:
         tokens = self.check_prompt(prompt)
-        self._cache.restart()
+        self._memory.restart()
         return tokens
 
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
         return self._forward([list(tokens)], keep)[0]  # [keep, vocab]
 
     def rollback_to(self, length: int) -> None:
-        self._cache.rollback_to(length)
+        self._memory.rollback_to(length)
 
     def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        self._cache.branch(list(parents))
+        self._memory.branch(list(parents))
         return self._forward([[t] for t in tokens], keep=1)[:, -1]  # [beams, vocab]
 
     @torch.inference_mode()
@@ -75,12 +92,36 @@ class DecoderOnlyModel(LanguageModel):
             # A drafter may be handed a token it has never heard of; any other will do in its place,
             # since what it proposes is verified.
             input_ids.clamp_(max=self._num_embeddings - 1)
-        kept = {"logits_to_keep": keep} if self._keeps_logits else {}
-        logits: Tensor = self.model(
-            input_ids=input_ids, use_cache=True, **self._memory, **kept
-        ).logits[:, -keep:]
+        logits = self._logits(input_ids, keep)
         missing = self.vocab_size - logits.shape[-1]
         return F.pad(logits, (0, missing), value=float("-inf")) if missing else logits
+
+
+class DecoderOnlyModel(CausalModel):
+    """A transformers causal LM (Llama, Qwen, Mistral, GPT-2, GPT-NeoX, …) behind our door.
+
+    Args:
+        model: in evaluation mode, on any device, of any dtype.
+        vocab_size: columns wanted, see `CausalModel`.
+
+    Raises:
+        RollbackUnsupported: the model has layers that cannot forget.
+    """
+
+    def __init__(self, model: Any, *, vocab_size: int | None = None) -> None:
+        check_can_roll_back(model)
+        config = model.config.get_text_config(decoder=True)
+        cache = RollbackCache(config.num_hidden_layers)
+        super().__init__(config, vocab_size, model.device, cache)
+        self.model = model.eval()
+        self.dtype: torch.dtype = model.dtype
+        self._cached = {cache_argument(model): cache, "use_cache": True}
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
+        kept = {"logits_to_keep": keep} if self._keeps_logits else {}
+        logits: Tensor = self.model(input_ids=input_ids, **self._cached, **kept).logits
+        return logits[:, -keep:]
 
 
 def _positions(config: Any) -> int:

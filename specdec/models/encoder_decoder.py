@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,13 @@ from specdec.errors import ContextOverflow, ModelError, RequestError
 from specdec.models.base import LanguageModel
 from specdec.models.cache import CrossRollbackCache, cache_argument, check_can_roll_back
 from specdec.models.decoder_only import NO_LIMIT
+
+
+@dataclass
+class EncoderOutput(BaseModelOutput):
+    """What a decoder is handed in place of its encoder; Switch Transformers asks for the last."""
+
+    router_logits: tuple[Tensor, ...] | None = None
 
 
 class Encoder:
@@ -41,7 +49,7 @@ class Encoder:
         self._reads_features = model.main_input_name != "input_ids"
         embeddings = None if self._reads_features else model.get_input_embeddings()
         self.vocab_size = embeddings.num_embeddings if embeddings is not None else 0
-        self.max_length = int(getattr(config, "max_position_embeddings", None) or NO_LIMIT)
+        self.max_length = _positions(config, "max_encoder_position_embeddings")
         encoder_config = getattr(config, "encoder", None) or config.get_text_config(encoder=True)
         self.hidden_size = int(encoder_config.hidden_size)
         self._prompt: Prompt | None = None
@@ -69,6 +77,11 @@ class Encoder:
             wanted = "features of shape [features, frames]" if self._reads_features else "token ids"
             raise RequestError(f"this model's encoder reads {wanted}, not {type(prompt).__name__}")
         if isinstance(prompt, Tensor):
+            if prompt.ndim != 2:
+                raise RequestError(
+                    f"features must have shape [features, frames], not {list(prompt.shape)}; "
+                    "batches are not supported, call it for each"
+                )
             return prompt[None].to(self._device, self._dtype)  # [1, features, frames]
         if len(prompt) > self.max_length:
             raise ContextOverflow(
@@ -106,7 +119,8 @@ class EncoderDecoderModel(LanguageModel):
 
     Raises:
         RollbackUnsupported: the decoder has layers that cannot forget.
-        ModelError: no start token is known; or the encoder's hidden size is not this decoder's.
+        ModelError: no start token is known; the encoder's hidden size is not this decoder's; or
+            the decoder takes one token a pass only.
     """
 
     def __init__(
@@ -118,6 +132,7 @@ class EncoderDecoderModel(LanguageModel):
         encoder: Encoder | None = None,
     ) -> None:
         check_can_roll_back(model, is_decoder=True)
+        _check_takes_blocks(model)
         config = model.config.get_text_config(decoder=True)
         self.model = model.eval()
         self.device: torch.device = model.device
@@ -127,7 +142,9 @@ class EncoderDecoderModel(LanguageModel):
         self.encoder = encoder or Encoder(model)
         self._num_embeddings = int(model.get_output_embeddings().weight.shape[0])
         self.vocab_size = vocab_size or self._num_embeddings
-        self.max_length = _decoder_positions(model.config)
+        self.max_length = _positions(
+            model.config, "max_target_positions", "max_decoder_position_embeddings"
+        )
         self.start_tokens = _start_tokens(model) if decoder_start is None else list(decoder_start)
         self._forbidden, self._forbidden_first = _forbidden_tokens(model, self._num_embeddings)
         self._cache = CrossRollbackCache(_num_decoder_layers(model.config))
@@ -168,7 +185,7 @@ class EncoderDecoderModel(LanguageModel):
         hidden = self._hidden.expand(len(rows), -1, -1)  # [beams, source, hidden]
         read: dict[str, Any] = {"encoder_hidden_states": hidden}
         if self._reads_outputs:
-            read = {"encoder_outputs": BaseModelOutput(hidden)}
+            read = {"encoder_outputs": EncoderOutput(hidden)}
         fed = "decoder_input_ids" if self._is_whole else "input_ids"
         logits: Tensor = self.model(
             **{fed: input_ids}, **read, **self._memory, use_cache=True
@@ -185,6 +202,14 @@ class EncoderDecoderModel(LanguageModel):
         first = len(self.start_tokens) - 1 - oldest  # the row that says the first token
         if self._forbidden_first and 0 <= first < logits.shape[1]:
             logits[:, first, self._forbidden_first] = float("-inf")
+
+
+def _check_takes_blocks(model: Any) -> None:
+    if "prophetnet" in model.config.model_type:
+        raise ModelError(
+            f"{type(model).__name__} takes one token a pass beside its cache, so a draft cannot be "
+            "verified in one; choose another architecture, e.g. T5 or BART"
+        )
 
 
 def _check_shape(model: Any, config: Any, encoder: Encoder) -> None:
@@ -204,10 +229,10 @@ def _num_decoder_layers(config: Any) -> int:
     )
 
 
-def _decoder_positions(config: Any) -> int:
-    names = ("max_target_positions", "max_position_embeddings")
-    found = next((n for n in (getattr(config, name, None) for name in names) if n), NO_LIMIT)
-    return int(found)
+def _positions(config: Any, *names: str) -> int:
+    """Return the first of these settings there is, or what is said of both sides alike."""
+    found = (getattr(config, name, None) for name in (*names, "max_position_embeddings"))
+    return int(next(filter(None, found), NO_LIMIT))
 
 
 def _start_tokens(model: Any) -> list[int]:

@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from specdec.errors import ConfigError, ModelError, VocabularyMismatch, quoted
 from specdec.models.base import LanguageModel
+from specdec.models.encoder_decoder import EncoderDecoderModel
 from specdec.models.pairing import fit_drafter, fit_target
+from specdec.models.runtime import Runtime
+from specdec.registry import check_range
 from specdec.zoo import bundled_path
 
-BUNDLED = "bundled"
-BUNDLED_FOLDERS = {BUNDLED: "{role}", "bundled-seq2seq": "seq2seq_{role}"}
+BUNDLED, BUNDLED_SEQ2SEQ = "bundled", "bundled-seq2seq"
+BUNDLED_FOLDERS = {BUNDLED: "{role}", BUNDLED_SEQ2SEQ: "seq2seq_{role}"}
 HUB_NAME = re.compile(r"(?!\.)[\w.-]{1,96}(/[\w.-]{1,96})?")
 # What transformers, tokenizers and safetensors raise for files that are not what they should be.
 LOADING_ERRORS = (
@@ -37,6 +47,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 DTYPE_CHOICES = ("auto", *DTYPES)
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
 QUANTIZE_CHOICES = ("none", "int8")
+BYTES_A_THREAD = 4_000_000
+_all_threads = torch.get_num_threads()  # what torch would use
 
 
 @dataclass(frozen=True)
@@ -46,14 +58,30 @@ class LoadOptions:
     Attributes:
         device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
         dtype: `auto` (float32 on a CPU, the checkpoint's own elsewhere), or a name in `DTYPES`.
-        quantize: `none` or `int8` (weight-only, through torchao).
+        quantize: `none` or `int8` (weights only; torch's own kernel where the native runtime
+            computes on a CPU, torchao elsewhere).
         trust_remote_code: run Python code that comes with the model.
+        runtime: `auto`, `native` or `transformers`, see `Runtime`.
+        invariant: see `Runtime`; of targets, since a drafter's logits decide no token.
+        check_runtime: compare the native runtime with transformers while loading.
+        threads: of torch on a CPU; 0 takes as many as the model can use.
     """
 
     device: str = "auto"
     dtype: str = "auto"
     quantize: str = "none"
     trust_remote_code: bool = False
+    runtime: str = "auto"
+    invariant: bool = False
+    check_runtime: bool = False
+    threads: int = 0
+
+    def runtime_for(self, config: Any) -> Runtime:
+        """Return the runtime of a network with this transformers config."""
+        runtime = Runtime(self.runtime, False, self.invariant, self.check_runtime)
+        on_cpu = resolve_device(self.device).type == "cpu"
+        native = not config.is_encoder_decoder and runtime.is_native_for(config)
+        return replace(runtime, int8=self.quantize == "int8" and native and on_cpu)
 
 
 @dataclass(frozen=True)
@@ -90,7 +118,7 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
     """Load a draft model and fit it to its target.
 
     Args:
-        name: as for `load`; `bundled` is the bundled drafter that belongs to a bundled target.
+        name: as for `load`; `bundled` is the bundled drafter of the target's kind.
         target: the target, loaded.
         options: device, precision and trust.
 
@@ -98,10 +126,11 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
         ModelError: it cannot be loaded, or cannot draft for this kind of target.
         VocabularyMismatch: it does not share the target's tokenizer.
     """
-    if name == BUNDLED and target.name in BUNDLED_FOLDERS:
-        name = target.name
-    network, tokenizer = _load_network(name, "drafter", options)
-    model = fit_drafter(network, target.model)
+    if name == BUNDLED and isinstance(target.model, EncoderDecoderModel):
+        name = BUNDLED_SEQ2SEQ
+    options = replace(options, invariant=False)
+    network, tokenizer, runtime = _load_network(name, "drafter", options)
+    model = fit_drafter(network, target.model, runtime)
     drafter = LoadedModel(name, model, tokenizer, _eos_token_ids(network, tokenizer))
     check_vocabulary(target, drafter)
     return drafter
@@ -119,13 +148,14 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
         ModelError: missing, corrupt, unreachable or of an unknown kind.
         ConfigError: an option is illegal here.
     """
-    network, tokenizer = _load_network(name, role, options)
-    model = fit_target(network)
+    network, tokenizer, runtime = _load_network(name, role, options)
+    model = fit_target(network, runtime)
+    set_threads(options, network)
     return LoadedModel(name, model, tokenizer, _eos_token_ids(network, tokenizer))
 
 
-def _load_network(name: str, role: str, options: LoadOptions) -> tuple[Any, Any]:
-    """Return a Hugging Face module and its tokenizer."""
+def _load_network(name: str, role: str, options: LoadOptions) -> tuple[Any, Any, Runtime]:
+    """Return a Hugging Face module, its tokenizer and the runtime to compute it with."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     device = resolve_device(options.device)
@@ -136,12 +166,14 @@ def _load_network(name: str, role: str, options: LoadOptions) -> tuple[Any, Any]
     }
     try:
         config = AutoConfig.from_pretrained(source, **where)
+        _check_reads_text(name, config)
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
         loader: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        runtime = options.runtime_for(config)
         model, info = loader.from_pretrained(
             source,
             dtype=_resolve_dtype(options.dtype, device),
-            quantization_config=_quantization(options.quantize),
+            quantization_config=None if runtime.int8 else _quantization(options.quantize),
             use_safetensors=True,
             output_loading_info=True,
             **where,
@@ -153,7 +185,21 @@ def _load_network(name: str, role: str, options: LoadOptions) -> tuple[Any, Any]
             f"the weights of {name!r} are incomplete: {len(info['missing_keys'])} tensors are "
             f"missing, {min(info['missing_keys'])!r} among them; fetch the model again"
         )
-    return model.to(device), tokenizer
+    return model.to(device), tokenizer, runtime
+
+
+def set_threads(options: LoadOptions, network: Any) -> None:
+    """Give torch as many CPU threads as the model can use; a small one gains nothing from many.
+
+    Every product wakes all threads, which costs microseconds each; one thread reads
+    `BYTES_A_THREAD` of weights in about the time that the wakings of a whole pass take.
+    """
+    check_range("threads", options.threads, 0, 4096)
+    if network.device.type != "cpu" or not (options.threads or _all_threads > 1):
+        return
+    num_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
+    wanted = options.threads or min(_all_threads, -(-num_bytes // BYTES_A_THREAD))
+    torch.set_num_threads(wanted)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -199,7 +245,7 @@ def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
 
 def _resolve_source(name: str, role: str) -> str:
     if name in BUNDLED_FOLDERS:
-        return str(bundled_path(BUNDLED_FOLDERS[name].format(role=role)))
+        return _bundled_source(name, BUNDLED_FOLDERS[name].format(role=role))
     try:
         path = Path(name).expanduser()
         is_dir, exists = path.is_dir(), path.exists()
@@ -215,6 +261,16 @@ def _resolve_source(name: str, role: str) -> str:
             "folder, or a hub name such as Qwen/Qwen2.5-0.5B"
         )
     return name
+
+
+def _bundled_source(name: str, recipe: str) -> str:
+    folder = bundled_path(recipe)
+    if not (folder / "model.safetensors").is_file():
+        raise ModelError(
+            f"{name!r} has no weights here yet ({recipe}); make them with: "
+            f"specdec train {recipe} --data FOLDER --out {folder}"
+        )
+    return str(folder)
 
 
 def _hub_has(name: str) -> bool:
@@ -248,6 +304,18 @@ def _quantization(name: str) -> Any:
     from transformers import TorchAoConfig
 
     return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def _check_reads_text(name: str, config: Any) -> None:
+    kind = type(config)
+    if (
+        kind in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
+        and kind not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    ):
+        raise ModelError(
+            f"{name!r} listens ({kind.__name__}) and prompts are text; give its features "
+            "to the functions that end in _encoder_decoder"
+        )
 
 
 def _eos_token_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -8,30 +8,37 @@ import torch
 
 from specdec.errors import ModelError
 from specdec.models.base import LanguageModel
-from specdec.models.decoder_only import DecoderOnlyModel
 from specdec.models.encoder_decoder import EncoderDecoderModel
+from specdec.models.runtime import TRANSFORMERS, Runtime
 
 CROSS_ATTENTION = ("encoder_attn", "crossattention", "EncDecAttention")  # names of such modules
 
 
-def fit_target(network: Any) -> LanguageModel:
+def fit_target(network: Any, runtime: Runtime = TRANSFORMERS) -> LanguageModel:
     """Return the adapter of a Hugging Face module, by what its config says it is.
+
+    Args:
+        network: a transformers module.
+        runtime: which code computes a decoder-only network.
 
     Raises:
         ModelError: an encoder, or a decoder without its encoder.
         RollbackUnsupported: it has layers that cannot forget.
     """
     if network.config.is_encoder_decoder:
+        _check_runtime(network, runtime)
         return EncoderDecoderModel(network)
     if _reads_an_encoder(network):
         raise ModelError(
             f"{type(network).__name__} is a decoder without its encoder; it can draft for an "
             "encoder–decoder model, but it cannot be a target"
         )
-    return DecoderOnlyModel(network)
+    return runtime.adapt(network)
 
 
-def fit_drafter(network: Any, target: LanguageModel) -> LanguageModel:
+def fit_drafter(
+    network: Any, target: LanguageModel, runtime: Runtime = TRANSFORMERS
+) -> LanguageModel:
     """Return the adapter of a draft model, with the target's columns.
 
     For an encoder–decoder target: a draft model with the target's own encoder, weight for weight,
@@ -49,7 +56,8 @@ def fit_drafter(network: Any, target: LanguageModel) -> LanguageModel:
                 f"{name} is an encoder–decoder model and cannot draft for a decoder-only target; "
                 "choose a decoder-only draft model"
             )
-        return DecoderOnlyModel(network, vocab_size=vocab_size)
+        return runtime.adapt(network, vocab_size=vocab_size)
+    _check_runtime(network, runtime)
     has_encoder = network.config.is_encoder_decoder
     if not has_encoder and not _reads_an_encoder(network):
         raise ModelError(
@@ -63,6 +71,15 @@ def fit_drafter(network: Any, target: LanguageModel) -> LanguageModel:
         decoder_start=target.start_tokens,
         encoder=target.encoder if shared else None,
     )
+
+
+def _check_runtime(network: Any, runtime: Runtime) -> None:
+    name = type(network).__name__
+    if runtime.name == "native":
+        raise ModelError(
+            f"the native runtime does not know {name}, an encoder–decoder model; use --runtime auto"
+        )
+    runtime.check_not_invariant(name)
 
 
 def _reads_an_encoder(network: Any) -> bool:

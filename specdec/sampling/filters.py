@@ -1,35 +1,40 @@
-"""Logit filters: which tokens may be drawn at all. Pure; the caller's tensor is never edited."""
+"""The nucleus filter: which tokens may be drawn at all. Pure; the caller's tensor is not edited."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 NEVER = float("-inf")
-
-
-def keep_top_k(logits: Tensor, top_k: int) -> Tensor:
-    """Keep the `top_k` largest logits of each row, shape `[..., vocab]`; the rest become −∞.
-
-    Ties with the k-th logit are cut to exactly `top_k` tokens.
-    """
-    if top_k >= logits.shape[-1]:
-        return logits
-    values, indices = logits.topk(top_k, dim=-1)
-    return torch.full_like(logits, NEVER).scatter_(-1, indices, values)
+LIKELIEST = 64  # tokens that are sorted at first
 
 
 def keep_nucleus(logits: Tensor, top_p: float) -> Tensor:
     """Keep the smallest set of tokens whose probability reaches `top_p`, never none.
 
     Holtzman et al., 2020. Shape `[..., vocab]`; probabilities are the softmax of the given logits,
-    tokens already at −∞ stay there.
+    tokens already at −∞ stay there. Of equals the first are kept, whatever else is in the tensor.
     """
     if top_p >= 1:
         return logits  # rounding in the cumulative sum must not cut the tail
-    ordered, indices = logits.sort(dim=-1, descending=True)
-    probs = ordered.softmax(-1)
-    before = probs.cumsum(-1) - probs  # mass ahead of each token: 0 for the first
-    kept = ordered.masked_fill(before >= top_p, NEVER)
-    kept[..., 0] = ordered[..., 0]
-    return torch.empty_like(logits).scatter_(-1, indices, kept)
+    probs = logits.softmax(-1)
+    last, count = _end_of_nucleus(probs, top_p)  # [..., 1] each
+    above, equal = probs > last, probs == last
+    places = count - above.sum(-1, keepdim=True)  # that are left for the equals
+    kept = above | (equal & (equal.cumsum(-1) <= places))
+    return logits.masked_fill(~kept, NEVER)
+
+
+def _end_of_nucleus(probs: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Return the smallest probability of each nucleus and its number of tokens, `[..., 1]` each.
+
+    The nucleus is nearly always small, so the likeliest are looked at first and nothing is sorted
+    whole unless it must be.
+    """
+    size = min(LIKELIEST, probs.shape[-1])
+    while True:
+        ordered = probs.topk(size).values  # [..., size], falling
+        before = ordered.cumsum(-1) - ordered  # mass ahead of each token: 0 for the first
+        count = (before < top_p).sum(-1, keepdim=True).clamp_(min=1)
+        if size == probs.shape[-1] or int(count.max()) < size:
+            return ordered.gather(-1, count - 1), count
+        size = min(8 * size, probs.shape[-1])

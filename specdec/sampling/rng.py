@@ -7,15 +7,19 @@ replace the source by one that enumerates all outcomes with their probabilities.
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
+from itertools import accumulate
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from specdec.errors import ConfigError, quoted
 
 NOISE_KEPT = 32  # positions; a longer draft has its noise made twice
-SMALLEST = np.finfo(np.float64).tiny
+SMALLEST = np.finfo(np.float32).tiny
+BLOCK = 256  # entries of a distribution that are summed together
 
 
 class Rng:
@@ -37,22 +41,39 @@ class Rng:
         return self._random.random() < probability
 
     def categorical(self, probs: Tensor, position: int) -> int:
-        """Draw the token at `position` of the sequence.
-
-        Inverse transform in float64: a float32 sum over a large vocabulary would bias the tail. An
-        entry of probability zero is never drawn.
+        """Draw the token at `position` of the sequence; an entry of probability zero never comes.
 
         Args:
             probs: shape `[vocab]`, non-negative, of any positive sum.
             position: index in the sequence, prompt included; plays no part here.
         """
-        cumulative = probs.double().cumsum(0)  # [vocab]
-        point = self._random.random() * cumulative[-1]
-        # The first entry whose cumulative mass exceeds the point has mass of its own.
-        index = int(torch.searchsorted(cumulative, point, right=True))
-        return (
-            index if index < len(probs) else int(probs.nonzero()[-1])
-        )  # point rounded up to the sum
+        return inverse_transform(probs, self._random.random())
+
+
+def inverse_transform(weights: Tensor, uniform: float) -> int:
+    """Return the first index whose cumulative share of the sum exceeds `uniform`.
+
+    First a block is picked by its sum, then an entry of the block: a running sum in float32 over a
+    large vocabulary would swallow the tail, and one in float64 is slow on many a GPU.
+
+    Args:
+        weights: shape `[vocab]`, non-negative, of any positive sum.
+        uniform: in [0, 1).
+    """
+    blocks = F.pad(weights, (0, -len(weights) % BLOCK)).view(-1, BLOCK)  # [blocks, BLOCK]
+    which, rest = _pick(blocks.sum(-1).tolist(), uniform)
+    return which * BLOCK + _pick(blocks[which].tolist(), rest)[0]
+
+
+def _pick(weights: list[float], uniform: float) -> tuple[int, float]:
+    """Return the index picked, and what is left of the number: uniform in [0, 1) again."""
+    ends = list(accumulate(weights))
+    point = uniform * ends[-1]
+    index = bisect_right(ends, point)  # the first that exceeds the point has weight of its own
+    if index == len(ends):  # the point was rounded up to the sum
+        index = max(i for i, weight in enumerate(weights) if weight > 0)
+    rest = (point - (ends[index] - weights[index])) / weights[index]
+    return index, min(max(rest, 0.0), 1 - 2**-53)
 
 
 class KeyedRng(Rng):
@@ -77,7 +98,7 @@ class KeyedRng(Rng):
 
     def categorical(self, probs: Tensor, position: int) -> int:
         noise = self._noise(position, len(probs), probs.device)  # [vocab]
-        return int((probs.double() / noise).argmax())
+        return int((probs / noise.to(probs.dtype)).argmax())
 
     def _noise(self, position: int, vocab: int, device: torch.device) -> Tensor:
         """Return exponential noise; the first entries do not depend on how many there are."""
@@ -85,8 +106,8 @@ class KeyedRng(Rng):
         if key not in self._kept:
             bits = np.random.Philox(key=self._key, counter=[0, position, 0, 0])
             noise = np.random.Generator(bits).standard_exponential(vocab)
-            # 0/0 is no number
-            self._kept[key] = torch.from_numpy(np.maximum(noise, SMALLEST)).to(device)
+            noise = np.maximum(noise, SMALLEST)  # 0/0 is no number
+            self._kept[key] = torch.from_numpy(noise).float().to(device)
             if len(self._kept) > NOISE_KEPT:
                 del self._kept[next(iter(self._kept))]  # the oldest
         return self._kept[key]

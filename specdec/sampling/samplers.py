@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from specdec.registry import check_range
 from specdec.sampling.base import SAMPLERS, Sampler, as_float
-from specdec.sampling.filters import keep_nucleus, keep_top_k
+from specdec.sampling.filters import keep_nucleus
 
 INFINITY = float("inf")
 
@@ -74,7 +75,7 @@ class TopKSampler(Sampler):
         check_range("top_k", self.top_k, 1, INFINITY)
 
     def probs(self, logits: Tensor) -> Tensor:
-        return _softmax(keep_top_k(logits, self.top_k), self.temperature)
+        return _over_top_k(logits, self.top_k, lambda kept: _softmax(kept, self.temperature))
 
 
 @SAMPLERS.register("nucleus")
@@ -119,12 +120,29 @@ class TopKNucleusSampler(Sampler):
         check_range("top_p", self.top_p, 0, 1, open_low=True)
 
     def probs(self, logits: Tensor) -> Tensor:
-        kept = keep_nucleus(keep_top_k(as_float(logits), self.top_k), self.top_p)
-        return _softmax(kept, self.temperature)
+        def probs(kept: Tensor) -> Tensor:
+            return _softmax(keep_nucleus(as_float(kept), self.top_p), self.temperature)
+
+        return _over_top_k(logits, self.top_k, probs)
 
 
 def _check_temperature(temperature: float) -> None:
     check_range("temperature", temperature, 0, INFINITY, open_low=True)
+
+
+def _over_top_k(logits: Tensor, top_k: int, probs: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return `probs` of the `top_k` largest logits of each row, and 0 for all others.
+
+    Args:
+        logits: shape `[..., vocab]`.
+        top_k: how many; more than the vocabulary means all. Ties are cut to exactly so many.
+        probs: logits `[..., kept]` → their probabilities.
+    """
+    if top_k >= logits.shape[-1]:
+        return probs(logits)
+    values, indices = logits.topk(top_k, dim=-1)
+    zeros = torch.zeros_like(logits, dtype=as_float(logits).dtype)
+    return zeros.scatter_(-1, indices, probs(values))
 
 
 def _softmax(logits: Tensor, temperature: float) -> Tensor:

@@ -53,6 +53,24 @@ class Verifier(ABC):
             emitted tokens are distributed exactly as if drawn from the target one by one.
         """
 
+    def judge_greedy(
+        self, draft: Draft, choices: list[int], rng: Randomness, position: int
+    ) -> Verdict:
+        """Decide as `judge` does where the target has one choice at each position.
+
+        With one-hot target distributions every ratio is 0 or 1 or more and every residual is the
+        target's choice, so that nothing is left to chance, whatever the rule.
+
+        Args:
+            draft: as for `judge`.
+            choices: the target's token after each prefix of the draft, `drafted + 1` of them.
+            rng: not asked.
+            position: as for `judge`.
+        """
+        pairs = zip(draft.tokens, choices, strict=False)
+        kept = next((i for i, (a, b) in enumerate(pairs) if a != b), len(draft.tokens))
+        return Verdict(kept, choices[kept])
+
 
 VERIFIERS: Registry[Verifier] = Registry("verifier")
 

@@ -21,9 +21,20 @@ MUTANTS: Registry[Verifier] = Registry("mutant")
 DISLIKED = 0.4  # draft probability below which `discard` throws a drawn token away
 
 
+class Mistaken(Verifier):
+    """Makes its mistake under greedy sampling as well, where right rules take a shorter way."""
+
+    def judge_greedy(
+        self, draft: Draft, choices: list[int], rng: Randomness, position: int
+    ) -> Verdict:
+        one_hot = torch.zeros(len(choices), max([*choices, *draft.tokens]) + 1)
+        one_hot.scatter_(1, torch.tensor(choices)[:, None], 1.0)  # [drafted + 1, vocab]
+        return self.judge(draft, one_hot, rng, position)
+
+
 @MUTANTS.register("redraw")
 @dataclass(frozen=True)
-class Redraw(ExactMatchVerifier):
+class Redraw(Mistaken, ExactMatchVerifier):
     """Throws the token that differs away and draws again: the draft's token comes too often."""
 
     is_lossless = False
@@ -35,7 +46,7 @@ class Redraw(ExactMatchVerifier):
 
 @MUTANTS.register("discard")
 @dataclass(frozen=True)
-class Discard(RejectionVerifier):
+class Discard(Mistaken, RejectionVerifier):
     """Discards a drawn token, and what follows it, for its own low probability."""
 
     is_lossless = False
@@ -51,7 +62,7 @@ class Discard(RejectionVerifier):
 
 @MUTANTS.register("break_block")
 @dataclass(frozen=True)
-class BreakBlock(BlockVerifier):
+class BreakBlock(Mistaken, BlockVerifier):
     """Ends block verification at the first prefix that fails, as token rejection does."""
 
     is_lossless = False
@@ -62,7 +73,7 @@ class BreakBlock(BlockVerifier):
 
 @MUTANTS.register("soft_one_hot")
 @dataclass(frozen=True)
-class SoftOneHot(RejectionVerifier):
+class SoftOneHot(Mistaken, RejectionVerifier):
     """Judges a draft that was not drawn as if it had been drawn from soft probabilities."""
 
     is_lossless = False
@@ -77,7 +88,7 @@ class SoftOneHot(RejectionVerifier):
 
 @MUTANTS.register("wrong_q")
 @dataclass(frozen=True)
-class WrongQ(RejectionVerifier):
+class WrongQ(Mistaken, RejectionVerifier):
     """Judges by a sharper distribution than the one the draft was drawn from."""
 
     is_lossless = False
@@ -91,7 +102,7 @@ class WrongQ(RejectionVerifier):
 
 @MUTANTS.register("wrong_bonus_row")
 @dataclass(frozen=True)
-class WrongBonusRow(RejectionVerifier):
+class WrongBonusRow(Mistaken, RejectionVerifier):
     """Draws the bonus token from the distribution before the last draft token, not after it."""
 
     is_lossless = False
@@ -104,7 +115,7 @@ class WrongBonusRow(RejectionVerifier):
 
 @MUTANTS.register("unscaled_residual")
 @dataclass(frozen=True)
-class UnscaledResidual(BlockVerifier):
+class UnscaledResidual(Mistaken, BlockVerifier):
     """Block verification with the residual max(0, p − q), its p not scaled by the prefix weight."""
 
     is_lossless = False

@@ -17,10 +17,15 @@ def bundled_path(role: str) -> Path:
     return ZOO_DIR / role
 
 
+def bundled_recipes() -> list[str]:
+    """Return the names of the bundled recipes."""
+    return sorted(path.parent.name for path in ZOO_DIR.glob("*/recipe.toml"))
+
+
 def describe_bundled() -> list[str]:
     """Return one line for each bundled model: its name, what it is, and whether it is there."""
     lines = []
-    for recipe in sorted(ZOO_DIR.glob("*/recipe.toml")):
+    for recipe in (bundled_path(name) / "recipe.toml" for name in bundled_recipes()):
         table = tomllib.loads(recipe.read_text(encoding="utf-8"))
         weights = recipe.with_name("model.safetensors")
         size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "not trained yet"

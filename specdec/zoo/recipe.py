@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from specdec.errors import ConfigError
 from specdec.registry import check_range
-from specdec.zoo import ZOO_DIR
+from specdec.zoo import ZOO_DIR, bundled_recipes
 from specdec.zoo.corpus import Source
 from specdec.zoo.tokenizer import SPECIAL_TOKENS
 
@@ -153,7 +153,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     """
     path = recipe_path(name_or_path)
     if not path.is_file():
-        names = ", ".join(sorted(p.parent.name for p in ZOO_DIR.glob("*/recipe.toml")))
+        names = ", ".join(bundled_recipes())
         raise ConfigError(
             f"no recipe {name_or_path!r}; give a .toml file or one of the bundled recipes: {names}"
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from specdec.core import Prompt, StepRecord
 from specdec.decoding import (
@@ -241,9 +242,31 @@ def test_a_prompt_longer_than_the_encoder_is_refused() -> None:
     assert model.start(prompt_of("bart", length=96)) == [2]
 
 
+def test_an_encoder_and_a_decoder_may_have_positions_of_their_own() -> None:
+    model = copy.copy(build("bart"))
+    model.config = copy.deepcopy(model.config)
+    model.config.max_encoder_position_embeddings = 12  # as LED has them
+    model.config.max_decoder_position_embeddings = 20
+    adapter = fit_target(model)
+    assert adapter.max_length == 20
+    with pytest.raises(ContextOverflow, match="13 tokens but the encoder has 12 positions"):
+        adapter.start(prompt_of("bart", length=13))
+
+
 def test_features_and_tokens_are_not_taken_for_each_other() -> None:
     with pytest.raises(RequestError, match="reads features of shape"):
         fit_target(build("whisper")).start([5, 6])
+    with pytest.raises(RequestError, match=r"shape \[features, frames\], not \[1, 8, 40\]"):
+        fit_target(build("whisper")).start(torch.zeros(1, 8, 40))
     for name in ("bart", "llama"):
         with pytest.raises(RequestError, match="reads token ids"):
             fit_target(build(name)).start(prompt_of("whisper"))
+
+
+def test_a_decoder_that_takes_one_token_a_pass_is_refused() -> None:
+    config = transformers.ProphetNetConfig(
+        hidden_size=16, num_encoder_layers=1, num_decoder_layers=1, vocab_size=VOCAB
+    )
+    model = transformers.ProphetNetForConditionalGeneration(config)
+    with pytest.raises(ModelError, match=r"takes one token a pass .* choose another architecture"):
+        fit_target(model)

@@ -1,0 +1,71 @@
+"""Encoder–decoder models: our methods and transformers' `generate`, with and without its assistant.
+
+Two hundred French sentences written for this project (`sentences.txt`; the corpora hold none of
+them) are translated greedily with the same weights by every method. How it is measured: see
+`side_by_side.py`. transformers drafts with its own defaults, ours with those below.
+
+    uv run python benchmarks/seq2seq.py [--limit 20] [--rounds 1] [--length 40] [--device cpu]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from side_by_side import BASELINE, PEER, Run, measure, our_run, peer_run, report
+
+from specdec import DecodingConfig, Engine, LoadOptions, SpecDecError
+
+SENTENCES = (Path(__file__).parent / "sentences.txt").read_text(encoding="utf-8").splitlines()
+CONFIG = DecodingConfig()
+OURS = {
+    BASELINE: ("target", CONFIG),
+    "speculative_gamma_4": ("speculative", CONFIG.replace(gamma=4)),
+    "egag_1_6_0.9": (
+        "speculative",
+        CONFIG.replace(egag=True, egag_gamma_min=1, egag_gamma_max=6, egag_ema=0.9),
+    ),
+    # What the encoder reads is counted as well; only what is known is drafted.
+    "ngram_over_the_input": ("ngram", CONFIG.replace(stop_if_unknown=True)),
+}
+
+
+def runs_of(engine: Engine, length: int) -> dict[str, Run]:
+    """Return every method by its name."""
+    ours = {
+        name: our_run(engine, method, config.replace(length=length))
+        for name, (method, config) in OURS.items()
+    }
+    assistant = engine.drafter.model.model
+    return ours | {
+        PEER: peer_run(engine, length),
+        "transformers_assisted": peer_run(engine, length, assistant=assistant),
+    }
+
+
+def main() -> None:
+    """Measure and print a table, then one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--limit", type=int, default=len(SENTENCES), help="sentences [all 200]")
+    parser.add_argument("--rounds", type=int, default=1, help="passes over the sentences [1]")
+    parser.add_argument("--length", type=int, default=40, help="most tokens a sentence [40]")
+    parser.add_argument("--target", default="bundled-seq2seq", help="name or folder [%(default)s]")
+    parser.add_argument("--drafter", default="bundled", help="name or folder [the target's]")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, help="file for the JSON, for example seq2seq.json")
+    args = parser.parse_args()
+    if not 2 <= args.limit <= len(SENTENCES):
+        parser.error(f"--limit must be 2 … {len(SENTENCES)}, not {args.limit}")
+
+    try:
+        engine = Engine.load(args.target, args.drafter, options=LoadOptions(device=args.device))
+    except SpecDecError as error:
+        parser.error(str(error))
+    sentences = SENTENCES[: args.limit]
+    measured = measure(runs_of(engine, args.length), sentences, args.rounds)
+    settings = {"prompts": len(sentences), "rounds": args.rounds, "length": args.length}
+    report(measured, engine, args.out, **settings)
+
+
+if __name__ == "__main__":
+    main()

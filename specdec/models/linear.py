@@ -1,0 +1,92 @@
+"""A weight matrix → the quickest product with it that its device and precision allow.
+
+Weights are laid out once, when the model is loaded, never at a call.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Linear(Protocol):
+    """x `[rows, in]` → x · Wᵀ + b, shape `[rows, out]`."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the product."""
+
+
+class DenseLinear:
+    """The weight as it is: one call of the device's matrix library.
+
+    Args:
+        weight: shape `[out, in]`.
+        bias: shape `[out]`, or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class PackedLinear:
+    """oneDNN's own layout of a bfloat16 weight; a plain linear packs it anew at every call.
+
+    Args:
+        weight: shape `[out, in]`, bfloat16, on a CPU whose `has_bfloat16_products`.
+        bias: shape `[out]`, or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        self._bias = bias
+        self._product: Any = torch.ops.mkldnn._linear_pointwise.default
+
+    def __call__(self, x: Tensor) -> Tensor:
+        product: Tensor = self._product(x, self._weight, self._bias, "none", [], "")
+        return product
+
+
+class Int8Linear:
+    """Weights rounded to 8 bits with one scale a row, products in bfloat16: torch's own kernel.
+
+    Args:
+        weight: shape `[out, in]`, on a CPU.
+        bias: shape `[out]`, or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        largest = weight.float().abs().amax(dim=1).clamp_(min=1e-12)  # [out]
+        scale = largest / 127
+        self._weight = (weight.float() / scale[:, None]).round_().to(torch.int8)
+        self._scale, self._bias = scale.bfloat16(), bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        product = torch._weight_int8pack_mm(x, self._weight, self._scale)
+        return product if self._bias is None else product + self._bias
+
+
+def has_bfloat16_products() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware, and torch can lay weights out for it."""
+    has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.backends.mkldnn.is_available() and has_instructions
+
+
+def make_linear(weight: Tensor, bias: Tensor | None, *, int8: bool = False) -> Linear:
+    """Return the product with a weight.
+
+    Args:
+        weight: shape `[out, in]`, on its device, in the precision to compute in.
+        bias: shape `[out]`, or None.
+        int8: round the weight to 8 bits; on a CPU only, with bfloat16 activations.
+    """
+    if int8:
+        return Int8Linear(weight, bias)
+    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16:
+        return PackedLinear(weight, bias)
+    return DenseLinear(weight.contiguous(), bias)

@@ -1,0 +1,82 @@
+"""Runtime: which code computes a network, and the choice of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from specdec.errors import ConfigError
+from specdec.models.base import LanguageModel
+from specdec.models.decoder_only import CausalModel, DecoderOnlyModel
+from specdec.models.llama import is_in_family
+from specdec.models.native import NativeModel, prove_equal
+
+RUNTIME_CHOICES = ("auto", "native", "transformers")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Which code computes a network.
+
+    Attributes:
+        name: `native` (the Llama family only), `transformers`, or `auto`: native where it can be.
+        int8: round the weights of the native runtime to 8 bits.
+        invariant: a token's logits do not depend on how many share its pass; native runtime only.
+        check: compare the native runtime with transformers before it is used.
+
+    Raises:
+        ConfigError: an unknown name, or `invariant` with transformers.
+    """
+
+    name: str = "transformers"
+    int8: bool = False
+    invariant: bool = False
+    check: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in RUNTIME_CHOICES:
+            legal = ", ".join(RUNTIME_CHOICES)
+            raise ConfigError(f"unknown runtime {self.name!r}; legal: {legal}")
+        if self.invariant and self.name == "transformers":
+            raise ConfigError("--invariant needs the native runtime; use --runtime native or auto")
+
+    def is_native_for(self, config: Any) -> bool:
+        """Whether the causal LM of a transformers config gets the native runtime."""
+        return self.name == "native" or (self.name == "auto" and is_in_family(config))
+
+    def adapt(self, network: Any, *, vocab_size: int | None = None) -> CausalModel:
+        """Return the adapter of a causal LM.
+
+        Args:
+            network: a transformers module.
+            vocab_size: columns wanted, see `CausalModel`.
+
+        Raises:
+            ModelError: the native runtime does not know it, or differs from transformers.
+            ConfigError: `invariant`, and it does not get the native runtime.
+            RollbackUnsupported: it has layers that cannot forget.
+        """
+        if not self.is_native_for(network.config):
+            self.check_not_invariant(type(network).__name__)
+            return DecoderOnlyModel(network, vocab_size=vocab_size)
+        model = NativeModel(
+            network, vocab_size=vocab_size, int8=self.int8, invariant=self.invariant
+        )
+        if self.check and not self.int8:  # rounded weights are another network
+            prove_equal(model, network)
+        return model
+
+    def check_not_invariant(self, name: str) -> None:
+        """Raise if invariance is asked of a network that the native runtime does not know."""
+        if self.invariant:
+            raise ConfigError(
+                f"--invariant needs the native runtime, which does not know {name}; leave it out"
+            )
+
+
+TRANSFORMERS = Runtime()
+
+
+def is_native(model: LanguageModel) -> bool:
+    """Whether a model is computed by the native runtime."""
+    return isinstance(model, NativeModel)

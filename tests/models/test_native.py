@@ -1,0 +1,245 @@
+"""The native runtime computes what transformers computes, and chooses itself where it can."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from specdec.errors import ConfigError, ModelError
+from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing
+from specdec.models.llama import is_in_family
+from specdec.models.native import BLOCK, CHUNK, KEYS, ROWS, NativeModel, prove_equal
+from specdec.models.runtime import Runtime
+from tests.tiny import (
+    ARCHITECTURES,
+    MAX_LENGTH,
+    NATIVE,
+    VOCAB,
+    Witness,
+    assert_same_logits,
+    build,
+    full_logits,
+)
+
+FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "llama_biased": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama_tied": ("llama", {"tie_word_embeddings": True}),
+    "llama_ungrouped": ("llama", {"num_key_value_heads": 4}),
+    "llama_one_key": ("llama", {"num_key_value_heads": 1}),
+    "llama_wide_heads": ("llama", {"head_dim": 16}),
+    "mistral": ("mistral", {}),
+    "qwen2": ("qwen2", {}),
+    "qwen3": ("qwen3", {}),
+}
+ROPES: dict[str, dict[str, Any]] = {
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "llama3": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+}
+every_member = pytest.mark.parametrize("member", FAMILY)
+
+
+def network(member: str) -> Any:
+    name, changes = FAMILY[member]
+    return build(name, **changes)
+
+
+def random_tokens(source: random.Random, count: int) -> list[int]:
+    return [source.randrange(VOCAB) for _ in range(count)]
+
+
+def walk(model: LanguageModel, source: random.Random, num_moves: int) -> None:
+    for _ in range(num_moves):
+        new = random_tokens(source, source.randint(1, 5))
+        model.extend(new, keep=source.randint(1, len(new)))
+        if source.random() < 0.5:
+            model.rollback_to(source.randint(max(0, model.length - 6), model.length))
+
+
+@pytest.mark.parametrize("invariant", [False, True], ids=["free", "invariant"])
+@every_member
+def test_logits_are_those_of_transformers_after_any_extend_and_rollback(
+    member: str, invariant: bool
+) -> None:
+    source = random.Random(member)
+    model = Witness(network(member), NativeModel(network(member), invariant=invariant))
+    for prompt_length in (1, 7, 40):
+        model.extend(model.start(random_tokens(source, prompt_length)), keep=prompt_length)
+        walk(model, source, 12)
+
+
+@pytest.mark.parametrize("rope", ROPES)
+def test_stretched_rotations_are_those_of_transformers(rope: str) -> None:
+    parameters = ROPES[rope] | {"rope_theta": 10_000.0}
+    model = build_with_rope(parameters)
+    tokens = random_tokens(random.Random(rope), 100)
+    native = NativeModel(model)
+    native.start(tokens)
+    assert_same_logits(native.extend(tokens, keep=100), full_logits(model, tokens))
+
+
+def build_with_rope(parameters: dict[str, Any]) -> Any:
+    import transformers
+
+    from tests.tiny import SIZES
+
+    config = transformers.LlamaConfig(**SIZES, rope_parameters=parameters)
+    torch.manual_seed(0)
+    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+@pytest.mark.parametrize("member", ["llama", "llama_ungrouped"])
+def test_prompts_are_fed_in_chunks_and_the_memory_grows(member: str) -> None:
+    assert MAX_LENGTH > CHUNK > BLOCK
+    source = random.Random(member)
+    model = Witness(network(member), NativeModel(network(member)))
+    model.extend(model.start(random_tokens(source, BLOCK - 2)), keep=3)
+    model.extend(random_tokens(source, 5), keep=5)
+    model.extend(model.start(random_tokens(source, CHUNK + 9)), keep=CHUNK + 3)
+    model.extend(random_tokens(source, MAX_LENGTH - CHUNK - 9), keep=1)
+
+
+@every_member
+def test_beams_equal_independent_full_passes(member: str) -> None:
+    source, reference = random.Random(member), network(member)
+    model = NativeModel(reference)
+    prompt = random_tokens(source, 8)
+    model.extend(model.start(prompt), keep=1)
+    beams = [prompt]
+    for width in (3, 4, 2, 3, 1, 2):
+        parents = [source.randrange(len(beams)) for _ in range(width)]
+        tokens = random_tokens(source, width)
+        beams = [[*beams[p], t] for p, t in zip(parents, tokens, strict=True)]
+        logits = model.extend_beams(parents, tokens)
+        assert_same_logits(logits, torch.stack([full_logits(reference, b)[-1] for b in beams]))
+    walk_after = Witness(reference, model)
+    walk_after.extend(walk_after.start(random_tokens(source, 5)), keep=2)
+
+
+def test_without_a_cache_it_says_the_same() -> None:
+    model = Witness(build("qwen3"), Recomputing(NativeModel(build("qwen3"))))
+    model.extend(model.start([5, 6, 7]), keep=1)
+    model.extend([8, 9], keep=2)
+
+
+@pytest.mark.parametrize("vocab_size", [VOCAB - 10, VOCAB + 10])
+def test_a_drafter_gets_the_targets_columns(vocab_size: int) -> None:
+    ours = NativeModel(build("llama"), vocab_size=vocab_size)
+    theirs = DecoderOnlyModel(build("llama"), vocab_size=vocab_size)
+    for model in (ours, theirs):
+        model.start([3, 4])
+    tokens = [3, vocab_size - 1]
+    assert_same_logits(ours.extend(tokens, keep=1), theirs.extend(tokens, keep=1))
+
+
+@pytest.mark.parametrize("name", [n for n in ARCHITECTURES if n not in NATIVE])
+def test_auto_picks_it_where_it_is_exact_and_nowhere_else(name: str) -> None:
+    model = Runtime("auto", check=True).adapt(build(name))
+    known = name in ("llama", "qwen2", "qwen3", "mistral")
+    assert is_in_family(build(name).config) is known
+    assert type(model) is (NativeModel if known else DecoderOnlyModel)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("hidden_act", "gelu"),
+        ("sliding_window", 8),
+        ("layer_types", ["sliding_attention", "full_attention"]),
+        ("rope_parameters", {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}),
+    ],
+)
+def test_a_setting_it_does_not_compute_is_not_its_own(setting: str, value: Any) -> None:
+    config = build("mistral").config.__class__(**build("mistral").config.to_dict())
+    assert is_in_family(config)
+    setattr(config, setting, value)
+    assert not is_in_family(config)
+
+
+def test_what_it_does_not_know_is_refused_by_name() -> None:
+    with pytest.raises(ModelError, match=r"does not know GPT2LMHeadModel.*--runtime auto"):
+        Runtime("native").adapt(build("gpt2"))
+    with pytest.raises(ConfigError, match="which does not know GPT2LMHeadModel"):
+        Runtime("auto", invariant=True).adapt(build("gpt2"))
+    with pytest.raises(ConfigError, match="--invariant needs the native runtime"):
+        Runtime("transformers", invariant=True)
+    with pytest.raises(ConfigError, match="unknown runtime 'fast'; legal: auto, native"):
+        Runtime("fast")
+
+
+def test_a_runtime_that_differs_is_found_before_it_is_used() -> None:
+    model = NativeModel(build("llama"))
+    assert prove_equal(model, build("llama")) <= 1e-4
+    model.llama.layers.pop()
+    with pytest.raises(ModelError, match="the native runtime differs from transformers by"):
+        prove_equal(model, build("llama"))
+
+
+# --- bfloat16, int8 and invariance ----------------------------------------------------------------
+
+
+def half(name: str) -> Any:
+    import copy
+
+    return copy.deepcopy(build(name)).bfloat16()
+
+
+def test_bfloat16_is_as_near_as_its_rounding() -> None:
+    tokens = random_tokens(random.Random(0), 30)
+    model = NativeModel(half("llama"))
+    model.start(tokens)
+    exact = full_logits(half("llama").float(), tokens)
+    gap = (model.extend(tokens, keep=30).float() - exact).abs().max()
+    theirs = (full_logits(half("llama"), tokens).float() - exact).abs().max()
+    assert gap <= 2 * theirs
+
+
+def test_eight_bits_keep_the_logits_near() -> None:
+    tokens = random_tokens(random.Random(0), 30)
+    model = NativeModel(half("llama"), int8=True)
+    model.start(tokens)
+    exact = full_logits(build("llama"), tokens)
+    gap = (model.extend(tokens, keep=30).float() - exact).abs().mean()
+    assert gap < 0.05 * exact.std()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("member", ["llama", "llama_ungrouped", "qwen3"])
+def test_invariant_logits_do_not_depend_on_the_size_of_the_pass(
+    member: str, precision: str
+) -> None:
+    model = network(member) if precision == "float32" else half(FAMILY[member][0])
+    source = random.Random(member)
+    tokens = random_tokens(source, KEYS + 60)
+    native = NativeModel(model, invariant=True)
+    native.start(tokens)
+    prompt = 9
+    native.extend(tokens[:prompt], keep=1)
+    plain = [native.extend([t], keep=1)[0] for t in tokens[prompt:]]
+    native.rollback_to(prompt)
+    while native.length < len(tokens):
+        begin = native.length
+        count = min(source.randint(1, ROWS + 3), len(tokens) - begin)
+        rows = native.extend(tokens[begin : begin + count], keep=count)
+        for i, row in enumerate(rows):
+            assert torch.equal(row, plain[begin - prompt + i])
+        native.rollback_to(begin + source.randint(1, count))
+
+
+def test_invariance_does_not_depend_on_what_is_fed_with_the_prompt() -> None:
+    native = NativeModel(half("llama"), invariant=True)
+    prompt = [5, 6, 7, 8]
+    alone = native.extend(native.start(prompt), keep=1)
+    native.start(prompt)
+    with_draft = native.extend([*prompt, 9, 10], keep=3)
+    assert torch.equal(alone[0], with_draft[0])
