@@ -29,6 +29,8 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "entropy": lambda language: theory.entropy_table(),
     "verifiers": measured.verifiers,
     "quick": measured.quick,
+    "seq2seq": measured.seq2seq,
+    "results": measured.index,
     "names": reference.names,
     "details": reference.details,
     "components": reference.components,

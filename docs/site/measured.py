@@ -14,6 +14,11 @@ LABELS = {
     "nasd_basic_3_filler_3": "NASD (basic 3, filler 3)",
     "transformers_generate": "transformers `generate`",
 }
+MADE_BY = {
+    "verifiers.json": "uv run python benchmarks/verifiers.py --out benchmarks/results",
+    "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
+    "seq2seq.json": "uv run python benchmarks/seq2seq.py --out benchmarks/results/seq2seq.json",
+}
 MISSING = {
     "zh": "*尚未测量：`benchmarks/results/{file}` 不存在；运行 `{command}` 会生成它。*",
     "en": "*Not measured yet: there is no `benchmarks/results/{file}`; `{command}` makes it.*",
@@ -47,15 +52,11 @@ def verifiers(language: str) -> str:
     return "\n".join(lines)
 
 
-def quick(language: str) -> str:
-    """Return tokens per second of `benchmarks/quick.py`, as ratios to the two baselines."""
-    found = results("quick.json")
+def speeds(language: str, file: str, command: str) -> str:
+    """Return a file of `benchmarks/side_by_side.py`: ratios to the two baselines, and where."""
+    found = results(file)
     if found is None:
-        return missing(
-            language,
-            "quick.json",
-            "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
-        )
+        return missing(language, file, command)
     head = ("方法" if language == "zh" else "method", "× Target AR", "× transformers `generate`")
     lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|"]
     lines += [
@@ -63,6 +64,34 @@ def quick(language: str) -> str:
         f"| {row['ratio_to_transformers_generate']:.2f} |"
         for row in found["rows"]
     ]
-    machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    source = "来源" if language == "zh" else "source"
-    return "\n".join([*lines, "", f"{source}: `benchmarks/results/quick.json`; {machine}"])
+    source = "来源：" if language == "zh" else "Source: "
+    return "\n".join([*lines, "", f"{source}`benchmarks/results/{file}`; {machine(found)}"])
+
+
+def machine(found: Any) -> str:
+    """Return what a results file says about where it was made."""
+    said = found.get("machine", {}) if isinstance(found, dict) else {}
+    return ", ".join(f"{key} {value}" for key, value in said.items()) or "–"
+
+
+def quick(language: str) -> str:
+    """Return the ratios of `benchmarks/quick.py`."""
+    return speeds(language, "quick.json", MADE_BY["quick.json"])
+
+
+def seq2seq(language: str) -> str:
+    """Return the ratios of `benchmarks/seq2seq.py`."""
+    return speeds(language, "seq2seq.json", MADE_BY["seq2seq.json"])
+
+
+def index(language: str) -> str:
+    """Return every results file there is, or is to be, with its command and its machine."""
+    head = {"zh": ("文件", "由什么生成", "机器、版本、提交"), "en": ("file", "made by", "where")}
+    absent = {"zh": "尚未测量", "en": "not measured yet"}[language]
+    lines = ["| " + " | ".join(head[language]) + " |", "|---|---|---|"]
+    present = [path.name for path in sorted(RESULTS.glob("*.json"))]
+    for file in dict.fromkeys([*MADE_BY, *present]):
+        where = machine(results(file)) if file in present else absent
+        command = f"`{MADE_BY[file]}`" if file in MADE_BY else "–"
+        lines.append(f"| `{file}` | {command} | {where} |")
+    return "\n".join(lines)
