@@ -10,17 +10,18 @@ from typing import Any
 from unittest.mock import patch
 
 import specdec
+from specdec import drafting, gamma, sampling, verification
 from specdec.cli import main as program
 from specdec.cli.commands import COMMANDS
 from specdec.core import StepRecord
 from specdec.drafting import STORAGES
-from specdec.gamma import GAMMA_POLICIES
 from specdec.registry import Registry
-from specdec.sampling import SAMPLERS
 from specdec.tracing import Summary
-from specdec.verification import VERIFIERS
 
-REGISTRIES: tuple[Registry[Any], ...] = (SAMPLERS, GAMMA_POLICIES, VERIFIERS)
+ROOMS = (sampling, drafting, gamma, verification)
+REGISTRIES: list[Registry[Any]] = [
+    thing for room in ROOMS for thing in vars(room).values() if isinstance(thing, Registry)
+]
 
 
 def parser(name: str = "main") -> argparse.ArgumentParser:
