@@ -6,7 +6,6 @@ import contextlib
 import io
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,6 @@ from specdec.cli.commands import COMMANDS
 from specdec.cli.main import infer
 from specdec.models.loading import BUNDLED
 from tests.house import tree
-from tests.weights import needs_seq2seq_weights
 
 ROOT = Path(__file__).parents[1]
 PAIRS = [
@@ -33,13 +31,7 @@ def blocks(name: str, language: str) -> list[str]:
     return [code for written_in, code in fenced if written_in == language]
 
 
-def example(page: str, code: str) -> Any:
-    """Return an example, which waits for weights if it needs those that are not there yet."""
-    marks = [needs_seq2seq_weights] if "bundled-seq2seq" in code else []
-    return pytest.param(page, code, marks=marks)
-
-
-EXAMPLES = [example(one, code) for one, _ in PAIRS for code in blocks(one, "python")]
+EXAMPLES = [(one, code) for one, _ in PAIRS for code in blocks(one, "python")]
 
 
 def headings(name: str) -> list[int]:
