@@ -37,7 +37,6 @@ from tests.documents import (
     wrong_citations,
 )
 from tests.documents import broken_links as broken
-from tests.weights import needs_seq2seq_weights
 
 PAGES = read()
 ENGLISH = [name for name in PAGES if language_of(name) == "en"]
@@ -89,17 +88,7 @@ def one_engine() -> Any:
         yield
 
 
-def runnable_pages() -> list[Any]:
-    """Return the pages with Python; one waits for weights if it needs those not there yet."""
-    found = []
-    for name in ENGLISH:
-        python = blocks(PAGES[name], "python")
-        marks = [needs_seq2seq_weights] if "bundled-seq2seq" in "".join(python) else []
-        found += [pytest.param(name, marks=marks)] if python else []
-    return found
-
-
-@pytest.mark.parametrize("name", runnable_pages())
+@pytest.mark.parametrize("name", [n for n in ENGLISH if blocks(PAGES[n], "python")])
 def test_python_of_a_page_runs_from_top_to_bottom(name: str, one_engine: Any) -> None:
     scope = {"__name__": "__main__"}
     for code in blocks(PAGES[name], "python"):

@@ -44,7 +44,7 @@ ROPES: dict[str, dict[str, Any]] = {
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64,
     },
-    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+    "yarn": {"rope_type": "yarn", "factor": 10.0, "original_max_position_embeddings": 64},
 }
 every_member = pytest.mark.parametrize("member", FAMILY)
 
