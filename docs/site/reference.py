@@ -75,7 +75,7 @@ def commands(language: str) -> str:
     """Return the table of slash commands."""
     lines = ["| command | meaning |", "|---|---|"]
     lines += [
-        f"| `{' '.join([c.name, c.usage]).strip()}` | {c.help} |".replace("[on|off]", "[on\\|off]")
+        f"| `{' '.join([c.name, c.usage]).strip()}` | {c.help} |".replace("[on|off]", "[on/off]")
         for c in COMMANDS.values()
     ]
     return "\n".join(lines)
