@@ -1,4 +1,4 @@
-"""`bandit(drafter, drafter, …)`: whichever of several drafters gives most tokens per second here."""
+"""`bandit(drafter, …)`: whichever of several drafters gives most tokens per second here."""
 
 from __future__ import annotations
 

@@ -66,10 +66,13 @@ class DraftParts:
         vocab_size: columns of the target's logits.
         neural: drafts with the draft model; one object, however many drafters use it, since the
             model's memory is one. None: there is no draft model.
+        knows_logits: whether the target's logits are its own, and not made from a recording; else
+            nothing is to be learned from them.
     """
 
     vocab_size: int
     neural: Drafter | None = None
+    knows_logits: bool = True
 
 
 class DraftSource(ABC):

@@ -16,13 +16,14 @@ from torch import Tensor
 from specdec.core import Draft, DraftStop, Prompt, StepOutcome
 from specdec.costs import Costs, Rate
 from specdec.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
-from specdec.drafting.retrieval import Retrieved, RetrievalDrafter, admit, draft_of
+from specdec.drafting.retrieval import RetrievalDrafter, Retrieved, admit, draft_of
 from specdec.errors import ConfigError, quoted
 from specdec.gamma.base import GammaPolicy
 from specdec.registry import Spec
 from specdec.sampling.rng import Rng
 
 CONFIDENT = 0.8  # of the first token, to copy before there are rates to compare
+SUFFIX, MODEL = Spec("suffix"), Spec("model")
 FIRST_STEPS = 4  # steps of the fallback before its rate is believed
 
 
@@ -101,7 +102,7 @@ class HybridDrafter(Drafter):
 
 
 def _expected_tokens(found: Retrieved) -> Iterator[float]:
-    """Yield 1 + π₁ + … + π₁⋯π_k for k = 1, 2, …"""
+    """Yield 1 + π₁ + … + π₁⋯π_k for each k from 1 on."""
     survival, expected = 1.0, 1.0
     for confidence in found.confidences:
         survival *= confidence
@@ -128,8 +129,8 @@ class Hybrid(DraftSource):
         fallback: spec string of any other drafter.
     """
 
-    first: Spec = Spec("suffix")
-    fallback: Spec = Spec("model")
+    first: Spec = SUFFIX
+    fallback: Spec = MODEL
 
     def __post_init__(self) -> None:
         if not DRAFTERS.create(self.first).retrieves:

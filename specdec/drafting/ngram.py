@@ -15,7 +15,7 @@ from torch import Tensor
 from specdec.core import Prompt
 from specdec.drafting.base import DRAFTERS, DraftParts, DraftSource
 from specdec.drafting.ngram_storage import STORAGES, INgramStorage
-from specdec.drafting.retrieval import Retrieved, RetrievalDrafter
+from specdec.drafting.retrieval import RetrievalDrafter, Retrieved
 from specdec.errors import ConfigError, quoted
 from specdec.registry import check_range, nearest
 from specdec.sampling.rng import Rng
@@ -119,7 +119,7 @@ class Ngram(DraftSource):
     def build(self, parts: DraftParts) -> NgramDrafter:
         return NgramDrafter(
             STORAGES[self.storage](self.n, parts.vocab_size),
-            filler_top_k=self.filler_top_k,
+            filler_top_k=self.filler_top_k if parts.knows_logits else 1,
             stop_if_unknown=True,
             reset_in_between=not self.keep,
             min_confidence=self.min_confidence,

@@ -179,8 +179,10 @@ class CopyingDrafter(RetrievalDrafter):
         return -self._borders
 
     def _copy(self, begin: int, drafted: Sequence[int], count: int) -> list[int]:
-        """Return up to `count` tokens from a position on; a copy that reaches the end goes on in
-        itself, as repetitions do."""
+        """Return up to `count` tokens from a position on.
+
+        A copy that reaches the end of the text goes on in itself, as repetitions do.
+        """
         copied: list[int] = []
         ahead = [*drafted]  # what stands, or will, after the text
         for position in range(begin, begin + count):

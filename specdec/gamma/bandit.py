@@ -1,4 +1,4 @@
-"""`bandit(policy, policy, …)`: whichever of several policies gives most tokens per second here."""
+"""`bandit(policy, …)`: whichever of several policies gives most tokens per second here."""
 
 from __future__ import annotations
 

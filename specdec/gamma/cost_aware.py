@@ -6,8 +6,8 @@ token k + 1 is drafted iff
 
     S_k · ā > R · (t_d + T_v(k + 1) − T_v(k))
 
-and γ = 0, plain decoding, when that fails for the first token at R = 1 / T_v(0). Everything in it is
-measured as decoding goes on; there is no threshold to tune.
+and γ = 0, plain decoding, when that fails for the first token at R = 1 / T_v(0). Everything in it
+is measured as decoding goes on; there is no threshold to tune.
 """
 
 from __future__ import annotations

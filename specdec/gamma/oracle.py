@@ -44,10 +44,8 @@ class OracleGamma(GammaPolicy):
 
     def before_token(self, signal: Signal, num_drafted: int) -> bool:
         position = self._emitted + num_drafted
-        return (
-            self.lengths is not None
-            or position < len(self.recorded)
-            and signal.likeliest == self.recorded[position]
+        return self.lengths is not None or (
+            position < len(self.recorded) and signal.likeliest == self.recorded[position]
         )
 
     def update(self, outcome: StepOutcome) -> None:
