@@ -12,6 +12,7 @@ from statistics import median_low
 
 from specdec.core import StepOutcome
 
+MOST_LAG = 16  # tokens that a draft call reads in passing; more of them make it a long one
 NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
 
 
@@ -28,23 +29,27 @@ class Costs:
         self._medians: dict[int, float] = {}
         self._line = (0.0, 0.0)  # a, b
         self.draft_seconds = 0.0
-        self._prompt_is_read = False
+        self._lag = math.inf  # tokens the draft model has not read
 
     def start(self) -> None:
         """Begin a generation: the first draft call will read the prompt."""
-        self._prompt_is_read = False
+        self._lag = math.inf
 
     def observe(self, outcome: StepOutcome) -> bool:
-        """Measure a step; return whether it was typical, neither model having read a prompt."""
+        """Measure a step; return whether it was typical, neither model having had much to read."""
         num_calls = outcome.draft.num_calls
-        is_typical = not outcome.read_prompt and (self._prompt_is_read or not num_calls)
-        if num_calls and self._prompt_is_read:
+        has_caught_up = self._lag <= MOST_LAG
+        self._lag = 0 if num_calls else self._lag + outcome.num_emitted
+        if num_calls and has_caught_up:
             self._calls.append(outcome.draft_seconds / num_calls)
             self.draft_seconds = median_low(self._calls)
-        self._prompt_is_read = self._prompt_is_read or num_calls > 0
         if not outcome.read_prompt:
             self._add_pass(len(outcome.draft.tokens), outcome.verify_seconds)
-        return is_typical
+        return not outcome.read_prompt and (has_caught_up or not num_calls)
+
+    def forget_calls(self) -> None:
+        """Keep the two newest calls only: those before a long rest say nothing of now."""
+        self._calls = deque(list(self._calls)[-2:], maxlen=NEWEST)
 
     @property
     def are_known(self) -> bool:

@@ -221,8 +221,9 @@ def _values(nodes: dict[str, ast.expr], cls: type) -> dict[str, Any]:
 def _value(node: ast.expr, hint: Any) -> Any:
     if hint == NESTED[0]:
         return _component(node)
-    if hint == NESTED[1] and isinstance(node, ast.List | ast.Tuple):
-        return tuple(_component(item) for item in node.elts)
+    if hint == NESTED[1]:
+        items = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
+        return tuple(_component(item) for item in items)
     return ast.literal_eval(node)
 
 

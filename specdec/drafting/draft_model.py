@@ -56,7 +56,8 @@ class DraftModelDrafter(Drafter):
                 break
             drafted.append(self._draw(logits, probs, len(tokens) + len(drafted)))
             if not policy.after_token(drafted[-1], signal, len(drafted)):
-                stopped = DraftStop.POLICY
+                if len(drafted) < gamma:  # at its bound it would have ended anyway
+                    stopped = DraftStop.POLICY
                 break
         self._begin, self._drafted = len(tokens), drafted
         return Draft(

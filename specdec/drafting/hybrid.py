@@ -90,14 +90,14 @@ class HybridDrafter(Drafter):
         if length >= gamma or not (for_cost or draft.stopped is DraftStop.CONTEXT):
             return draft
         found = self.first.retrieve(tokens, gamma - length, draft.tokens)
-        copied, is_cut = admit(found, policy, length)
+        copied = admit(found, policy, length)
         if not copied:
             return draft
         return replace(
             draft,
             tokens=[*draft.tokens, *copied],
             probs=_with_one_hot_rows(draft.probs, copied),
-            stopped=DraftStop.POLICY if is_cut else None,
+            stopped=DraftStop.POLICY if len(copied) < len(found.tokens) else None,
         )
 
 

@@ -34,8 +34,8 @@ class Retrieved:
         return Retrieved(self.tokens[:count], self.confidences[:count])
 
 
-def admit(found: Retrieved, policy: GammaPolicy, num_drafted: int = 0) -> tuple[list[int], bool]:
-    """Return the tokens that a policy admits, and whether it stopped before all were asked for.
+def admit(found: Retrieved, policy: GammaPolicy, num_drafted: int = 0) -> list[int]:
+    """Return those of the retrieved tokens that a policy admits.
 
     Args:
         found: what may be drafted.
@@ -45,10 +45,10 @@ def admit(found: Retrieved, policy: GammaPolicy, num_drafted: int = 0) -> tuple[
     for i, (token, confidence) in enumerate(zip(found.tokens, found.confidences, strict=True)):
         signal = Signal(None, token, confidence)
         if not policy.before_token(signal, num_drafted + i):
-            return found.tokens[:i], True
+            return found.tokens[:i]
         if not policy.after_token(token, signal, num_drafted + i + 1):
-            return found.tokens[: i + 1], True
-    return found.tokens, False
+            return found.tokens[: i + 1]
+    return found.tokens
 
 
 class RetrievalDrafter(Drafter):
@@ -70,7 +70,8 @@ class RetrievalDrafter(Drafter):
 
 def draft_of(found: Retrieved, policy: GammaPolicy) -> Draft:
     """Return what a policy makes of retrieved tokens."""
-    tokens, is_cut = admit(found, policy)
+    tokens = admit(found, policy)
+    is_cut = len(tokens) < len(found.tokens)
     return Draft(tokens, stopped=DraftStop.POLICY if is_cut else None)
 
 

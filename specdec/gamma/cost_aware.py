@@ -114,7 +114,7 @@ class CostAwareGamma(GammaPolicy):
             known.mean += MEAN_MEMORY * (label - known.mean)
         self._signals.clear()
         known.steps += is_typical and drafted > 0
-        self._count_rest(drafted)
+        self._count_rest(drafted, is_typical)
 
     @property
     def _is_learning(self) -> bool:
@@ -125,17 +125,19 @@ class CostAwareGamma(GammaPolicy):
         """Whether a draft of one token beats plain decoding, ā > (t_d + ΔT_v) / T_v(0)."""
         costs = self._known.costs
         price = costs.draft_seconds + costs.seconds_a_token
-        return price < self._known.mean * costs.verify_seconds(0)
+        return price <= self._known.mean * costs.verify_seconds(0)
 
     def _is_worth(self, gain: float, call_seconds: float) -> bool:
         """Whether `gain` expected tokens more are worth a call and one more token to verify."""
         rate = self._known.rate.per_second or 0.0
         return gain > rate * (call_seconds + self._known.costs.seconds_a_token)
 
-    def _count_rest(self, drafted: int) -> None:
+    def _count_rest(self, drafted: int, is_typical: bool) -> None:
+        """Count plain steps; a try ends with a step in which the draft model had caught up."""
         if self._is_learning or self._pays:
             self._rested, self._patience = 0, self.explore
-        elif drafted:
+        elif drafted and is_typical:
+            self._known.costs.forget_calls()
             self._rested, self._patience = 0, min(2 * self._patience, LONGEST_REST)
-        else:
+        elif not drafted:
             self._rested += 1

@@ -197,7 +197,7 @@ def test_cost_aware_tries_again_ever_less_and_comes_back_when_it_pays() -> None:
     world, policy = World(1.2, 0.05), CostAwareGamma(explore=4)
     world.rate(policy, steps=400)
     tried = [policy.budget]
-    for _ in range(300):
+    for _ in range(1200):
         world.step(policy)
         tried.append(policy.budget)
     assert 0 < sum(tried) < 20
