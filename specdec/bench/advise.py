@@ -201,9 +201,11 @@ def advise(
         clock,
     )
     replay = Replay(recordings, costs=costs, draft_model=engine.drafter.model)
-    with_model = _candidates(replay, WITH_MODEL)
+    model, hybrid = (_candidates(replay, [drafting]) for drafting in WITH_MODEL)
     without = _candidates(Replay(recordings, costs=costs), WITHOUT_MODEL)
-    best, alternative = with_model[0], without[0]
+    # A hybrid whose model does not pay is retrieval with a burden.
+    best = max(model[0], hybrid[0], key=_speedup) if model[0].speedup >= WORTH_IT else model[0]
+    alternative = without[0]
     speedup = _measured_speedup(engine, prompts, config, best, clock)
     summary = summarize([record for one in done for record in one.records])
     return Advice(
@@ -213,7 +215,7 @@ def advise(
         verify_seconds,
         _acceptance(done, num_speculative_tokens),
         summary.conditional_acceptance_rate or 0.0,
-        sorted([*with_model, *without], key=lambda one: -one.speedup),
+        sorted([*model, *hybrid, *without], key=_speedup, reverse=True),
         best,
         speedup,
         pays=min(speedup, best.speedup) >= WORTH_IT,
@@ -279,7 +281,11 @@ def _candidates(replay: Replay, draftings: Sequence[str]) -> list[Candidate]:
             rate = one.tokens_per_second * replay.costs.verify
             length = one.to_dict()["mean_acceptance_length"]
             found.append(Candidate(drafting, gamma, length, rate))
-    return sorted(found, key=lambda one: -one.speedup)
+    return sorted(found, key=_speedup, reverse=True)
+
+
+def _speedup(candidate: Candidate) -> float:
+    return candidate.speedup
 
 
 def _acceptance(done: Sequence[Completion], positions: int) -> tuple[float, ...]:

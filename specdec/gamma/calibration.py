@@ -68,7 +68,7 @@ def acceptance_labels(outcome: StepOutcome) -> list[float]:
     token that was not drawn is kept with probability p.
     """
     draft, kept = outcome.draft, outcome.verdict.num_accepted
-    tested = min(kept + 1, len(draft.tokens))
+    tested = min(kept + 1, len(draft.tokens), outcome.num_emitted)  # an end token may cut the block
     if not tested:
         return []
     p = outcome.target_probs[:tested]  # [tested, vocab]
@@ -79,7 +79,7 @@ def acceptance_labels(outcome: StepOutcome) -> list[float]:
     if outcome.accepts_overlap:
         overlaps: list[float] = torch.minimum(p, draft.probs[:tested].to(p)).sum(-1).tolist()
         return overlaps
-    return [1.0] * kept + [0.0] * (tested - kept)
+    return [float(i < kept) for i in range(tested)]
 
 
 def _sigmoid(x: float) -> float:

@@ -22,9 +22,9 @@ from tests.doubles import random_table
 from tests.toy_engine import PROMPT, tokenizer
 
 GREEDY = GreedySampler()
-VOCAB, LENGTH, END = 6, 40, 5
+VOCAB, LENGTH, END = 12, 40, 11
 COSTS = CostTable(draft=0.25, verify=1.0, verify_token=0.03)
-PROMPTS = [[i % 5, (3 * i) % 5, (i * i) % 5, 1, 2] for i in range(20)]
+PROMPTS = [[(7 * i) % 11, (3 * i + 1) % 11, (i * i) % 11, i % 11] for i in range(20)]
 MODEL_POLICIES = ("fixed(gamma=3)", "heuristic", "entropy", "svip", "cost_aware", "bandit")
 
 
@@ -135,13 +135,14 @@ def written(tmp_path: Path, *lines: Any) -> Path:
 
 def test_prompt_and_response_are_read_as_text_or_as_tokens(tmp_path: Path) -> None:
     ids = tokenizer()(PROMPT)["input_ids"]
+    said = tokenizer()(PROMPT, add_special_tokens=False)["input_ids"]
     file = written(
         tmp_path,
         {"prompt": PROMPT, "response": PROMPT},
         {"prompt_tokens": [1, 2], "tokens": [3, 4, 5]},
     )
     text, numbers = read_recordings(file, tokenizer())
-    assert (text.prompt, text.tokens, text.limit) == (ids, ids, len(ids))
+    assert (text.prompt, text.tokens, text.limit) == (ids, said, len(said))
     assert (numbers.prompt, numbers.tokens, numbers.limit) == ([1, 2], [3, 4, 5], 3)
 
 
