@@ -35,7 +35,7 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     policies = ", ".join(POLICIES)
     add("--policy", action="append", metavar="SPEC", help=f"may be repeated [{policies}]")
     add("--gamma", type=int, default=4, metavar="V", help="for policies without one [%(default)s]")
-    in_passes = {"type": float, "metavar": "C"}
+    in_passes: dict[str, Any] = {"type": float, "metavar": "C"}
     add("--draft-cost", **in_passes, help="a draft call, in target passes [%(default)s]")
     add("--token-cost", **in_passes, help="a token to verify, likewise [%(default)s]")
     add("--no-first-target", action="store_true", help="the recorded run began with a draft")

@@ -62,7 +62,7 @@ class Bandit(DraftSource):
     """
 
     arms: tuple[Spec, ...] = (Spec("model"), Spec("suffix"), Spec("hybrid(suffix, model)"))
-    exploration: float = 0.1
+    exploration: float = 0.3
     hold: int = 4
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ class BanditGamma(GammaPolicy):
         Spec("fixed(gamma=8)"),
         Spec("svip"),
     )
-    exploration: float = 0.1
+    exploration: float = 0.3
     hold: int = 4
     _policies: list[GammaPolicy] = field(init=False, compare=False, repr=False)
     _scores: Arms = field(init=False, compare=False, repr=False)

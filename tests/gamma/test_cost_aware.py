@@ -251,7 +251,7 @@ def test_a_bandit_of_policies_is_written_down_with_its_arms() -> None:
     assert isinstance(policy, BanditGamma)
     assert policy.arms == ("fixed(gamma=2)", "svip")
     spec = GAMMA_POLICIES.spec(policy)
-    assert spec == "bandit(arms=[fixed(gamma=2), svip], exploration=0.1, hold=8)"
+    assert spec == "bandit(arms=[fixed(gamma=2), svip], exploration=0.3, hold=8)"
     assert GAMMA_POLICIES.create(spec) == policy
 
 
