@@ -67,6 +67,7 @@ class PromptLookup(DraftSource):
 
     max_ngram: int = 3
     min_ngram: int = 1
+    retrieves = True
 
     def __post_init__(self) -> None:
         check_count("max_ngram", self.max_ngram)
