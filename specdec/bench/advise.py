@@ -184,23 +184,12 @@ def advise(
         check_count(name, value)
     if engine.drafter is None:
         raise ConfigError("advise weighs a draft model; load one with drafter=…")
-    tokens = engine.encode(prompts[0], chat=chat)
-    if engine.target.model.start(tokens) != tokens:
-        raise ConfigError("advise replays decoder-only models; this target has an encoder")
+    draft_model = engine.drafter.model
     config = DecodingConfig(length=length, gamma=num_speculative_tokens, chat=chat)
-    done = [engine.generate(prompt, config) for prompt in prompts]
-    recordings = [
-        Recording(engine.encode(prompt, chat=chat), one.tokens, length)
-        for prompt, one in zip(prompts, done, strict=True)
-    ]
-    costs, verify_seconds = measure_costs(
-        engine.target.model,
-        engine.drafter.model,
-        max(recordings, key=lambda r: len(r.tokens)),
-        repeats,
-        clock,
-    )
-    replay = Replay(recordings, costs=costs, draft_model=engine.drafter.model)
+    done, recordings = _recorded(engine, prompts, config)
+    longest = max(recordings, key=lambda r: len(r.tokens))
+    costs, verify_seconds = measure_costs(engine.target.model, draft_model, longest, repeats, clock)
+    replay = Replay(recordings, costs=costs, draft_model=draft_model)
     model, hybrid = (_candidates(replay, [drafting]) for drafting in WITH_MODEL)
     without = _candidates(Replay(recordings, costs=costs), WITHOUT_MODEL)
     # A hybrid whose model does not pay is retrieval with a burden.
@@ -221,6 +210,18 @@ def advise(
         pays=min(speedup, best.speedup) >= WORTH_IT,
         alternative=alternative if alternative.speedup >= WORTH_IT else None,
     )
+
+
+def _recorded(
+    engine: Engine, prompts: Sequence[str], config: DecodingConfig
+) -> tuple[list[Completion], list[Recording]]:
+    """Answer every prompt greedily, and speculate on the way; the text is the target's own."""
+    tokens = [engine.encode(prompt, chat=config.chat) for prompt in prompts]
+    if engine.target.model.start(tokens[0]) != tokens[0]:
+        raise ConfigError("advise replays decoder-only models; this target has an encoder")
+    done = [engine.generate(prompt, config) for prompt in prompts]
+    pairs = zip(tokens, done, strict=True)
+    return done, [Recording(prompt, one.tokens, config.length) for prompt, one in pairs]
 
 
 def measure_costs(
