@@ -1,4 +1,4 @@
-"""Subcommands: `specdec generate | chat | verify | train | models`, and `infer.py`.
+"""Subcommands: `specdec generate | chat | verify | ablate | train | models`, and `infer.py`.
 
 Parses, loads, hands over. A user's mistake is one sentence on standard error and exit code 2.
 """
@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from specdec.cli.ablate import add_ablate
 from specdec.cli.arguments import (
     Parser,
     add_decoding_flags,
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _add_generate(commands.add_parser("generate", help="generate text with one or more methods"))
     _add_chat(commands.add_parser("chat", help="open the interactive shell"))
     add_verify(commands.add_parser("verify", help="check that a pair of models decodes losslessly"))
+    add_ablate(commands.add_parser("ablate", help="compare methods over a grid of settings"))
     _add_train(commands.add_parser("train", help="train a bundled model from its recipe"))
     _add_models(commands.add_parser("models", help="list the bundled models"))
     _run(parser, argv)
