@@ -75,12 +75,12 @@ class Seat:
 
     Attributes:
         node: id of its machine.
-        gpus: 1 for a GPU, 0 for the machine's processor.
+        gpu: number of the GPU on its machine; None for the machine's processor.
         shared: whether another seat is on the same device.
     """
 
     node: str
-    gpus: int
+    gpu: int | None
     shared: bool = False
 
 
@@ -97,11 +97,11 @@ def seats_of(nodes: Sequence[dict[str, Any]], *, on_cpu: bool, count: int | None
     """
     alive = [node for node in nodes if node["Alive"]]
     gpus = [
-        Seat(node["NodeID"], 1)
+        Seat(node["NodeID"], number)
         for node in alive
-        for _ in range(0 if on_cpu else int(node["Resources"].get("GPU", 0)))
+        for number in range(0 if on_cpu else int(node["Resources"].get("GPU", 0)))
     ]
-    devices = gpus or [Seat(n["NodeID"], 0) for n in alive if n["Resources"].get("CPU", 0) >= 1]
+    devices = gpus or [Seat(n["NodeID"], None) for n in alive if n["Resources"].get("CPU", 0) >= 1]
     if not devices:
         raise ConfigError("the Ray cluster has no machine with a free processor; add one")
     if count is None:
@@ -164,7 +164,7 @@ class Cluster:
         strategies = importlib.import_module("ray.util.scheduling_strategies")
         here = strategies.NodeAffinitySchedulingStrategy(node_id=seat.node, soft=False)
         remote = self._ray.remote(Member).options(
-            num_cpus=0, num_gpus=seat.gpus, scheduling_strategy=here
+            num_cpus=0, num_gpus=0 if seat.gpu is None else 1, scheduling_strategy=here
         )
         return remote.remote(self._pair, self._cells, self._threads(seat))
 

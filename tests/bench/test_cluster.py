@@ -26,21 +26,21 @@ NODES = [node("a", CPU=8.0, GPU=2.0), node("b", CPU=4.0), node("dead", alive=Fal
 
 
 def test_every_gpu_gets_one_worker() -> None:
-    assert seats_of(NODES, on_cpu=False, count=None) == [Seat("a", 1), Seat("a", 1)]
+    assert seats_of(NODES, on_cpu=False, count=None) == [Seat("a", 0), Seat("a", 1)]
 
 
 def test_without_gpus_every_machine_gets_one_worker() -> None:
-    assert seats_of(NODES, on_cpu=True, count=None) == [Seat("a", 0), Seat("b", 0)]
-    assert seats_of(NODES[1:], on_cpu=False, count=None) == [Seat("b", 0)]
+    assert seats_of(NODES, on_cpu=True, count=None) == [Seat("a", None), Seat("b", None)]
+    assert seats_of(NODES[1:], on_cpu=False, count=None) == [Seat("b", None)]
 
 
 def test_workers_that_share_a_device_are_marked() -> None:
     seats = seats_of(NODES, on_cpu=True, count=3)
-    assert seats == [Seat("a", 0, True), Seat("b", 0), Seat("a", 0, True)]
+    assert seats == [Seat("a", None, True), Seat("b", None), Seat("a", None, True)]
 
 
 def test_gpus_are_not_shared_and_a_cluster_needs_a_device() -> None:
-    assert seats_of(NODES, on_cpu=False, count=2) == [Seat("a", 1), Seat("a", 1)]
+    assert seats_of(NODES, on_cpu=False, count=2) == [Seat("a", 0), Seat("a", 1)]
     with pytest.raises(ConfigError, match=r"must lie in \[1, 2\]"):
         seats_of(NODES, on_cpu=False, count=3)
     with pytest.raises(ConfigError, match="must lie in"):

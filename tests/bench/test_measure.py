@@ -1,4 +1,4 @@
-"""What a row says of a generation, against counts by hand and against the house's own statistics."""
+"""What a row says of a generation, against counts by hand and the statistics of the house."""
 
 from __future__ import annotations
 

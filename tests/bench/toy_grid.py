@@ -1,4 +1,4 @@
-"""A small grid on the toy engine, and ways to run it: whole, interrupted, in a process of its own."""
+"""A small grid on the toy engine, run whole, interrupted, or in a process of its own."""
 
 from __future__ import annotations
 
