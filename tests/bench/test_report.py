@@ -72,7 +72,7 @@ def test_the_page_says_what_was_found_and_how(run: tuple[RunFolder, Grid]) -> No
     for cell in run[1].cells:
         assert cell.label in page
     assert re.search(r"faster|slower|no difference found", page)
-    for words in ("80 of 80 rows", "0 of them failed", "bootstrap", run[1].fingerprint, "torch"):
+    for words in ("40 of 40 rows", "0 of them failed", "bootstrap", run[1].fingerprint, "torch"):
         assert words in page
 
 
@@ -98,7 +98,7 @@ def test_a_report_without_matplotlib_has_no_pictures(
 def test_an_empty_run_has_a_report_too(run: tuple[RunFolder, Grid]) -> None:
     analysis = analyse(run[1], [])
     assert pictures.draw_all(analysis) == []
-    assert "0 of 80 rows" in html(analysis, {}, [])
+    assert "0 of 40 rows" in html(analysis, {}, [])
 
 
 def test_cells_of_a_table_are_escaped_and_missing_ones_are_dashes() -> None:
