@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 
+from specdec.bench.cells import TARGET
 from specdec.bench.grid import Grid
 from specdec.bench.intervals import Comparison, Interval, bootstrap, compare
 from specdec.bench.rows import NEAR_TIE, NO, OK, YES, Row
@@ -139,7 +140,7 @@ def analyse(grid: Grid, rows: Iterable[Row]) -> Analysis:
                 for other in grid.cells
                 if other.condition == cell.condition
                 and other.id != cell.id
-                and other.label in ("target", *grid.references)
+                and other.label in (TARGET, *grid.references)
                 and (other.id, kind) in speeds
                 and ours
             }

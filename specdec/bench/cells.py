@@ -145,7 +145,7 @@ def _cell(experiment: Experiment, point: Settings) -> Cell:
     if VERIFIERS.create(config.verifier).is_coupled:
         varying["verifier"] = "coupled"
     condition = " ".join(_words(varying, ()))
-    if method in ("target", "drafter"):
+    if method in (TARGET, "drafter"):
         name = TARGET if method == TARGET else experiment.name or method
         return _plain(method, config, name, condition, draft_model if method != TARGET else None)
     return Cell(label, condition, method, config, draft_model)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+FEWEST = 6  # prompts: five that agree in sign do so by chance once in sixteen times
 SEED = 0  # of the resampling: the same rows give the same intervals
 FASTER, SLOWER, NO_DIFFERENCE = "faster", "slower", "no difference found"
 TOO_FEW = "too few prompts"
@@ -22,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval; one prompt has none."""
+    """An estimate with its 95 % interval; fewer than `FEWEST` prompts have none."""
 
     value: float
     low: float | None
@@ -32,7 +33,7 @@ class Interval:
 def bootstrap(values: Floats) -> Interval:
     """Return the mean of one value a prompt, shape `[prompts]`, with its interval."""
     mean = float(values.mean())
-    if len(values) < 2:
+    if len(values) < FEWEST:
         return Interval(mean, None, None)
     rng = np.random.default_rng(SEED)
     drawn = rng.integers(0, len(values), (RESAMPLES, len(values)))

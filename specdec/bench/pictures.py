@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from specdec.bench.analysis import Analysis, Finding, theoretical_speedup
+from specdec.bench.cells import TARGET
 from specdec.bench.intervals import Interval
 from specdec.bench.rows import Row
 
@@ -64,7 +65,8 @@ def draw_all(analysis: Analysis) -> list[Picture]:
             (
                 "speedup-by-gamma",
                 "Speedup over Target AR against gamma, with 95 % intervals over prompts; dashed: "
-                "the theoretical curve (1 − α^(γ+1)) / ((1 − α)(γc + 1)) of the measured α and c.",
+                "the theoretical curve (1 − α^(γ+1)) / ((1 − α)(γc + 1)) of the measured α and c, "
+                "in which verifying γ + 1 tokens costs what decoding one costs.",
                 3.4,
                 lambda figure: _speedup(figure, analysis),
             )
@@ -208,9 +210,9 @@ def _speedup(figure: Any, analysis: Analysis) -> None:
     for number, condition in enumerate(analysis.conditions):
         found = analysis.fixed_gammas(condition)
         points = [
-            (gamma, finding.comparisons["target"].speedup)
+            (gamma, finding.comparisons[TARGET].speedup)
             for gamma, finding in found.items()
-            if "target" in finding.comparisons
+            if TARGET in finding.comparisons
         ]
         axes.errorbar(
             [gamma for gamma, _ in points],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from specdec.bench.analysis import ALL, Analysis, Finding
+from specdec.bench.cells import TARGET
 from specdec.bench.folder import COUNTING_RULE, REPORT
 from specdec.bench.intervals import FASTER, SLOWER, Comparison, Interval
 from specdec.bench.pictures import Picture, can_draw, draw_all
@@ -18,9 +19,10 @@ from specdec.bench.rows import NEAR_TIE, NO, YES
 CSS = Path(__file__).with_name("report.css")
 FAILURES_SHOWN = 20
 STATISTICS = (
-    "Repeats of a prompt are averaged; intervals are 95 %, percentile bootstrap over prompts. The "
-    "words faster and slower go by the interval of the speedup, the geometric mean of the ratios "
-    "prompt by prompt. One interval in twenty misses by chance: of many words one may be wrong."
+    "Repeats of a prompt are averaged; intervals are 95 %, percentile bootstrap over prompts, and "
+    "need six of them. The words faster and slower go by the interval of the speedup, the geometric "
+    "mean of the ratios prompt by prompt. One interval in twenty misses by chance: of many words "
+    "one may be wrong."
 )
 Cell = tuple[str, str]  # text, CSS class
 
@@ -48,7 +50,9 @@ def html(analysis: Analysis, manifest: dict[str, Any], pictures: Sequence[Pictur
         f"<h1>{title}</h1>",
         f"<p>{escape(_about(analysis))}</p>",
         "<h2>Reading</h2>",
-        *(f"<p>{escape(sentence)}</p>" for sentence in reading(analysis)),
+        "<ul>",
+        *(f"<li>{escape(sentence)}</li>" for sentence in reading(analysis)),
+        "</ul>",
         "<h2>Pictures</h2>" if pictures else "",
         '<div class="figures">',
         *map(_figure, pictures),
@@ -75,15 +79,19 @@ def _about(analysis: Analysis) -> str:
         f"{len(grid.cells)} cells × {len(grid.prompts)} prompts × {len(grid.seeds)} seeds: "
         f"{done} of {grid.num_rows} rows"
     )
-    text += f", {len(analysis.failures)} of them failed and count for nothing."
+    failed = len(analysis.failures)
+    text += f", of which {failed} failed and count for nothing." if failed else ", none failed."
     if any(row.shared_device for row in analysis.rows):
         text += " Some rows were timed on a device that other workers shared: mind the speeds."
     return text
 
 
 def reading(analysis: Analysis) -> Iterator[str]:
-    """Yield a sentence for each comparison over all prompts."""
-    for finding in analysis.of():
+    """Yield a sentence for each comparison over all prompts, one condition after another."""
+    findings = [f for condition in analysis.conditions for f in analysis.of(condition=condition)]
+    for finding in findings:
+        if finding.method == TARGET:
+            continue  # each of the others says how it stands to Target AR
         for other, found in finding.comparisons.items():
             where = f" ({finding.condition})" if finding.condition else ""
             yield (
@@ -142,7 +150,7 @@ def columns(finding: Finding, references: Sequence[str]) -> dict[str, Cell]:
     if finding.throughput:
         found["tokens/s ± sd"] = (_spread(finding, "throughput_tokens_per_second", ".1f"), "")
         found["latency s ± sd"] = (_spread(finding, "latency_seconds", ".3f"), "")
-    for other in ("target", *references):
+    for other in (TARGET, *references):
         if other in finding.comparisons:
             found |= _compared(other, finding.comparisons[other])
     found |= {
@@ -168,7 +176,7 @@ def _rows(finding: Finding) -> str:
 
 
 def _compared(other: str, found: Comparison) -> dict[str, Cell]:
-    name = "Target AR" if other == "target" else other
+    name = "Target AR" if other == TARGET else other
     d = found.difference
     ends = "" if d.low is None else f" [{d.low:+.1f}, {d.high:+.1f}]"
     style = found.word if found.word in (FASTER, SLOWER) else "soft"

@@ -62,8 +62,12 @@ COLUMNS = (
 
 
 def shell_lines(prompts: Sequence[str], folder: Path) -> list[str]:
-    """Return what the shell is told: each experiment on each prompt, saved to a file of its own."""
-    lines = []
+    """Return what the shell is told: each experiment on each prompt, saved to a file of its own.
+
+    Each experiment runs once before, unsaved: first passes pay for allocations, not for work.
+    """
+    warm_up = [line for e in EXPERIMENTS for line in (*ALL_OFF, *e.commands, prompts[0])]
+    lines = warm_up
     for number, prompt in enumerate(prompts):
         for experiment in EXPERIMENTS:
             lines += [*ALL_OFF, *experiment.commands, prompt]

@@ -37,6 +37,15 @@ def test_as_often_faster_as_slower_is_no_difference_found() -> None:
     assert found.word == NO_DIFFERENCE
 
 
+def test_five_prompts_that_agree_are_too_few_for_a_word() -> None:
+    five = dict(list(BASE.items())[:5])
+    found = compare({key: 2 * value for key, value in five.items()}, five)
+    assert found is not None
+    assert (found.word, found.difference.low, found.speedup.high) == (TOO_FEW, None, None)
+    six = dict(list(BASE.items())[:6])
+    assert getattr(compare({k: 2 * v for k, v in six.items()}, six), "word", "") == FASTER
+
+
 def test_pairs_are_prompts_that_both_have() -> None:
     found = compare({"p0": 100.0, "other": 1.0}, BASE)
     assert found is not None
@@ -59,5 +68,6 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_the_same_values_give_the_same_interval() -> None:
-    values = np.array([1.0, 4.0, 2.0, 8.0])
+    values = np.array([1.0, 4.0, 2.0, 8.0, 3.0, 5.0])
+    assert bootstrap(values).low is not None
     assert bootstrap(values) == bootstrap(values)

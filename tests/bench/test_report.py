@@ -72,7 +72,7 @@ def test_the_page_says_what_was_found_and_how(run: tuple[RunFolder, Grid]) -> No
     for cell in run[1].cells:
         assert cell.label in page
     assert re.search(r"faster|slower|no difference found", page)
-    for words in ("40 of 40 rows", "0 of them failed", "bootstrap", run[1].fingerprint, "torch"):
+    for words in ("40 of 40 rows", "none failed", "bootstrap", run[1].fingerprint, "torch"):
         assert words in page
 
 
@@ -81,7 +81,7 @@ def test_failures_and_shared_devices_are_said(run: tuple[RunFolder, Grid]) -> No
     rows[0] = replace(rows[0], status="failed", error="<no> memory")
     rows[1] = replace(rows[1], shared_device=True)
     page = html(analyse(run[1], rows), run[0].manifest, [])
-    assert "1 of them failed" in page
+    assert "of which 1 failed" in page
     assert "&lt;no&gt; memory" in page
     assert "other workers shared" in page
 
