@@ -27,6 +27,7 @@ ELSEWHERE = {  # settings that are no axes, and where they belong
     "debug": "it changes what is printed, not what is decoded",
     "reset_in_between": "a row must not depend on the rows before it",
     **{name: "choose with the axis `method`" for name in METHODS},
+    "drafter": "name draft models with the axis `draft_model`, methods with `method`",
 }
 Settings = dict[str, Any]
 

@@ -20,9 +20,9 @@ CSS = Path(__file__).with_name("report.css")
 FAILURES_SHOWN = 20
 STATISTICS = (
     "Repeats of a prompt are averaged; intervals are 95 %, percentile bootstrap over prompts, and "
-    "need six of them. The words faster and slower go by the interval of the speedup, the geometric "
-    "mean of the ratios prompt by prompt. One interval in twenty misses by chance: of many words "
-    "one may be wrong."
+    "need six of them. The words faster and slower go by the interval of the speedup, the "
+    "geometric mean of the ratios prompt by prompt. One interval in twenty misses by chance: of "
+    "many words one may be wrong."
 )
 Cell = tuple[str, str]  # text, CSS class
 
