@@ -130,11 +130,21 @@ def test_each_experiment_runs_with_its_own_settings(rows: list[dict[str, Any]]) 
 
 
 def test_the_command_writes_the_csv_and_prints_a_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rows: list[dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    asked: list[Any] = []
+
+    def shell(runner: list[str], prompts: list[str]) -> list[dict[str, Any]]:
+        asked.append((runner, prompts))
+        return rows[:4]
+
+    monkeypatch.setattr(shell_runs, "run_shell", shell)
     out = tmp_path / "deep" / "results.csv"
-    runner = " ".join(f"'{word}'" for word in TOY)
-    shell_runs.main(["--prompt", PROMPT, "--runner", runner, "--out", str(out)])
+    shell_runs.main(["--prompt", PROMPT, "--runner", "run 'a b'", "--out", str(out)])
+    assert asked == [(["run", "a b"], [PROMPT])]
     with out.open(encoding="utf-8", newline="") as file:
         written = list(csv.DictReader(file))
     assert [row["method"] for row in written] == DOCUMENTED
@@ -150,14 +160,19 @@ def test_what_the_shell_would_not_read_as_a_prompt_is_refused(prompt: str) -> No
 
 
 def test_a_shell_that_does_not_run_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    failing = f"'{sys.executable}' -c 'import sys; print(\"error: no such device\"); sys.exit(2)'"
     with pytest.raises(SystemExit) as end:
-        shell_runs.main(
-            ["--prompt", PROMPT, "--runner", f"'{sys.executable}' -m tests.toy_shell --fail"]
-        )
+        shell_runs.main(["--prompt", PROMPT, "--runner", failing])
     assert end.value.code == 2
-    assert "no such device" in capsys.readouterr().err
+    assert "exit code 2: error: no such device" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="cannot run"):
         run_shell(["./no-such-runner"], [PROMPT])
+
+
+def test_a_shell_that_saves_nothing_is_one_sentence() -> None:
+    deaf = [sys.executable, "-c", "import sys; sys.stdin.read(); print('error: no save')"]
+    with pytest.raises(ConfigError, match=r"saved no result for Target AR on .*: error: no save"):
+        run_shell(deaf, [PROMPT])
 
 
 def test_the_prompts_of_the_script_fit_on_a_line() -> None:
