@@ -92,10 +92,10 @@ class RunFolder:
         self._rows.add(row)
 
     def begin(self, models: list[dict[str, Any]], how: str) -> None:
-        """Note a sitting: when, where, with which models.
+        """Note a sitting: when, where, with which models; no other process may write until `end`.
 
         Raises:
-            ConfigError: earlier rows came from other weights.
+            ConfigError: earlier rows came from other weights, or another process is writing.
         """
         known = self.manifest.setdefault("models", models)
         if known != models:
@@ -103,6 +103,7 @@ class RunFolder:
                 f"the rows in {quoted(str(self.path), 300)} came from other models "
                 f"({_names(known)}; now {_names(models)}); choose another --out"
             )
+        self._rows.lock()
         sitting = {"started": _now(), "how": how, "machine": describe_machine()}
         self.manifest.setdefault("sittings", []).append(sitting)
         self._write_manifest()
@@ -110,6 +111,7 @@ class RunFolder:
     def end(self, *, interrupted: bool) -> None:
         """Close the sitting, and put the rows in order."""
         self._rows.sort()
+        self._rows.unlock()
         load = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
         rows = self.rows
         self.manifest["sittings"][-1] |= {

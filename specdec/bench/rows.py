@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, BinaryIO, get_args, get_type_hints
 
 from specdec.errors import ConfigError, quoted
 
@@ -158,6 +159,7 @@ class RowFile:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._held: BinaryIO | None = None
         if not file.exists():
             file.write_text(_line(COLUMNS), encoding="utf-8")
         whole = file.read_bytes().rpartition(b"\n")
@@ -167,6 +169,31 @@ class RowFile:
     def rows(self) -> list[Row]:
         """Return the rows that are there."""
         return read_rows(self.file)
+
+    def lock(self) -> None:
+        """Keep other processes from locking the file; on systems without `flock` nothing happens.
+
+        Raises:
+            ConfigError: another process holds the lock.
+        """
+        if importlib.util.find_spec("fcntl") is None:
+            return
+        fcntl = importlib.import_module("fcntl")
+        self._held = self.file.open("rb")
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.unlock()
+            raise ConfigError(
+                f"another process is writing to {quoted(str(self.file), 300)}; "
+                "wait for its end, or choose another --out"
+            ) from None
+
+    def unlock(self) -> None:
+        """Give the lock back; the end of the process does so too."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     def add(self, row: Row) -> None:
         """Append a row in one write."""

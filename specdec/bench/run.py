@@ -79,19 +79,21 @@ def run_grid(
         progress: called after every row.
 
     Raises:
-        ConfigError: earlier rows came from other models.
+        ConfigError: earlier rows came from other models, or another process is writing.
     """
+    folder.begin(crew.describe(), crew.how)
     blocks = blocks_left(folder)
     total = sum(len(block.tasks) for block in blocks)
-    folder.begin(crew.describe(), crew.how)
-    done, interrupted = 0, False
+    done, interrupted = 0, True
     try:
         progress(done, total)
         for row in crew.rows(blocks):
             folder.add(row)
             done += 1
             progress(done, total)
+        interrupted = False
     except KeyboardInterrupt:
-        interrupted = True
-    folder.end(interrupted=interrupted)
+        pass  # what is finished is kept
+    finally:
+        folder.end(interrupted=interrupted)
     return Outcome(done, total - done, interrupted)

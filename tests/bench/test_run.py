@@ -111,6 +111,18 @@ def test_a_folder_never_mixes_models(tmp_path: Path, grid: Grid) -> None:
         run_toy(tmp_path / "run", grid, resume=True)
 
 
+def test_two_processes_never_write_to_one_folder(tmp_path: Path, grid: Grid) -> None:
+    pytest.importorskip("fcntl", reason="this system has no flock")
+    first = RunFolder(tmp_path / "run", grid, resume=False)
+    first.begin([], "one")
+    with pytest.raises(ConfigError, match="another process is writing"):
+        RunFolder(tmp_path / "run", grid, resume=True).begin([], "other")
+    first.end(interrupted=True)
+    second = RunFolder(tmp_path / "run", grid, resume=True)
+    second.begin([], "other")
+    second.end(interrupted=True)
+
+
 def test_there_must_be_something_to_resume(tmp_path: Path, grid: Grid) -> None:
     with pytest.raises(ConfigError, match="holds no run to resume"):
         RunFolder(tmp_path / "none", grid, resume=True)
