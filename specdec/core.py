@@ -81,8 +81,8 @@ class StepOutcome:
     Attributes:
         draft: as proposed.
         verdict: as judged.
-        target_probs: what the target would have drawn from, shape `[drafted + 1, vocab]`; None where
-            it had one choice at each position (greedy).
+        target_probs: what the target would have drawn from, shape `[drafted + 1, vocab]`; None
+            where it had one choice at each position (greedy).
         num_emitted: tokens added to the output, ≥ 1.
         num_fed: tokens the target was fed: `drafted + 1`, or more when it had a prompt to read.
         draft_seconds: wall time of drafting.

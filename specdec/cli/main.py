@@ -1,4 +1,4 @@
-"""Subcommands `specdec generate | chat | advise | replay | verify | train | models`; `infer.py`.
+"""Subcommands `specdec generate | chat | advise | replay | verify | ablate | …`; `infer.py`.
 
 Parses, loads, hands over. A user's mistake is one sentence on standard error and exit code 2.
 """
@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from specdec.cli.ablate import add_ablate
 from specdec.cli.advise import add_advise
 from specdec.cli.arguments import (
     NO_DRAFTER,
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_advise(commands.add_parser("advise", help="measure whether speculation pays here"))
     add_replay(commands.add_parser("replay", help="replay recorded outputs without the target"))
     add_verify(commands.add_parser("verify", help="check that a pair of models decodes losslessly"))
+    add_ablate(commands.add_parser("ablate", help="compare methods over a grid of settings"))
     _add_train(commands.add_parser("train", help="train a bundled model from its recipe"))
     _add_models(commands.add_parser("models", help="list the bundled models"))
     _run(parser, argv)
