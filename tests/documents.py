@@ -29,6 +29,9 @@ Pages = dict[str, str]  # path below the root → text
 
 MARKED = re.compile(r"<!-- begin ([\w-]+) -->\n.*?\n<!-- end \1 -->", re.DOTALL)
 QUOTE = re.compile(r"# (\S+\.py):([\w.]+)\n")  # first line of a block that quotes the source
+COMMAND = re.compile(  # what a command line asks of our programs
+    r"^(?:\$ )?uv run (?:--extra \w+ )?((?:specdec|infer\.py)\b.*)", re.MULTILINE
+)
 # Of other programs: uv, mkdocs.
 FOREIGN_FLAGS = {"--group", "--extra", "--strict"}
 
@@ -188,8 +191,8 @@ def unparsable_commands(pages: Pages) -> list[str]:
     made = {"specdec": parser(), "infer.py": parser("infer")}
     for name, text in pages.items():
         for code in [*blocks(text, "bash"), *blocks(text, "console")]:
-            for line in re.findall(r"uv run (?:--extra \w+ )?((?:specdec|infer\.py)\b.*)", code):
-                program, *words = shlex.split(line, comments=True)
+            for line in COMMAND.findall(code):
+                program, *words = shlex.split(line.split(" > ")[0], comments=True)
                 try:
                     with contextlib.redirect_stderr(io.StringIO()):
                         made[program].parse_args(words)

@@ -17,6 +17,7 @@ LABELS = {
 MADE_BY = {
     "verifiers.json": "uv run python benchmarks/verifiers.py --out benchmarks/results",
     "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
+    "policies.json": "uv run python benchmarks/policies.py --out benchmarks/results",
     "seq2seq.json": "uv run python benchmarks/seq2seq.py --out benchmarks/results/seq2seq.json",
 }
 MISSING = {

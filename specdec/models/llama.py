@@ -181,7 +181,8 @@ class Llama:
 def _rotated(qkv: Tensor, rotations: Tensor) -> Tensor:
     """Return `[beams, time, heads, head_dim]` rotated, as float32 `[beams, heads, time, …]`."""
     pairs = torch.view_as_complex(qkv.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs.transpose(1, 2) * rotations).flatten(-2)
+    rotated: Tensor = torch.view_as_real(pairs.transpose(1, 2) * rotations).flatten(-2)
+    return rotated
 
 
 def is_in_family(config: Any) -> bool:

@@ -34,6 +34,8 @@ class BlockVerifier(Verifier):
     whole draft from p.
     """
 
+    accepts_overlap = True
+
     def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
         gamma = len(draft.tokens)
         if gamma == 0:

@@ -32,6 +32,8 @@ class RejectionVerifier(Verifier):
     bonus token from p. A draft without probabilities is one-hot: x_i stays with probability p(x_i).
     """
 
+    accepts_overlap = True
+
     def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
         if not draft.tokens:
             return Verdict(0, rng.categorical(target_probs[0], position))
