@@ -70,9 +70,10 @@ def speeds(language: str, file: str, command: str) -> str:
 
 
 def machine(found: Any) -> str:
-    """Return what a results file says about where it was made."""
-    said = found.get("machine", {}) if isinstance(found, dict) else {}
-    return ", ".join(f"{key} {value}" for key, value in said.items()) or "–"
+    """Return what a results file says about where it was made, and its note if it has one."""
+    found = found if isinstance(found, dict) else {}
+    said = [f"{key} {value}" for key, value in found.get("machine", {}).items()]
+    return ", ".join([*said, *([found["note"]] if "note" in found else [])]) or "–"
 
 
 def quick(language: str) -> str:
