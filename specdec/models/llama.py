@@ -175,7 +175,8 @@ class Llama:
         )
         if self.group > 1:
             read = read.view(beams, self.heads, time, self.head_dim)
-        return read.transpose(1, 2).reshape(beams * time, -1)
+        rows: Tensor = read.transpose(1, 2).reshape(beams * time, -1)
+        return rows
 
 
 def _rotated(qkv: Tensor, rotations: Tensor) -> Tensor:
@@ -206,7 +207,8 @@ def _norm(norm: Any) -> Norm:
 
 def _neighbours(rows: Tensor, heads: int) -> Tensor:
     """Put dimension i of each head beside dimension i + head_dim / 2, with which it rotates."""
-    return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+    pairs: Tensor = rows.unflatten(0, (heads, 2, -1)).transpose(1, 2)
+    return pairs.flatten(0, 2)
 
 
 def _read(linear: Any, rotated_heads: int = 0) -> tuple[Tensor, Tensor]:
