@@ -43,7 +43,9 @@ def main() -> None:
     runs = {
         name: our_run(engine, method, config.replace(length=args.length))
         for name, (method, config) in OURS.items()
-    } | {PEER: peer_run(engine, args.length)}
+    }
+    library = Engine.load(options=LoadOptions(device=args.device, runtime="transformers"))
+    runs[PEER] = peer_run(library, args.length)
     measured = measure(runs, PROMPTS, args.rounds)
     settings = {"prompts": len(PROMPTS), "rounds": args.rounds, "length": args.length}
     report(measured, engine, args.out, **settings)
