@@ -7,6 +7,7 @@ share it.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from statistics import median_low
 
@@ -19,14 +20,17 @@ NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
 class Costs:
     """Seconds of a draft call, and of a target pass that verifies k tokens.
 
-    Medians of the newest measurements. A pass over k tokens is read off the line
-    T_v(k) = a + b·k, b ≥ 0, fitted through the medians of the lengths that occurred.
+    Medians of the newest measurements. T_v goes through the medians of the lengths that occurred,
+    and never falls: a pass costs at most what a longer one does. Between them it is straight, since
+    processors take some row counts much better than others; beyond them it follows the line
+    T_v(k) = a + b·k that fits them best.
     """
 
     def __init__(self) -> None:
         self._calls: deque[float] = deque(maxlen=NEWEST)
         self._passes: dict[int, deque[float]] = {}
         self._medians: dict[int, float] = {}
+        self._curve: list[tuple[int, float]] = []  # length and seconds, both rising
         self._line = (0.0, 0.0)  # a, b
         self.draft_seconds = 0.0
         self._lag = math.inf  # tokens the draft model has not read
@@ -57,19 +61,30 @@ class Costs:
         return bool(self._passes)
 
     def verify_seconds(self, drafted: int) -> float:
-        """Return T_v(drafted)."""
-        a, b = self._line
-        return a + b * drafted
-
-    @property
-    def seconds_a_token(self) -> float:
-        """What one more token to verify costs, b."""
-        return self._line[1]
+        """Return T_v(drafted); 0 while nothing is known."""
+        curve = self._curve
+        if not curve:
+            return 0.0
+        at = bisect_left(curve, (drafted, 0.0))
+        if at == len(curve):
+            last, seconds = curve[-1]
+            return seconds + self._line[1] * (drafted - last)
+        right, seconds = curve[at]
+        if right == drafted:
+            return seconds
+        if at == 0:
+            return min(seconds, self._line[0] + self._line[1] * drafted)
+        left, before = curve[at - 1]
+        return before + (seconds - before) * (drafted - left) / (right - left)
 
     def _add_pass(self, drafted: int, seconds: float) -> None:
         passes = self._passes.setdefault(drafted, deque(maxlen=NEWEST))
         passes.append(seconds)
         self._medians[drafted] = median_low(passes)
+        self._curve, least = [], math.inf
+        for k in sorted(self._medians, reverse=True):
+            least = min(least, self._medians[k])
+            self._curve.insert(0, (k, least))
         self._line = self._fit()
 
     def _fit(self) -> tuple[float, float]:

@@ -6,8 +6,9 @@ token k + 1 is drafted iff
 
     S_k · ā > R · (t_d + T_v(k + 1) − T_v(k))
 
-and γ = 0, plain decoding, when that fails for the first token at R = 1 / T_v(0). Everything in it
-is measured as decoding goes on; there is no threshold to tune.
+or a longer draft is worth it: T_v has steps, and what one token does not pay for, two may. With
+γ = 0, plain decoding, when no length pays at R = 1 / T_v(0). Everything in it is measured as
+decoding goes on; there is no threshold to tune.
 
 Derived in `docs/en/06-tricks-and-optimizations.md#knowing-the-cost`.
 """
@@ -22,7 +23,8 @@ from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
 from specdec.gamma.calibration import Calibration, acceptance_labels
 from specdec.registry import check_count
 
-FIRST_STEPS = 4  # drafting steps of fixed length, before costs and rates are believed
+FIRST_STEPS = 8  # drafting steps of lengths 1, 2, …, before costs and rates are believed
+LOOK_AHEAD = 8  # tokens that are weighed together
 MEAN_MEMORY = 1 / 64  # weight of a new label in ā
 LONGEST_REST = 512  # plain steps between two tries, when tries keep failing
 
@@ -44,13 +46,13 @@ class _Knowledge:
 class CostAwareGamma(GammaPolicy):
     """Weighs each draft token against its cost.
 
-    The decision before a token has paid for its draft call, and asks whether it is worth verifying:
-    S_k · a > R · (T_v(k + 1) − T_v(k)). The text under greedy does not depend on any of this; under
+    The decision before a token has paid for its draft call, and asks whether it is worth verifying.
+    The text under greedy does not depend on any of this; under
     sampling the clock decides how the same randomness is spent, so that a seed may give another
     text of the same distribution.
 
     Attributes:
-        gamma: length of the first drafts, while costs are unknown, ≥ 1.
+        gamma: longest of the first drafts, while costs are unknown, ≥ 1.
         gamma_max: upper bound, ≥ 1.
         explore: plain steps until drafting is tried again once it did not pay, ≥ 1; doubled each
             time it still does not.
@@ -80,7 +82,7 @@ class CostAwareGamma(GammaPolicy):
     @property
     def budget(self) -> int:
         if self._is_learning:
-            return min(self.gamma, self.gamma_max)
+            return min(1 + self._known.steps % self.gamma, self.gamma_max)
         if self._pays:
             return self.gamma_max
         return 1 if self._rested >= self._patience else 0
@@ -95,14 +97,15 @@ class CostAwareGamma(GammaPolicy):
         self._signals[num_drafted:] = [(signal.is_counted, margin)]
         if self._is_learning or not self._pays:  # a try is a try
             return True
-        return self._is_worth(self._survival * self._acceptance, 0.0)
+        return self._is_worth(
+            self._survival * self._acceptance, num_drafted, signal.is_counted, paid=True
+        )
 
     def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
         self._survival *= self._acceptance
         if self._is_learning:
             return True
-        call = 0.0 if signal.is_counted else self._known.costs.draft_seconds
-        return self._is_worth(self._survival * self._known.mean, call)
+        return self._is_worth(self._survival * self._known.mean, num_drafted, signal.is_counted)
 
     def update(self, outcome: StepOutcome) -> None:
         known, drafted = self._known, len(outcome.draft.tokens)
@@ -124,15 +127,40 @@ class CostAwareGamma(GammaPolicy):
 
     @property
     def _pays(self) -> bool:
-        """Whether a draft of one token beats plain decoding, ā > (t_d + ΔT_v) / T_v(0)."""
-        costs = self._known.costs
-        price = costs.draft_seconds + costs.seconds_a_token
-        return price <= self._known.mean * costs.verify_seconds(0)
+        """Whether a draft of some length beats plain decoding: at R = 1 / T_v(0)."""
+        plain = self._known.costs.verify_seconds(0)
+        return plain > 0 and self._gains(1 / plain, self._known.mean, 0, is_free=False)
 
-    def _is_worth(self, gain: float, call_seconds: float) -> bool:
-        """Whether `gain` expected tokens more are worth a call and one more token to verify."""
+    def _is_worth(
+        self, survival: float, drafted: int, is_free: bool, *, paid: bool = False
+    ) -> bool:
+        """Whether tokens after the first `drafted` are worth their time at the running rate."""
         rate = self._known.rate.per_second or 0.0
-        return gain > rate * (call_seconds + self._known.costs.seconds_a_token)
+        return self._gains(rate, survival, drafted, is_free=is_free, paid=paid)
+
+    def _gains(
+        self, rate: float, survival: float, drafted: int, *, is_free: bool, paid: bool = False
+    ) -> bool:
+        """Whether 1 … `LOOK_AHEAD` tokens more bring more than `rate` would in their time.
+
+        Args:
+            rate: tokens per second.
+            survival: chance that the first of them is kept; each further one is with chance ā.
+            drafted: tokens before them.
+            is_free: they are copied, without draft calls.
+            paid: the call for the first of them has been made.
+        """
+        costs = self._known.costs
+        call = 0.0 if is_free else costs.draft_seconds
+        before = costs.verify_seconds(drafted)
+        gain, calls = 0.0, -call if paid else 0.0
+        for length in range(drafted + 1, min(drafted + LOOK_AHEAD, self.gamma_max) + 1):
+            gain += survival
+            calls += call
+            if gain > rate * (calls + costs.verify_seconds(length) - before):
+                return True
+            survival *= self._known.mean
+        return False
 
     def _count_rest(self, drafted: int, is_typical: bool) -> None:
         """Count plain steps; a try ends with a step in which the draft model had caught up."""

@@ -59,7 +59,7 @@ def test_adaedl_moves_its_threshold_towards_the_wished_acceptance() -> None:
     assert policy.after_token(0, entropy_signal(0.69), 1), "λ fell while nearly all was kept"
 
 
-def test_costs_are_medians_and_a_line() -> None:
+def test_costs_are_medians_and_a_line_beyond_them() -> None:
     costs = Costs()
     costs.start()
     assert not costs.are_known
@@ -76,15 +76,23 @@ def test_costs_are_medians_and_a_line() -> None:
     assert costs.verify_seconds(0) == pytest.approx(10)
 
 
-def test_a_line_never_falls_and_a_plain_pass_is_never_free() -> None:
+def test_costs_never_fall_and_a_plain_pass_is_never_free() -> None:
     costs = Costs()
+    assert costs.verify_seconds(3) == 0
     for k, seconds in ((1, 5.0), (4, 3.0)):
         costs.observe(judged_step(k, 0, verify_seconds=seconds))
-    assert costs.seconds_a_token == 0
+    assert [costs.verify_seconds(k) for k in (0, 1, 3, 4, 9)] == [3.0] * 5
     steep = Costs()
     for k, seconds in ((1, 1.0), (2, 100.0)):
         steep.observe(judged_step(k, 0, verify_seconds=seconds))
-    assert steep.verify_seconds(0) > 0
+    assert 0 < steep.verify_seconds(0) <= 1
+
+
+def test_steps_in_what_a_pass_costs_are_kept() -> None:
+    costs = Costs()
+    for k, seconds in ((0, 10.0), (2, 10.5), (3, 18.0), (7, 18.0)):
+        costs.observe(judged_step(k, 0, verify_seconds=seconds))
+    assert [costs.verify_seconds(k) for k in (0, 1, 2, 3, 5)] == [10, 10.25, 10.5, 18, 18]
 
 
 def test_a_rate_follows_the_newest_steps() -> None:
@@ -138,8 +146,10 @@ def test_a_wider_margin_is_never_taken_for_a_worse_sign() -> None:
 class World:
     """A machine and a pair of models: costs, and acceptance by margin."""
 
-    def __init__(self, draft: float, token: float, *, seed: int = 0) -> None:
-        self.draft, self.token = draft, token
+    def __init__(
+        self, draft: float, token: float, *, step_at_three: float = 0.0, seed: int = 0
+    ) -> None:
+        self.draft, self.token, self.step_at_three = draft, token, step_at_three
         self.random = random.Random(seed)
 
     def step(self, policy: GammaPolicy) -> tuple[int, float]:
@@ -157,7 +167,7 @@ class World:
             kept += alive
             if not policy.after_token(0, signal, drafted):
                 break
-        verify = 1.0 + self.token * drafted
+        verify = 1.0 + self.token * drafted + self.step_at_three * (drafted >= 3)
         outcome = judged_step(
             drafted,
             kept,
@@ -177,14 +187,18 @@ class World:
         return sum(tokens for tokens, _ in played) / sum(seconds for _, seconds in played)
 
 
+@pytest.mark.parametrize("step", [0.0, 0.5])
 @pytest.mark.parametrize(("draft", "token"), [(0.02, 0.01), (0.1, 0.02), (0.3, 0.05)])
-def test_cost_aware_is_not_slower_than_the_best_fixed_gamma(draft: float, token: float) -> None:
+def test_cost_aware_is_not_slower_than_the_best_fixed_gamma(
+    draft: float, token: float, step: float
+) -> None:
     """In a simulated world, where costs and acceptance are known: at cheap and at dear drafts."""
     fixed = [
-        World(draft, token).rate(GAMMA_POLICIES.create(f"fixed(gamma={g})"))
+        World(draft, token, step_at_three=step).rate(GAMMA_POLICIES.create(f"fixed(gamma={g})"))
         for g in (1, 2, 3, 4, 6, 8, 12)
     ]
-    assert World(draft, token).rate(CostAwareGamma()) > 0.99 * max(fixed)
+    ours = World(draft, token, step_at_three=step).rate(CostAwareGamma())
+    assert ours > 0.99 * max(fixed)
 
 
 def test_cost_aware_decodes_plainly_when_drafts_are_too_dear() -> None:
