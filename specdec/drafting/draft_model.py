@@ -46,6 +46,9 @@ class DraftModelDrafter(Drafter):
         drafted = list[int]()
         probs: list[Tensor] = []
         calls = 0
+        if gamma > 0 and self.sampler.is_greedy and not policy.asks:  # nothing between the tokens
+            drafted = model.draft_greedily(tokens[model.length :], gamma)
+            calls = gamma
         while len(drafted) < gamma:
             logits = model.extend((tokens + drafted)[model.length :], keep=1)[0]  # [vocab]
             calls += 1

@@ -74,6 +74,10 @@ class Pass:
     written: tuple[Tensor, ...]
     seen: tuple[Tensor, ...]
 
+    def write(self, place: int, new: Tensor) -> None:
+        """Remember new keys or values, `[beams, kv_heads, time, head_dim]`."""
+        self.written[place].copy_(new)
+
 
 class Llama:
     """The network, read from a transformers module.
@@ -147,7 +151,7 @@ class Llama:
             qkv: queries, keys and values of the new positions,
                 `[beams, time, heads + 2 · kv_heads, head_dim]`.
             step: the pass.
-            place: of this layer's keys in `step.written` and `step.seen`; values follow.
+            place: of this layer's keys in `step.seen`; values follow.
         """
         beams, time = qkv.shape[:2]
         turned, values = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
@@ -156,8 +160,8 @@ class Llama:
         rolled = turned.roll(self.head_dim // 2, -1)
         turned = torch.addcmul(turned * step.cos, rolled, step.sin)
         queries, keys = turned.split((self.heads, self.kv_heads), dim=2)
-        step.written[place].copy_(keys.transpose(1, 2))
-        step.written[place + 1].copy_(values.transpose(1, 2))
+        step.write(place, keys.transpose(1, 2))
+        step.write(place + 1, values.transpose(1, 2))
         # Queries of one group attend to the same keys: they stand below each other as rows.
         queries = queries.unflatten(2, (self.kv_heads, self.group)).permute(0, 2, 3, 1, 4)
         read = F.scaled_dot_product_attention(
