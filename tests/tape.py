@@ -10,7 +10,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-ASKING = ("_local_scalar_dense", "nonzero", "is_nonzero")  # the host for a number, or telling it one
+ASKING = (
+    "_local_scalar_dense",
+    "nonzero",
+    "is_nonzero",
+)  # the host for a number, or telling it one
 TELLING = ("lift_fresh",)
 
 

@@ -121,7 +121,9 @@ def test_a_batch_is_drawn_as_each_row_alone() -> None:
         probs = distributions(source, 4, source.choice([1, 3, 256, 700]))
         ends = [0.0, 1 - 2**-53, source.random(), source.random()]
         picked = Rng(0).pick(probs, torch.tensor(ends, dtype=torch.float64))
-        assert picked.tolist() == [inverse_transform(p, u) for p, u in zip(probs, ends, strict=True)]
+        assert picked.tolist() == [
+            inverse_transform(p, u) for p, u in zip(probs, ends, strict=True)
+        ]
         assert (probs.gather(1, picked[:, None]) > 0).all()
 
 
