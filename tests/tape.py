@@ -10,12 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-ASKING = (
-    "_local_scalar_dense",
-    "nonzero",
-    "is_nonzero",
-)  # the host for a number, or telling it one
-TELLING = ("lift_fresh",)
+ASKING = ("_local_scalar_dense", "nonzero", "is_nonzero")  # the host waits for a number
+TELLING = ("lift_fresh",)  # the device is sent one
 
 
 class Tape(TorchDispatchMode):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -145,8 +144,8 @@ def test_a_source_that_decides_otherwise_is_asked() -> None:
 
 
 @pytest.fixture
-def as_on_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Let verifiers decide as they do on CUDA; yield the lengths of the drafts they judged so."""
+def as_on_device(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let verifiers decide as they do on CUDA; return the lengths of the drafts they judged so."""
     judged: list[int] = []
     for module, kind in ((rejection, "RejectionVerifier"), (exact_match, "ExactMatchVerifier")):
         verifier: Any = getattr(module, kind)
@@ -159,7 +158,7 @@ def as_on_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
         monkeypatch.setattr(verifier, "judge_ahead", judge)
         monkeypatch.setattr(module, "decides_on_device", lambda rng, probs: rng.foresees)
-    yield judged
+    return judged
 
 
 def text_of(name: str, seed: int) -> list[int]:
