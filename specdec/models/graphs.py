@@ -40,7 +40,8 @@ class StaticPass(Pass):
     positions: Tensor
 
     def write(self, place: int, new: Tensor) -> None:
-        self.seen[place].index_copy_(2, self.positions, new)
+        memory = self.written[place]
+        memory.index_copy_(2, self.positions, new.to(memory.dtype))
 
 
 def static_pass(
@@ -53,15 +54,19 @@ def static_pass(
         input_ids: shape `[rows]`; those that are padding stand last.
         begin: position of the first, shape `[1]`.
         memory: keys and values of the positions that may be attended to, written in place, shape
-            `[layers · 2, 1, kv_heads, bucket, head_dim]`.
-        rotations: cosines and signed sines, shape `[2, ≥ bucket, 1, head_dim]`.
+            `[layers, 1, 2 · kv_heads, bucket, head_dim]`.
+        rotations: of all positions, complex, shape `[≥ bucket, head_dim / 2]`.
     """
     positions = begin + torch.arange(len(input_ids), device=begin.device)  # [rows]
     bucket = memory.shape[3]
     hidden = torch.arange(bucket, device=begin.device) > positions[:, None]  # [rows, bucket]
     mask = memory.new_zeros(hidden.shape).masked_fill_(hidden, NEVER).repeat(llama.group, 1)
-    cos, sin = rotations.index_select(1, positions).unbind(0)  # [rows, 1, head_dim] each
-    return llama(input_ids[None], StaticPass(cos, sin, mask, (), memory.unbind(0), positions))
+    turns = llama.for_all_heads(rotations.index_select(0, positions))
+    keys, values = memory.chunk(2, dim=2)
+    step = StaticPass(
+        turns, mask, memory.unbind(0), keys.unbind(0), values.unbind(0), positions=positions
+    )
+    return llama(input_ids[None], step)
 
 
 def run_eagerly(compute: Compute) -> Compute:
@@ -152,7 +157,6 @@ class StaticModel(NativeModel):
         self._new_capture = new_capture or self._graphs_where_there_are
         self._recorded: dict[tuple[int, int, int], Recorded] = {}
         self._recorded_on: Tensor | None = None  # the memory block that they read and write
-        self._rotations = self.llama.embedding  # of that block's positions, see `static_pass`
         self._capture: Capture = run_eagerly
 
     def _graphs_where_there_are(self) -> Capture:
@@ -208,7 +212,6 @@ class StaticModel(NativeModel):
         self._make_room(bucket)
         if self._keys.block is not self._recorded_on:
             self._recorded, self._recorded_on = {}, self._keys.block
-            self._rotations = torch.stack((self._cos, self._sin))
             self._capture = self._new_capture()
         return bucket
 

@@ -59,10 +59,13 @@ class Verifier(ABC):
         is_lossless: whether the output distribution is the target's.
         is_coupled: whether all draws at one position must share their noise (`KeyedRng`); every
             other rule needs independent ones.
+        accepts_overlap: whether a token drawn from q is kept with probability Σ min(p, q), given
+            that those before it are; what a policy may learn from it is then that number.
     """
 
     is_lossless: bool = True
     is_coupled: bool = False
+    accepts_overlap: bool = False
 
     @abstractmethod
     def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:

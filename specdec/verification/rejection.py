@@ -2,6 +2,8 @@
 
 Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", ICML 2023, algorithm
 1; Chen et al., "Accelerating LLM Decoding with Speculative Sampling", 2023.
+
+Derived in `docs/en/02-speculative-theory.md#token-rejection`.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ class RejectionVerifier(Verifier):
     After the first rejection draw from the residual norm(max(0, p − q)); when all stay, draw a
     bonus token from p. A draft without probabilities is one-hot: x_i stays with probability p(x_i).
     """
+
+    accepts_overlap = True
 
     def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
         if not draft.tokens:

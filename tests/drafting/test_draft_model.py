@@ -7,7 +7,7 @@ from collections.abc import Sequence as SequenceOf
 import pytest
 import torch
 
-from specdec.core import Draft, Verdict
+from specdec.core import Draft, DraftStop, StepOutcome
 from specdec.decoding import Sequence, Speculation, speculative_steps
 from specdec.drafting import DraftModelDrafter
 from specdec.gamma import ConfidenceGamma, FixedGamma, GammaPolicy, HeuristicGamma
@@ -179,7 +179,7 @@ def test_undrafted_steps_in_the_loop_leave_no_rejected_token_in_memory() -> None
     class EveryThird(ScriptedPolicy):
         steps = 0
 
-        def update(self, draft: Draft, verdict: Verdict) -> None:
+        def update(self, outcome: StepOutcome) -> None:
             self.steps += 1
 
         @property
@@ -208,8 +208,8 @@ def test_beyond_the_draft_models_end_nothing_is_drafted() -> None:
     model = counting(max_length=5)
     drafter = started(model=model)
     tokens = [*PROMPT, 1, 1, 1]
-    assert drafter.propose(tokens, 5, FIVE) == Draft([])
-    assert drafter.propose([*tokens, 1, 1], 5, FIVE) == Draft([])
+    assert drafter.propose(tokens, 5, FIVE) == Draft([], stopped=DraftStop.CONTEXT)
+    assert drafter.propose([*tokens, 1, 1], 5, FIVE) == Draft([], stopped=DraftStop.CONTEXT)
 
 
 def test_a_target_with_more_positions_than_its_draft_model_writes_to_the_end() -> None:
@@ -226,8 +226,8 @@ def test_a_target_with_more_positions_than_its_draft_model_writes_to_the_end() -
 def test_a_prompt_too_long_for_the_draft_model_is_decoded_without_drafts() -> None:
     model = counting(max_length=len(PROMPT))
     drafter = started(model=model)
-    assert drafter.propose(PROMPT, 5, FIVE) == Draft([])
-    assert drafter.propose([*PROMPT, 1], 5, FIVE) == Draft([])
+    assert drafter.propose(PROMPT, 5, FIVE) == Draft([], stopped=DraftStop.CONTEXT)
+    assert drafter.propose([*PROMPT, 1], 5, FIVE) == Draft([], stopped=DraftStop.CONTEXT)
     drafter.start([0], Rng(0))
     assert len(drafter.propose([0], 5, FIVE).tokens) == 3  # the next prompt fits
 
