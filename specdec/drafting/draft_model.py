@@ -44,10 +44,14 @@ class DraftModelDrafter(Drafter):
         self._forget_rejected(tokens)
         room = model.max_length - len(tokens) + 1  # the last draft is never fed
         stopped = DraftStop.CONTEXT if room < gamma else None
+        most = min(gamma, room)
         drafted = list[int]()
         probs: list[Tensor] = []
         calls = 0
-        while len(drafted) < min(gamma, room):
+        if most > 0 and self.sampler.is_greedy and not policy.asks:  # nothing between the tokens
+            drafted = model.draft_greedily(tokens[model.length :], most)
+            calls = most
+        while len(drafted) < most:
             logits = model.extend((tokens + drafted)[model.length :], keep=1)[0]  # [vocab]
             calls += 1
             signal = Signal(logits)

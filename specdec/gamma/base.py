@@ -124,6 +124,13 @@ class GammaPolicy(ABC):
         """Learn from a finished step."""
 
     @property
+    def asks(self) -> bool:
+        """Whether it looks at the tokens of a draft; if not, they may be drawn all at once."""
+        rule, silent = type(self), GammaPolicy
+        before, after = rule.before_token, rule.after_token
+        return before is not silent.before_token or after is not silent.after_token
+
+    @property
     def normalized_entropy(self) -> float | None:
         """H / ln V measured in this step, for the record; None when not measured."""
         return None

@@ -75,6 +75,10 @@ class Pass:
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
 
+    def write(self, place: int, new: Tensor) -> None:
+        """Remember new keys and values of a layer, `[beams, 2 · kv_heads, time, head_dim]`."""
+        self.written[place].copy_(new)
+
 
 class Llama:
     """The network, read from a transformers module.
@@ -167,7 +171,7 @@ class Llama:
             queries_and_keys = qkv[:, :, : self.heads + self.kv_heads]
             queries_and_keys.copy_(layer.qk_norm(queries_and_keys))
         queries, new = _rotated(qkv, step.rotations).split((self.heads, 2 * self.kv_heads), dim=1)
-        step.written[place].copy_(new)
+        step.write(place, new)
         if self.group > 1:  # queries that attend to the same keys stand below each other as rows
             queries = queries.reshape(beams, self.kv_heads, self.group * time, self.head_dim)
         read = F.scaled_dot_product_attention(

@@ -60,7 +60,8 @@ class KeyValueMemory:
     def restart(self) -> None:
         """Forget everything, keep the room of one beam."""
         self.length = 0
-        self.block = self.block[:, :1]
+        if self.block.shape[1] > 1:
+            self.block = self.block[:, :1]
 
     def rollback_to(self, length: int) -> None:
         """Forget positions `length` and later."""
@@ -143,8 +144,7 @@ class NativeModel(CausalModel):
         time, begin = input_ids.shape[1], self._keys.length
         end = begin + time
         seen = -(-end // KEYS) * KEYS if self.invariant else end
-        if self._keys.reserve(seen) or len(self._rotations) < self._keys.capacity:
-            self._rotations = self.llama.rotations(self._keys.capacity)
+        self._make_room(seen)
         block, heads = self._keys.block, self.llama.kv_heads
         step = Pass(
             self.llama.for_all_heads(self._rotations[begin:end]),
@@ -156,6 +156,11 @@ class NativeModel(CausalModel):
         hidden = self.llama(input_ids, step)
         self._keys.length = begin + count
         return hidden
+
+    def _make_room(self, end: int) -> None:
+        """Have memory and rotations for `end` positions."""
+        if self._keys.reserve(end) or len(self._rotations) < self._keys.capacity:
+            self._rotations = self.llama.rotations(self._keys.capacity)
 
     def _mask(self, begin: int, time: int, seen: int) -> Tensor | None:
         """Return 0 where row i may look, up to position begin + i, and −∞ elsewhere."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as SequenceOf
+
 import pytest
 import torch
 
 from specdec.core import Draft, DraftStop, StepOutcome
 from specdec.decoding import Sequence, Speculation, speculative_steps
 from specdec.drafting import DraftModelDrafter
-from specdec.gamma import ConfidenceGamma, FixedGamma, GammaPolicy
+from specdec.gamma import ConfidenceGamma, FixedGamma, GammaPolicy, HeuristicGamma
 from specdec.models import TableModel
 from specdec.sampling import (
     SAMPLERS,
@@ -250,3 +252,28 @@ def test_trap_the_loop_never_reseeds() -> None:
     for _ in speculative_steps(parts, sequence, Rng(0)):
         pass
     assert len(set(sequence.output)) > 20
+
+
+def test_a_greedy_draft_nobody_looks_at_is_made_by_one_call() -> None:
+    class AtOnce(CountingTable):
+        calls = 0
+
+        def draft_greedily(self, tokens: SequenceOf[int], count: int) -> list[int]:
+            self.calls += 1
+            return super().draft_greedily(tokens, count)
+
+    looked_at = started(GreedySampler()).propose(PROMPT, 4, ScriptedPolicy())
+    model = AtOnce(random_table(VOCAB, seed=0), max_length=1024)
+    drafter = started(GreedySampler(), model)
+    assert drafter.propose(PROMPT, 4, FIVE) == looked_at
+    assert (model.calls, model.held) == (1, PROMPT + looked_at.tokens[:3])
+    drafter.propose(PROMPT, 4, ScriptedPolicy())
+    started(MultinomialSampler(), model).propose(PROMPT, 4, FIVE)
+    assert model.calls == 1
+
+
+def test_only_policies_that_look_at_tokens_ask() -> None:
+    assert not FixedGamma(4).asks
+    assert not HeuristicGamma(4).asks
+    assert ConfidenceGamma().asks
+    assert ScriptedPolicy().asks
