@@ -60,7 +60,7 @@ REPETITION = (
     'names = []\nnames.append("Anna")\nnames.append("Ben")\nnames.append("Clara")\nnames.append(',
     "Row the boat, row the boat, over the lake. Row the boat, row the boat, over the lake. Row",
     "print(1)\nprint(2)\nprint(3)\nprint(4)\nprint(5)\nprint(6)\n",
-    "I like red apples and I like green apples. I like red pears and I like green pears. I like red",
+    "I like red apples and I like green apples. I like red pears and I like",
 )
 KINDS = {
     "stories": STORIES,

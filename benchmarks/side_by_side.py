@@ -197,18 +197,21 @@ def sample(run: Run, prompt: str) -> Sample:
     return Sample(tokens, clock.seconds(), clock.first_seconds, clock.num_first)
 
 
-def interval(values: Sequence[float], num_prompts: int) -> dict[str, float]:
+def interval(values: Sequence[float], num_prompts: int) -> dict[str, float | None]:
     """Return the median over prompts with its bootstrap interval (Efron and Tibshirani, 1993).
 
     Args:
         values: one a prompt and round, as in `Measured`; those that are no number are left out.
         num_prompts: prompts of a round. A prompt's rounds are reduced to their median first, and
             prompts are drawn with replacement.
+
+    Returns:
+        `median`, `low` and `high`; None where there is nothing to take them of.
     """
     table = np.array(values, dtype=float).reshape(-1, num_prompts)  # [rounds, prompts]
     table = table[:, ~np.isnan(table).any(axis=0)]
     if not table.size:
-        return dict.fromkeys(("median", "low", "high"), float("nan"))
+        return dict.fromkeys(("median", "low", "high"))
     each = np.median(table, axis=0)  # [prompts]
     drawn = np.random.default_rng(SEED).integers(0, len(each), (RESAMPLES, len(each)))
     ends = np.quantile(np.median(each[drawn], axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
