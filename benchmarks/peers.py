@@ -37,10 +37,10 @@ from side_by_side import (
     same_text,
     sample,
 )
+from tables import markdown, save, stem_of
 
 from specdec import SpecDecError
 
-RESULTS = Path(__file__).parent / "results"
 RATIOS = (  # ours, theirs
     (BASELINE, PEER),
     (c.SPECULATIVE, c.ASSISTED_BEST),
@@ -185,16 +185,6 @@ def _megabytes(peak: dict[str, Any] | None) -> str:
     return " + ".join(parts) if len(parts) > 1 else "".join(parts).replace(" process", "")
 
 
-def markdown(table: list[list[str]]) -> str:
-    """Return cells as an aligned Markdown table."""
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-        for row in table
-    ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
-
-
 def compare(run: c.Contenders, args: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
     """Measure everything; return all figures."""
     names = c.names()
@@ -258,19 +248,6 @@ def rendered(found: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def save(found: dict[str, Any]) -> Path:
-    """Write the figures to `benchmarks/results/`; return the Markdown file."""
-    setting = found["setting"]
-    device = found["machine"]["device"].split(":")[0]
-    padded = f"-padded-{setting['padded'] / 1e6:.0f}M" if setting["padded"] else ""
-    stem = RESULTS / f"peers-{device}-{setting['dtype']}{padded}"
-    stem.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    head = "# Our methods beside other people's\n\nMade by `benchmarks/peers.py`.\n\n"
-    path = stem.with_suffix(".md")
-    path.write_text(head + rendered(found) + "\n", encoding="utf-8")
-    return path
-
-
 def parser_of() -> argparse.ArgumentParser:
     """Return the command line."""
     usual = c.Setting()
@@ -322,7 +299,8 @@ def main(arguments: list[str]) -> None:
             parser.error(str(error))
     print(rendered(found))
     if args.save:
-        print(f"\nwritten: {save(found).name} and its .json, in benchmarks/results/")
+        stem = stem_of("peers", found["machine"], found["setting"])
+        save(stem, "Our methods beside other people's", rendered(found), found)
     print(json.dumps(found))
 
 
