@@ -21,6 +21,7 @@ import specdec.drafting
 from specdec import DecodingConfig, Engine, LoadOptions
 from specdec.bench import padded_target
 from specdec.models import LoadedModel, load, load_drafter
+from specdec.models.loading import resolve_device
 from specdec.zoo import bundled_path
 
 SPECULATIVE, NASD, HYBRID = "speculative", "nasd", "hybrid"
@@ -63,16 +64,31 @@ def has_hybrid() -> bool:
     return HYBRID in getattr(specdec.drafting, "DRAFTERS", ())
 
 
-def has_llamacpp() -> bool:
-    """Whether the extra `llamacpp` is installed."""
-    return all(importlib.util.find_spec(name) for name in FOR_LLAMACPP)
+def is_cuda(setting: Setting) -> bool:
+    """Whether a setting computes on a CUDA device."""
+    return resolve_device(setting.device).type == "cuda"
 
 
-def names() -> list[str]:
+def why_no_llamacpp(setting: Setting) -> str:
+    """Return why llama.cpp is left out; empty if it is not."""
+    if not all(importlib.util.find_spec(name) for name in FOR_LLAMACPP):
+        return (
+            "its Python binding is not installed; build it with: uv sync --extra llamacpp "
+            "(from source, 10 to 20 minutes)"
+        )
+    import llama_cpp
+
+    if is_cuda(setting) and not llama_cpp.llama_supports_gpu_offload():
+        return "its Python binding was built without CUDA; see the binding's page on CMAKE_ARGS"
+    return ""
+
+
+def names(setting: Setting) -> list[str]:
     """Return every method there is here, Target AR first."""
     ours = [BASELINE, SPECULATIVE, NASD, *([HYBRID] if has_hybrid() else [])]
     theirs = [PEER, ASSISTED, ASSISTED_BEST, PROMPT_LOOKUP]
-    return ours + theirs + ([LLAMACPP, LLAMACPP_LOOKUP] if has_llamacpp() else [])
+    has_llamacpp = not why_no_llamacpp(setting)
+    return ours + theirs + ([LLAMACPP, LLAMACPP_LOOKUP] if has_llamacpp else [])
 
 
 class Contenders:

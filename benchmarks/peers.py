@@ -187,8 +187,8 @@ def _megabytes(peak: dict[str, Any] | None) -> str:
 
 def compare(run: c.Contenders, args: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
     """Measure everything; return all figures."""
-    names = c.names()
-    print(_missing(), flush=True)
+    names = c.names(run.setting)
+    print(_missing(run.setting), flush=True)
     tuning = run.choose_assistant_tokens(TUNING_ROUNDS)
     kinds = chosen_prompts(args.prompts)
     prompts = [prompt for chosen in kinds.values() for prompt in chosen]
@@ -208,15 +208,13 @@ def compare(run: c.Contenders, args: argparse.Namespace, arguments: list[str]) -
     }
 
 
-def _missing() -> str:
+def _missing(setting: c.Setting) -> str:
     lines = []
     if not c.has_hybrid():
-        lines.append("hybrid: left out, this version of specdec has no such drafter")
-    if not c.has_llamacpp():
-        lines.append(
-            "llama.cpp: left out, its Python binding is not installed; build it with: "
-            "uv sync --extra llamacpp"
-        )
+        lines.append("hybrid: left out; this version of specdec has no such drafter")
+    why = c.why_no_llamacpp(setting)
+    if why:
+        lines.append(f"llama.cpp: left out; {why}")
     return "\n".join(lines)
 
 
@@ -287,13 +285,14 @@ def main(arguments: list[str]) -> None:
             parser.error(f"--{name} must be 1 or more, not {getattr(args, name)}")
     with tempfile.TemporaryDirectory() as folder:
         args.folder = args.folder or Path(folder)
-        wanted = [args.memory_of] if args.memory_of else c.names()
-        run = c.Contenders(setting_of(args), args.folder, wanted)
-        run.assistant_tokens = args.assistant_tokens
-        if args.memory_of:
-            print(json.dumps(own_memory(run, args.memory_of)))
-            return
+        setting = setting_of(args)
         try:
+            wanted = [args.memory_of] if args.memory_of else c.names(setting)
+            run = c.Contenders(setting, args.folder, wanted)
+            run.assistant_tokens = args.assistant_tokens
+            if args.memory_of:
+                print(json.dumps(own_memory(run, args.memory_of)))
+                return
             found = compare(run, args, arguments)
         except SpecDecError as error:
             parser.error(str(error))
