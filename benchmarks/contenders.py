@@ -61,7 +61,8 @@ class Setting:
 
 def has_hybrid() -> bool:
     """Whether this version of specdec has a drafter registry with a hybrid in it."""
-    return HYBRID in getattr(specdec.drafting, "DRAFTERS", ())
+    drafters = getattr(specdec.drafting, "DRAFTERS", None)
+    return drafters is not None and HYBRID in drafters.names()
 
 
 def is_cuda(setting: Setting) -> bool:

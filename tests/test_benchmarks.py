@@ -20,9 +20,11 @@ from prompts import KINDS, PROMPTS, TUNING
 from side_by_side import BASELINE, PEER, Clock, Measured, Sample, differences, interval, measure
 from transformers import AutoConfig, GenerationConfig
 
+import specdec.drafting
 from specdec import LoadOptions
 from specdec.core import StepRecord
 from specdec.models import load
+from specdec.registry import Registry
 from tests.tiny import build
 
 SETTING = contenders.Setting(device="cpu", length=6)
@@ -131,11 +133,12 @@ def test_only_methods_that_draft_with_a_model_load_one(tmp_path: Path) -> None:
     assert contenders.Contenders(SETTING, tmp_path, [BASELINE]).engine.drafter is None
 
 
-def test_a_hybrid_is_there_if_and_only_if_the_registry_has_it() -> None:
-    import specdec.drafting
-
-    registered = "hybrid" in getattr(specdec.drafting, "DRAFTERS", ())
-    assert ("hybrid" in contenders.names(SETTING)) == registered
+def test_a_hybrid_is_measured_where_the_registry_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    drafters: Registry[Any] = Registry("drafter")
+    monkeypatch.setattr(specdec.drafting, "DRAFTERS", drafters, raising=False)
+    assert contenders.HYBRID not in contenders.names(SETTING)
+    drafters.register("hybrid")(roofline.Cost)
+    assert contenders.HYBRID in contenders.names(SETTING)
 
 
 def test_a_missing_llamacpp_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
