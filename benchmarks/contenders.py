@@ -62,7 +62,7 @@ class Setting:
 def has_hybrid() -> bool:
     """Whether this version of specdec has a drafter registry with a hybrid in it."""
     drafters = getattr(specdec.drafting, "DRAFTERS", None)
-    return drafters is not None and HYBRID in drafters.names()
+    return drafters is not None and HYBRID in drafters.names
 
 
 def is_cuda(setting: Setting) -> bool:
