@@ -14,6 +14,7 @@ from prompts import PROMPTS
 from side_by_side import BASELINE, PEER, measure, our_run, peer_run, report
 
 from specdec import DecodingConfig, Engine, LoadOptions
+from specdec.models import load
 
 CONFIG = DecodingConfig()
 OURS = {
@@ -40,12 +41,11 @@ def main() -> None:
     args = parser.parse_args()
 
     engine = Engine.load(options=LoadOptions(device=args.device))
+    theirs = load("bundled", "target", LoadOptions(device=args.device, runtime="transformers"))
     runs = {
         name: our_run(engine, method, config.replace(length=args.length))
         for name, (method, config) in OURS.items()
-    }
-    library = Engine.load(options=LoadOptions(device=args.device, runtime="transformers"))
-    runs[PEER] = peer_run(library, args.length)
+    } | {PEER: peer_run(theirs, args.length)}
     measured = measure(runs, PROMPTS, args.rounds)
     settings = {"prompts": len(PROMPTS), "rounds": args.rounds, "length": args.length}
     report(measured, engine, args.out, **settings)

@@ -38,8 +38,8 @@ def runs_of(engine: Engine, length: int) -> dict[str, Run]:
     }
     assistant = engine.drafter.model.model
     return ours | {
-        PEER: peer_run(engine, length),
-        "transformers_assisted": peer_run(engine, length, assistant=assistant),
+        PEER: peer_run(engine.target, length),
+        "transformers_assisted": peer_run(engine.target, length, assistant=assistant),
     }
 
 

@@ -4,7 +4,8 @@ Every prompt is run with every method before the next prompt, in an order that r
 machine whose speed drifts treats all alike. A ratio is the median, over prompts and rounds, of the
 two methods' tokens per second on the same prompt in the same round.
 
-Tokens per second count whole generations, prompt included, for all methods alike.
+Tokens per second count whole generations, prompt included, for all methods alike; decode only
+leaves out what was there first, and the time until it was.
 """
 
 from __future__ import annotations
@@ -19,17 +20,84 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from transformers import DynamicCache, EncoderDecoderCache
 
 from specdec import DecodingConfig, EncoderDecoderModel, Engine
 from specdec.decoding import first_difference
+from specdec.models import LoadedModel
 from specdec.models.cache import cache_argument
 from specdec.text import encode_prompt
 
-Run = Callable[[str], list[int]]  # prompt → generated tokens
 BASELINE, PEER = "target_ar", "transformers_generate"
+RESAMPLES, LEVEL, SEED = 2000, 0.95, 0  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generation of one method.
+
+    Attributes:
+        tokens: what was generated.
+        seconds: of the whole generation.
+        first_seconds: until the first tokens were there.
+        num_first: how many those were.
+    """
+
+    tokens: list[int]
+    seconds: float
+    first_seconds: float
+    num_first: int
+
+    @property
+    def speed(self) -> float:
+        """Tokens per second, prompt included."""
+        return len(self.tokens) / self.seconds
+
+    @property
+    def decode_speed(self) -> float:
+        """Tokens per second after the first ones; not a number where there were no others."""
+        later = len(self.tokens) - self.num_first
+        return later / (self.seconds - self.first_seconds) if later else float("nan")
+
+
+class Clock:
+    """What a `Run` tells when its tokens are there; it has the methods of a transformers streamer.
+
+    Attributes:
+        first_seconds: from the start to the first tokens.
+        num_first: how many tokens came first.
+    """
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter()
+        self._is_prompt = True
+        self.first_seconds, self.num_first = 0.0, 0
+
+    def emitted(self, count: int) -> None:
+        """Note that `count` tokens are there; only the first call matters."""
+        if not self.num_first:
+            self.first_seconds, self.num_first = time.perf_counter() - self._begin, count
+
+    def put(self, tokens: Any) -> None:
+        """Take what `generate` streams: the prompt, then new tokens."""
+        if not self._is_prompt:
+            self.emitted(tokens.numel())
+        self._is_prompt = False
+
+    def end(self) -> None:
+        """Take the end of a stream."""
+
+    def seconds(self) -> float:
+        """Return the time since the start, once the device is done."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - self._begin
+
+
+Run = Callable[[str, Clock], list[int]]  # prompt, clock → generated tokens
 
 
 @dataclass(frozen=True)
@@ -38,33 +106,48 @@ class Measured:
 
     Attributes:
         prompts: that were run.
-        speeds: tokens per second, one value a prompt and round, in the same order for all.
-        outputs: the tokens of the first round, one list a prompt.
+        samples: all prompts of the first round in order, then of the second, …
     """
 
     prompts: Sequence[str]
-    speeds: dict[str, list[float]]
-    outputs: dict[str, list[list[int]]]
+    samples: dict[str, list[Sample]]
+
+    def outputs(self, name: str) -> list[list[int]]:
+        """Return the tokens of the first round, one list a prompt."""
+        return [sample.tokens for sample in self.samples[name][: len(self.prompts)]]
+
+    def speeds(self, name: str, *, decode: bool = False) -> list[float]:
+        """Return tokens per second, one value a prompt and round."""
+        return [s.decode_speed if decode else s.speed for s in self.samples[name]]
 
 
 def our_run(engine: Engine, method: str, config: DecodingConfig) -> Run:
     """Return a function that generates with one of our methods."""
-    return lambda prompt: engine.generate(prompt, config, method=method).tokens
+
+    def run(prompt: str, clock: Clock) -> list[int]:
+        generation = engine.stream(prompt, config, method=method)
+        for chunk in generation:
+            clock.emitted(len(chunk.record.emitted))
+        return generation.completion.tokens
+
+    return run
 
 
-def peer_run(engine: Engine, length: int, *, assistant: Any = None) -> Run:
-    """Return a function that generates greedily with transformers on the target's own weights.
+def peer_run(peer: LoadedModel, length: int, *, assistant: Any = None, **settings: Any) -> Run:
+    """Return a function that generates greedily with transformers.
 
     Args:
-        engine: whose target's weights are used.
+        peer: the target, loaded for the transformers runtime.
         length: most tokens to generate.
-        assistant: a Hugging Face module that drafts, with transformers' own settings.
+        assistant: a Hugging Face module that drafts, with its own generation config.
+        settings: further arguments of `generate`.
     """
-    adapter, tokenizer = engine.target.model, engine.target.tokenizer
+    adapter, tokenizer = peer.model, peer.tokenizer
     model = adapter.model
-    assisted = {} if assistant is None else {"assistant_model": assistant}
+    if assistant is not None:
+        settings["assistant_model"] = assistant
 
-    def run(prompt: str) -> list[int]:
+    def run(prompt: str, clock: Clock) -> list[int]:
         tokens = encode_prompt(tokenizer, prompt)
         begin = adapter.start_tokens if isinstance(adapter, EncoderDecoderModel) else tokens
         ids = torch.tensor([tokens], device=model.device)  # [1, time]
@@ -73,7 +156,8 @@ def peer_run(engine: Engine, length: int, *, assistant: Any = None) -> Run:
             attention_mask=torch.ones_like(ids),
             max_new_tokens=length,
             do_sample=False,
-            **assisted,
+            streamer=clock,
+            **settings,
             **_memory(model),
         )
         generated: list[int] = out[0, len(begin) :].tolist()
@@ -98,43 +182,62 @@ def _memory(model: Any) -> dict[str, Any]:
 def measure(runs: dict[str, Run], prompts: Sequence[str], rounds: int) -> Measured:
     """Run every method on every prompt, after a warm-up."""
     names = list(runs)
-    for run in runs.values():
-        run(prompts[0])
-    speeds: dict[str, list[float]] = {name: [] for name in names}
-    outputs: dict[str, list[list[int]]] = {name: [] for name in names}
+    for name in names:
+        sample(runs[name], prompts[0])
+    samples: dict[str, list[Sample]] = {name: [] for name in names}
     for turn in range(rounds * len(prompts)):
         for i in range(len(names)):
             name = names[(i + turn) % len(names)]
-            begin = time.perf_counter()
-            tokens = runs[name](prompts[turn % len(prompts)])
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            speeds[name].append(len(tokens) / (time.perf_counter() - begin))
-            if turn < len(prompts):
-                outputs[name].append(tokens)
-    return Measured(prompts, speeds, outputs)
+            samples[name].append(sample(runs[name], prompts[turn % len(prompts)]))
+    return Measured(prompts, samples)
+
+
+def sample(run: Run, prompt: str) -> Sample:
+    """Run one method on one prompt."""
+    clock = Clock()
+    tokens = run(prompt, clock)
+    return Sample(tokens, clock.seconds(), clock.first_seconds, clock.num_first)
+
+
+def interval(values: Sequence[float], num_prompts: int) -> dict[str, float | None]:
+    """Return the median over prompts with its bootstrap interval (Efron and Tibshirani, 1993).
+
+    Args:
+        values: one a prompt and round, as in `Measured`; those that are no number are left out.
+        num_prompts: prompts of a round. A prompt's rounds are reduced to their median first, and
+            prompts are drawn with replacement.
+
+    Returns:
+        `median`, `low` and `high`; None where there is nothing to take them of.
+    """
+    table = np.array(values, dtype=float).reshape(-1, num_prompts)  # [rounds, prompts]
+    table = table[:, ~np.isnan(table).any(axis=0)]
+    if not table.size:
+        return dict.fromkeys(("median", "low", "high"))
+    each = np.median(table, axis=0)  # [prompts]
+    drawn = np.random.default_rng(SEED).integers(0, len(each), (RESAMPLES, len(each)))
+    ends = np.quantile(np.median(each[drawn], axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {"median": float(np.median(each)), "low": float(ends[0]), "high": float(ends[1])}
 
 
 def row(measured: Measured, name: str, engine: Engine) -> dict[str, Any]:
     """Return a method's median speed, its ratios to both baselines, and how often it differs."""
-    figures: dict[str, Any] = {
-        "method": name,
-        "tokens_per_second": median(measured.speeds[name]),
-    }
+    speeds = measured.speeds(name)
+    figures: dict[str, Any] = {"method": name, "tokens_per_second": median(speeds)}
     for other in (BASELINE, PEER):
-        pairs = zip(measured.speeds[name], measured.speeds[other], strict=True)
+        pairs = zip(speeds, measured.speeds(other), strict=True)
         low, middle, high = quantiles((a / b for a, b in pairs), n=4)
         figures[f"ratio_to_{other}"] = middle
         figures[f"quartiles_to_{other}"] = [low, high]
-    return figures | _differences(measured, name, engine)
+    return figures | differences(measured, name, engine)
 
 
-def _differences(measured: Measured, name: str, engine: Engine) -> dict[str, int]:
+def differences(measured: Measured, name: str, engine: Engine) -> dict[str, int]:
     """Count the greedy outputs that are not Target AR's, and those that rounding explains."""
     found = [
         first_difference(engine.target.model, engine.encode(prompt), ours, baseline)
         for prompt, ours, baseline in zip(
-            measured.prompts, measured.outputs[name], measured.outputs[BASELINE], strict=True
+            measured.prompts, measured.outputs(name), measured.outputs(BASELINE), strict=True
         )
     ]
     known = [difference for difference in found if difference is not None]
@@ -145,18 +248,15 @@ def _differences(measured: Measured, name: str, engine: Engine) -> dict[str, int
     }
 
 
-def report(measured: Measured, engine: Engine, out: Path | None = None, **settings: Any) -> None:
-    """Print a table, then one JSON line with the machine and the settings; keep it as `out`."""
-    rows = [row(measured, name, engine) for name in measured.speeds]
-    width = max(len(name) for name in measured.speeds) + 2
-    print(f"{'method':<{width}}{'tokens/s':>9}{'/ target AR':>22}{'/ transformers':>22}  same text")
-    for r in rows:
-        ratios = "".join(_ratio(r, other) for other in (BASELINE, PEER))
-        same = f"{r['texts'] - r['texts_that_differ']}/{r['texts']}"
-        if r["near_ties"]:
-            same += f" ({r['near_ties']} near-ties)"
-        print(f"{r['method']:<{width}}{r['tokens_per_second']:>9.1f}{ratios}  {same}")
-    machine = {
+def same_text(figures: dict[str, Any]) -> str:
+    """Return how many texts are Target AR's, as a table shows it."""
+    same = f"{figures['texts'] - figures['texts_that_differ']}/{figures['texts']}"
+    return same + (f" ({figures['near_ties']} near-ties)" if figures["near_ties"] else "")
+
+
+def machine_of(engine: Engine) -> dict[str, Any]:
+    """Return what was measured on."""
+    return {
         "torch": torch.__version__.split("+")[0],
         "transformers": transformers.__version__,
         "threads": torch.get_num_threads(),
@@ -164,11 +264,6 @@ def report(measured: Measured, engine: Engine, out: Path | None = None, **settin
         "processor": platform.machine(),
         "commit": commit(),
     }
-    found = {"machine": machine | settings, "rows": rows}
-    print(json.dumps(found))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def commit() -> str:
@@ -177,6 +272,21 @@ def commit() -> str:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
     return asked.stdout.strip() or "unknown"
+
+
+def report(measured: Measured, engine: Engine, out: Path | None = None, **settings: Any) -> None:
+    """Print a table, then one JSON line with the machine and the settings; keep it as `out`."""
+    rows = [row(measured, name, engine) for name in measured.samples]
+    width = max(len(name) for name in measured.samples) + 2
+    print(f"{'method':<{width}}{'tokens/s':>9}{'/ target AR':>22}{'/ transformers':>22}  same text")
+    for r in rows:
+        ratios = "".join(_ratio(r, other) for other in (BASELINE, PEER))
+        print(f"{r['method']:<{width}}{r['tokens_per_second']:>9.1f}{ratios}  {same_text(r)}")
+    found = {"machine": machine_of(engine) | settings, "rows": rows}
+    print(json.dumps(found))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _ratio(figures: dict[str, Any], other: str) -> str:

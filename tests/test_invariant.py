@@ -1,4 +1,4 @@
-"""Invariant passes: greedy and coupled text in bfloat16 is the same with and without speculation."""
+"""Invariant passes: in bfloat16, greedy and coupled text is the same with and without drafts."""
 
 from __future__ import annotations
 

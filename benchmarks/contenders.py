@@ -1,0 +1,207 @@
+"""The methods that `peers.py` measures, ours and other people's, each loaded when it is needed.
+
+All share weights, prompts, dtype and threads. Other people's: transformers' `generate`, plain, with
+an assistant and with prompt lookup; llama.cpp where its Python binding is installed.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from prompts import TUNING
+from side_by_side import BASELINE, PEER, Clock, Run, our_run, peer_run, sample
+from transformers import AutoTokenizer
+
+import specdec.drafting
+from specdec import DecodingConfig, Engine, LoadOptions
+from specdec.bench import padded_target
+from specdec.models import LoadedModel, load, load_drafter
+from specdec.models.loading import resolve_device
+from specdec.zoo import bundled_path
+
+SPECULATIVE, NASD, HYBRID = "speculative", "nasd", "hybrid"
+ASSISTED, ASSISTED_BEST = "transformers_assisted", "transformers_assisted_best"
+PROMPT_LOOKUP = "transformers_prompt_lookup"
+LLAMACPP, LLAMACPP_LOOKUP = "llamacpp", "llamacpp_lookup"
+LOOKUP_TOKENS = 10  # what transformers' documents and llama.cpp's binding use
+ASSISTANT_TOKENS = range(1, 7)  # among which the best fixed setting is chosen
+WITH_DRAFTER = {SPECULATIVE, HYBRID, ASSISTED, ASSISTED_BEST}
+FOR_LLAMACPP = ("llama_cpp", "gguf")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for all methods, and what each is told.
+
+    Attributes:
+        device: as for `LoadOptions`.
+        dtype: `float32` or `bfloat16`.
+        length: most tokens a prompt.
+        gamma: draft length of Speculative.
+        nasd_gamma: draft length of NASD.
+        padded: parameters of a padded target; None takes the bundled one.
+    """
+
+    device: str = "auto"
+    dtype: str = "float32"
+    length: int = 64
+    gamma: int = 4
+    nasd_gamma: int = 8
+    padded: int | None = None
+
+    def options(self, runtime: str) -> LoadOptions:
+        """Return how models are loaded for a runtime."""
+        return LoadOptions(device=self.device, dtype=self.dtype, runtime=runtime)
+
+
+def has_hybrid() -> bool:
+    """Whether this version of specdec has a drafter registry with a hybrid in it."""
+    drafters = getattr(specdec.drafting, "DRAFTERS", None)
+    return drafters is not None and HYBRID in drafters.names
+
+
+def is_cuda(setting: Setting) -> bool:
+    """Whether a setting computes on a CUDA device."""
+    return resolve_device(setting.device).type == "cuda"
+
+
+def why_no_llamacpp(setting: Setting) -> str:
+    """Return why llama.cpp is left out; empty if it is not."""
+    if not all(importlib.util.find_spec(name) for name in FOR_LLAMACPP):
+        return (
+            "its Python binding is not installed; build it with: uv sync --extra llamacpp "
+            "(from source, 10 to 20 minutes)"
+        )
+    import llama_cpp
+
+    if is_cuda(setting) and not llama_cpp.llama_supports_gpu_offload():
+        return "its Python binding was built without CUDA; see the binding's page on CMAKE_ARGS"
+    return ""
+
+
+def names(setting: Setting) -> list[str]:
+    """Return every method there is here, Target AR first."""
+    ours = [BASELINE, SPECULATIVE, NASD, *([HYBRID] if has_hybrid() else [])]
+    theirs = [PEER, ASSISTED, ASSISTED_BEST, PROMPT_LOOKUP]
+    has_llamacpp = not why_no_llamacpp(setting)
+    return ours + theirs + ([LLAMACPP, LLAMACPP_LOOKUP] if has_llamacpp else [])
+
+
+class Contenders:
+    """Runs of the methods of one comparison.
+
+    Args:
+        setting: what is the same for all.
+        folder: for the GGUF file, which is made there unless it is there.
+        wanted: the methods that will be asked for; no model is loaded for others.
+    """
+
+    def __init__(self, setting: Setting, folder: Path, wanted: list[str]) -> None:
+        self.setting, self._folder, self._wanted = setting, folder, wanted
+        self.assistant_tokens = 0  # of the best fixed setting; 0: not chosen yet
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Our engine; without a draft model if no wanted method has one."""
+        options, padded = self.setting.options("auto"), self.setting.padded
+        target = padded_target(padded, options=options) if padded else None
+        target = target or load("bundled", "target", options)
+        needs_drafter = WITH_DRAFTER & set(self._wanted)
+        return Engine(target, load_drafter("bundled", target, options) if needs_drafter else None)
+
+    @cached_property
+    def theirs(self) -> LoadedModel:
+        """The target as a Hugging Face module."""
+        options, padded = self.setting.options("transformers"), self.setting.padded
+        if padded:
+            return padded_target(padded, options=options)
+        return load("bundled", "target", options)
+
+    @cached_property
+    def assistant(self) -> Any:
+        """The bundled drafter as a Hugging Face module."""
+        options = self.setting.options("transformers")
+        return load_drafter("bundled", self.theirs, options).model.model  # type: ignore[attr-defined]
+
+    def run(self, name: str) -> Run:
+        """Return the run of a method."""
+        length = self.setting.length
+        if name in self._our_methods:
+            method, config = self._our_methods[name]
+            return our_run(self.engine, method, config)
+        if name in (ASSISTED, ASSISTED_BEST):
+            return self._assisted_run(self.assistant_tokens if name == ASSISTED_BEST else None)
+        if name in (LLAMACPP, LLAMACPP_LOOKUP):
+            return self._llamacpp_run(LOOKUP_TOKENS if name == LLAMACPP_LOOKUP else 0)
+        lookup = {"prompt_lookup_num_tokens": LOOKUP_TOKENS} if name == PROMPT_LOOKUP else {}
+        return peer_run(self.theirs, length, **lookup)
+
+    @property
+    def _our_methods(self) -> dict[str, tuple[str, DecodingConfig]]:
+        setting = self.setting
+        config = DecodingConfig(length=setting.length, gamma=setting.gamma)
+        methods = {
+            BASELINE: ("target", config),
+            SPECULATIVE: ("speculative", config),
+            NASD: ("ngram", config.replace(gamma=setting.nasd_gamma, stop_if_unknown=True)),
+        }
+        if has_hybrid():
+            hybrid = {"drafting": "hybrid(suffix, model)"}
+            methods[HYBRID] = ("speculative", config.replace(**hybrid))
+        return methods
+
+    def choose_assistant_tokens(self, rounds: int) -> dict[int, float]:
+        """Choose the quickest fixed setting of assisted generation on the tuning prompts.
+
+        Returns:
+            Tokens per second for each number of assistant tokens.
+        """
+        runs = {k: self._assisted_run(k) for k in ASSISTANT_TOKENS}
+        tokens, seconds = dict.fromkeys(runs, 0), dict.fromkeys(runs, 0.0)
+        for turn in range(-1, rounds * len(TUNING)):  # the first is a warm-up
+            for k, run in runs.items():
+                done = sample(run, TUNING[turn % len(TUNING)])
+                if turn >= 0:
+                    tokens[k] += len(done.tokens)
+                    seconds[k] += done.seconds
+        speeds = {k: tokens[k] / seconds[k] for k in runs}
+        self.assistant_tokens = max(speeds, key=speeds.__getitem__)
+        return speeds
+
+    def _assisted_run(self, fixed: int | None) -> Run:
+        """Return assisted generation with its defaults, or with a fixed number of tokens."""
+        config = copy.deepcopy(self.assistant.generation_config)
+        if fixed is not None:
+            config.update(
+                num_assistant_tokens=fixed,
+                num_assistant_tokens_schedule="constant",
+                assistant_confidence_threshold=0.0,
+            )
+        generate = peer_run(self.theirs, self.setting.length, assistant=self.assistant)
+
+        def run(prompt: str, clock: Clock) -> list[int]:
+            self.assistant.generation_config = config  # one module serves all settings
+            return generate(prompt, clock)
+
+        return run
+
+    def _llamacpp_run(self, lookup: int) -> Run:
+        from llamacpp import llamacpp_run  # imports an optional package
+
+        tokenizer = AutoTokenizer.from_pretrained(bundled_path("target"))
+        return llamacpp_run(self.gguf, tokenizer, self.setting, lookup)
+
+    @cached_property
+    def gguf(self) -> Path:
+        """The target's weights in llama.cpp's format."""
+        path = self._folder / "target.gguf"
+        if not path.is_file():
+            from llamacpp import write_gguf
+
+            write_gguf(self.theirs.model.model, self.theirs.tokenizer, path)  # type: ignore[attr-defined]
+        return path

@@ -1,0 +1,307 @@
+"""Our methods beside transformers' and llama.cpp's: same weights, prompts, dtype and machine.
+
+How it is measured: see `side_by_side.py`; what the methods are: see `contenders.py`. Greedy; every
+text is compared with Target AR's. Figures are medians over prompts, in brackets their bootstrap
+95 % intervals. Peak memory is that of a process of its own that runs one method on one prompt,
+loading included.
+
+    uv run python benchmarks/peers.py --quick        # a few minutes on two cores
+    uv run python benchmarks/peers.py --save         # all prompts; writes benchmarks/results/
+    uv run python benchmarks/peers.py --device cuda --dtype bfloat16 --padded 1e9
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import contenders as c
+import torch
+from prompts import KINDS, STORIES
+from side_by_side import (
+    BASELINE,
+    PEER,
+    Measured,
+    differences,
+    interval,
+    machine_of,
+    measure,
+    same_text,
+    sample,
+)
+from tables import markdown, save, stem_of
+
+from specdec import SpecDecError
+
+RATIOS = (  # ours, theirs
+    (BASELINE, PEER),
+    (c.SPECULATIVE, c.ASSISTED_BEST),
+    (c.SPECULATIVE, c.ASSISTED),
+    (c.SPECULATIVE, BASELINE),
+    (c.NASD, c.PROMPT_LOOKUP),
+    (c.NASD, BASELINE),
+    (c.HYBRID, BASELINE),
+    (BASELINE, c.LLAMACPP),
+    (c.SPECULATIVE, c.LLAMACPP),
+    (c.NASD, c.LLAMACPP_LOOKUP),
+)
+ALL = "all"
+QUICK = {"rounds": 2, "prompts": 4, "length": 48}
+FULL = {"rounds": 3, "prompts": 8, "length": 64}
+TUNING_ROUNDS = 2
+NOTHING = "nothing"  # a process that imports everything and loads no model
+STATUS = Path("/proc/self/status")
+
+
+def chosen_prompts(each: int) -> dict[str, tuple[str, ...]]:
+    """Return the first prompts of each kind."""
+    return {kind: prompts[:each] for kind, prompts in KINDS.items()}
+
+
+def of_kind(measured: Measured, kinds: dict[str, tuple[str, ...]], kind: str) -> Measured:
+    """Return what was measured on the prompts of one kind, or on all."""
+    if kind == ALL:
+        return measured
+    count = len(measured.prompts)
+    wanted = [i for i, prompt in enumerate(measured.prompts) if prompt in kinds[kind]]
+    samples = {
+        name: [s for i, s in enumerate(found) if i % count in wanted]
+        for name, found in measured.samples.items()
+    }
+    return Measured([measured.prompts[i] for i in wanted], samples)
+
+
+def ratio(measured: Measured, ours: str, theirs: str, *, decode: bool) -> dict[str, Any]:
+    """Return the ratio of two methods' tokens per second, with its interval."""
+    pairs = zip(
+        measured.speeds(ours, decode=decode), measured.speeds(theirs, decode=decode), strict=True
+    )
+    return interval([a / b for a, b in pairs], len(measured.prompts))
+
+
+def method_rows(measured: Measured, run: c.Contenders, memory: dict[str, Any]) -> list[Any]:
+    """Return each method's speeds, time to first token, memory, and how often its text differs."""
+    count = len(measured.prompts)
+    return [
+        {
+            "method": name,
+            "tokens_per_second": interval(measured.speeds(name), count),
+            "decode_tokens_per_second": interval(measured.speeds(name, decode=True), count),
+            "time_to_first_token_seconds": interval([s.first_seconds for s in samples], count),
+            "peak_memory_bytes": memory.get(name),
+            **differences(measured, name, run.engine),
+        }
+        for name, samples in measured.samples.items()
+    ]
+
+
+def ratio_rows(measured: Measured, kinds: dict[str, tuple[str, ...]]) -> list[dict[str, Any]]:
+    """Return the ratios between methods that were measured, a row a pair, kind and measure."""
+    return [
+        {
+            "ours": ours,
+            "theirs": theirs,
+            "kind": kind,
+            "decode_only": decode,
+            **ratio(of_kind(measured, kinds, kind), ours, theirs, decode=decode),
+        }
+        for decode in (False, True)
+        for ours, theirs in RATIOS
+        if {ours, theirs} <= measured.samples.keys()
+        for kind in (*kinds, ALL)
+    ]
+
+
+def peak_memory(names: list[str], arguments: list[str]) -> dict[str, Any]:
+    """Run each method in a process of its own; return the most bytes that it held."""
+
+    def ask(name: str) -> dict[str, Any]:
+        command = [sys.executable, __file__, *arguments, "--memory-of", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return {"failed": done.stderr.strip().split("\n")[-1]}
+        found: dict[str, Any] = json.loads(done.stdout.strip().split("\n")[-1])
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(names, pool.map(ask, names), strict=True))
+
+
+def own_memory(run: c.Contenders, name: str) -> dict[str, int | None]:
+    """Run one method on one prompt; return the most bytes this process and its device held."""
+    if name != NOTHING:
+        sample(run.run(name), STORIES[0])
+    lines = STATUS.read_text().splitlines() if STATUS.is_file() else []
+    marks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
+    cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    return {"process": marks[0] if marks else None, "cuda": cuda}
+
+
+def method_table(rows: list[Any], memory: dict[str, Any]) -> list[list[str]]:
+    """Return the cells of the table of methods, head first."""
+    head = ["method", "tokens/s", "decode only", "first token (ms)", "peak memory (MB)"]
+    table = [[*head, "same text"]]
+    for r in rows:
+        cells = [
+            _with_interval(r["tokens_per_second"], "{:.0f}"),
+            _with_interval(r["decode_tokens_per_second"], "{:.0f}"),
+            _with_interval(r["time_to_first_token_seconds"], "{:.1f}", times=1000),
+            _megabytes(r["peak_memory_bytes"]),
+        ]
+        table.append([r["method"], *cells, same_text(r)])
+    return [*table, ["(imports alone)", "", "", "", _megabytes(memory.get(NOTHING)), ""]]
+
+
+def ratio_table(rows: list[dict[str, Any]], *, decode: bool) -> list[list[str]]:
+    """Return the cells of a table of ratios, a column a kind, head first."""
+    rows = [r for r in rows if r["decode_only"] == decode]
+    kinds = list(dict.fromkeys(r["kind"] for r in rows))
+    table = [["ratio of tokens/s", *kinds]]
+    for pair in dict.fromkeys((r["ours"], r["theirs"]) for r in rows):
+        found = {r["kind"]: r for r in rows if (r["ours"], r["theirs"]) == pair}
+        table.append([" / ".join(pair), *(_with_interval(found[k], "{:.2f}") for k in kinds)])
+    return table
+
+
+def _with_interval(figures: dict[str, Any], form: str, times: float = 1) -> str:
+    if figures["median"] is None:
+        return "—"
+    middle, low, high = (form.format(figures[key] * times) for key in ("median", "low", "high"))
+    return f"{middle} [{low}, {high}]" if low != high else middle  # one prompt has no interval
+
+
+def _megabytes(peak: dict[str, Any] | None) -> str:
+    if not peak or "failed" in peak:
+        return "—" if not peak else f"failed: {peak['failed'][:60]}"
+    parts = [f"{v / 1e6:.0f} {k}" for k, v in peak.items() if v is not None]
+    return " + ".join(parts) if len(parts) > 1 else "".join(parts).replace(" process", "")
+
+
+def compare(run: c.Contenders, args: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
+    """Measure everything; return all figures."""
+    names = c.names(run.setting)
+    print(_missing(run.setting), flush=True)
+    tuning = run.choose_assistant_tokens(TUNING_ROUNDS)
+    kinds = chosen_prompts(args.prompts)
+    prompts = [prompt for chosen in kinds.values() for prompt in chosen]
+    measured = measure({name: run.run(name) for name in names}, prompts, args.rounds)
+    told = [*arguments, "--folder", str(args.folder)]
+    told += ["--assistant-tokens", str(run.assistant_tokens)]
+    memory = {} if args.no_memory else peak_memory([NOTHING, *names], told)
+    return {
+        "machine": machine_of(run.engine),
+        "target": run.engine.target.name,
+        "setting": asdict(run.setting) | {"rounds": args.rounds, "prompts": len(prompts)},
+        "tuning": {"tokens_per_second": tuning, "assistant_tokens": run.assistant_tokens},
+        "scikit_learn": importlib.util.find_spec("sklearn") is not None,
+        "memory_of_imports": memory.get(NOTHING),
+        "methods": method_rows(measured, run, memory),
+        "ratios": ratio_rows(measured, kinds),
+    }
+
+
+def _missing(setting: c.Setting) -> str:
+    lines = []
+    if not c.has_hybrid():
+        lines.append("hybrid: left out; this version of specdec has no such drafter")
+    why = c.why_no_llamacpp(setting)
+    if why:
+        lines.append(f"llama.cpp: left out; {why}")
+    return "\n".join(lines)
+
+
+def rendered(found: dict[str, Any]) -> str:
+    """Return the figures as Markdown."""
+    setting, tuning = found["setting"], found["tuning"]
+    speeds = ", ".join(f"{k}: {v:.0f}" for k, v in tuning["tokens_per_second"].items())
+    adapts = "adapts" if found["scikit_learn"] else "stays fixed (scikit-learn is not installed)"
+    about = [
+        f"Target: {found['target']}; {setting['dtype']}; {setting['prompts']} prompts × "
+        f"{setting['rounds']} rounds, up to {setting['length']} tokens, greedy.",
+        f"Speculative drafts {setting['gamma']} tokens, NASD up to {setting['nasd_gamma']}, only "
+        "what it knows.",
+        f"{c.ASSISTED}: transformers' defaults, whose confidence threshold {adapts}.",
+        f"{c.ASSISTED_BEST}: num_assistant_tokens {tuning['assistant_tokens']}, constant, no "
+        f"threshold: the quickest on the tuning prompts (tokens/s by number of tokens: {speeds}).",
+        f"{c.PROMPT_LOOKUP}: {c.LOOKUP_TOKENS} tokens.",
+        "Machine: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + ".",
+    ]
+    methods = method_table(found["methods"], {NOTHING: found["memory_of_imports"]})
+    parts = [
+        "\n".join(f"- {line}" for line in about),
+        markdown(methods),
+        "Ratios on whole generations:",
+        markdown(ratio_table(found["ratios"], decode=False)),
+        "Ratios of decoding alone, without prompt and first token:",
+        markdown(ratio_table(found["ratios"], decode=True)),
+    ]
+    return "\n\n".join(parts)
+
+
+def parser_of() -> argparse.ArgumentParser:
+    """Return the command line."""
+    usual = c.Setting()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--quick", action="store_true", help="fewer, shorter texts: " + str(QUICK))
+    add("--rounds", type=int, help=f"passes over the prompts [{FULL['rounds']}]")
+    add("--prompts", type=int, help=f"prompts of each kind [{FULL['prompts']}]")
+    add("--length", type=int, help=f"most tokens a prompt [{FULL['length']}]")
+    add("--gamma", type=int, default=usual.gamma, help="draft length of Speculative [%(default)s]")
+    add("--nasd-gamma", type=int, default=usual.nasd_gamma, help="of NASD [%(default)s]")
+    add("--dtype", choices=("float32", "bfloat16"), default=usual.dtype, help="[%(default)s]")
+    add("--device", default=usual.device, help="auto, cpu, cuda [%(default)s]")
+    add("--padded", type=float, metavar="PARAMETERS", help="pad the target to so many, e.g. 1e9")
+    add("--no-memory", action="store_true", help="leave peak memory out")
+    add("--save", action="store_true", help="write benchmarks/results/peers-*.{json,md}")
+    # For the processes that measure memory.
+    add("--memory-of", help=argparse.SUPPRESS)
+    add("--assistant-tokens", type=int, default=0, help=argparse.SUPPRESS)
+    add("--folder", type=Path, help=argparse.SUPPRESS)
+    return parser
+
+
+def setting_of(args: argparse.Namespace) -> c.Setting:
+    """Return the setting that the flags ask for."""
+    padded = int(args.padded) if args.padded else None
+    return c.Setting(args.device, args.dtype, args.length, args.gamma, args.nasd_gamma, padded)
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and print the tables, then one JSON line."""
+    parser = parser_of()
+    args = parser.parse_args(arguments)
+    for name, value in (QUICK if args.quick else FULL).items():
+        setattr(args, name, value if getattr(args, name) is None else getattr(args, name))
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be 1 or more, not {getattr(args, name)}")
+    with tempfile.TemporaryDirectory() as folder:
+        args.folder = args.folder or Path(folder)
+        setting = setting_of(args)
+        try:
+            wanted = [args.memory_of] if args.memory_of else c.names(setting)
+            run = c.Contenders(setting, args.folder, wanted)
+            run.assistant_tokens = args.assistant_tokens
+            if args.memory_of:
+                print(json.dumps(own_memory(run, args.memory_of)))
+                return
+            found = compare(run, args, arguments)
+        except SpecDecError as error:
+            parser.error(str(error))
+    print(rendered(found))
+    if args.save:
+        stem = stem_of("peers", found["machine"], found["setting"])
+        save(stem, "Our methods beside other people's", rendered(found), found)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,325 @@
+"""How near decoding comes to what the memory allows, and where the time of a step goes.
+
+At batch 1 a pass must at least read the weights once, and the keys and values of the context. The
+bound is what this machine's memory can read, measured here: the best of a sum and a copy over
+arrays no smaller than the weights (a model whose weights fit a cache is bounded by the cache).
+A speculative step must read the draft model once a call and the target once; with the measured
+acceptance that bounds speculation.
+
+    uv run python benchmarks/roofline.py [--dtype bfloat16] [--device cuda] [--padded 1e9] [--save]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import contenders as c
+import torch
+from bandwidth import MOST_BYTES, SIZES, bandwidth, rate_for, seconds
+from prompts import PROMPTS
+from side_by_side import BASELINE, machine_of
+from tables import markdown, save, stem_of
+
+from specdec import DecodingConfig, Engine, LanguageModel, SpecDecError, StepRecord
+
+LENGTHS = range(1, 10)  # of a verification pass, in tokens
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one pass over a model must read.
+
+    Attributes:
+        weights: bytes of all weights, without an embedding that is not the output layer too.
+        cached: bytes of keys and values of the context.
+    """
+
+    weights: int
+    cached: int
+
+    @property
+    def total(self) -> int:
+        """Bytes a pass."""
+        return self.weights + self.cached
+
+
+def cost_of(network: Any, itemsize: int, context: int) -> Cost:
+    """Return the cost of a pass over a Hugging Face module at a context, in tokens."""
+    config = network.config
+    count = sum(p.numel() for p in network.parameters())
+    if not config.tie_word_embeddings:
+        count -= network.get_input_embeddings().weight.numel()
+    head_dim = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    cached = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * context
+    return Cost(count * itemsize, cached * itemsize)
+
+
+def pass_seconds(model: LanguageModel, context: int, count: int, repeats: int) -> float:
+    """Return the median time of a pass over `count` tokens after `context` others."""
+    tokens = [5 + i % 1000 for i in range(context + count)]
+    model.start(tokens[:context])
+    model.extend(tokens[:context], keep=1)
+
+    def step() -> None:
+        model.extend(tokens[context:], keep=count)
+        model.rollback_to(context)
+
+    return median(seconds(step, repeats, model.device))
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Steps of several generations, without the first of each, which reads the prompt.
+
+    Attributes:
+        records: of those steps.
+        seconds: wall time of those steps, with all that is around them.
+    """
+
+    records: list[StepRecord]
+    seconds: float
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens emitted."""
+        return sum(len(record.emitted) for record in self.records)
+
+    @property
+    def speed(self) -> float:
+        """Tokens per second."""
+        return self.num_tokens / self.seconds
+
+    @property
+    def acceptance_length(self) -> float:
+        """Tokens a step."""
+        return self.num_tokens / len(self.records)
+
+
+def decode(engine: Engine, method: str, config: DecodingConfig, prompts: Sequence[str]) -> Decoded:
+    """Decode prompts and keep the steps after the first."""
+    engine.warm_up()
+    records: list[StepRecord] = []
+    elapsed = 0.0
+    for prompt in prompts:
+        chunks = iter(engine.stream(prompt, config, method=method))
+        next(chunks)
+        begin = time.perf_counter()
+        records += [chunk.record for chunk in chunks]
+        elapsed += time.perf_counter() - begin
+    return Decoded(records, elapsed)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Direct timings of the forward passes, in seconds.
+
+    Attributes:
+        verify: of the target, by number of tokens.
+        draft: of the draft model, one token.
+        choose: of taking the likeliest token of `gamma + 1` rows.
+    """
+
+    verify: dict[int, float]
+    draft: float
+    choose: float
+
+
+def timings(engine: Engine, context: int, gamma: int, repeats: int) -> Timings:
+    """Time the passes of target and draft model at a context."""
+    target, drafter = engine.target.model, engine.drafter
+    assert drafter is not None
+    lengths = sorted({*LENGTHS, gamma + 1})
+    verify = {k: pass_seconds(target, context, k, repeats) for k in lengths}
+    logits = torch.randn(gamma + 1, target.vocab_size, device=target.device, dtype=target.dtype)
+    choose = median(seconds(lambda: logits.argmax(-1).tolist(), repeats, target.device))
+    return Timings(verify, pass_seconds(drafter.model, context, 1, repeats), choose)
+
+
+def profile(done: Decoded, timed: Timings) -> dict[str, float]:
+    """Return the mean seconds of a step by part; they add up to the whole step.
+
+    The forward passes and the choice are timed directly; what the records have beyond them is
+    Python and small operations, and what the wall clock has beyond the records is around the loop.
+    The draft model reads the prompt in a generation's first draft; that is in its rest.
+    """
+    records = done.records
+    draft = fmean(r.num_draft_calls for r in records) * timed.draft
+    verify = fmean(timed.verify[len(r.drafted) + 1] for r in records)
+    choose = timed.choose
+    drafting, verifying = (
+        fmean(r.draft_seconds for r in records),
+        fmean(r.verify_seconds for r in records),
+    )
+    return {
+        "draft: forward passes": draft,
+        "draft: rest": drafting - draft,
+        "verify: forward pass": verify,
+        "verify: likeliest tokens": choose,
+        "verify: rest": verifying - verify - choose,
+        "around the loop": done.seconds / len(records) - drafting - verifying,
+    }
+
+
+def bounds(
+    decoded: dict[str, Decoded], costs: dict[str, Cost], rates: dict[int, float]
+) -> list[dict[str, Any]]:
+    """Return what the memory allows each method, what it reaches, and its share."""
+    target, drafter = (c_.total / rate_for(c_.weights, rates) for c_ in costs.values())
+    rows = []
+    for name, done in decoded.items():
+        calls = fmean(r.num_draft_calls for r in done.records)
+        bound = done.acceptance_length / (target + calls * drafter)
+        rows.append(
+            {
+                "method": name,
+                "tokens_a_step": done.acceptance_length,
+                "draft_calls_a_step": calls,
+                "bound_tokens_per_second": bound,
+                "tokens_per_second": done.speed,
+                "share": done.speed / bound,
+            }
+        )
+    return rows
+
+
+def study(run: c.Contenders, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything; return all figures."""
+    engine, prompts = run.engine, PROMPTS[: args.prompts]
+    device = torch.device(engine.target.model.device)
+    config = DecodingConfig(length=args.length, gamma=args.gamma)
+    context = round(fmean(len(engine.encode(p)) for p in prompts)) + args.length // 2
+    networks = {"target": run.theirs.model.model, "drafter": run.assistant}
+    itemsize = engine.target.model.dtype.itemsize
+    costs = {role: cost_of(network, itemsize, context) for role, network in networks.items()}
+    del networks, run.theirs, run.assistant
+    sizes = {min(MOST_BYTES, cost.weights // 4 * 4) for cost in costs.values()} | {*SIZES}
+    rates = bandwidth(sorted(sizes), args.repeats, device)
+    decoded = {
+        BASELINE: decode(engine, "target", config, prompts),
+        c.SPECULATIVE: decode(engine, "speculative", config, prompts),
+    }
+    timed = timings(engine, context, args.gamma, args.repeats)
+    return {
+        "machine": machine_of(engine),
+        "target": engine.target.name,
+        "setting": asdict(run.setting) | {"prompts": len(prompts), "context": context},
+        "bytes_per_second_by_array_bytes": rates,
+        "bytes_a_pass": {role: asdict(cost) for role, cost in costs.items()},
+        "bandwidth_taken": {k: rate_for(cost.weights, rates) for k, cost in costs.items()},
+        "bounds": bounds(decoded, costs, rates),
+        "verify_seconds": timed.verify,
+        "draft_seconds": timed.draft,
+        "profile_seconds": {name: profile(done, timed) for name, done in decoded.items()},
+    }
+
+
+def rendered(found: dict[str, Any]) -> str:
+    """Return the figures as Markdown."""
+    setting, rates = found["setting"], found["bytes_per_second_by_array_bytes"]
+    sizes = [[f"{size / 1e6:.1f}", f"{rate / 1e9:.1f}"] for size, rate in rates.items()]
+    passes = [
+        [role, *(f"{cost[k] / 1e6:.2f}" for k in ("weights", "cached")), f"{taken / 1e9:.1f}"]
+        for (role, cost), taken in zip(
+            found["bytes_a_pass"].items(), found["bandwidth_taken"].values(), strict=True
+        )
+    ]
+    machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items())
+    parts = [
+        f"- Target: {found['target']}; {setting['dtype']}; gamma {setting['gamma']}; "
+        f"{setting['prompts']} prompts, up to {setting['length']} tokens, greedy; passes timed at "
+        f"{setting['context']} tokens of context.\n- Machine: {machine}.",
+        markdown([["array (MB)", "bandwidth (GB/s)"], *sizes]),
+        markdown([["a pass reads", "weights (MB)", "cache (MB)", "bandwidth (GB/s)"], *passes]),
+        markdown(_bound_table(found["bounds"])),
+        markdown(_pass_table(found)),
+        markdown(_profile_table(found["profile_seconds"])),
+    ]
+    return "\n\n".join(parts)
+
+
+def _bound_table(rows: list[dict[str, Any]]) -> list[list[str]]:
+    head = ["method", "tokens a step", "draft calls a step", "bound (tokens/s)", "reached", "share"]
+    keys = ("tokens_a_step", "draft_calls_a_step", "bound_tokens_per_second", "tokens_per_second")
+    forms = ("{:.2f}", "{:.2f}", "{:.0f}", "{:.0f}")
+    table = [head]
+    for r in rows:
+        cells = [form.format(r[key]) for key, form in zip(keys, forms, strict=True)]
+        table.append([r["method"], *cells, f"{r['share']:.0%}"])
+    return table
+
+
+def _pass_table(found: dict[str, Any]) -> list[list[str]]:
+    verify = found["verify_seconds"]
+    head = ["pass over", *(f"{k}" for k in verify), "drafter, 1"]
+    cells = [f"{v * 1000:.2f}" for v in (*verify.values(), found["draft_seconds"])]
+    return [head, ["ms", *cells]]
+
+
+def _profile_table(profiles: dict[str, dict[str, float]]) -> list[list[str]]:
+    table = [["part of a step", *(f"{name} (ms)" for name in profiles)]]
+    totals = {name: sum(parts.values()) for name, parts in profiles.items()}
+    for part in next(iter(profiles.values())):
+        shares = [(profiles[name][part], totals[name]) for name in profiles]
+        table.append([part, *(f"{s * 1000:.3f} ({s / total:.0%})" for s, total in shares)])
+    return [*table, ["whole step", *(f"{total * 1000:.3f}" for total in totals.values())]]
+
+
+def parser_of() -> argparse.ArgumentParser:
+    """Return the command line."""
+    usual = c.Setting()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--prompts", type=int, default=len(PROMPTS), help="how many [%(default)s]")
+    add("--length", type=int, default=usual.length, help="most tokens a prompt [%(default)s]")
+    add("--repeats", type=int, default=50, help="of every timed pass [%(default)s]")
+    add("--gamma", type=int, default=usual.gamma, help="draft length [%(default)s]")
+    add("--dtype", choices=("float32", "bfloat16"), default=usual.dtype, help="[%(default)s]")
+    add("--device", default=usual.device, help="auto, cpu, cuda [%(default)s]")
+    add("--padded", type=float, metavar="PARAMETERS", help="pad the target to so many, e.g. 1e9")
+    add("--save", action="store_true", help="write benchmarks/results/roofline-*.{json,md}")
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and print the tables, then one JSON line."""
+    parser = parser_of()
+    args = parser.parse_args(arguments)
+    for name in ("prompts", "repeats", "gamma"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be 1 or more, not {getattr(args, name)}")
+    if args.length < 3:
+        parser.error(f"--length must be 3 or more, not {args.length}")
+    setting = c.Setting(
+        device=args.device,
+        dtype=args.dtype,
+        length=args.length,
+        gamma=args.gamma,
+        padded=int(args.padded) if args.padded else None,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = study(c.Contenders(setting, Path(folder), [c.SPECULATIVE]), args)
+        except SpecDecError as error:
+            parser.error(str(error))
+    print(rendered(found))
+    if args.save:
+        save(
+            stem_of("roofline", found["machine"], found["setting"]),
+            "How near decoding comes to the memory's bound",
+            rendered(found),
+            found,
+        )
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,294 @@
+"""The measuring scripts of `benchmarks/`: what they compute, and tiny runs. Nothing is timed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import bandwidth
+import contenders
+import peers
+import pytest
+import roofline
+import tables
+import torch
+from prompts import KINDS, PROMPTS, TUNING
+from side_by_side import BASELINE, PEER, Clock, Measured, Sample, differences, interval, measure
+from transformers import AutoConfig, GenerationConfig
+
+import specdec.drafting
+from specdec import LoadOptions
+from specdec.core import StepRecord
+from specdec.models import load
+from specdec.registry import Registry
+from tests.tiny import build
+
+SETTING = contenders.Setting(device="cpu", length=6)
+needs_gguf = pytest.mark.skipif(
+    importlib.util.find_spec("gguf") is None, reason="needs the extra llamacpp (gguf)"
+)
+needs_llamacpp = pytest.mark.skipif(
+    bool(contenders.why_no_llamacpp(SETTING)), reason="needs the extra llamacpp (llama-cpp-python)"
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> contenders.Contenders:
+    names = contenders.names(SETTING)
+    run = contenders.Contenders(SETTING, tmp_path_factory.mktemp("gguf"), names)
+    run.assistant_tokens = 3
+    return run
+
+
+def samples(*speeds: float) -> list[Sample]:
+    """Return samples of ten tokens, two of them first, after a tenth of the time."""
+    return [Sample(list(range(10)), 10 / s, 1 / s, 2) for s in speeds]
+
+
+def test_speeds_are_of_the_whole_and_of_what_follows_the_first_tokens() -> None:
+    (sample,) = samples(5.0)
+    assert sample.speed == pytest.approx(5)
+    assert sample.decode_speed == pytest.approx(8 / 1.8)
+    assert math.isnan(Sample([1, 2], 1.0, 1.0, 2).decode_speed)
+
+
+def test_the_clock_notes_the_first_tokens_and_not_the_prompt() -> None:
+    clock = Clock()
+    for size in (7, 3, 1):  # a prompt, then what was generated
+        clock.put(torch.zeros(size))
+    assert clock.num_first == 3
+    assert 0 < clock.first_seconds <= clock.seconds()
+
+
+def test_an_interval_is_of_prompts_not_of_rounds() -> None:
+    found = interval([1.0, 2.0, 3.0, 1.0, 2.0, 30.0, 1.0, 2.0, 3.0], num_prompts=3)
+    assert found["median"] == 2  # the outlier is one round of one prompt
+    assert found["low"] == 1
+    assert found["high"] == 3
+
+
+def test_values_that_are_none_are_left_out_of_an_interval() -> None:
+    assert interval([math.nan, 4.0], num_prompts=2) == {"median": 4, "low": 4, "high": 4}
+    assert interval([math.nan], num_prompts=1)["median"] is None
+
+
+def test_a_kind_is_its_prompts_in_every_round() -> None:
+    kinds = {"a": ("x", "y"), "b": ("z",)}
+    measured = Measured(["x", "y", "z"], {"m": samples(1, 2, 3, 4, 5, 6)})
+    assert peers.of_kind(measured, kinds, "b").speeds("m") == pytest.approx([3, 6])
+    assert peers.of_kind(measured, kinds, "a").speeds("m") == pytest.approx([1, 2, 4, 5])
+    assert peers.of_kind(measured, kinds, peers.ALL) is measured
+
+
+def test_ratios_are_of_the_same_prompt_and_only_of_what_was_measured() -> None:
+    kinds = {"a": ("x", "y")}
+    measured = Measured(["x", "y"], {BASELINE: samples(4, 60), PEER: samples(2, 20)})
+    rows = peers.ratio_rows(measured, kinds)
+    assert {(r["ours"], r["theirs"]) for r in rows} == {(BASELINE, PEER)}
+    assert [r["median"] for r in rows] == pytest.approx([2.5] * 4)  # two kinds, two measures
+    assert (rows[0]["low"], rows[0]["high"]) == pytest.approx((2, 3))
+    assert "2.50 [2.00, 3.00]" in tables.markdown(peers.ratio_table(rows, decode=True))
+
+
+def test_no_prompt_is_tuned_on_or_counted_twice() -> None:
+    prompts = [p for chosen in KINDS.values() for p in chosen]
+    assert len(set(prompts)) == len(prompts)
+    assert not set(TUNING) & {*prompts, *PROMPTS}
+    assert all(len(chosen) >= peers.FULL["prompts"] for chosen in KINDS.values())
+
+
+def test_every_method_writes_the_text_of_target_ar(run: contenders.Contenders) -> None:
+    runs = {name: run.run(name) for name in contenders.names(SETTING)}
+    measured = measure(runs, [PROMPTS[0], KINDS["repetition"][0]], rounds=1)
+    for name in runs:
+        found = differences(measured, name, run.engine)
+        assert found["texts_that_differ"] == found["near_ties"], name
+        assert all(1 <= s.num_first <= SETTING.length for s in measured.samples[name]), name
+
+
+def test_the_best_assistant_is_chosen_among_all(run: contenders.Contenders) -> None:
+    speeds = run.choose_assistant_tokens(1)
+    assert list(speeds) == [1, 2, 3, 4, 5, 6]
+    assert speeds[run.assistant_tokens] == max(speeds.values())
+
+
+def test_assisted_generation_is_told_its_setting(run: contenders.Contenders) -> None:
+    run.assistant_tokens = 5
+    usual = run.assistant.generation_config.to_dict()
+    run.run(contenders.ASSISTED_BEST)(PROMPTS[0], Clock())
+    told = run.assistant.generation_config
+    assert told.num_assistant_tokens == 5
+    assert told.num_assistant_tokens_schedule == "constant"
+    assert told.assistant_confidence_threshold == 0
+    run.assistant.generation_config = GenerationConfig(**usual)
+    run.run(contenders.ASSISTED)(PROMPTS[0], Clock())
+    assert run.assistant.generation_config.to_dict() == usual
+
+
+def test_only_methods_that_draft_with_a_model_load_one(tmp_path: Path) -> None:
+    assert contenders.Contenders(SETTING, tmp_path, [BASELINE]).engine.drafter is None
+
+
+def test_a_hybrid_is_measured_where_the_registry_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    drafters: Registry[Any] = Registry("drafter")
+    monkeypatch.setattr(specdec.drafting, "DRAFTERS", drafters, raising=False)
+    assert contenders.HYBRID not in contenders.names(SETTING)
+    drafters.register("hybrid")(roofline.Cost)
+    assert contenders.HYBRID in contenders.names(SETTING)
+
+
+def test_a_missing_llamacpp_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contenders, "FOR_LLAMACPP", ("no_such_package",))
+    assert "uv sync --extra llamacpp" in peers._missing(SETTING)
+    assert contenders.LLAMACPP not in contenders.names(SETTING)
+
+
+def tiny_run(main: Any, arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, Any]:
+    """Return what a script prints, and the JSON of its last line."""
+    main(arguments.split())
+    printed = capsys.readouterr().out
+    return printed, json.loads(printed.strip().split("\n")[-1])
+
+
+def test_peers_prints_tables_and_figures_and_saves_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(peers, "TUNING_ROUNDS", 1)
+    monkeypatch.setattr(contenders, "ASSISTANT_TOKENS", range(1, 3))
+    flags = "--rounds 1 --prompts 1 --length 4 --device cpu --no-memory --save"
+    printed, found = tiny_run(peers.main, flags, capsys)
+    assert [r["method"] for r in found["methods"]] == contenders.names(SETTING)
+    for r in found["methods"]:
+        assert r["texts_that_differ"] == r["near_ties"], r["method"]
+    pairs = [f"{ours} / {theirs}" for ours, theirs in peers.RATIOS[:6]]
+    assert all(printed.count(f"| {pair} ") == 2 for pair in pairs)
+    saved = json.loads((tmp_path / "peers-cpu-float32.json").read_text())
+    assert saved == found
+    assert "| target_ar " in (tmp_path / "peers-cpu-float32.md").read_text()
+
+
+def test_a_padded_target_is_named_wherever_it_is_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = "--prompts 1 --length 4 --repeats 1 --device cpu --padded 15e6"
+    printed, found = tiny_run(roofline.main, flags, capsys)
+    assert found["target"] == "bundled target, padded to 15M parameters"
+    assert found["target"] in printed
+    assert tables.stem_of("roofline", found["machine"], found["setting"]).endswith("-padded-15M")
+    assert found["bytes_a_pass"]["target"]["weights"] == pytest.approx(4 * 15e6, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("main", "flags", "sentence"),
+    [
+        (peers.main, "--rounds 0", "--rounds must be 1 or more, not 0"),
+        (roofline.main, "--repeats 0", "--repeats must be 1 or more, not 0"),
+        (roofline.main, "--length 2", "--length must be 3 or more, not 2"),
+        (peers.main, "--padded 5", "at least the 12539200"),
+        (roofline.main, "--padded 5", "at least the 12539200"),
+    ],
+)
+def test_bad_flags_are_one_sentence(
+    main: Any, flags: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*flags.split(), "--device", "cpu"])
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_a_process_of_its_own() -> None:
+    found = peers.peak_memory([peers.NOTHING, BASELINE], ["--device", "cpu", "--length", "2"])
+    assert found[peers.NOTHING]["process"] < found[BASELINE]["process"]
+
+
+def test_the_bound_takes_arrays_no_smaller_than_the_weights() -> None:
+    rates = {10: 9.0, 20: 5.0, 40: 6.0}
+    assert bandwidth.rate_for(5, rates) == 9
+    assert bandwidth.rate_for(11, rates) == 6
+    assert bandwidth.rate_for(1000, rates) == 6  # larger than any array: the largest
+
+
+def test_every_size_has_a_bandwidth() -> None:
+    rates = bandwidth.bandwidth((4000, 8000), 1, torch.device("cpu"))
+    assert list(rates) == [4000, 8000]
+    assert min(rates.values()) > 0
+
+
+def test_a_pass_reads_all_weights_but_an_embedding_of_its_own() -> None:
+    tied = load("bundled", "target", LoadOptions(device="cpu", runtime="transformers"))
+    cost = roofline.cost_of(tied.model.model, 4, context=10)  # type: ignore[attr-defined]
+    assert cost.weights == 4 * 12_539_200
+    assert cost.cached == 4 * 2 * 8 * 320 * 10
+    untied = build("llama", tie_word_embeddings=False)
+    assert not untied.config.tie_word_embeddings
+    every = sum(p.numel() for p in untied.parameters())
+    assert roofline.cost_of(untied, 2, 0).weights == 2 * (
+        every - untied.get_input_embeddings().weight.numel()
+    )
+
+
+def decoded() -> roofline.Decoded:
+    record = StepRecord([1, 2], 2, [1, 2, 3], 0.2, 0.5, num_draft_calls=2)
+    return roofline.Decoded([record, record], seconds=2.0)
+
+
+def test_the_parts_of_a_step_add_up_to_the_step() -> None:
+    parts = roofline.profile(decoded(), roofline.Timings({3: 0.3}, draft=0.05, choose=0.1))
+    assert sum(parts.values()) == pytest.approx(1.0)  # two steps in two seconds
+    assert parts["draft: forward passes"] == pytest.approx(0.1)
+    assert parts["verify: rest"] == pytest.approx(0.1)
+    assert parts["around the loop"] == pytest.approx(0.3)
+
+
+def test_the_bound_of_speculation_pays_for_every_draft_call() -> None:
+    costs = {"target": roofline.Cost(80, 20), "drafter": roofline.Cost(10, 0)}
+    (row,) = roofline.bounds({"speculative": decoded()}, costs, {100: 100.0})
+    assert row["bound_tokens_per_second"] == pytest.approx(3 / (1 + 2 * 0.1))
+    assert row["share"] == pytest.approx((6 / 2) / row["bound_tokens_per_second"])
+
+
+@needs_gguf
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gguf_file_holds_the_same_network(dtype: str, tmp_path: Path) -> None:
+    from llamacpp import write_gguf
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    options = LoadOptions(device="cpu", dtype=dtype, runtime="transformers")
+    loaded = load("bundled", "target", options)
+    network = loaded.model.model  # type: ignore[attr-defined]
+    write_gguf(network, loaded.tokenizer, tmp_path / "target.gguf")
+    # transformers reads the format by itself, and turns rows back in its own way.
+    again = AutoConfig.from_pretrained(tmp_path, gguf_file="target.gguf")
+    for name in ("num_hidden_layers", "intermediate_size", "head_dim", "vocab_size"):
+        assert getattr(again, name) == getattr(network.config, name), name
+    assert again.rms_norm_eps == pytest.approx(network.config.rms_norm_eps)
+    assert again.rope_parameters["rope_theta"] == network.config.rope_parameters["rope_theta"]
+    found = load_gguf_checkpoint(
+        str(tmp_path / "target.gguf"), return_tensors=True, model_to_load=network
+    )["tensors"]
+    for name, weight in network.named_parameters():
+        assert torch.equal(found[name].float(), weight.float()), name
+
+
+@needs_llamacpp
+@pytest.mark.parametrize("lookup", [0, 10])
+def test_llamacpp_writes_our_greedy_tokens(lookup: int, tmp_path: Path) -> None:
+    setting = contenders.Setting(device="cpu", length=24)
+    names = [BASELINE, contenders.LLAMACPP_LOOKUP if lookup else contenders.LLAMACPP]
+    run = contenders.Contenders(setting, tmp_path, names)
+    prompts = [KINDS[kind][0] for kind in KINDS]
+    measured = measure({name: run.run(name) for name in names}, prompts, 1)
+    found = differences(measured, names[1], run.engine)
+    assert found["texts_that_differ"] == found["near_ties"]
+
+
+def test_the_command_line_knows_every_setting() -> None:
+    args = peers.parser_of().parse_args(["--length", "9", "--padded", "1e9"])
+    assert isinstance(args, argparse.Namespace)
+    assert peers.setting_of(args) == contenders.Setting(length=9, padded=1_000_000_000)
