@@ -43,15 +43,31 @@ class Norm:
         return (x * scale).to(x.dtype)
 
 
+class UnitNorm:
+    """x / √(Σx² + size·ε): a norm whose weight, and √size, stand in the product behind it.
+
+    Args:
+        size: of the last dimension.
+        epsilon: added to the mean square.
+    """
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        self._floor = torch.tensor((size * epsilon) ** 0.5)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return torch.div(x, torch.hypot(norm, self._floor))
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One decoder layer's weights; `qk_norm` is Qwen3's, None elsewhere."""
 
-    attention_norm: Norm
+    attention_norm: Norm | UnitNorm
     qkv: Linear
     qk_norm: Norm | None
     out: Linear
-    mlp_norm: Norm
+    mlp_norm: Norm | UnitNorm
     gate_up: Linear
     down: Linear
 
@@ -101,9 +117,11 @@ class Llama:
         weight: Tensor = inner.embed_tokens.weight
         self.embedding = weight.detach()
         self.dtype, self.device = weight.dtype, weight.device
+        # Half precision would round the product of two weights; a GPU has a kernel for norms.
+        self._folds = weight.dtype == torch.float32 and weight.device.type == "cpu"
         self.layers = [self._layer(layer, int8) for layer in inner.layers]
-        self.norm = _norm(inner.norm)
-        self.head = make_linear(network.lm_head.weight.detach(), network.lm_head.bias, int8=int8)
+        self.norm, gain = self._norm(inner.norm)
+        self.head = _fused(_read(network.lm_head), int8=int8, gain=gain)
         self._frequencies: Tensor = inner.rotary_emb.inv_freq.float()  # [head_dim / 2]
         self._rope_scale = float(inner.rotary_emb.attention_scaling)
 
@@ -111,15 +129,24 @@ class Llama:
         attention, mlp = layer.self_attn, layer.mlp
         queries = _read(attention.q_proj, self.heads)
         keys = _read(attention.k_proj, self.kv_heads)
+        attention_norm, attention_gain = self._norm(layer.input_layernorm)
+        mlp_norm, mlp_gain = self._norm(layer.post_attention_layernorm)
         return Layer(
-            _norm(layer.input_layernorm),
-            _fused(queries, keys, _read(attention.v_proj), int8=int8),
+            attention_norm,
+            _fused(queries, keys, _read(attention.v_proj), int8=int8, gain=attention_gain),
             self._qk_norm(attention),
             _fused(_read(attention.o_proj), int8=int8),
-            _norm(layer.post_attention_layernorm),
-            _fused(_read(mlp.gate_proj), _read(mlp.up_proj), int8=int8),
+            mlp_norm,
+            _fused(_read(mlp.gate_proj), _read(mlp.up_proj), int8=int8, gain=mlp_gain),
             _fused(_read(mlp.down_proj), int8=int8),
         )
+
+    def _norm(self, norm: Any) -> tuple[Norm | UnitNorm, Tensor | None]:
+        """Return a norm, and what the columns of the product behind it are multiplied by."""
+        weight: Tensor = norm.weight.detach()
+        if not self._folds:
+            return Norm(weight, norm.variance_epsilon), None
+        return UnitNorm(len(weight), norm.variance_epsilon), weight * len(weight) ** 0.5
 
     def _qk_norm(self, attention: Any) -> Norm | None:
         if not hasattr(attention, "q_norm"):
@@ -139,7 +166,9 @@ class Llama:
         beams, time = input_ids.shape
         hidden = F.embedding(input_ids.flatten(), self.embedding)  # [beams · time, hidden]
         for i, layer in enumerate(self.layers):
-            qkv = layer.qkv(layer.attention_norm(hidden)).view(beams, time, -1, self.head_dim)
+            qkv = layer.qkv(layer.attention_norm(hidden)).view(
+                beams, time, -1, self.head_dim // 2, 2
+            )
             hidden = layer.out.added(self._attend(layer, qkv, step, i), hidden)
             gate, up = layer.gate_up(layer.mlp_norm(hidden)).split(self.inner_size, -1)
             hidden = layer.down.added(F.silu(gate).mul_(up), hidden)
@@ -162,13 +191,13 @@ class Llama:
         Args:
             layer: whose norms are used.
             qkv: queries, keys and values of the new positions,
-                `[beams, time, heads + 2 · kv_heads, head_dim]`; normalised in place for Qwen3.
+                `[beams, time, heads + 2 · kv_heads, head_dim / 2, 2]`; normalised in place, if at all.
             step: the pass.
             place: index of the layer.
         """
         beams, time = qkv.shape[:2]
         if layer.qk_norm is not None:
-            queries_and_keys = qkv[:, :, : self.heads + self.kv_heads]
+            queries_and_keys = qkv[:, :, : self.heads + self.kv_heads].flatten(3)
             queries_and_keys.copy_(layer.qk_norm(queries_and_keys))
         queries, new = _rotated(qkv, step.rotations).split((self.heads, 2 * self.kv_heads), dim=1)
         step.write(place, new)
@@ -177,15 +206,15 @@ class Llama:
         read = F.scaled_dot_product_attention(
             queries.to(self.dtype), step.keys[place], step.values[place], attn_mask=step.mask
         )
-        if self.group > 1:
-            read = read.view(beams, self.heads, time, self.head_dim)
-        rows: Tensor = read.transpose(1, 2).reshape(beams * time, -1)
+        if time > 1:
+            read = read.view(beams, self.heads, time, self.head_dim).transpose(1, 2)
+        rows: Tensor = read.reshape(beams * time, -1)
         return rows
 
 
 def _rotated(qkv: Tensor, rotations: Tensor) -> Tensor:
-    """Return `[beams, time, heads, head_dim]` rotated, as float32 `[beams, heads, time, …]`."""
-    pairs = torch.view_as_complex(qkv.float().unflatten(-1, (-1, 2)))
+    """Return pairs `[beams, time, heads, head_dim / 2, 2]` rotated, `[beams, heads, time, …]`."""
+    pairs = torch.view_as_complex(qkv.float())
     rotated: Tensor = torch.view_as_real(pairs.transpose(1, 2) * rotations).flatten(-2)
     return rotated
 
@@ -205,10 +234,6 @@ def is_in_family(config: Any) -> bool:
     )
 
 
-def _norm(norm: Any) -> Norm:
-    return Norm(norm.weight.detach(), norm.variance_epsilon)
-
-
 def _neighbours(rows: Tensor, heads: int) -> Tensor:
     """Put dimension i of each head beside dimension i + head_dim / 2, with which it rotates."""
     pairs: Tensor = rows.unflatten(0, (heads, 2, -1)).transpose(1, 2)
@@ -224,8 +249,15 @@ def _read(linear: Any, rotated_heads: int = 0) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
-def _fused(*parts: tuple[Tensor, Tensor], int8: bool) -> Linear:
-    """Return one product for several weights, with their biases, that read the same input."""
+def _fused(*parts: tuple[Tensor, Tensor], int8: bool, gain: Tensor | None = None) -> Linear:
+    """Return one product for several weights, with their biases, that read the same input.
+
+    Args:
+        parts: weights `[out, in]` and biases `[out]`.
+        int8: see `Int8Linear`.
+        gain: factors of the input, shape `[in]`; None is 1.
+    """
     weight = torch.cat([weight for weight, _ in parts])
+    weight = weight if gain is None else weight * gain
     bias = torch.cat([bias for _, bias in parts])
     return make_linear(weight, bias if bias.any() else None, int8=int8)
