@@ -2,12 +2,13 @@
 
 How it is measured: see `side_by_side.py`. Greedy; every text is compared with Target AR's.
 
-    uv run python benchmarks/quick.py [--rounds 3] [--length 60] [--device cpu]
+    uv run python benchmarks/quick.py [--rounds 3] [--length 60] [--device cpu] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from prompts import PROMPTS
 from side_by_side import BASELINE, PEER, measure, our_run, peer_run, report
@@ -36,16 +37,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="passes over the prompts [3]")
     parser.add_argument("--length", type=int, default=60, help="most tokens a prompt [60]")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, help="file for the JSON, for example quick.json")
     args = parser.parse_args()
 
     engine = Engine.load(options=LoadOptions(device=args.device))
-    theirs = load("bundled", "target", LoadOptions(device=args.device, runtime="transformers"))
     runs = {
         name: our_run(engine, method, config.replace(length=args.length))
         for name, (method, config) in OURS.items()
-    } | {PEER: peer_run(theirs, args.length)}
+    }
+    library = load("bundled", "target", LoadOptions(device=args.device, runtime="transformers"))
+    runs[PEER] = peer_run(library, args.length)
     measured = measure(runs, PROMPTS, args.rounds)
-    report(measured, engine, prompts=len(PROMPTS), rounds=args.rounds, length=args.length)
+    settings = {"prompts": len(PROMPTS), "rounds": args.rounds, "length": args.length}
+    report(measured, engine, args.out, **settings)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--target", default="bundled-seq2seq", help="name or folder [%(default)s]")
     parser.add_argument("--drafter", default="bundled", help="name or folder [the target's]")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, help="file for the JSON, for example seq2seq.json")
     args = parser.parse_args()
     if not 2 <= args.limit <= len(SENTENCES):
         parser.error(f"--limit must be 2 … {len(SENTENCES)}, not {args.limit}")
@@ -62,7 +63,8 @@ def main() -> None:
         parser.error(str(error))
     sentences = SENTENCES[: args.limit]
     measured = measure(runs_of(engine, args.length), sentences, args.rounds)
-    report(measured, engine, prompts=len(sentences), rounds=args.rounds, length=args.length)
+    settings = {"prompts": len(sentences), "rounds": args.rounds, "length": args.length}
+    report(measured, engine, args.out, **settings)
 
 
 if __name__ == "__main__":

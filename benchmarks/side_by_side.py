@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
@@ -260,18 +262,31 @@ def machine_of(engine: Engine) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": str(engine.target.model.device),
         "processor": platform.machine(),
+        "commit": commit(),
     }
 
 
-def report(measured: Measured, engine: Engine, **settings: Any) -> None:
-    """Print a table, then one JSON line with the machine and the settings."""
+def report(measured: Measured, engine: Engine, out: Path | None = None, **settings: Any) -> None:
+    """Print a table, then one JSON line with the machine and the settings; keep it as `out`."""
     rows = [row(measured, name, engine) for name in measured.samples]
     width = max(len(name) for name in measured.samples) + 2
     print(f"{'method':<{width}}{'tokens/s':>9}{'/ target AR':>22}{'/ transformers':>22}  same text")
     for r in rows:
         ratios = "".join(_ratio(r, other) for other in (BASELINE, PEER))
         print(f"{r['method']:<{width}}{r['tokens_per_second']:>9.1f}{ratios}  {same_text(r)}")
-    print(json.dumps({"machine": machine_of(engine) | settings, "rows": rows}))
+    found = {"machine": machine_of(engine) | settings, "rows": rows}
+    print(json.dumps(found))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def commit() -> str:
+    """Return the commit that was measured, or `unknown` outside a checkout."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() or "unknown"
 
 
 def _ratio(figures: dict[str, Any], other: str) -> str:

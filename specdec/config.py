@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from specdec.drafting.ngram_storage import STORAGES
+from specdec.drafting import DRAFTERS, STORAGES
 from specdec.errors import ConfigError, quoted
 from specdec.gamma import GAMMA_POLICIES
 from specdec.gamma.entropy import EntropyGamma
@@ -41,7 +41,14 @@ class DecodingConfig:
         "rejection", "accept/reject rule: rejection, block, exact_match or coupled"
     )
     gamma: int = _setting(4, "draft length, in tokens")
-    policy: str = _setting("fixed", "spec string of the gamma policy of Speculative")
+    policy: str = _setting(
+        "fixed", "spec string of the gamma policy of Speculative and Ngram Assisted"
+    )
+    drafting: str = _setting(
+        "model",
+        "what Speculative drafts with: model, prompt_lookup, suffix, ngram, hybrid(suffix, model) "
+        "or bandit(...)",
+    )
     egag: bool = _setting(False, "entropy-adaptive gamma in place of the policy")
     egag_gamma_min: int = _setting(1, "EGAG: lower bound, in tokens")
     egag_gamma_max: int | None = _setting(None, "EGAG: upper bound, in tokens; none means gamma")
@@ -78,6 +85,7 @@ class DecodingConfig:
         SAMPLERS.create(self.sampler)
         VERIFIERS.create(self.verifier)
         GAMMA_POLICIES.create(self.policy, gamma=self.gamma)
+        DRAFTERS.create(self.drafting)
         # EGAG is checked while off, too: switching it on must not be what is refused.
         _check_egag_bounds(vars(self), "egag_gamma_min")
         check_range("egag_ema", self.egag_ema, 0, 1, open_high=True)

@@ -25,6 +25,17 @@ class FinishReason(StrEnum):
     CONTEXT = "context"  # the target has no position left
 
 
+class DraftStop(StrEnum):
+    """Why a draft ended where it did."""
+
+    FIRST_TARGET = "first_target"  # the first step is the target's alone
+    GAMMA = "gamma"  # the policy's bound was reached
+    ROOM = "room"  # no more tokens may be emitted
+    POLICY = "policy"  # the policy stopped it, or wanted none
+    UNKNOWN = "unknown"  # the drafter knew no continuation
+    CONTEXT = "context"  # the draft model has no position left
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """The tokens a drafter proposes in one step.
@@ -37,6 +48,8 @@ class Draft:
         normalized_entropy: H / ln V of the drafter's first distribution at temperature 1, in
             [0, 1]; None where no policy asked for it.
         raw_gamma: the adaptive policy's unrounded wish, in tokens; None where there is none.
+        stopped: why it has no more tokens; None: it has as many as were wanted, or the drafter does
+            not say.
     """
 
     tokens: list[int]
@@ -44,6 +57,7 @@ class Draft:
     num_calls: int = 0
     normalized_entropy: float | None = None
     raw_gamma: float | None = None
+    stopped: DraftStop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,42 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """A finished step as drafters and policies may learn from it.
+
+    Attributes:
+        draft: as proposed.
+        verdict: as judged.
+        target_probs: what the target would have drawn from, shape `[drafted + 1, vocab]`; None
+            where it had one choice at each position (greedy).
+        num_emitted: tokens added to the output, ≥ 1.
+        num_fed: tokens the target was fed: `drafted + 1`, or more when it had a prompt to read.
+        draft_seconds: wall time of drafting.
+        verify_seconds: wall time of the target pass and the verdict.
+        accepts_overlap: whether a token drawn from q is kept with probability Σ min(p, q).
+    """
+
+    draft: Draft
+    verdict: Verdict
+    target_probs: Tensor | None
+    num_emitted: int
+    num_fed: int
+    draft_seconds: float
+    verify_seconds: float
+    accepts_overlap: bool = False
+
+    @property
+    def read_prompt(self) -> bool:
+        """Whether the target was fed more than the draft and one token."""
+        return self.num_fed > len(self.draft.tokens) + 1
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the whole step."""
+        return self.draft_seconds + self.verify_seconds
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """One draft–verify–accept round, as data.
 
@@ -72,6 +122,7 @@ class StepRecord:
         num_target_calls: forward passes of the target.
         normalized_entropy: see `Draft`.
         raw_gamma: see `Draft`.
+        stopped: why the draft ended where it did; None for a step of plain decoding.
         draft_seconds: wall time of drafting.
         verify_seconds: wall time of the target pass and the verdict.
     """
@@ -85,6 +136,7 @@ class StepRecord:
     num_target_calls: int = 1
     normalized_entropy: float | None = None
     raw_gamma: float | None = None
+    stopped: DraftStop | None = None
 
     @property
     def gamma(self) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from specdec.assembly import Assembly
 from specdec.config import METHODS, DecodingConfig
 from specdec.core import Completion, StepRecord
 from specdec.decoding import (
@@ -19,13 +20,11 @@ from specdec.decoding import (
     speculative_steps,
 )
 from specdec.decoding import Sequence as TokenSequence
-from specdec.drafting import STORAGES, Drafter, DraftModelDrafter, INgramStorage, NgramDrafter
 from specdec.errors import ConfigError, RequestError
-from specdec.gamma import GAMMA_POLICIES, FixedGamma, GammaPolicy
-from specdec.models import LanguageModel, LoadedModel, LoadOptions, Recomputing, load, load_drafter
+from specdec.models import LanguageModel, LoadedModel, LoadOptions, load, load_drafter
 from specdec.models.base import check_vocabulary_holds
 from specdec.registry import nearest
-from specdec.sampling import SAMPLERS, Sampler, rng_for
+from specdec.sampling import SAMPLERS, rng_for
 from specdec.text import TextStream, encode_prompt
 from specdec.tracing import Summary, summarize
 from specdec.verification import VERIFIERS
@@ -123,7 +122,7 @@ class Engine:
         self.target = target
         self.drafter = drafter
         self.current: Generation | None = None
-        self._storages: dict[tuple[str, int], INgramStorage] = {}
+        self._assembly = Assembly(target, drafter)
 
     @classmethod
     def load(
@@ -153,7 +152,8 @@ class Engine:
         Args:
             prompt: text.
             config: how to decode; None means the defaults.
-            method: `speculative`, `ngram`, `target` or `drafter`.
+            method: `speculative`, `ngram`, `target` or `drafter`; what the first drafts with is
+                `config.drafting`.
 
         Raises:
             RequestError: the prompt is empty or not text.
@@ -166,7 +166,7 @@ class Engine:
                 f"unknown method {method!r}{nearest(method, METHODS)}; legal: {', '.join(METHODS)}"
             )
         tokens = self.encode(prompt, chat=config.chat)
-        model = self._model(method, config)
+        model = self._assembly.model(method, config)
         begin = model.start(tokens)
         stream = TextStream(self.target.tokenizer, begin, config.stop)
         sequence = TokenSequence(
@@ -226,10 +226,7 @@ class Engine:
 
     def speculation(self, method: str, config: DecodingConfig) -> Speculation:
         """Return the parts that `speculative` or `ngram` decodes with."""
-        sampler, verifier = SAMPLERS.create(config.sampler), VERIFIERS.create(config.verifier)
-        drafter, policy = self._drafting(method, sampler, config)
-        target = self._model("target", config)
-        return Speculation(target, drafter, policy, verifier, sampler, config.first_target)
+        return self._assembly.speculation(method, config)
 
     def _steps(
         self, method: str, model: LanguageModel, sequence: TokenSequence, config: DecodingConfig
@@ -239,37 +236,6 @@ class Engine:
         if method in ("target", "drafter"):
             return autoregressive_steps(model, sequence, SAMPLERS.create(config.sampler), rng)
         return speculative_steps(self.speculation(method, config), sequence, rng)
-
-    def _drafting(
-        self, method: str, sampler: Sampler, config: DecodingConfig
-    ) -> tuple[Drafter, GammaPolicy]:
-        if method == "ngram":
-            drafter: Drafter = NgramDrafter(
-                self._storage(config),
-                filler_top_k=config.top_k_filler,
-                stop_if_unknown=config.stop_if_unknown,
-                reset_in_between=config.reset_in_between,
-            )
-            return drafter, FixedGamma(config.gamma)
-        draft_model = self._model("drafter", config)
-        policy = GAMMA_POLICIES.create(config.policy_spec, gamma=config.gamma)
-        return DraftModelDrafter(draft_model, sampler), policy
-
-    def _model(self, method: str, config: DecodingConfig) -> LanguageModel:
-        """Return the adapter that a method's output comes from."""
-        loaded = self.drafter if method == "drafter" else self.target
-        if loaded is None:
-            raise ConfigError(
-                "this method needs a draft model; load one: drafter=… or --drafter NAME"
-            )
-        return loaded.model if config.cache else Recomputing(loaded.model)
-
-    def _storage(self, config: DecodingConfig) -> INgramStorage:
-        key = (config.ngramstorage, config.ngram_order)
-        if key not in self._storages:
-            vocab_size = self.target.model.vocab_size
-            self._storages = {key: STORAGES[key[0]](key[1], vocab_size)}
-        return self._storages[key]
 
     def warm_up(self) -> None:
         """Run a few tokens through both models: first passes pay for allocations, not for work."""

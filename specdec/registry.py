@@ -1,7 +1,8 @@
 """Name ↔ component, and the spec strings that write a component down.
 
 A component is a dataclass; its `init` fields are its parameters, so parameter names, defaults and
-types exist once. `nucleus(temperature=0.6, top_p=0.9)` → object → the same string.
+types exist once. `nucleus(temperature=0.6, top_p=0.9)` → object → the same string. A parameter may
+be a component itself, written without quotes: `hybrid(suffix, model)`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, NewType, TypeVar, get_type_hints
 
 from specdec.errors import BadSpecString, ConfigError, UnknownComponent, quoted
 
 T = TypeVar("T")
+Spec = NewType("Spec", str)  # the type of a parameter that is the spec string of a component
+NESTED = (Spec, tuple[Spec, ...])
 
 # What `ast` raises for text that is no literal: {[]}, thousands of minus signs, huge numbers.
 UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
@@ -74,16 +77,22 @@ class Registry(Generic[T]):
         """Build a component from its spec string.
 
         Args:
-            spec: `name` or `name(key=value, …)` with literal values.
+            spec: `name` or `name(key=value, …)` with literal values. Parameters that are components
+                are written as such and may stand without their key, in order; a parameter that is
+                several of them takes all that follow.
             **defaults: used for parameters of the component that the spec does not give.
 
         Raises:
             UnknownComponent: no such name.
             BadSpecString: not readable, or a parameter is unknown, missing or out of range.
         """
-        name, given = _parse(spec, self.kind)
+        name, components, values_of = _parse(spec, self.kind)
         cls = self.get(name)
         legal = self.parameters(name)
+        try:
+            given = _in_order(components, cls) | _values(values_of, cls)
+        except UNREADABLE:
+            raise _unreadable(spec, self.kind) from None
         for key in given:
             if key not in legal:
                 raise BadSpecString(
@@ -105,8 +114,9 @@ class Registry(Generic[T]):
     def spec(self, component: T) -> str:
         """Return the spec string that rebuilds the component."""
         name = next(n for n, cls in self._classes.items() if cls is type(component))
+        hints = get_type_hints(type(component))
         values = [
-            f"{f.name}={getattr(component, f.name)!r}"
+            f"{f.name}={_written(getattr(component, f.name), hints[f.name])}"
             for f in fields(component)  # type: ignore[arg-type]
             if f.init
         ]
@@ -164,22 +174,73 @@ def _default(f: Field[Any]) -> Any:
     return ... if f.default is f.default_factory else f.default  # both MISSING
 
 
-def _parse(spec: str, kind: str) -> tuple[str, dict[str, Any]]:
+def _parse(spec: str, kind: str) -> tuple[str, list[ast.expr], dict[str, ast.expr]]:
+    """Return the name, the components without a key, and the values with one, as syntax."""
     try:
         with warnings.catch_warnings(action="ignore"):
             tree = ast.parse(spec.strip(), mode="eval").body
         if isinstance(tree, ast.Name):
-            return tree.id, {}
-        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
+            return tree.id, [], {}
+        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
             raise ValueError
-        values = {k.arg: ast.literal_eval(k.value) for k in tree.keywords if k.arg}
+        values = {k.arg: k.value for k in tree.keywords if k.arg}
         if len(values) != len(tree.keywords):
             raise ValueError
-        return tree.func.id, values
+        return tree.func.id, tree.args, values
     except UNREADABLE:
-        raise BadSpecString(
-            f"cannot read the {kind} {quoted(spec)}; write name or name(key=value, key=value)"
-        ) from None
+        raise _unreadable(spec, kind) from None
+
+
+def _unreadable(spec: str, kind: str) -> BadSpecString:
+    return BadSpecString(
+        f"cannot read the {kind} {quoted(spec)}; write name or name(key=value, key=value)"
+    )
+
+
+def _in_order(components: list[ast.expr], cls: type) -> dict[str, Any]:
+    """Give components without a key to the parameters that are components, in order."""
+    if not components:
+        return {}
+    given: dict[str, Any] = {}
+    left = [_component(node) for node in components]
+    for key, hint in get_type_hints(cls).items():
+        if left and hint == NESTED[1]:
+            given[key], left = tuple(left), []
+        elif left and hint == NESTED[0]:
+            given[key] = left.pop(0)
+    if left:
+        raise ValueError(left)
+    return given
+
+
+def _values(nodes: dict[str, ast.expr], cls: type) -> dict[str, Any]:
+    hints = get_type_hints(cls) if nodes else {}
+    return {key: _value(node, hints.get(key)) for key, node in nodes.items()}
+
+
+def _value(node: ast.expr, hint: Any) -> Any:
+    if hint == NESTED[0]:
+        return _component(node)
+    if hint == NESTED[1]:
+        items = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
+        return tuple(_component(item) for item in items)
+    return ast.literal_eval(node)
+
+
+def _component(node: ast.expr) -> str:
+    """Return the spec string of a component that stands inside another, quoted or not."""
+    if isinstance(node, ast.Name | ast.Call):
+        return ast.unparse(node)
+    value = ast.literal_eval(node)
+    if not isinstance(value, str):
+        raise ValueError(value)
+    return value
+
+
+def _written(value: Any, hint: Any) -> str:
+    if hint == NESTED[0]:
+        return str(value)
+    return f"[{', '.join(value)}]" if hint == NESTED[1] else repr(value)
 
 
 def _literal(word: str) -> Any:

@@ -10,9 +10,9 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from specdec.core import Draft, StepRecord
+from specdec.core import Draft, StepOutcome, StepRecord, Verdict
 from specdec.drafting import Drafter
-from specdec.gamma import GammaPolicy
+from specdec.gamma import GammaPolicy, Signal
 from specdec.models import TableModel
 from specdec.sampling import Rng
 
@@ -88,10 +88,10 @@ class ScriptedPolicy(GammaPolicy):
     def budget(self) -> int:
         return self._budget
 
-    def before_token(self, logits: Tensor, num_drafted: int) -> bool:
+    def before_token(self, signal: Signal, num_drafted: int) -> bool:
         return num_drafted != self._before
 
-    def after_token(self, token: int, logits: Tensor, num_drafted: int) -> bool:
+    def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
         self.asked_after.append((token, num_drafted))
         return num_drafted != self._after
 
@@ -107,17 +107,43 @@ class WhimsicalPolicy(GammaPolicy):
     def budget(self) -> int:
         return self._budget
 
-    def before_token(self, logits: Tensor, num_drafted: int) -> bool:
+    def before_token(self, signal: Signal, num_drafted: int) -> bool:
         if num_drafted == 0:
             self._prefix = []
         return self._goes_on("before")
 
-    def after_token(self, token: int, logits: Tensor, num_drafted: int) -> bool:
+    def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
         self._prefix.append(token)
         return self._goes_on("after")
 
     def _goes_on(self, when: str) -> bool:
         return random.Random(f"{self._seed} {when} {self._prefix}").random() < 0.75
+
+
+def judged_step(
+    drafted: int,
+    accepted: int,
+    *,
+    draft_seconds: float = 0.0,
+    verify_seconds: float = 0.0,
+    num_calls: int = 0,
+    fed: int | None = None,
+    target_probs: Tensor | None = None,
+    draft_probs: Tensor | None = None,
+    accepts_overlap: bool = False,
+) -> StepOutcome:
+    """Return the outcome of a step that drafted zeros."""
+    kept = torch.eye(2)[[0] * accepted + [1] * (drafted + 1 - accepted)]  # [drafted + 1, vocab]
+    return StepOutcome(
+        Draft([0] * drafted, draft_probs, num_calls=num_calls),
+        Verdict(accepted, 1),
+        kept if target_probs is None else target_probs,
+        num_emitted=accepted + 1,
+        num_fed=drafted + 1 if fed is None else fed,
+        draft_seconds=draft_seconds,
+        verify_seconds=verify_seconds,
+        accepts_overlap=accepts_overlap,
+    )
 
 
 def step(

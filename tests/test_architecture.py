@@ -18,12 +18,13 @@ PACKAGE = ROOT / "specdec"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-GROUND = {"core", "errors", "registry"}
+GROUND = {"core", "errors", "registry", "costs"}
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = GROUND | ROOMS | {"config", "text", "decoding"}
 FRONT_ENDS = {"cli", "server"}
 MAY_IMPORT = {
     "core": set[str](),
+    "costs": {"core"},
     "errors": set[str](),
     "registry": {"errors"},
     "text": GROUND,
@@ -35,7 +36,8 @@ MAY_IMPORT = {
     "tracing": GROUND,
     "drafting": GROUND | {"models", "sampling", "gamma"},
     "decoding": GROUND | ROOMS,
-    "engine": BELOW_ENGINE,
+    "assembly": BELOW_ENGINE,
+    "engine": BELOW_ENGINE | {"assembly"},
     "inputs": BELOW_ENGINE,
     "functional": BELOW_ENGINE | {"inputs"},
     "seq2seq": BELOW_ENGINE | {"functional"},

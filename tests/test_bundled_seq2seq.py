@@ -14,9 +14,9 @@ import pytest
 from specdec import DecodingConfig, EncoderDecoderModel, Engine, LoadOptions
 from specdec.decoding import first_difference
 from specdec.zoo import ZOO_DIR, bundled_path
-from tests.weights import ROLES, needs_seq2seq_weights
 
 ROOT = Path(__file__).parents[1]
+ROLES = ("seq2seq_target", "seq2seq_drafter")
 MOST_BYTES = 45e6  # of all bundled weights together
 # French → what a sensible translation may be, in lower case and without punctuation.
 TRANSLATIONS = {
@@ -49,14 +49,12 @@ def simplified(text: str) -> str:
     return " ".join(re.sub(r"[^\w\s]", "", text.lower().replace("-", " ")).split())
 
 
-@needs_seq2seq_weights
 @pytest.mark.parametrize("sentence", TRANSLATIONS)
 def test_simple_sentences_are_translated_sensibly(sentence: str) -> None:
     said = engine().generate(sentence, method="target").text
     assert re.fullmatch(TRANSLATIONS[sentence], simplified(said)), said
 
 
-@needs_seq2seq_weights
 @pytest.mark.parametrize("cache", [True, False], ids=["cache", "no_cache"])
 def test_greedy_text_is_that_of_plain_decoding(cache: bool) -> None:
     pair, base = engine(), DecodingConfig(cache=cache)
@@ -74,7 +72,6 @@ def test_greedy_text_is_that_of_plain_decoding(cache: bool) -> None:
     assert accepted > 0
 
 
-@needs_seq2seq_weights
 def test_with_coupled_verification_the_seed_alone_decides_the_translation() -> None:
     config = DecodingConfig(verifier="coupled", sampler="multinomial(temperature=0.7)", seed=3)
     for sentence in HELD_OUT:
@@ -82,7 +79,6 @@ def test_with_coupled_verification_the_seed_alone_decides_the_translation() -> N
         assert len({engine().generate(sentence, config, method=m).text for m in methods}) == 1
 
 
-@needs_seq2seq_weights
 def test_the_pair_is_of_the_size_that_was_planned() -> None:
     loaded = engine()
     assert loaded.drafter is not None
@@ -91,7 +87,6 @@ def test_the_pair_is_of_the_size_that_was_planned() -> None:
         assert low <= sum(p.numel() for p in model.model.model.parameters()) <= high
 
 
-@needs_seq2seq_weights
 @pytest.mark.parametrize("role", ROLES)
 def test_the_card_states_chrf_and_bleu_on_held_out_sentences(role: str) -> None:
     card = (bundled_path(role) / "CARD.md").read_text(encoding="utf-8")
@@ -104,7 +99,6 @@ def test_the_card_states_chrf_and_bleu_on_held_out_sentences(role: str) -> None:
     assert 0 < bleu < chrf < 100
 
 
-@needs_seq2seq_weights
 def test_the_example_prints_one_translation_three_times() -> None:
     printed = io.StringIO()
     with redirect_stdout(printed):
@@ -118,7 +112,7 @@ def test_the_example_prints_one_translation_three_times() -> None:
 
 def test_all_bundled_weights_together_stay_small() -> None:
     weights = list(ZOO_DIR.glob("*/*.safetensors"))
-    assert len(weights) >= 2
+    assert len(weights) == 4
     assert sum(path.stat().st_size for path in weights) < MOST_BYTES
     assert not list(ZOO_DIR.rglob("*.bin"))
     assert not list(ZOO_DIR.rglob("*.pt"))

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from specdec.drafting import DRAFTERS
 from specdec.errors import BadSpecString, ConfigError, UnknownComponent
 from specdec.gamma import GAMMA_POLICIES, EntropyGamma
 from specdec.registry import Registry, check_range, nearest
 from specdec.sampling import SAMPLERS, NucleusSampler, TopKNucleusSampler
 from specdec.verification import VERIFIERS
 
-REGISTRIES: list[Registry[Any]] = [SAMPLERS, GAMMA_POLICIES, VERIFIERS]
+REGISTRIES: list[Registry[Any]] = [SAMPLERS, GAMMA_POLICIES, VERIFIERS, DRAFTERS]
 EVERY = [
     pytest.param(registry, name, id=f"{registry.kind}-{name}".replace(" ", "-"))
     for registry in REGISTRIES

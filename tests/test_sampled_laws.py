@@ -31,7 +31,7 @@ VOCAB, LENGTH, CELLS = 16, 3, 16
 PROMPT = [3, 1, 4, 3, 1, 4, 3]
 SAMPLER = MultinomialSampler(temperature=0.7)
 LOSSLESS = [name for name in VERIFIERS.names if VERIFIERS.get(name).is_lossless]
-ARCHITECTURES = ("llama", "gpt2", "t5")
+ARCHITECTURES = ("llama", "llama:native", "gpt2", "t5")
 CASES = list(itertools.product(ARCHITECTURES, ("model", "ngram"), LOSSLESS))
 LEVEL = 1e-3
 
@@ -58,10 +58,12 @@ def parts(architecture: str, drafting: str, verifier: str, *, remember: bool) ->
     def seen(model: LanguageModel) -> LanguageModel:
         return Remembered(model) if remember else model
 
-    target = fit_target(build(architecture, vocab_size=VOCAB))
+    network = build(architecture, vocab_size=VOCAB)
+    target = fit_target(network, network.runtime)
     drafter: Drafter = NgramDrafter(NGramStorage(3, VOCAB), stop_if_unknown=True)
     if drafting == "model":
-        draft_model = fit_drafter(noisy(architecture, noise=0.3, vocab_size=VOCAB), target)
+        small = noisy(architecture, noise=0.3, vocab_size=VOCAB)
+        draft_model = fit_drafter(small, target, small.runtime)
         drafter = DraftModelDrafter(seen(draft_model), SAMPLER)
     registry = MUTANTS if verifier in MUTANTS.names else VERIFIERS
     policy = FixedGamma(2) if drafting == "model" else HeuristicGamma(2)

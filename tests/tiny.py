@@ -13,6 +13,7 @@ from torch import Tensor
 
 from specdec.core import Prompt
 from specdec.models import LanguageModel, fit_target
+from specdec.models.runtime import Runtime
 from specdec.zoo.tokenizer import train_tokenizer
 
 VOCAB = 64
@@ -58,6 +59,10 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "opt": ("OPTConfig", {"ffn_dim": 64, "word_embed_proj_dim": 32}),
     "stablelm": ("StableLmConfig", {}),
 }
+
+# The same networks once more, computed by the native runtime.
+NATIVE = {f"{name}:native": ARCHITECTURES[name] for name in ("llama", "qwen2", "qwen3", "mistral")}
+ARCHITECTURES |= NATIVE
 
 SEQ2SEQ_SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
@@ -121,7 +126,14 @@ def _build(name: str, seed: int, changes: tuple[tuple[str, Any], ...]) -> Any:
     if name in SEQ2SEQ:
         _speak_up(model)
         model.generation_config.forced_bos_token_id = own.get("forced_bos_token_id")
+    model.runtime = Runtime("native" if name in NATIVE else "transformers")
     return model.eval()
+
+
+def adapt(network: Any, **settings: Any) -> LanguageModel:
+    """Return the adapter of a causal LM in the runtime that its name asked for."""
+    model: LanguageModel = network.runtime.adapt(network, **settings)
+    return model
 
 
 @torch.no_grad()
@@ -179,7 +191,7 @@ class Witness(LanguageModel):
 
     def __init__(self, model: Any, inner: LanguageModel | None = None) -> None:
         self.model = model
-        self.inner = inner or fit_target(model)
+        self.inner = inner or fit_target(model, model.runtime)
         self.vocab_size, self.max_length = self.inner.vocab_size, self.inner.max_length
         self.prompt: Prompt = ()
         self.tokens: list[int] = []

@@ -15,7 +15,7 @@ from typing import Any
 
 from specdec.cli.session import Session
 from specdec.config import METHODS, DecodingConfig
-from specdec.drafting import STORAGES
+from specdec.drafting import DRAFTERS, STORAGES
 from specdec.engine import result_dict
 from specdec.errors import ConfigError, RequestError, quoted
 from specdec.gamma import GAMMA_POLICIES
@@ -147,7 +147,8 @@ def _save(session: Session, rest: str) -> None:
     if not rest:
         raise ConfigError("/save needs a file name; usage: /save FILE")
     results = _last_results(session)
-    lines = [json.dumps(result_dict(r), ensure_ascii=False) for r in results]
+    prompt = {"prompt": session.prompt}
+    lines = [json.dumps(prompt | result_dict(r), ensure_ascii=False) for r in results]
     config = json.dumps({"config": session.config.to_dict()}, ensure_ascii=False)
     try:
         Path(rest).expanduser().write_text("\n".join([config, *lines]) + "\n", encoding="utf-8")
@@ -212,6 +213,7 @@ _ALL = [
     _number("/seed", "seed", int),
     _spec("/verifier", "verifier", VERIFIERS.names),
     _spec("/policy", "policy", GAMMA_POLICIES.names),
+    _spec("/drafting", "drafting", DRAFTERS.names),
     Command("/stats", "", "every statistic of the last prompt", _stats),
     Command("/compare", "<prompt>", "run all four methods and show every statistic", _compare),
     Command("/save", "<file>", "write settings and last results as JSON lines", _save),

@@ -1,4 +1,4 @@
-"""Subcommands: `specdec generate | chat | verify | train | models`, and `infer.py`.
+"""Subcommands `specdec generate | chat | advise | replay | verify | ablate | …`; `infer.py`.
 
 Parses, loads, hands over. A user's mistake is one sentence on standard error and exit code 2.
 """
@@ -12,6 +12,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from specdec.cli.ablate import add_ablate
+from specdec.cli.advise import add_advise
 from specdec.cli.arguments import (
     NO_DRAFTER,
     Parser,
@@ -21,6 +23,7 @@ from specdec.cli.arguments import (
     drafter_name,
     load_options,
 )
+from specdec.cli.replay import add_replay
 from specdec.cli.session import Session
 from specdec.cli.shell import Shell, piped_lines, terminal_lines
 from specdec.cli.verify import add_verify
@@ -39,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     _add_generate(commands.add_parser("generate", help="generate text with one or more methods"))
     _add_chat(commands.add_parser("chat", help="open the interactive shell"))
+    add_advise(commands.add_parser("advise", help="measure whether speculation pays here"))
+    add_replay(commands.add_parser("replay", help="replay recorded outputs without the target"))
     add_verify(commands.add_parser("verify", help="check that a pair of models decodes losslessly"))
+    add_ablate(commands.add_parser("ablate", help="compare methods over a grid of settings"))
     _add_train(commands.add_parser("train", help="train a bundled model from its recipe"))
     _add_models(commands.add_parser("models", help="list the bundled models"))
     _run(parser, argv)
@@ -144,7 +150,7 @@ def _generate(args: argparse.Namespace) -> None:
 
 def _print_json(engine: Engine, prompt: str, config: DecodingConfig, *, with_steps: bool) -> None:
     for result in engine.compare(prompt, config):
-        line = result_dict(result)
+        line = {"prompt": prompt} | result_dict(result)
         if with_steps:
             line["steps"] = [step_dict(record) for record in result.completion.records]
         print(json.dumps(line, ensure_ascii=False))

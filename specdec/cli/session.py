@@ -42,6 +42,7 @@ class Session:
     ) -> None:
         self.engine, self.config, self.view = engine, config, view
         self.results = []
+        self.prompt = ""  # what the results answer
         self._options = options or LoadOptions()
         self._drafter_options = drafter_options or self._options
 
@@ -57,7 +58,7 @@ class Session:
         for method in config.methods:
             self.view.heading(method)
             done.append(self._run_method(prompt, config, method))
-        self.results = self.engine.results(done, prompt, config)
+        self.results, self.prompt = self.engine.results(done, prompt, config), prompt
         self.view.ratios(self.results)
 
     def _run_method(self, prompt: str, config: DecodingConfig, method: str) -> Completion:

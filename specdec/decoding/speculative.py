@@ -6,13 +6,13 @@ but the last token, so each pass is fed exactly what it has not seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from torch import Tensor
 
-from specdec.core import Draft, StepRecord, Verdict
+from specdec.core import Draft, DraftStop, StepOutcome, StepRecord
 from specdec.decoding.sequence import Sequence
 from specdec.drafting.base import Drafter
 from specdec.errors import ConfigError
@@ -35,6 +35,7 @@ class Speculation:
         sampler: decides the distributions, for drafter and target alike.
         first_target: let the target decode the first token alone; the prompt is then paid for
             before any draft, and the drafter may learn from its logits.
+        clock: seconds now; another one replays a run at costs that are given.
     """
 
     target: LanguageModel
@@ -43,6 +44,7 @@ class Speculation:
     verifier: Verifier
     sampler: Sampler
     first_target: bool = True
+    clock: Callable[[], float] = perf_counter
 
 
 def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Iterator[StepRecord]:
@@ -62,50 +64,70 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
             f"{type(parts.verifier).__name__} cannot be used with {type(rng).__name__}; "
             "make the source of randomness with rng_for(seed, keyed=verifier.is_coupled)"
         )
-    target, drafter, policy = parts.target, parts.drafter, parts.policy
+    target, drafter, policy, clock = parts.target, parts.drafter, parts.policy, parts.clock
     drafter.start(sequence.prompt, rng)
     policy.start()
     plain = parts.first_target
     while not sequence.finished:
-        begin = perf_counter()
-        # One token always comes from the target, so a draft never needs the last place.
-        gamma = 0 if plain else min(policy.budget, sequence.room - 1)
-        draft = drafter.propose(sequence.tokens, gamma, policy) if gamma > 0 else Draft([])
-        drafted = perf_counter()
+        begin = clock()
+        draft = Draft([], stopped=DraftStop.FIRST_TARGET) if plain else _draft(parts, sequence)
+        drafted = clock()
         unseen = sequence.tokens[target.length :] + draft.tokens
         logits = target.extend(unseen, keep=len(draft.tokens) + 1)  # [drafted + 1, vocab]
-        verdict = _judge(parts, draft, logits, rng, sequence.length)
+        target_probs = _target_probs(parts.sampler, logits)
+        if target_probs is None:
+            choices: list[int] = logits.argmax(-1).tolist()  # [drafted + 1]
+            verdict = parts.verifier.judge_greedy(draft, choices, rng, sequence.length)
+        else:
+            verdict = parts.verifier.judge(draft, target_probs, rng, sequence.length)
         emitted = sequence.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
         target.rollback_to(sequence.length - 1)  # forget what was rejected
         drafter.observe(sequence.tokens, len(emitted), logits)
-        policy.update(draft, verdict)
-        yield _record(draft, verdict, emitted, drafted - begin, perf_counter() - drafted)
+        outcome = StepOutcome(
+            draft,
+            verdict,
+            target_probs,
+            num_emitted=len(emitted),
+            num_fed=len(unseen),
+            draft_seconds=drafted - begin,
+            verify_seconds=clock() - drafted,
+            accepts_overlap=parts.verifier.accepts_overlap,
+        )
+        drafter.update(outcome)
+        policy.update(outcome)
+        yield _record(outcome, emitted, verify_seconds=clock() - drafted)
         plain = False
 
 
-def _judge(parts: Speculation, draft: Draft, logits: Tensor, rng: Rng, position: int) -> Verdict:
-    """Verify; greedy distributions are one-hot and need not be made."""
-    if parts.sampler.is_greedy:
-        choices: list[int] = logits.argmax(-1).tolist()  # [drafted + 1]
-        return parts.verifier.judge_greedy(draft, choices, rng, position)
-    target_probs = parts.sampler.probs(logits)  # [drafted + 1, vocab]
-    return parts.verifier.judge(draft, target_probs, rng, position)
+def _target_probs(sampler: Sampler, logits: Tensor) -> Tensor | None:
+    """Return what the target draws from, `[drafted + 1, vocab]`; None if it has but one choice."""
+    return None if sampler.is_greedy else sampler.probs(logits)
 
 
-def _record(
-    draft: Draft,
-    verdict: Verdict,
-    emitted: list[int],
-    draft_seconds: float,
-    verify_seconds: float,
-) -> StepRecord:
+def _draft(parts: Speculation, sequence: Sequence) -> Draft:
+    """Ask the drafter for as many tokens as the policy wants and the sequence has room for."""
+    # One token always comes from the target, so a draft never needs the last place.
+    budget, room = parts.policy.budget, sequence.room - 1
+    gamma = min(budget, room)
+    if gamma <= 0:
+        return Draft([], stopped=DraftStop.POLICY if budget <= 0 else DraftStop.ROOM)
+    draft = parts.drafter.propose(sequence.tokens, gamma, parts.policy)
+    if draft.stopped is not None:
+        return draft
+    at_bound = DraftStop.GAMMA if budget <= room else DraftStop.ROOM
+    return replace(draft, stopped=at_bound if len(draft.tokens) == gamma else DraftStop.UNKNOWN)
+
+
+def _record(outcome: StepOutcome, emitted: list[int], verify_seconds: float) -> StepRecord:
+    draft = outcome.draft
     return StepRecord(
         drafted=draft.tokens,
-        num_accepted=min(verdict.num_accepted, len(emitted)),
+        num_accepted=min(outcome.verdict.num_accepted, len(emitted)),
         emitted=emitted,
-        draft_seconds=draft_seconds,
+        draft_seconds=outcome.draft_seconds,
         verify_seconds=verify_seconds,
         num_draft_calls=draft.num_calls,
         normalized_entropy=draft.normalized_entropy,
         raw_gamma=draft.raw_gamma,
+        stopped=draft.stopped,
     )

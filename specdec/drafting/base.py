@@ -1,13 +1,20 @@
-"""Drafter: proposes tokens for the target to check."""
+"""Drafter: proposes tokens for the target to check; and the registry of what can be drafted with.
+
+A registered `DraftSource` is the written form, `hybrid(suffix, model)`; built with a pair's parts
+it is a `Drafter`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from specdec.core import Draft, Prompt
+from specdec.core import Draft, Prompt, StepOutcome
+from specdec.errors import ConfigError
 from specdec.gamma.base import GammaPolicy
+from specdec.registry import Registry
 from specdec.sampling.rng import Rng
 
 
@@ -34,7 +41,7 @@ class Drafter(ABC):
         Args:
             tokens: everything so far, what the sequence began with and its output; not edited.
             gamma: the most tokens wanted, ≥ 0.
-            policy: asked before and after each token by drafters that have logits.
+            policy: asked before and after each token.
         """
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
@@ -46,3 +53,55 @@ class Drafter(ABC):
             target_logits: the target's, shape `[≥ num_emitted, vocab]`; row i predicted emitted
                 token i.
         """
+
+    def update(self, outcome: StepOutcome) -> None:
+        """Learn what a finished step cost and brought; comes after `observe`."""
+
+
+@dataclass(frozen=True)
+class DraftParts:
+    """What drafters are built from.
+
+    Attributes:
+        vocab_size: columns of the target's logits.
+        neural: drafts with the draft model; one object, however many drafters use it, since the
+            model's memory is one. None: there is no draft model.
+        knows_logits: whether the target's logits are its own, and not made from a recording; else
+            nothing is to be learned from them.
+    """
+
+    vocab_size: int
+    neural: Drafter | None = None
+    knows_logits: bool = True
+
+
+class DraftSource(ABC):
+    """A drafter as it is written down: a frozen dataclass of parameters.
+
+    Attributes:
+        retrieves: whether it builds a `RetrievalDrafter`, which may come first in a hybrid.
+    """
+
+    retrieves: bool = False
+
+    @abstractmethod
+    def build(self, parts: DraftParts) -> Drafter:
+        """Return a new drafter.
+
+        Raises:
+            ConfigError: it needs a draft model and there is none.
+        """
+
+
+DRAFTERS: Registry[DraftSource] = Registry("drafter")
+
+
+@DRAFTERS.register("model")
+@dataclass(frozen=True)
+class DraftModel(DraftSource):
+    """The draft model."""
+
+    def build(self, parts: DraftParts) -> Drafter:
+        if parts.neural is None:
+            raise ConfigError("this method needs a draft model; load one with drafter=…")
+        return parts.neural

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from specdec.core import Draft, Prompt
+from specdec.core import Draft, DraftStop, Prompt
 from specdec.drafting.base import Drafter
 from specdec.errors import ContextOverflow
-from specdec.gamma.base import GammaPolicy
+from specdec.gamma.base import GammaPolicy, Signal
 from specdec.models.base import LanguageModel
 from specdec.sampling.base import Sampler
 from specdec.sampling.rng import Rng
@@ -40,19 +40,28 @@ class DraftModelDrafter(Drafter):
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         model = self.draft_model
         if not self._fits:
-            return Draft([])
+            return Draft([], stopped=DraftStop.CONTEXT)
         self._forget_rejected(tokens)
-        gamma = min(gamma, model.max_length - len(tokens) + 1)  # the last draft is never fed
+        room = model.max_length - len(tokens) + 1  # the last draft is never fed
+        stopped = DraftStop.CONTEXT if room < gamma else None
+        most = min(gamma, room)
         drafted = list[int]()
         probs: list[Tensor] = []
         calls = 0
-        while len(drafted) < gamma:
+        if most > 0 and self.sampler.is_greedy and not policy.asks:  # nothing between the tokens
+            drafted = model.draft_greedily(tokens[model.length :], most)
+            calls = most
+        while len(drafted) < most:
             logits = model.extend((tokens + drafted)[model.length :], keep=1)[0]  # [vocab]
             calls += 1
-            if not policy.before_token(logits, len(drafted)):
+            signal = Signal(logits)
+            if not policy.before_token(signal, len(drafted)):
+                stopped = DraftStop.POLICY
                 break
             drafted.append(self._draw(logits, probs, len(tokens) + len(drafted)))
-            if not policy.after_token(drafted[-1], logits, len(drafted)):
+            if not policy.after_token(drafted[-1], signal, len(drafted)):
+                if len(drafted) < gamma:  # at its bound it would have ended anyway
+                    stopped = DraftStop.POLICY
                 break
         self._begin, self._drafted = len(tokens), drafted
         return Draft(
@@ -61,6 +70,7 @@ class DraftModelDrafter(Drafter):
             num_calls=calls,
             normalized_entropy=policy.normalized_entropy if calls else None,
             raw_gamma=policy.raw_gamma if calls else None,
+            stopped=stopped,
         )
 
     def _forget_rejected(self, tokens: list[int]) -> None:

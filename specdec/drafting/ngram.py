@@ -7,17 +7,21 @@ nearly said.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from specdec.core import Draft, Prompt
-from specdec.drafting.base import Drafter
-from specdec.drafting.ngram_storage import INgramStorage
-from specdec.gamma.base import GammaPolicy
-from specdec.registry import check_range
+from specdec.core import Prompt
+from specdec.drafting.base import DRAFTERS, DraftParts, DraftSource
+from specdec.drafting.ngram_storage import STORAGES, INgramStorage
+from specdec.drafting.retrieval import RetrievalDrafter, Retrieved
+from specdec.errors import ConfigError, quoted
+from specdec.registry import check_range, nearest
 from specdec.sampling.rng import Rng
 
 
-class NgramDrafter(Drafter):
+class NgramDrafter(RetrievalDrafter):
     """Proposes the most frequent continuation seen so far; training-free.
 
     The prompt is counted whole, so with an encoder–decoder model its input is looked up as well:
@@ -29,6 +33,8 @@ class NgramDrafter(Drafter):
             beside the emitted one; 1 counts the emitted one alone.
         stop_if_unknown: end the draft at an unknown context instead of guessing at random.
         reset_in_between: empty the storage before each generation.
+        min_confidence: end the draft before the chance that all of it is right, by the counts,
+            falls below this; 0 never does.
     """
 
     def __init__(
@@ -38,28 +44,34 @@ class NgramDrafter(Drafter):
         filler_top_k: int = 3,
         stop_if_unknown: bool = False,
         reset_in_between: bool = True,
+        min_confidence: float = 0.0,
     ) -> None:
         check_range("filler_top_k", filler_top_k, 1, float("inf"))
+        check_range("min_confidence", min_confidence, 0, 1)
         self.storage = storage
         self.filler_top_k = filler_top_k
         self.stop_if_unknown = stop_if_unknown
         self.reset_in_between = reset_in_between
+        self.min_confidence = min_confidence
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
         if self.reset_in_between:
             self.storage.reset()
         self.storage.initialize([] if isinstance(prompt, Tensor) else prompt)
 
-    def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
-        window = self.storage.n - 1
-        context, drafted = tokens[-window:], list[int]()
-        while len(drafted) < gamma:
+    def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
+        window, found, survival = self.storage.n - 1, Retrieved(), 1.0
+        context = [*tokens[-window:], *drafted][-window:]
+        while len(found.tokens) < gamma:
             token, known = self.storage.next_token(context)
-            if not known and self.stop_if_unknown:
+            confidence = self.storage.confidence(context)
+            survival *= confidence
+            if survival < self.min_confidence or (self.stop_if_unknown and not known):
                 break
-            drafted.append(token)
+            found.tokens.append(token)
+            found.confidences.append(confidence)
             context = [*context, token][-window:]
-        return Draft(drafted)
+        return found
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
         window = self.storage.n - 1
@@ -72,3 +84,43 @@ class NgramDrafter(Drafter):
             context = tokens[max(0, position - window) : position]
             for token in (tokens[position], *fillers):
                 self.storage.update(context, token)
+
+
+@DRAFTERS.register("ngram")
+@dataclass(frozen=True)
+class Ngram(DraftSource):
+    """Parameters of `NgramDrafter`, with a storage of its own.
+
+    Attributes:
+        n: longest n-gram, 2 … 64 tokens.
+        storage: `basic` (multi-level) or `onelevel`.
+        filler_top_k: target tokens counted at each position, ≥ 1.
+        min_confidence: see `NgramDrafter`, in [0, 1].
+        keep: remember earlier prompts and outputs.
+    """
+
+    n: int = 3
+    storage: str = "basic"
+    filler_top_k: int = 3
+    min_confidence: float = 0.0
+    keep: bool = False
+    retrieves = True
+
+    def __post_init__(self) -> None:
+        check_range("n", self.n, 2, 64)
+        check_range("filler_top_k", self.filler_top_k, 1, float("inf"))
+        check_range("min_confidence", self.min_confidence, 0, 1)
+        if self.storage not in STORAGES:
+            raise ConfigError(
+                f"unknown storage {quoted(self.storage)}{nearest(self.storage, STORAGES)}; "
+                f"legal: {', '.join(STORAGES)}"
+            )
+
+    def build(self, parts: DraftParts) -> NgramDrafter:
+        return NgramDrafter(
+            STORAGES[self.storage](self.n, parts.vocab_size),
+            filler_top_k=self.filler_top_k if parts.knows_logits else 1,
+            stop_if_unknown=True,
+            reset_in_between=not self.keep,
+            min_confidence=self.min_confidence,
+        )

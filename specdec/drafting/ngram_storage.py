@@ -34,6 +34,13 @@ class INgramStorage(ABC):
         Where the context is unknown, any token with `known = False`.
         """
 
+    def confidence(self, context: Sequence[int]) -> float:
+        """Return the chance, in [0, 1], that `next_token` is right; ½ where a storage knows none.
+
+        Policies that stop early read it.
+        """
+        return 0.5
+
     @abstractmethod
     def has_gram(self, context: Sequence[int]) -> bool:
         """Whether exactly this context has been seen with a next token."""
@@ -50,13 +57,15 @@ class INgramStorage(ABC):
 class _NextTokens:
     """How often each token followed one context, and which leads."""
 
-    __slots__ = ("best", "counts")
+    __slots__ = ("best", "counts", "total")
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
         self.best = -1
+        self.total = 0
 
     def count(self, token: int) -> None:
+        self.total += 1
         self.counts[token] = self.counts.get(token, 0) + 1
         # Strictly more: of equals, the one that reached the count first keeps the lead.
         if self.counts[token] > self.counts.get(self.best, 0):
@@ -92,12 +101,25 @@ class _CountingStorage(INgramStorage):
             self.update(tokens[max(0, end - self.n + 1) : end], tokens[end])
 
     def next_token(self, context: Sequence[int]) -> tuple[int, bool]:
+        found = self._longest_known(context)
+        if found is not None:
+            return found.best, True
+        return self._random.randrange(self.vocab_size), False
+
+    def confidence(self, context: Sequence[int]) -> float:
+        """Return count / (total + 1): one more time something new may come. Unknown: 1 / V."""
+        found = self._longest_known(context)
+        if found is None:
+            return 1 / self.vocab_size
+        return found.counts[found.best] / (found.total + 1)
+
+    def _longest_known(self, context: Sequence[int]) -> _NextTokens | None:
         for length in self._lengths:
             if length <= len(context):
                 found = self._contexts.get(tuple(context[len(context) - length :]))
                 if found is not None:
-                    return found.best, True
-        return self._random.randrange(self.vocab_size), False
+                    return found
+        return None
 
     def has_gram(self, context: Sequence[int]) -> bool:
         return tuple(context) in self._contexts

@@ -1,22 +1,97 @@
 """GammaPolicy: how many tokens to draft in the next step.
 
-Knows draft logits and verdicts; knows no model. A policy may stop *before* a token is drawn or
-*after* one that is then kept and verified. It can never discard a drawn token: that would bias the
-output, so there is no method for it.
+Knows what a drafter knows of its next token, and verdicts; knows no model. A policy may stop
+*before* a token is drawn or *after* one that is then kept and verified. It can never discard a
+drawn token: that would bias the output, so there is no method for it.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
-from specdec.core import Draft, Verdict
+from specdec.core import StepOutcome
 from specdec.registry import Registry
+
+WIDEST_MARGIN = 30.0  # of two logits; also what −∞ beside a number counts for
+
+
+class Signal:
+    """What a drafter knows about its next token before it is drawn.
+
+    A neural drafter has logits. A drafter that looks up or counts has one token and a confidence
+    in it; where a number needs a distribution, the most that the confidence says stands in.
+
+    Args:
+        logits: before any filter, shape `[vocab]`; None for a token that was looked up.
+        token: the one looked up.
+        confidence: probability, in [0, 1], that the target would say it.
+    """
+
+    __slots__ = ("_logits", "_token", "confidence")
+
+    def __init__(self, logits: Tensor | None, token: int = -1, confidence: float = 0.0) -> None:
+        self._logits, self._token, self.confidence = logits, token, confidence
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the token was looked up: it costs no draft call, and it is not drawn."""
+        return self._logits is None
+
+    @property
+    def likeliest(self) -> int:
+        """The token the drafter thinks most of."""
+        return self._token if self._logits is None else int(self._logits.argmax())
+
+    def probability(self, token: int) -> float:
+        """Return the drafter's probability of a token at temperature 1, before filters."""
+        if self._logits is None:
+            return self.confidence if token == self._token else 0.0
+        return float(self._logits.float().softmax(-1)[token])
+
+    @property
+    def entropy(self) -> float:
+        """H in nats at temperature 1; of a counted token −ln confidence, its min-entropy."""
+        if self._logits is None:
+            return -math.log(max(self.confidence, math.exp(-WIDEST_MARGIN)))
+        log_probs = self._logits.float().log_softmax(-1)
+        return float(torch.special.entr(log_probs.exp()).sum())  # entr(0) = 0: no NaN at −∞ logits
+
+    @property
+    def normalized_entropy(self) -> float:
+        """H / ln V, in [0, 1]; of a counted token 1 − confidence. One token in all: 0."""
+        if self._logits is None:
+            return 1 - self.confidence
+        vocab = len(self._logits)
+        return min(1.0, self.entropy / math.log(vocab)) if vocab > 1 else 0.0
+
+    @property
+    def margin(self) -> float:
+        """Largest minus second largest logit, ≤ 30; of a counted token the log-odds, within ±30."""
+        if self._logits is None:
+            odds = max(self.confidence, 1e-13) / max(1 - self.confidence, 1e-13)
+            return min(max(math.log(odds), -WIDEST_MARGIN), WIDEST_MARGIN)
+        if len(self._logits) < 2:
+            return WIDEST_MARGIN
+        first, second = self._logits.topk(2).values.tolist()
+        return float(min(first - second, WIDEST_MARGIN))
 
 
 class GammaPolicy(ABC):
-    """The rule for gamma; `start` resets whatever it has learned from one generation."""
+    """The rule for gamma.
+
+    Whoever keeps a policy keeps what it has learned of models and machine; `start` resets whatever
+    belongs to one generation.
+
+    Attributes:
+        stops_for_cost: whether a stop means that another draft call costs too much, not that the
+            draft is doubtful; tokens that cost no call may then be asked for still.
+    """
+
+    stops_for_cost: bool = False
 
     def start(self) -> None:
         """Forget the previous generation."""
@@ -26,27 +101,34 @@ class GammaPolicy(ABC):
     def budget(self) -> int:
         """The most tokens the next draft may have, ≥ 0."""
 
-    def before_token(self, logits: Tensor, num_drafted: int) -> bool:
+    def before_token(self, signal: Signal, num_drafted: int) -> bool:
         """Whether to draw one more token.
 
         Args:
-            logits: the drafter's, before any filter, shape `[vocab]`.
+            signal: what the drafter knows of it.
             num_drafted: tokens drawn so far in this step; 0 means a new step begins.
         """
         return True
 
-    def after_token(self, token: int, logits: Tensor, num_drafted: int) -> bool:
+    def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
         """Whether to go on after `token`, the `num_drafted`-th; it stays drafted either way.
 
         Args:
             token: just drawn.
-            logits: what it was drawn from, before any filter, shape `[vocab]`.
+            signal: what the drafter knew of it before it was drawn.
             num_drafted: tokens drawn so far in this step, `token` included.
         """
         return True
 
-    def update(self, draft: Draft, verdict: Verdict) -> None:
-        """Learn from a step; `draft` is as proposed, `verdict` as judged."""
+    def update(self, outcome: StepOutcome) -> None:
+        """Learn from a finished step."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it looks at the tokens of a draft; if not, they may be drawn all at once."""
+        rule, silent = type(self), GammaPolicy
+        before, after = rule.before_token, rule.after_token
+        return before is not silent.before_token or after is not silent.after_token
 
     @property
     def normalized_entropy(self) -> float | None:

@@ -1,12 +1,13 @@
-"""`confidence(threshold)`: stop after a token to which the drafter gave little probability."""
+"""`confidence(threshold)`: stop after a token to which the drafter gave little probability.
+
+Derived in `docs/en/06-tricks-and-optimizations.md#confidence`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy
+from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
 from specdec.registry import check_range
 
 
@@ -16,7 +17,8 @@ class ConfidenceGamma(GammaPolicy):
     """Stop after a token whose draft probability is below the threshold; the token stays.
 
     The probability is the softmax at temperature 1 before filters, so that the rule also means
-    something under greedy, where the sampled distribution is one-hot.
+    something under greedy, where the sampled distribution is one-hot. Of a token that was looked
+    up it is the drafter's confidence.
 
     Attributes:
         threshold: in [0, 1].
@@ -34,5 +36,5 @@ class ConfidenceGamma(GammaPolicy):
     def budget(self) -> int:
         return self.gamma
 
-    def after_token(self, token: int, logits: Tensor, num_drafted: int) -> bool:
-        return float(logits.float().softmax(-1)[token]) >= self.threshold
+    def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
+        return signal.probability(token) >= self.threshold

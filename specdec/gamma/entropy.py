@@ -9,6 +9,8 @@ does not move with the sampler):
 
 On large vocabularies H_norm is small whenever the drafter is of any use (0.25 nats at V = 152k give
 0.02), so the rule stays near its upper bound there.
+
+Derived in `docs/en/06-tricks-and-optimizations.md#egag-the-length-from-the-drafters-entropy`.
 """
 
 from __future__ import annotations
@@ -16,20 +18,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
-
-from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy
+from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
 from specdec.registry import check_range
 
 INFINITY = float("inf")
-
-
-def normalized_entropy(logits: Tensor) -> float:
-    """Return H / ln V of softmax(logits), in [0, 1]; shape `[vocab]`. One token: 0."""
-    log_probs = logits.float().log_softmax(-1)
-    entropy = float(torch.special.entr(log_probs.exp()).sum())  # entr(0) = 0: no NaN at −∞ logits
-    return min(1.0, entropy / math.log(len(logits))) if len(logits) > 1 else 0.0
 
 
 @GAMMA_POLICIES.register("entropy")
@@ -68,16 +60,16 @@ class EntropyGamma(GammaPolicy):
         smoothed = self.gamma_max if self._smoothed is None else self._smoothed
         return min(max(math.floor(smoothed), self.gamma_min), self.gamma_max)
 
-    def before_token(self, logits: Tensor, num_drafted: int) -> bool:
+    def before_token(self, signal: Signal, num_drafted: int) -> bool:
         if num_drafted == 0:
-            self._entropy = normalized_entropy(logits)
+            self._entropy = signal.normalized_entropy
             self._raw = (1 - self._entropy) * self.gamma_max
             before = self._raw if self._smoothed is None else self._smoothed
             # β·before + (1 − β)·raw, in the form that leaves a constant signal constant.
             self._smoothed = before + (1 - self.ema) * (self._raw - before)
         return True
 
-    def after_token(self, token: int, logits: Tensor, num_drafted: int) -> bool:
+    def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
         return num_drafted < self.gamma
 
     @property

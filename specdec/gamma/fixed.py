@@ -1,4 +1,7 @@
-"""`fixed(gamma)`: the same draft length in every step (Leviathan et al., 2023)."""
+"""`fixed(gamma)`: the same draft length in every step (Leviathan et al., 2023).
+
+Derived in `docs/en/02-speculative-theory.md#the-best-draft-length`.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
-"""`heuristic(gamma)`: two more after full acceptance, one fewer after a rejection, at least one."""
+"""`heuristic(gamma)`: two more after full acceptance, one fewer after a rejection, at least one.
+
+Derived in `docs/en/06-tricks-and-optimizations.md#fixed-and-heuristic`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from specdec.core import Draft, Verdict
+from specdec.core import StepOutcome
 from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy
 from specdec.registry import check_range
 
@@ -35,10 +38,11 @@ class HeuristicGamma(GammaPolicy):
     def budget(self) -> int:
         return self._current
 
-    def update(self, draft: Draft, verdict: Verdict) -> None:
-        if not draft.tokens:
+    def update(self, outcome: StepOutcome) -> None:
+        drafted = len(outcome.draft.tokens)
+        if drafted == 0:
             return
-        if verdict.num_accepted == len(draft.tokens):
+        if outcome.verdict.num_accepted == drafted:
             self._current = min(self._current + 2, self.gamma_max)
         else:
             self._current = max(self._current - 1, 1)

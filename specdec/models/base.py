@@ -61,6 +61,23 @@ class LanguageModel(ABC):
             Logits after each of the last `keep` tokens, shape `[keep, vocab]`.
         """
 
+    def draft_greedily(self, tokens: Sequence[int], count: int) -> list[int]:
+        """Feed tokens, then each likeliest next token but the last.
+
+        A device that is slow to ask can do better than this: nobody asks between the tokens.
+
+        Args:
+            tokens: as for `extend`.
+            count: tokens wanted, ≥ 1.
+
+        Returns:
+            The `count` likeliest tokens; `count − 1` of them are held in memory.
+        """
+        drafted = [int(self.extend(tokens, keep=1)[0].argmax())]
+        while len(drafted) < count:
+            drafted.append(int(self.extend(drafted[-1:], keep=1)[0].argmax()))
+        return drafted
+
     @abstractmethod
     def rollback_to(self, length: int) -> None:
         """Forget the newest tokens so that `length` remain; `length ≤ self.length`."""

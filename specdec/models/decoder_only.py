@@ -92,7 +92,10 @@ class CausalModel(LanguageModel):
             # A drafter may be handed a token it has never heard of; any other will do in its place,
             # since what it proposes is verified.
             input_ids.clamp_(max=self._num_embeddings - 1)
-        logits = self._logits(input_ids, keep)
+        return self._fitted(self._logits(input_ids, keep))
+
+    def _fitted(self, logits: Tensor) -> Tensor:
+        """Return logits with `vocab_size` columns."""
         missing = self.vocab_size - logits.shape[-1]
         return F.pad(logits, (0, missing), value=float("-inf")) if missing else logits
 

@@ -61,22 +61,31 @@ class Pass:
     """What the layers of one forward pass share.
 
     Attributes:
-        cos: of the new positions' rotations, shape `[time, 1, head_dim]`.
-        sin: likewise; its first half is negated, so that a roll takes the place of a rotation.
+        rotations: of the new positions, complex, shape `[heads + 2 · kv_heads, time,
+            head_dim / 2]`; 1 for values.
         mask: what attention adds to its scores, shape `[group · time, seen]`; None for one token.
-        written: where new keys and values go, two a layer, `[beams, kv_heads, time, head_dim]`.
-        seen: keys and values to attend to, two a layer, `[beams, kv_heads, seen, head_dim]`.
+        written: where new keys and values go, one a layer, `[beams, 2 · kv_heads, time, head_dim]`.
+        keys: to attend to, one a layer, `[beams, kv_heads, seen, head_dim]`.
+        values: likewise.
     """
 
-    cos: Tensor
-    sin: Tensor
+    rotations: Tensor
     mask: Tensor | None
     written: tuple[Tensor, ...]
-    seen: tuple[Tensor, ...]
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    def write(self, place: int, new: Tensor) -> None:
+        """Remember new keys and values of a layer, `[beams, 2 · kv_heads, time, head_dim]`."""
+        self.written[place].copy_(new)
 
 
 class Llama:
     """The network, read from a transformers module.
+
+    The halves of a query and of a key that rotate together (Su et al., 2021) are made neighbours
+    when the weights are read, so that a rotation is one product of complex numbers. Their order
+    does not matter to attention.
 
     Args:
         network: a causal LM whose config `is_in_family`, in the precision to compute in.
@@ -88,6 +97,7 @@ class Llama:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = inner.layers[0].self_attn.head_dim
         self.group = self.heads // self.kv_heads  # queries that share a key
+        self.inner_size = config.intermediate_size
         weight: Tensor = inner.embed_tokens.weight
         self.embedding = weight.detach()
         self.dtype, self.device = weight.dtype, weight.device
@@ -99,30 +109,30 @@ class Llama:
 
     def _layer(self, layer: Any, int8: bool) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
+        queries = _read(attention.q_proj, self.heads)
+        keys = _read(attention.k_proj, self.kv_heads)
         return Layer(
             _norm(layer.input_layernorm),
-            _fused(attention.q_proj, attention.k_proj, attention.v_proj, int8=int8),
+            _fused(queries, keys, _read(attention.v_proj), int8=int8),
             self._qk_norm(attention),
-            _fused(attention.o_proj, int8=int8),
+            _fused(_read(attention.o_proj), int8=int8),
             _norm(layer.post_attention_layernorm),
-            _fused(mlp.gate_proj, mlp.up_proj, int8=int8),
-            _fused(mlp.down_proj, int8=int8),
+            _fused(_read(mlp.gate_proj), _read(mlp.up_proj), int8=int8),
+            _fused(_read(mlp.down_proj), int8=int8),
         )
 
     def _qk_norm(self, attention: Any) -> Norm | None:
         if not hasattr(attention, "q_norm"):
             return None
-        rows = [attention.q_norm.weight.detach()] * self.heads
-        rows += [attention.k_norm.weight.detach()] * self.kv_heads
+        rows = [_neighbours(attention.q_norm.weight.detach(), 1)] * self.heads
+        rows += [_neighbours(attention.k_norm.weight.detach(), 1)] * self.kv_heads
         return Norm(torch.stack(rows), attention.q_norm.variance_epsilon)  # [heads, head_dim]
 
-    def rotations(self, length: int) -> tuple[Tensor, Tensor]:
-        """Return cosines and signed sines of positions 0 … length − 1, `[length, 1, head_dim]`."""
+    def rotations(self, length: int) -> Tensor:
+        """Return the rotations of positions 0 … length − 1, complex, `[length, head_dim / 2]`."""
         positions = torch.arange(length, device=self.device, dtype=torch.float32)
-        angles = torch.outer(positions, self._frequencies)[:, None]  # [length, 1, head_dim / 2]
-        cos, sin = angles.cos() * self._rope_scale, angles.sin() * self._rope_scale
-        both = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
-        return both[0].to(self.dtype), both[1].to(self.dtype)
+        angles = torch.outer(positions, self._frequencies)
+        return torch.polar(torch.full_like(angles, self._rope_scale), angles)
 
     def __call__(self, input_ids: Tensor, step: Pass) -> Tensor:
         """Return the last hidden states of ids `[beams, time]`, shape `[beams · time, hidden]`."""
@@ -130,10 +140,17 @@ class Llama:
         hidden = F.embedding(input_ids.flatten(), self.embedding)  # [beams · time, hidden]
         for i, layer in enumerate(self.layers):
             qkv = layer.qkv(layer.attention_norm(hidden)).view(beams, time, -1, self.head_dim)
-            hidden = hidden + layer.out(self._attend(layer, qkv, step, 2 * i))
-            gate, up = layer.gate_up(layer.mlp_norm(hidden)).chunk(2, -1)
-            hidden = hidden + layer.down(F.silu(gate).mul_(up))
+            hidden = layer.out.added(self._attend(layer, qkv, step, i), hidden)
+            gate, up = layer.gate_up(layer.mlp_norm(hidden)).split(self.inner_size, -1)
+            hidden = layer.down.added(F.silu(gate).mul_(up), hidden)
         return hidden
+
+    def for_all_heads(self, rotations: Tensor) -> Tensor:
+        """Return rotations `[time, head_dim / 2]` as a `Pass` takes them."""
+        time, half = rotations.shape
+        every = rotations.new_ones(self.heads + 2 * self.kv_heads, time, half)
+        every[: self.heads + self.kv_heads] = rotations
+        return every
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return logits of hidden states `[rows, hidden]`, shape `[rows, vocab]`."""
@@ -145,30 +162,32 @@ class Llama:
         Args:
             layer: whose norms are used.
             qkv: queries, keys and values of the new positions,
-                `[beams, time, heads + 2 · kv_heads, head_dim]`.
+                `[beams, time, heads + 2 · kv_heads, head_dim]`; normalised in place for Qwen3.
             step: the pass.
-            place: of this layer's keys in `step.written` and `step.seen`; values follow.
+            place: index of the layer.
         """
         beams, time = qkv.shape[:2]
-        turned, values = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
         if layer.qk_norm is not None:
-            turned = layer.qk_norm(turned)
-        rolled = turned.roll(self.head_dim // 2, -1)
-        turned = torch.addcmul(turned * step.cos, rolled, step.sin)
-        queries, keys = turned.split((self.heads, self.kv_heads), dim=2)
-        step.written[place].copy_(keys.transpose(1, 2))
-        step.written[place + 1].copy_(values.transpose(1, 2))
-        # Queries of one group attend to the same keys: they stand below each other as rows.
-        queries = queries.unflatten(2, (self.kv_heads, self.group)).permute(0, 2, 3, 1, 4)
+            queries_and_keys = qkv[:, :, : self.heads + self.kv_heads]
+            queries_and_keys.copy_(layer.qk_norm(queries_and_keys))
+        queries, new = _rotated(qkv, step.rotations).split((self.heads, 2 * self.kv_heads), dim=1)
+        step.write(place, new)
+        if self.group > 1:  # queries that attend to the same keys stand below each other as rows
+            queries = queries.reshape(beams, self.kv_heads, self.group * time, self.head_dim)
         read = F.scaled_dot_product_attention(
-            queries.flatten(2, 3),  # [beams, kv_heads, group · time, head_dim]
-            step.seen[place],
-            step.seen[place + 1],
-            attn_mask=step.mask,
+            queries.to(self.dtype), step.keys[place], step.values[place], attn_mask=step.mask
         )
-        read = read.unflatten(2, (self.group, time)).permute(0, 3, 1, 2, 4)
-        rows: Tensor = read.reshape(beams * time, -1)
+        if self.group > 1:
+            read = read.view(beams, self.heads, time, self.head_dim)
+        rows: Tensor = read.transpose(1, 2).reshape(beams * time, -1)
         return rows
+
+
+def _rotated(qkv: Tensor, rotations: Tensor) -> Tensor:
+    """Return `[beams, time, heads, head_dim]` rotated, as float32 `[beams, heads, time, …]`."""
+    pairs = torch.view_as_complex(qkv.float().unflatten(-1, (-1, 2)))
+    rotated: Tensor = torch.view_as_real(pairs.transpose(1, 2) * rotations).flatten(-2)
+    return rotated
 
 
 def is_in_family(config: Any) -> bool:
@@ -190,15 +209,23 @@ def _norm(norm: Any) -> Norm:
     return Norm(norm.weight.detach(), norm.variance_epsilon)
 
 
-def _fused(*linears: Any, int8: bool) -> Linear:
-    """Return one product for several that read the same input."""
-    weight = torch.cat([linear.weight.detach() for linear in linears])
-    biases = [linear.bias for linear in linears]
-    if all(bias is None for bias in biases):
-        return make_linear(weight, None, int8=int8)
-    rows = zip(biases, linears, strict=True)
-    filled = [
-        weight.new_zeros(linear.out_features) if bias is None else bias.detach()
-        for bias, linear in rows
-    ]
-    return make_linear(weight, torch.cat(filled), int8=int8)
+def _neighbours(rows: Tensor, heads: int) -> Tensor:
+    """Put dimension i of each head beside dimension i + head_dim / 2, with which it rotates."""
+    pairs: Tensor = rows.unflatten(0, (heads, 2, -1)).transpose(1, 2)
+    return pairs.flatten(0, 2)
+
+
+def _read(linear: Any, rotated_heads: int = 0) -> tuple[Tensor, Tensor]:
+    """Return a module's weight and its bias, zero if it has none; neighbours if it rotates."""
+    weight = linear.weight.detach()
+    bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
+    if rotated_heads:
+        return _neighbours(weight, rotated_heads), _neighbours(bias, rotated_heads)
+    return weight, bias
+
+
+def _fused(*parts: tuple[Tensor, Tensor], int8: bool) -> Linear:
+    """Return one product for several weights, with their biases, that read the same input."""
+    weight = torch.cat([weight for weight, _ in parts])
+    bias = torch.cat([bias for _, bias in parts])
+    return make_linear(weight, bias if bias.any() else None, int8=int8)

@@ -64,6 +64,7 @@ class LoadOptions:
         runtime: `auto`, `native` or `transformers`, see `Runtime`.
         invariant: see `Runtime`; of targets, since a drafter's logits decide no token.
         check_runtime: compare the native runtime with transformers while loading.
+        compile: let torch.compile make the kernels of the native runtime's passes.
         threads: of torch on a CPU; 0 takes as many as the model can use.
     """
 
@@ -74,11 +75,12 @@ class LoadOptions:
     runtime: str = "auto"
     invariant: bool = False
     check_runtime: bool = False
+    compile: bool = False
     threads: int = 0
 
     def runtime_for(self, config: Any) -> Runtime:
         """Return the runtime of a network with this transformers config."""
-        runtime = Runtime(self.runtime, False, self.invariant, self.check_runtime)
+        runtime = Runtime(self.runtime, False, self.invariant, self.check_runtime, self.compile)
         on_cpu = resolve_device(self.device).type == "cpu"
         native = not config.is_encoder_decoder and runtime.is_native_for(config)
         return replace(runtime, int8=self.quantize == "int8" and native and on_cpu)

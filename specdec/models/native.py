@@ -25,7 +25,7 @@ NEVER = float("-inf")
 
 
 class KeyValueMemory:
-    """Keys and values of all layers, shape `[layers · 2, beams, kv_heads, capacity, head_dim]`.
+    """Keys and values of all layers, shape `[layers, beams, 2 · kv_heads, capacity, head_dim]`.
 
     Positions beyond `length` are garbage that the next write covers.
 
@@ -39,7 +39,7 @@ class KeyValueMemory:
     def __init__(self, num_layers: int, kv_heads: int, head_dim: int, like: Tensor) -> None:
         self.length = 0
         # Zeros: what attention multiplies by weight 0 must be a number.
-        self.block = like.new_zeros(2 * num_layers, 1, kv_heads, 0, head_dim)
+        self.block = like.new_zeros(num_layers, 1, 2 * kv_heads, 0, head_dim)
 
     @property
     def capacity(self) -> int:
@@ -60,7 +60,8 @@ class KeyValueMemory:
     def restart(self) -> None:
         """Forget everything, keep the room of one beam."""
         self.length = 0
-        self.block = self.block[:, :1]
+        if self.block.shape[1] > 1:
+            self.block = self.block[:, :1]
 
     def rollback_to(self, length: int) -> None:
         """Forget positions `length` and later."""
@@ -106,7 +107,7 @@ class NativeModel(CausalModel):
         self.dtype = llama.dtype
         self.invariant = invariant
         self._keys = memory
-        self._cos, self._sin = llama.rotations(0)
+        self._rotations = llama.rotations(0)
         self._steps = torch.empty(0)
 
     def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
@@ -143,18 +144,23 @@ class NativeModel(CausalModel):
         time, begin = input_ids.shape[1], self._keys.length
         end = begin + time
         seen = -(-end // KEYS) * KEYS if self.invariant else end
-        if self._keys.reserve(seen) or len(self._cos) < self._keys.capacity:
-            self._cos, self._sin = self.llama.rotations(self._keys.capacity)
+        self._make_room(seen)
+        block, heads = self._keys.block, self.llama.kv_heads
         step = Pass(
-            self._cos[begin:end],
-            self._sin[begin:end],
+            self.llama.for_all_heads(self._rotations[begin:end]),
             self._mask(begin, time, seen),
-            self._keys.block[:, :, :, begin:end].unbind(0),
-            self._keys.block[:, :, :, :seen].unbind(0),
+            block[:, :, :, begin:end].unbind(0),
+            block[:, :, :heads, :seen].unbind(0),
+            block[:, :, heads:, :seen].unbind(0),
         )
         hidden = self.llama(input_ids, step)
         self._keys.length = begin + count
         return hidden
+
+    def _make_room(self, end: int) -> None:
+        """Have memory and rotations for `end` positions."""
+        if self._keys.reserve(end) or len(self._rotations) < self._keys.capacity:
+            self._rotations = self.llama.rotations(self._keys.capacity)
 
     def _mask(self, begin: int, time: int, seen: int) -> Tensor | None:
         """Return 0 where row i may look, up to position begin + i, and −∞ elsewhere."""

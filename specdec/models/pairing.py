@@ -79,7 +79,7 @@ def _check_runtime(network: Any, runtime: Runtime) -> None:
         raise ModelError(
             f"the native runtime does not know {name}, an encoder–decoder model; use --runtime auto"
         )
-    runtime.check_not_invariant(name)
+    runtime.check_needs_no_native(name)
 
 
 def _reads_an_encoder(network: Any) -> bool:

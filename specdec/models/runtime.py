@@ -8,6 +8,7 @@ from typing import Any
 from specdec.errors import ConfigError
 from specdec.models.base import LanguageModel
 from specdec.models.decoder_only import CausalModel, DecoderOnlyModel
+from specdec.models.graphs import StaticModel
 from specdec.models.llama import is_in_family
 from specdec.models.native import NativeModel, prove_equal
 
@@ -23,22 +24,32 @@ class Runtime:
         int8: round the weights of the native runtime to 8 bits.
         invariant: a token's logits do not depend on how many share its pass; native runtime only.
         check: compare the native runtime with transformers before it is used.
+        compile: let torch.compile make the kernels of the native runtime's passes.
 
     Raises:
-        ConfigError: an unknown name, or `invariant` with transformers.
+        ConfigError: an unknown name, or `invariant` or `compile` with transformers.
     """
 
     name: str = "transformers"
     int8: bool = False
     invariant: bool = False
     check: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in RUNTIME_CHOICES:
             legal = ", ".join(RUNTIME_CHOICES)
             raise ConfigError(f"unknown runtime {self.name!r}; legal: {legal}")
-        if self.invariant and self.name == "transformers":
-            raise ConfigError("--invariant needs the native runtime; use --runtime native or auto")
+        if self._native_flags and self.name == "transformers":
+            raise ConfigError(
+                f"{self._native_flags[0]} needs the native runtime; use --runtime native or auto"
+            )
+
+    @property
+    def _native_flags(self) -> list[str]:
+        """What was asked for that the native runtime alone can do."""
+        flags = {"--invariant": self.invariant, "--compile": self.compile}
+        return [flag for flag, given in flags.items() if given]
 
     def is_native_for(self, config: Any) -> bool:
         """Whether the causal LM of a transformers config gets the native runtime."""
@@ -53,24 +64,27 @@ class Runtime:
 
         Raises:
             ModelError: the native runtime does not know it, or differs from transformers.
-            ConfigError: `invariant`, and it does not get the native runtime.
+            ConfigError: `invariant` or `compile`, and it does not get the native runtime.
             RollbackUnsupported: it has layers that cannot forget.
         """
         if not self.is_native_for(network.config):
-            self.check_not_invariant(type(network).__name__)
+            self.check_needs_no_native(type(network).__name__)
             return DecoderOnlyModel(network, vocab_size=vocab_size)
-        model = NativeModel(
-            network, vocab_size=vocab_size, int8=self.int8, invariant=self.invariant
-        )
+        how: Any = {"vocab_size": vocab_size, "int8": self.int8, "invariant": self.invariant}
+        if self.compile or network.device.type == "cuda":
+            model: NativeModel = StaticModel(network, compiled=self.compile, **how)
+        else:
+            model = NativeModel(network, **how)
         if self.check and not self.int8:  # rounded weights are another network
             prove_equal(model, network)
         return model
 
-    def check_not_invariant(self, name: str) -> None:
-        """Raise if invariance is asked of a network that the native runtime does not know."""
-        if self.invariant:
+    def check_needs_no_native(self, name: str) -> None:
+        """Raise if the native runtime is needed for a network that it does not know."""
+        if self._native_flags:
             raise ConfigError(
-                f"--invariant needs the native runtime, which does not know {name}; leave it out"
+                f"{self._native_flags[0]} needs the native runtime, which does not know {name}; "
+                "leave it out"
             )
 
 

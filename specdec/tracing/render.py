@@ -48,6 +48,8 @@ def step_text(number: int, record: StepRecord, decode: Decode) -> Text:
     if record.normalized_entropy is not None and record.raw_gamma is not None:
         numbers = f", H_norm {record.normalized_entropy:.3f}, raw gamma {record.raw_gamma:.2f}"
         line.append(numbers, style="dim")
+    if record.stopped is not None:
+        line.append(f", stopped: {record.stopped}", style="dim")
     line.append("]", style="dim")
     return line
 

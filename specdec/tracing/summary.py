@@ -34,6 +34,7 @@ class Summary:
         mean_normalized_entropy: mean H / ln V over the steps that measured it.
         undrafted_step_share: share of steps whose draft was empty.
         tokens_per_second: emitted / seconds, the first step (the prompt) left out of both.
+        total_seconds: all steps, the first too.
         time_to_first_token_seconds: the first step.
         seconds_per_token: median over the later steps.
         draft_cost_ratio: seconds a draft call / seconds a target call over the later steps, c.
@@ -54,6 +55,7 @@ class Summary:
     mean_normalized_entropy: float | None
     undrafted_step_share: float | None
     tokens_per_second: float | None
+    total_seconds: float | None
     time_to_first_token_seconds: float | None
     seconds_per_token: float | None
     draft_cost_ratio: float | None
@@ -88,6 +90,7 @@ def summarize(records: Sequence[StepRecord]) -> Summary:
         mean_normalized_entropy=fmean(entropies) if entropies else None,
         undrafted_step_share=_ratio(len(records) - drafting, len(records)),
         tokens_per_second=_ratio(sum(len(r.emitted) for r in later), sum(r.seconds for r in later)),
+        total_seconds=sum(r.seconds for r in records) if records else None,
         time_to_first_token_seconds=records[0].seconds if records else None,
         seconds_per_token=median(r.seconds / len(r.emitted) for r in later) if later else None,
         draft_cost_ratio=_draft_cost_ratio(later),

@@ -6,7 +6,7 @@ Pure tensor mathematics: no model, no cache, no text. All randomness comes throu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -25,6 +25,33 @@ class Randomness(Protocol):
         """Draw the token at a position of the sequence from unnormalised `probs`, `[vocab]`."""
 
 
+class Foresight(Randomness, Protocol):
+    """Randomness that can decide on a device, without a question to the host.
+
+    Attributes:
+        foresees: whether it can.
+    """
+
+    foresees: bool
+
+    def ahead(self, count: int) -> list[float]:
+        """Return the next uniform numbers without using them up."""
+
+    def use(self, count: int) -> None:
+        """Use up `count` of the numbers looked at."""
+
+    def categorical_ahead(self, probs: Tensor, position: int) -> Tensor:
+        """Draw a token from each row of `[rows, vocab]`, at successive positions, `[rows]`."""
+
+    def pick(self, weights: Tensor, uniforms: Tensor) -> Tensor:
+        """Return the token of each row of `[rows, vocab]` at each uniform number, `[rows]`."""
+
+
+def decides_on_device(rng: Randomness, probs: Tensor) -> TypeGuard[Foresight]:
+    """Whether answers on the host would cost a wait, and can be done without."""
+    return probs.is_cuda and getattr(rng, "foresees", False)
+
+
 class Verifier(ABC):
     """The accept/reject rule; stateless.
 
@@ -32,10 +59,13 @@ class Verifier(ABC):
         is_lossless: whether the output distribution is the target's.
         is_coupled: whether all draws at one position must share their noise (`KeyedRng`); every
             other rule needs independent ones.
+        accepts_overlap: whether a token drawn from q is kept with probability Σ min(p, q), given
+            that those before it are; what a policy may learn from it is then that number.
     """
 
     is_lossless: bool = True
     is_coupled: bool = False
+    accepts_overlap: bool = False
 
     @abstractmethod
     def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:

@@ -2,6 +2,8 @@
 
 Sun et al., "Block Verification Accelerates Speculative Decoding", ICLR 2025, algorithm 2. Never
 fewer accepted tokens in expectation than token by token; equal for gamma 1 and for one-hot drafts.
+
+Derived in `docs/en/02-speculative-theory.md#block-verification`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ class BlockVerifier(Verifier):
     h_γ = p_γ. After prefix τ < γ the next token comes from norm(max(0, p_τ · p − q)), after the
     whole draft from p.
     """
+
+    accepts_overlap = True
 
     def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
         gamma = len(draft.tokens)

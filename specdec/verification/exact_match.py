@@ -1,4 +1,7 @@
-"""Exact match: draw the target's own token at each position, keep the draft while it equals it."""
+"""Exact match: draw the target's own token at each position, keep the draft while it equals it.
+
+Derived in `docs/en/02-speculative-theory.md#exact-match-and-its-coupled-form`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from specdec.core import Draft, Verdict
-from specdec.verification.base import VERIFIERS, Randomness, Verifier
+from specdec.verification.base import VERIFIERS, Foresight, Randomness, Verifier, decides_on_device
 
 
 @VERIFIERS.register("exact_match")
@@ -20,9 +23,20 @@ class ExactMatchVerifier(Verifier):
     """
 
     def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
+        if decides_on_device(rng, target_probs):
+            return self.judge_ahead(draft, target_probs, rng, position)
         for i, drafted in enumerate(draft.tokens):
             token = rng.categorical(target_probs[i], position + i)
             if token != drafted:
                 return Verdict(i, token)
         end = len(draft.tokens)
         return Verdict(end, rng.categorical(target_probs[end], position + end))
+
+    def judge_ahead(
+        self, draft: Draft, target_probs: Tensor, rng: Foresight, position: int
+    ) -> Verdict:
+        """Decide as `judge` does, with one copy to the host."""
+        choices: list[int] = rng.categorical_ahead(target_probs, position).tolist()
+        verdict = self.judge_greedy(draft, choices, rng, position)
+        rng.use(verdict.num_accepted + 1)  # what follows the first difference is not drawn
+        return verdict

@@ -13,7 +13,7 @@ from specdec.cli.arguments import Parser, add_decoding_flags
 from specdec.cli.commands import COMMANDS
 from specdec.cli.prompt import CommandCompleter
 from specdec.config import METHODS, DecodingConfig
-from specdec.drafting import STORAGES
+from specdec.drafting import DRAFTERS, STORAGES
 from specdec.gamma import GAMMA_POLICIES
 from specdec.sampling import SAMPLERS
 from specdec.verification import VERIFIERS
@@ -43,6 +43,7 @@ PROMISED = [
     "/seed",
     "/verifier",
     "/policy",
+    "/drafting",
     "/stats",
     "/save",
     "/compare",
@@ -97,6 +98,7 @@ def test_a_command_shows_the_value_that_it_has_set() -> None:
         *(f"/{method}" for method in METHODS),
         *("/gamma 7", "/egag_ema 0.5", "/seed -1", "/top_k_filler 2", "/cache", "/length 9"),
         *("/set_ngramstorage onelevel 4", "/verifier exact_match", "/policy heuristic(gamma=2)"),
+        "/drafting hybrid(suffix, model)",
         *("/processor topknucleus 0.5 7 0.8", "/egag_gamma_max 9", "/egag_gamma_min 2"),
     ]
     shell.run(lines, echo=False)
@@ -115,6 +117,7 @@ def test_a_command_shows_the_value_that_it_has_set() -> None:
         ngram_order=4,
         verifier="exact_match",
         policy="heuristic(gamma=2)",
+        drafting="hybrid(suffix, model)",
         sampler="topknucleus(temperature=0.5, top_k=7, top_p=0.8)",
         egag_gamma_max=9,
         egag_gamma_min=2,
@@ -145,6 +148,7 @@ def test_completion_offers_the_words_that_a_command_knows() -> None:
         ("/processor", SAMPLERS.names),
         ("/policy", GAMMA_POLICIES.names),
         ("/verifier", VERIFIERS.names),
+        ("/drafting", DRAFTERS.names),
         ("/set_ngramstorage", list(STORAGES)),
         ("/model", ["target", "drafter"]),
         ("/cache", ["on", "off"]),

@@ -24,6 +24,7 @@ OTHER = {
     "sampler": "nucleus(temperature=0.5, top_p=0.9)",
     "verifier": "exact_match",
     "policy": "heuristic",
+    "drafting": "hybrid(suffix, model)",
     "ngramstorage": "onelevel",
 }
 FLAGGED = [f for f in dataclasses.fields(DecodingConfig) if f.name not in SWITCHES]

@@ -17,6 +17,8 @@ TAKE_NOTHING = [c.name for c in COMMANDS.values() if not c.usage]
 SWITCHES = [c.name for c in COMMANDS.values() if c.usage == "[on|off]"]
 SAMPLERS = "legal: greedy, multinomial, topk, nucleus, topknucleus"
 STORAGE_USAGE = "usage: /set_ngramstorage basic|onelevel <n>"
+POLICIES = "legal: adaedl, bandit, confidence, cost_aware, entropy, fixed, heuristic, svip"
+DRAFTERS = "legal: model, bandit, hybrid, ngram, prompt_lookup, suffix"
 MODEL_USAGE = "usage: /model target|drafter NAME"
 
 # What is typed → the whole sentence.
@@ -73,11 +75,14 @@ REFUSALS = {
     "/verifier rejection(": (
         "cannot read the verifier 'rejection('; write name or name(key=value, key=value)"
     ),
-    "/policy": "/policy needs a name; legal: confidence, entropy, fixed, heuristic",
-    "/policy fixd": (
-        "unknown gamma policy 'fixd' (did you mean 'fixed'?); "
-        "legal: confidence, entropy, fixed, heuristic"
+    "/policy": f"/policy needs a name; {POLICIES}",
+    "/drafting": f"/drafting needs a name; {DRAFTERS}",
+    "/drafting sufix": f"unknown drafter 'sufix' (did you mean 'suffix'?); {DRAFTERS}",
+    "/drafting hybrid(model, suffix)": (
+        "drafter 'hybrid': first must be a drafter that retrieves, not 'model'; "
+        "legal: ngram, prompt_lookup, suffix"
     ),
+    "/policy fixd": (f"unknown gamma policy 'fixd' (did you mean 'fixed'?); {POLICIES}"),
     "/policy fixed(gamma=0)": "gamma policy 'fixed': gamma must lie in [1, ∞), not 0",
     "/policy fixed(gama=3)": (
         "gamma policy 'fixed' has no parameter 'gama' (did you mean 'gamma'?); legal: gamma"

@@ -49,6 +49,7 @@ mean_gamma  4  –
 mean_normalized_entropy  –  –
 undrafted_step_share  0.2  1
 tokens_per_second  #  #
+total_seconds  #  #
 time_to_first_token_seconds  #  #
 seconds_per_token  #  #
 draft_cost_ratio  #  –

@@ -57,19 +57,21 @@ length: 60
 > {RETOLD}
 
 == Speculative ==
-step  1  target: ' there'  [0/0 kept]
+step  1  target: ' there'  [0/0 kept, stopped: first_target]
 step  2  accepted: ' was one little' rejected: ' sea and' recovered: ' fox'  \
-[3/5 kept, H_norm 0.034, raw gamma 5.79]
-step  3  accepted: ' who lived by the sea' bonus: ' and'  [5/5 kept, H_norm 0.034, raw gamma 5.79]
-step  4  accepted: ' loved his garden.<|eos|>'  [5/5 kept, H_norm 0.034, raw gamma 5.79]
+[3/5 kept, H_norm 0.034, raw gamma 5.79, stopped: policy]
+step  3  accepted: ' who lived by the sea' bonus: ' and'  \
+[5/5 kept, H_norm 0.034, raw gamma 5.79, stopped: policy]
+step  4  accepted: ' loved his garden.<|eos|>'  \
+[5/5 kept, H_norm 0.034, raw gamma 5.79, stopped: policy]
 {STORY}
 acceptance rate 86.7% · # tokens/s · 4.00 tokens/step · mean gamma 5.00 · mean H_norm 0.034
 
 == Ngram Assisted ==
-step  1  target: ' there'  [0/0 kept]
-step  2  accepted: ' was one little fox' bonus: ' who'  [4/4 kept]
-step  3  accepted: ' lived by the sea' bonus: ' and'  [4/4 kept]
-step  4  accepted: ' loved his garden.' bonus: '<|eos|>'  [4/4 kept]
+step  1  target: ' there'  [0/0 kept, stopped: first_target]
+step  2  accepted: ' was one little fox' bonus: ' who'  [4/4 kept, stopped: gamma]
+step  3  accepted: ' lived by the sea' bonus: ' and'  [4/4 kept, stopped: gamma]
+step  4  accepted: ' loved his garden.' bonus: '<|eos|>'  [4/4 kept, stopped: gamma]
 {STORY}
 acceptance rate 100.0% · # tokens/s · 4.00 tokens/step · mean gamma 4.00
 
@@ -118,7 +120,9 @@ error: gamma must lie in [1, ∞), not -3
 /reset_in_between [on|off]  on  Ngram Assisted forgets between prompts
 /seed <v>  42  seed of every random decision; each method starts from it anew
 /verifier <spec>  rejection  accept/reject rule: rejection, block, exact_match or coupled
-/policy <spec>  fixed  spec string of the gamma policy of Speculative
+/policy <spec>  fixed  spec string of the gamma policy of Speculative and Ngram Assisted
+/drafting <spec>  model  what Speculative drafts with: model, prompt_lookup, suffix, ngram, \
+hybrid(suffix, model) or bandit(...)
 /stats  every statistic of the last prompt
 /compare <prompt>  run all four methods and show every statistic
 /save <file>  write settings and last results as JSON lines

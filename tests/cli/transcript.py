@@ -14,6 +14,7 @@ from tests.toy_engine import toy_engine
 
 TIMED = (
     "tokens_per_second",
+    "total_seconds",
     "time_to_first_token_seconds",
     "seconds_per_token",
     "draft_cost_ratio",

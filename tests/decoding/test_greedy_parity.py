@@ -13,10 +13,10 @@ from specdec.core import StepRecord
 from specdec.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
 from specdec.drafting import STORAGES, DraftModelDrafter, NgramDrafter
 from specdec.gamma import GAMMA_POLICIES, FixedGamma
-from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing
+from specdec.models import LanguageModel, Recomputing
 from specdec.sampling import GreedySampler, Rng, rng_for
 from specdec.verification import VERIFIERS, RejectionVerifier
-from tests.tiny import ARCHITECTURES, VOCAB, Witness, build, full_logits, noisy
+from tests.tiny import ARCHITECTURES, VOCAB, Witness, adapt, build, full_logits, noisy
 
 GREEDY, REJECTION = GreedySampler(), RejectionVerifier()
 LENGTH = 22
@@ -70,7 +70,7 @@ MATRIX = [
 
 
 def adapter(model: Any, cached: bool) -> LanguageModel:
-    inner = DecoderOnlyModel(model)
+    inner = adapt(model)
     return inner if cached else Recomputing(inner)
 
 
@@ -81,7 +81,7 @@ def started(target: LanguageModel, prompt: list[int]) -> Sequence:
 
 @cache
 def baseline(name: str, prompt: tuple[int, ...]) -> list[int]:
-    target = DecoderOnlyModel(build(name))
+    target = adapt(build(name))
     sequence = started(target, list(prompt))
     for _ in autoregressive_steps(target, sequence, GREEDY, Rng(0)):
         pass
@@ -143,7 +143,7 @@ def test_speculative_equals_plain_decoding(name: str, case: Case, prompt: list[i
 def test_noisy_drafters_are_accepted_in_full_in_part_and_not_at_all(name: str) -> None:
     accepted = set()
     for noise, prompt in itertools.product((0.05, 0.1), PROMPTS):
-        target, draft_model = Witness(build(name)), DecoderOnlyModel(noisy(name, 0, noise))
+        target, draft_model = Witness(build(name)), adapt(noisy(name, 0, noise))
         parts = Speculation(
             target, DraftModelDrafter(draft_model, GREEDY), FixedGamma(4), REJECTION, GREEDY
         )

@@ -310,15 +310,12 @@ def test_the_two_models_may_have_different_dtypes(
     assert sum(len(r.drafted) for r in records) > 0
 
 
-def test_trap_a_steps_time_ends_when_its_tokens_are_on_the_host(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_trap_a_steps_time_ends_when_its_tokens_are_on_the_host() -> None:
     """On a GPU a pass returns before it is done; the verdict waits for its result.
 
     The clock moves only inside the parts: drafting takes 1, the pass 10, the verdict 100.
     """
     now = 0.0
-    monkeypatch.setattr("specdec.decoding.speculative.perf_counter", lambda: now)
 
     def taking(seconds: float, part: Any, name: str) -> None:
         method = getattr(part, name)
@@ -339,6 +336,6 @@ def test_trap_a_steps_time_ends_when_its_tokens_are_on_the_host(
         (100, verifier, "judge"),
     ):
         taking(seconds, part, name)
-    parts = Speculation(target, drafter, FixedGamma(2), verifier, sampler, first_target=False)
+    parts = Speculation(target, drafter, FixedGamma(2), verifier, sampler, False, lambda: now)
     records = list(speculative_steps(parts, started(target, PROMPT, 6), Rng(0)))
     assert [(r.draft_seconds, r.verify_seconds) for r in records] == [(1, 110)] * 2

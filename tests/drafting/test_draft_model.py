@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as SequenceOf
+
 import pytest
 import torch
 
-from specdec.core import Draft, Verdict
+from specdec.core import Draft, DraftStop, StepOutcome
 from specdec.decoding import Sequence, Speculation, speculative_steps
 from specdec.drafting import DraftModelDrafter
-from specdec.gamma import ConfidenceGamma, FixedGamma, GammaPolicy
+from specdec.gamma import ConfidenceGamma, FixedGamma, GammaPolicy, HeuristicGamma
 from specdec.models import TableModel
 from specdec.sampling import (
     SAMPLERS,
@@ -177,7 +179,7 @@ def test_undrafted_steps_in_the_loop_leave_no_rejected_token_in_memory() -> None
     class EveryThird(ScriptedPolicy):
         steps = 0
 
-        def update(self, draft: Draft, verdict: Verdict) -> None:
+        def update(self, outcome: StepOutcome) -> None:
             self.steps += 1
 
         @property
@@ -206,8 +208,8 @@ def test_beyond_the_draft_models_end_nothing_is_drafted() -> None:
     model = counting(max_length=5)
     drafter = started(model=model)
     tokens = [*PROMPT, 1, 1, 1]
-    assert drafter.propose(tokens, 5, FIVE) == Draft([])
-    assert drafter.propose([*tokens, 1, 1], 5, FIVE) == Draft([])
+    assert drafter.propose(tokens, 5, FIVE) == Draft([], stopped=DraftStop.CONTEXT)
+    assert drafter.propose([*tokens, 1, 1], 5, FIVE) == Draft([], stopped=DraftStop.CONTEXT)
 
 
 def test_a_target_with_more_positions_than_its_draft_model_writes_to_the_end() -> None:
@@ -224,8 +226,8 @@ def test_a_target_with_more_positions_than_its_draft_model_writes_to_the_end() -
 def test_a_prompt_too_long_for_the_draft_model_is_decoded_without_drafts() -> None:
     model = counting(max_length=len(PROMPT))
     drafter = started(model=model)
-    assert drafter.propose(PROMPT, 5, FIVE) == Draft([])
-    assert drafter.propose([*PROMPT, 1], 5, FIVE) == Draft([])
+    assert drafter.propose(PROMPT, 5, FIVE) == Draft([], stopped=DraftStop.CONTEXT)
+    assert drafter.propose([*PROMPT, 1], 5, FIVE) == Draft([], stopped=DraftStop.CONTEXT)
     drafter.start([0], Rng(0))
     assert len(drafter.propose([0], 5, FIVE).tokens) == 3  # the next prompt fits
 
@@ -250,3 +252,28 @@ def test_trap_the_loop_never_reseeds() -> None:
     for _ in speculative_steps(parts, sequence, Rng(0)):
         pass
     assert len(set(sequence.output)) > 20
+
+
+def test_a_greedy_draft_nobody_looks_at_is_made_by_one_call() -> None:
+    class AtOnce(CountingTable):
+        calls = 0
+
+        def draft_greedily(self, tokens: SequenceOf[int], count: int) -> list[int]:
+            self.calls += 1
+            return super().draft_greedily(tokens, count)
+
+    looked_at = started(GreedySampler()).propose(PROMPT, 4, ScriptedPolicy())
+    model = AtOnce(random_table(VOCAB, seed=0), max_length=1024)
+    drafter = started(GreedySampler(), model)
+    assert drafter.propose(PROMPT, 4, FIVE) == looked_at
+    assert (model.calls, model.held) == (1, PROMPT + looked_at.tokens[:3])
+    drafter.propose(PROMPT, 4, ScriptedPolicy())
+    started(MultinomialSampler(), model).propose(PROMPT, 4, FIVE)
+    assert model.calls == 1
+
+
+def test_only_policies_that_look_at_tokens_ask() -> None:
+    assert not FixedGamma(4).asks
+    assert not HeuristicGamma(4).asks
+    assert ConfidenceGamma().asks
+    assert ScriptedPolicy().asks

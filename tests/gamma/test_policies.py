@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from specdec.core import Draft, Verdict
+from specdec.core import Draft
 from specdec.decoding import Sequence, Speculation, speculative_steps
 from specdec.drafting import DraftModelDrafter
 from specdec.errors import ConfigError
@@ -21,11 +21,11 @@ from specdec.gamma import (
     GammaPolicy,
     HeuristicGamma,
 )
-from specdec.gamma.entropy import normalized_entropy
+from specdec.gamma.base import Signal
 from specdec.models import TableModel
 from specdec.sampling import GreedySampler, MultinomialSampler, Rng, Sampler, TopKSampler
 from specdec.verification import RejectionVerifier
-from tests.doubles import CountingTable, logits_of, random_table
+from tests.doubles import CountingTable, judged_step, logits_of, random_table
 
 UNIFORM = [1 / 16] * 16  # H_norm 1
 TWO_OF_SIXTEEN = [0.5, 0.5] + [0.0] * 14  # H = ln 2, H_norm 1/4
@@ -38,16 +38,17 @@ def length_drafted(policy: GammaPolicy, *rows: list[float]) -> int:
     """Return how many tokens one step drafts from rows; the last row repeats."""
     for drafted in range(policy.budget):
         logits = logits_of(rows[min(drafted, len(rows) - 1)])
-        if not policy.before_token(logits, drafted):
+        signal = Signal(logits)
+        if not policy.before_token(signal, drafted):
             return drafted
-        if not policy.after_token(int(logits.argmax()), logits, drafted + 1):
+        if not policy.after_token(int(logits.argmax()), signal, drafted + 1):
             return drafted + 1
     return policy.budget
 
 
 def judged(policy: GammaPolicy, drafted: int, accepted: int) -> int:
     """Return the budget after a step."""
-    policy.update(Draft([0] * drafted), Verdict(accepted, 0))
+    policy.update(judged_step(drafted, accepted))
     return policy.budget
 
 
@@ -92,15 +93,16 @@ def test_confidence_stops_after_the_first_doubtful_token() -> None:
 
 
 def test_confidence_reads_the_probability_of_the_drawn_token() -> None:
-    policy, logits = ConfidenceGamma(0.4), logits_of([0.7, 0.3])
-    assert policy.after_token(0, logits, 1)
-    assert not policy.after_token(1, logits, 1)
+    policy, signal = ConfidenceGamma(0.4), Signal(logits_of([0.7, 0.3]))
+    assert policy.after_token(0, signal, 1)
+    assert not policy.after_token(1, signal, 1)
 
 
 def test_confidence_stops_below_its_threshold_and_not_at_it() -> None:
-    assert ConfidenceGamma(0.5).after_token(0, torch.zeros(2), 1)
-    assert ConfidenceGamma(0.0).after_token(0, logits_of([0.0, 1.0]), 1)
-    assert not ConfidenceGamma(0.51).after_token(0, torch.zeros(2), 1)
+    even = Signal(torch.zeros(2))
+    assert ConfidenceGamma(0.5).after_token(0, even, 1)
+    assert ConfidenceGamma(0.0).after_token(0, Signal(logits_of([0.0, 1.0])), 1)
+    assert not ConfidenceGamma(0.51).after_token(0, even, 1)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +120,13 @@ def test_normalized_entropy_is_the_entropy_over_the_logarithm_of_the_vocabulary(
     row: list[float], expected: float, dtype: torch.dtype
 ) -> None:
     tolerance = 1e-3 if dtype == torch.bfloat16 else 1e-6
-    measured = normalized_entropy(logits_of(row).to(dtype))
+    measured = Signal(logits_of(row).to(dtype)).normalized_entropy
     assert measured == pytest.approx(expected, abs=tolerance)
     assert 0 <= measured <= 1
 
 
 def test_a_vocabulary_of_one_has_no_entropy() -> None:
-    assert normalized_entropy(torch.zeros(1)) == 0
+    assert Signal(torch.zeros(1)).normalized_entropy == 0
 
 
 @pytest.mark.parametrize(
@@ -239,8 +241,8 @@ def test_no_policy_edits_the_logits_it_is_shown(name: str) -> None:
     policy, logits = GAMMA_POLICIES.create(name), torch.tensor([0.5, -math.inf, 2.0])
     before: Tensor = logits.clone()
     policy.start()
-    policy.before_token(logits, 0)
-    policy.after_token(2, logits, 1)
+    policy.before_token(Signal(logits), 0)
+    policy.after_token(2, Signal(logits), 1)
     assert torch.equal(logits, before)
 
 

@@ -7,9 +7,18 @@ import random
 import pytest
 import torch
 
-from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing
+from specdec.models import LanguageModel, Recomputing
 from specdec.models.cache import BLOCK
-from tests.tiny import ARCHITECTURES, MAX_LENGTH, VOCAB, WINDOW, Witness, build, full_logits
+from tests.tiny import (
+    ARCHITECTURES,
+    MAX_LENGTH,
+    VOCAB,
+    WINDOW,
+    Witness,
+    adapt,
+    build,
+    full_logits,
+)
 from tests.tiny import assert_same_logits as assert_same
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -17,7 +26,7 @@ with_and_without_cache = pytest.mark.parametrize("cached", [True, False], ids=["
 
 
 def adapter(name: str, cached: bool = True, seed: int = 0) -> LanguageModel:
-    model = DecoderOnlyModel(build(name, seed))
+    model = adapt(build(name, seed))
     return model if cached else Recomputing(model)
 
 
@@ -61,7 +70,7 @@ def test_rollback_to_nothing_and_to_everything_are_legal(name: str) -> None:
     model.extend([9, 8], keep=2)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral_sliding", "gemma3", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "llama:native", "mistral_sliding", "gemma3", "gpt2"])
 def test_logits_stay_right_while_the_buffers_grow(name: str) -> None:
     source = random.Random(f"{name} growth")
     model = Witness(build(name))

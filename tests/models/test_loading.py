@@ -229,7 +229,9 @@ def test_int8_without_torchao_says_how_to_install_it(
         return None if name == "torchao" else found(name, *args)
 
     monkeypatch.setattr(importlib.util, "find_spec", without_torchao)
-    sentence = refusal(ConfigError, saved, LoadOptions(device="cpu", quantize="int8"))
+    sentence = refusal(
+        ConfigError, saved, LoadOptions(device="cpu", quantize="int8", runtime="transformers")
+    )
     assert "--extra int8" in sentence
 
 

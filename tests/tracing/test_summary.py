@@ -69,6 +69,7 @@ def test_trap_speed_counts_tokens_and_leaves_the_prompts_step_out_on_both_sides(
     s = summarize(RECORDS)
     assert s.tokens_per_second == pytest.approx((2 + 3 + 2) / (1.3 + 1.5 + 2.0))
     assert s.time_to_first_token_seconds == pytest.approx(10)
+    assert s.total_seconds == pytest.approx(10 + 1.3 + 1.5 + 2.0)
 
 
 def test_seconds_per_token_is_the_median_over_later_steps() -> None:

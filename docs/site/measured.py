@@ -1,0 +1,99 @@
+"""Files in `benchmarks/results` → the tables of the documents. No measured number is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+LABELS = {
+    "target_ar": "Target AR",
+    "speculative_gamma_4": "Speculative, gamma 4",
+    "egag_1_6_0.9": "EGAG (1, 6, 0.9)",
+    "nasd_basic_3_filler_3": "NASD (basic 3, filler 3)",
+    "transformers_generate": "transformers `generate`",
+}
+MADE_BY = {
+    "verifiers.json": "uv run python benchmarks/verifiers.py --out benchmarks/results",
+    "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
+    "policies.json": "uv run python benchmarks/policies.py --out benchmarks/results",
+    "seq2seq.json": "uv run python benchmarks/seq2seq.py --out benchmarks/results/seq2seq.json",
+}
+MISSING = {
+    "zh": "*尚未测量：`benchmarks/results/{file}` 不存在；运行 `{command}` 会生成它。*",
+    "en": "*Not measured yet: there is no `benchmarks/results/{file}`; `{command}` makes it.*",
+}
+
+
+def results(file: str) -> Any:
+    """Return what a results file holds; None when it does not exist."""
+    path = RESULTS / file
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def missing(language: str, file: str, command: str) -> str:
+    """Return the sentence that stands where a measurement is still to be made."""
+    return MISSING[language].format(file=file, command=command)
+
+
+def verifiers(language: str) -> str:
+    """Return the mean acceptance length of each verifier, a row a temperature and gamma."""
+    cells = {(c["temperature"], c["gamma"], c["verifier"]): c for c in results("verifiers.json")}
+    rules = list(dict.fromkeys(rule for _, _, rule in cells))
+    lines = [
+        f"| temperature | gamma | {' | '.join(rules)} | block / rejection |",
+        f"|---|---|{'---:|' * (len(rules) + 1)}",
+    ]
+    for temperature, gamma in dict.fromkeys((t, g) for t, g, _ in cells):
+        row = [cells[temperature, gamma, rule] for rule in rules]
+        shown = " | ".join(f"{c['tau']:.3f} ± {c['standard_error']:.3f}" for c in row)
+        token, block = (cells[temperature, gamma, rule]["tau"] for rule in ("rejection", "block"))
+        lines.append(f"| {temperature} | {gamma} | {shown} | {block / token:.3f} |")
+    return "\n".join(lines)
+
+
+def speeds(language: str, file: str, command: str) -> str:
+    """Return a file of `benchmarks/side_by_side.py`: ratios to the two baselines, and where."""
+    found = results(file)
+    if found is None:
+        return missing(language, file, command)
+    head = ("方法" if language == "zh" else "method", "× Target AR", "× transformers `generate`")
+    lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|"]
+    lines += [
+        f"| {LABELS.get(row['method'], row['method'])} | {row['ratio_to_target_ar']:.2f} "
+        f"| {row['ratio_to_transformers_generate']:.2f} |"
+        for row in found["rows"]
+    ]
+    source = "来源：" if language == "zh" else "Source: "
+    return "\n".join([*lines, "", f"{source}`benchmarks/results/{file}`; {machine(found)}"])
+
+
+def machine(found: Any) -> str:
+    """Return what a results file says about where it was made, and its note if it has one."""
+    found = found if isinstance(found, dict) else {}
+    said = [f"{key} {value}" for key, value in found.get("machine", {}).items()]
+    return ", ".join([*said, *([found["note"]] if "note" in found else [])]) or "–"
+
+
+def quick(language: str) -> str:
+    """Return the ratios of `benchmarks/quick.py`."""
+    return speeds(language, "quick.json", MADE_BY["quick.json"])
+
+
+def seq2seq(language: str) -> str:
+    """Return the ratios of `benchmarks/seq2seq.py`."""
+    return speeds(language, "seq2seq.json", MADE_BY["seq2seq.json"])
+
+
+def index(language: str) -> str:
+    """Return every results file there is, or is to be, with its command and its machine."""
+    head = {"zh": ("文件", "由什么生成", "机器、版本、提交"), "en": ("file", "made by", "where")}
+    absent = {"zh": "尚未测量", "en": "not measured yet"}[language]
+    lines = ["| " + " | ".join(head[language]) + " |", "|---|---|---|"]
+    present = [path.name for path in sorted(RESULTS.glob("*.json"))]
+    for file in dict.fromkeys([*MADE_BY, *present]):
+        where = machine(results(file)) if file in present else absent
+        command = f"`{MADE_BY[file]}`" if file in MADE_BY else "–"
+        lines.append(f"| `{file}` | {command} | {where} |")
+    return "\n".join(lines)

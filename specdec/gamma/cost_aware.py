@@ -1,0 +1,173 @@
+"""`cost_aware`: draft as long as the next token is worth its time on this machine.
+
+The renewal-reward form of the threshold of SpecDec++ (Huang, Guo and Wang, COLM 2025). With the
+survival S_k = Π a_i of the draft so far, ā the mean acceptance and R the running tokens per second,
+token k + 1 is drafted iff
+
+    S_k · ā > R · (t_d + T_v(k + 1) − T_v(k))
+
+or a longer draft is worth it: T_v has steps, and what one token does not pay for, two may. With
+γ = 0, plain decoding, when no length pays at R = 1 / T_v(0). Everything in it is measured as
+decoding goes on; there is no threshold to tune.
+
+Derived in `docs/en/06-tricks-and-optimizations.md#knowing-the-cost`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from specdec.core import StepOutcome
+from specdec.costs import Costs, Rate
+from specdec.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
+from specdec.gamma.calibration import Calibration, acceptance_labels
+from specdec.registry import check_count
+
+FIRST_STEPS = 8  # drafting steps of lengths 1, 2, …, before costs and rates are believed
+LOOK_AHEAD = 8  # tokens that are weighed together
+MEAN_MEMORY = 1 / 64  # weight of a new label in ā
+LONGEST_REST = 512  # plain steps between two tries, when tries keep failing
+
+
+@dataclass
+class _Knowledge:
+    """What outlives a generation: costs, rates, and how margins relate to acceptance."""
+
+    costs: Costs = field(default_factory=Costs)
+    rate: Rate = field(default_factory=Rate)
+    drawn: Calibration = field(default_factory=Calibration)
+    counted: Calibration = field(default_factory=Calibration)
+    mean: float = 0.75  # ā
+    steps: int = 0  # drafting steps learned from
+
+
+@GAMMA_POLICIES.register("cost_aware")
+@dataclass
+class CostAwareGamma(GammaPolicy):
+    """Weighs each draft token against its cost.
+
+    The decision before a token has paid for its draft call, and asks whether it is worth verifying.
+    The text under greedy does not depend on any of this; under
+    sampling the clock decides how the same randomness is spent, so that a seed may give another
+    text of the same distribution.
+
+    Attributes:
+        gamma: longest of the first drafts, while costs are unknown, ≥ 1.
+        gamma_max: upper bound, ≥ 1.
+        explore: plain steps until drafting is tried again once it did not pay, ≥ 1; doubled each
+            time it still does not.
+    """
+
+    gamma: int = 4
+    gamma_max: int = 16
+    explore: int = 16
+    stops_for_cost = True
+    _known: _Knowledge = field(init=False, compare=False, repr=False, default_factory=_Knowledge)
+    _survival: float = field(init=False, compare=False, repr=False, default=1.0)
+    _signals: list[tuple[bool, float]] = field(
+        init=False, compare=False, repr=False, default_factory=list
+    )
+    _acceptance: float = field(init=False, compare=False, repr=False, default=1.0)
+    _rested: int = field(init=False, compare=False, repr=False, default=0)
+    _patience: int = field(init=False, compare=False, repr=False, default=0)
+
+    def __post_init__(self) -> None:
+        for name in ("gamma", "gamma_max", "explore"):
+            check_count(name, getattr(self, name))
+        self._patience = self.explore
+
+    def start(self) -> None:
+        self._known.costs.start()
+
+    @property
+    def budget(self) -> int:
+        if self._is_learning:
+            return min(1 + self._known.steps % self.gamma, self.gamma_max)
+        if self._pays:
+            return self.gamma_max
+        return 1 if self._rested >= self._patience else 0
+
+    def before_token(self, signal: Signal, num_drafted: int) -> bool:
+        if num_drafted == 0:
+            self._survival = 1.0
+            self._signals.clear()
+        margin = signal.margin
+        curve = self._known.counted if signal.is_counted else self._known.drawn
+        self._acceptance = curve.acceptance(margin)
+        self._signals[num_drafted:] = [(signal.is_counted, margin)]
+        if self._is_learning or not self._pays:  # a try is a try
+            return True
+        return self._is_worth(
+            self._survival * self._acceptance, num_drafted, signal.is_counted, paid=True
+        )
+
+    def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
+        self._survival *= self._acceptance
+        if self._is_learning:
+            return True
+        return self._is_worth(self._survival * self._known.mean, num_drafted, signal.is_counted)
+
+    def update(self, outcome: StepOutcome) -> None:
+        known, drafted = self._known, len(outcome.draft.tokens)
+        is_typical = known.costs.observe(outcome)
+        if is_typical:
+            known.rate.add(outcome.num_emitted, outcome.seconds)
+        for (is_counted, margin), label in zip(
+            self._signals, acceptance_labels(outcome), strict=False
+        ):
+            (known.counted if is_counted else known.drawn).add(margin, label)
+            known.mean += MEAN_MEMORY * (label - known.mean)
+        self._signals.clear()
+        known.steps += is_typical and drafted > 0
+        self._count_rest(drafted, is_typical)
+
+    @property
+    def _is_learning(self) -> bool:
+        return self._known.steps < FIRST_STEPS
+
+    @property
+    def _pays(self) -> bool:
+        """Whether a draft of some length beats plain decoding: at R = 1 / T_v(0)."""
+        plain = self._known.costs.verify_seconds(0)
+        return plain > 0 and self._gains(1 / plain, self._known.mean, 0, is_free=False)
+
+    def _is_worth(
+        self, survival: float, drafted: int, is_free: bool, *, paid: bool = False
+    ) -> bool:
+        """Whether tokens after the first `drafted` are worth their time at the running rate."""
+        rate = self._known.rate.per_second or 0.0
+        return self._gains(rate, survival, drafted, is_free=is_free, paid=paid)
+
+    def _gains(
+        self, rate: float, survival: float, drafted: int, *, is_free: bool, paid: bool = False
+    ) -> bool:
+        """Whether 1 … `LOOK_AHEAD` tokens more bring more than `rate` would in their time.
+
+        Args:
+            rate: tokens per second.
+            survival: chance that the first of them is kept; each further one is with chance ā.
+            drafted: tokens before them.
+            is_free: they are copied, without draft calls.
+            paid: the call for the first of them has been made.
+        """
+        costs = self._known.costs
+        call = 0.0 if is_free else costs.draft_seconds
+        before = costs.verify_seconds(drafted)
+        gain, calls = 0.0, -call if paid else 0.0
+        for length in range(drafted + 1, min(drafted + LOOK_AHEAD, self.gamma_max) + 1):
+            gain += survival
+            calls += call
+            if gain > rate * (calls + costs.verify_seconds(length) - before):
+                return True
+            survival *= self._known.mean
+        return False
+
+    def _count_rest(self, drafted: int, is_typical: bool) -> None:
+        """Count plain steps; a try ends with a step in which the draft model had caught up."""
+        if self._is_learning or self._pays:
+            self._rested, self._patience = 0, self.explore
+        elif drafted and is_typical:
+            self._known.costs.forget_calls()
+            self._rested, self._patience = 0, min(2 * self._patience, LONGEST_REST)
+        elif not drafted:
+            self._rested += 1

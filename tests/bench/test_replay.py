@@ -1,0 +1,179 @@
+"""Replay: the same acceptance as the real loop, step by step, without the target."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specdec.bench.recordings import Recording, read_recordings
+from specdec.bench.replay import Clock, CostTable, Replay, Replayed, TimedModel
+from specdec.core import StepRecord
+from specdec.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from specdec.drafting import DRAFTERS, DraftModelDrafter, DraftParts
+from specdec.errors import ConfigError
+from specdec.gamma import GAMMA_POLICIES
+from specdec.models import TableModel
+from specdec.sampling import GreedySampler, Rng
+from specdec.verification import VERIFIERS
+from tests.doubles import random_table
+from tests.toy_engine import PROMPT, tokenizer
+
+GREEDY = GreedySampler()
+VOCAB, LENGTH, END = 12, 40, 11
+COSTS = CostTable(draft=0.25, verify=1.0, verify_token=0.03)
+PROMPTS = [[(7 * i) % 11, (3 * i + 1) % 11, (i * i) % 11, i % 11] for i in range(20)]
+MODEL_POLICIES = ("fixed(gamma=3)", "heuristic", "entropy", "svip", "cost_aware", "bandit")
+
+
+def last_two(vocab: int, seed: int) -> TableModel:
+    """Return a model that looks at two tokens: its greedy texts end or run into circles."""
+    table = random_table(vocab, seed=seed)
+    return TableModel(lambda tokens: table(tokens[-2:]))
+
+
+def target() -> TableModel:
+    return last_two(VOCAB, seed=1)
+
+
+def draft_model() -> TableModel:
+    """Return a model that agrees with the target in about half of its contexts."""
+    one, other = random_table(VOCAB, seed=1), random_table(VOCAB, seed=2)
+    return TableModel(lambda tokens: (one if sum(tokens[-2:]) % 2 else other)(tokens[-2:]))
+
+
+def recordings() -> list[Recording]:
+    """Return what plain decoding says to each prompt."""
+    model, found = target(), []
+    for prompt in PROMPTS:
+        sequence = Sequence(
+            model.start(prompt), max_new_tokens=LENGTH, max_length=1000, eos_token_ids=[END]
+        )
+        list(autoregressive_steps(model, sequence, GREEDY, Rng(0)))
+        found.append(Recording(prompt, sequence.output, LENGTH))
+    return found
+
+
+def real_loop(drafting: str, policy: str, *, verifier: str = "rejection") -> list[list[StepRecord]]:
+    """Return the steps of the real loop with the real target, at the same costs."""
+    clock = Clock()
+    model = TimedModel(target(), COSTS.verify, COSTS.verify_token, clock)
+    neural = DraftModelDrafter(TimedModel(draft_model(), COSTS.draft, 0.0, clock), GREEDY)
+    drafter = DRAFTERS.create(drafting).build(DraftParts(VOCAB, neural))
+    rule = GAMMA_POLICIES.create(policy, gamma=4)
+    parts = Speculation(model, drafter, rule, VERIFIERS.create(verifier), GREEDY, True, clock)
+    steps = []
+    for prompt in PROMPTS:
+        sequence = Sequence(
+            model.start(prompt), max_new_tokens=LENGTH, max_length=1000, eos_token_ids=[END]
+        )
+        steps.append(list(speculative_steps(parts, sequence, Rng(0))))
+    return steps
+
+
+def counts(records: list[list[StepRecord]]) -> list[list[tuple[int, int, int]]]:
+    return [[(len(r.drafted), r.num_accepted, len(r.emitted)) for r in steps] for steps in records]
+
+
+@pytest.mark.parametrize("policy", MODEL_POLICIES)
+def test_a_replay_keeps_exactly_what_the_real_loop_keeps_on_twenty_prompts(policy: str) -> None:
+    replay = Replay(recordings(), costs=COSTS, draft_model=draft_model())
+    for drafting in ("model", "hybrid(suffix, model)", "bandit"):
+        played, _ = replay.run(drafting, [policy])
+        real = real_loop(drafting, policy)
+        assert counts(played.records) == counts(real), drafting
+        assert sum(len(r.drafted) for steps in real for r in steps) > 20
+
+
+@pytest.mark.parametrize("drafting", ["prompt_lookup", "suffix", "ngram(filler_top_k=1)"])
+def test_drafters_that_need_no_model_are_replayed_without_one(drafting: str) -> None:
+    replay = Replay(recordings(), costs=COSTS)
+    for policy in ("fixed(gamma=4)", "confidence", "cost_aware", "adaedl"):
+        played, _ = replay.run(drafting, [policy])
+        assert counts(played.records) == counts(real_loop(drafting, policy)), policy
+
+
+def test_the_verifier_of_the_recorded_run_does_not_matter_under_greedy() -> None:
+    played, _ = Replay(recordings(), costs=COSTS, draft_model=draft_model()).run("model", ["fixed"])
+    for verifier in ("rejection", "block", "exact_match"):
+        assert counts(played.records) == counts(real_loop("model", "fixed", verifier=verifier))
+
+
+def test_nothing_beats_the_oracle_and_it_is_never_rejected() -> None:
+    replay = Replay(recordings(), costs=COSTS, draft_model=draft_model())
+    *played, oracle = replay.run("model", [*MODEL_POLICIES, "fixed(gamma=1)", "fixed(gamma=8)"])
+    assert oracle.policy == "oracle"
+    assert oracle.regret == 0
+    assert all(one.regret > 0 for one in played)
+    steps = [r for records in oracle.records for r in records]
+    assert not any(r.is_rejection for r in steps)
+    assert sum(r.num_draft_calls for r in steps) == sum(len(r.drafted) for r in steps)
+
+
+def test_time_is_the_sum_of_the_costs() -> None:
+    played, _ = Replay(recordings(), costs=COSTS, draft_model=draft_model()).run("model", ["fixed"])
+    steps = [r for records in played.records for r in records]
+    expected = sum(
+        COSTS.verify + COSTS.verify_token * len(r.drafted) + COSTS.draft * r.num_draft_calls
+        for r in steps
+    )
+    assert played.seconds == pytest.approx(expected)
+    assert played.tokens_per_second == pytest.approx(played.num_tokens / expected)
+    assert isinstance(played, Replayed)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def written(tmp_path: Path, *lines: Any) -> Path:
+    file = tmp_path / "run.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return file
+
+
+def test_prompt_and_response_are_read_as_text_or_as_tokens(tmp_path: Path) -> None:
+    ids = tokenizer()(PROMPT)["input_ids"]
+    said = tokenizer()(PROMPT, add_special_tokens=False)["input_ids"]
+    file = written(
+        tmp_path,
+        {"prompt": PROMPT, "response": PROMPT},
+        {"prompt_tokens": [1, 2], "tokens": [3, 4, 5]},
+    )
+    text, numbers = read_recordings(file, tokenizer())
+    assert (text.prompt, text.tokens, text.limit) == (ids, said, len(said))
+    assert (numbers.prompt, numbers.tokens, numbers.limit) == ([1, 2], [3, 4, 5], 3)
+
+
+def test_of_a_saved_run_the_targets_own_output_is_taken(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        {"config": {"length": 50, "sampler": "greedy"}},
+        {"prompt": PROMPT, "method": "speculative", "tokens": [1, 2], "finish_reason": "eos"},
+        {"prompt": PROMPT, "method": "target", "tokens": [1, 2, 3], "finish_reason": "eos"},
+        {"prompt": PROMPT, "method": "drafter", "tokens": [9], "finish_reason": "length"},
+    )
+    (one,) = read_recordings(file, tokenizer())
+    assert (one.tokens, one.limit) == ([1, 2, 3], 50)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 1 .* is no recording"),
+        ("[]", "no JSON object"),
+        ('{"prompt": "x"}', "line 1 .* is no recording"),
+        ('{"prompt_tokens": [1], "tokens": []}', "at least one"),
+        ('{"prompt_tokens": [1], "tokens": ["a"]}', "whole numbers"),
+        ("", "holds no recorded output"),
+        ('{"config": {"sampler": "nucleus"}}', "record again with --sampler greedy"),
+    ],
+)
+def test_what_is_no_recording_is_refused_with_the_form(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text(line)
+    with pytest.raises(ConfigError, match=message):
+        read_recordings(file, tokenizer())

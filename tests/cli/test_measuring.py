@@ -1,0 +1,62 @@
+"""`specdec replay` and `specdec advise` at the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.cli.conftest import Run
+from tests.toy_engine import PROMPT
+
+
+def test_the_command_replays_what_generate_printed(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    lines = (
+        {"prompt_tokens": [1, 2, 3], "tokens": [1, 2, 3] * 8},
+        {"prompt_tokens": [7, 8], "tokens": [4, 5, 6, 7] * 3},
+    )
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    code, out, err = run("replay", str(file), "--json", "--policy", "fixed(gamma=4)")
+    assert (code, err) == (0, "")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [(one["drafting"], one["policy"]) for one in found] == [
+        (drafting, policy)
+        for drafting in ("prompt_lookup", "suffix", "ngram")
+        for policy in ("fixed(gamma=4)", "oracle")
+    ]
+    assert all(one["num_emitted_tokens"] == 36 for one in found)
+    code, out, _ = run("replay", str(file), "--drafting", "suffix")
+    assert code == 0
+    assert out.splitlines()[0].split()[:2] == ["drafter", "policy"]
+    assert len(out.splitlines()) == 7
+    assert run("replay", str(file), "--draft-cost", "-1")[0] == 2
+    assert run("replay", str(tmp_path / "missing"))[0] == 2
+
+
+def test_a_printed_run_can_be_replayed(run: Run, loaded: list[Any], tmp_path: Path) -> None:
+    code, out, _ = run("generate", "--prompt", PROMPT, "--length", "12", "--json")
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert all(line["prompt"] == PROMPT for line in lines)
+    file = tmp_path / "printed.jsonl"
+    file.write_text(out, encoding="utf-8")
+    code, out, err = run("replay", str(file), "--json", "--drafting", "suffix")
+    assert (code, err) == (0, "")
+    assert json.loads(out.splitlines()[0])["num_emitted_tokens"] == len(lines[0]["tokens"])
+
+
+def test_advise_prints_sentences_or_one_object(run: Run, loaded: list[Any], tmp_path: Path) -> None:
+    few = ("--length", "20", "--repeats", "2", "--positions", "3")
+    code, out, err = run("advise", "--prompt", PROMPT, *few)
+    assert (code, err) == (0, "")
+    assert "c = " in out
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text(f'{PROMPT}\n{{"prompt": "Sing"}}\n', encoding="utf-8")
+    code, out, err = run("advise", "--prompts", str(prompts), *few, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["draft_cost_ratio"] > 0
+    assert len(found["acceptance_by_position"]) == 3
+    assert found["recommendation"]["method"] in ("target", "speculative")
+    assert run("advise", "--prompts", str(tmp_path / "missing"))[0] == 2

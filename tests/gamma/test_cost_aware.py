@@ -1,0 +1,305 @@
+"""Policies that weigh costs: what they learn from outcomes, and what they then decide."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+import torch
+
+from specdec.core import Draft, Verdict
+from specdec.costs import Arms, Costs, Rate
+from specdec.errors import ConfigError
+from specdec.gamma import (
+    GAMMA_POLICIES,
+    AdaEdlGamma,
+    BanditGamma,
+    CostAwareGamma,
+    GammaPolicy,
+    Signal,
+    SvipGamma,
+)
+from specdec.gamma.calibration import Calibration, acceptance_labels
+from tests.doubles import judged_step, logits_of
+
+SURE = Signal(torch.tensor([8.0, 0.0]))
+DOUBTFUL = Signal(torch.tensor([0.1, 0.0]))
+
+
+def entropy_signal(nats: float) -> Signal:
+    """Return a signal over two tokens with an entropy below ln 2, found by bisection."""
+    low, high = 0.5, 1 - 1e-12
+    for _ in range(60):
+        middle = (low + high) / 2
+        entropy = -middle * math.log(middle) - (1 - middle) * math.log(1 - middle)
+        low, high = (middle, high) if entropy > nats else (low, middle)
+    return Signal(logits_of([low, 1 - low]))
+
+
+def test_svip_stops_above_six_tenths_of_a_nat() -> None:
+    policy = SvipGamma()
+    assert policy.after_token(0, entropy_signal(0.59), 1)
+    assert not policy.after_token(0, entropy_signal(0.61), 1)
+    assert not policy.after_token(5, Signal(None, 5, 0.5), 1)  # −ln ½ = 0.69 nats
+    assert policy.after_token(5, Signal(None, 5, 0.6), 1)  # −ln 0.6 = 0.51 nats
+
+
+def test_adaedl_moves_its_threshold_towards_the_wished_acceptance() -> None:
+    policy = AdaEdlGamma(target=0.9)
+    middling = entropy_signal(0.62)  # 1 − √(0.2 · 0.62) = 0.65
+    assert policy.after_token(0, middling, 1)
+    for _ in range(400):
+        policy.update(judged_step(4, 0))
+    assert not policy.after_token(0, middling, 1), "λ rose above 0.65 while all was rejected"
+    policy.start()
+    assert policy.after_token(0, middling, 1)
+    for _ in range(2000):
+        policy.update(judged_step(20, 19))
+    assert policy.after_token(0, entropy_signal(0.69), 1), "λ fell while nearly all was kept"
+
+
+def test_costs_are_medians_and_a_line_beyond_them() -> None:
+    costs = Costs()
+    costs.start()
+    assert not costs.are_known
+    assert not costs.observe(judged_step(2, 0, draft_seconds=99, num_calls=2, verify_seconds=12))
+    for k, seconds in ((0, 10.0), (2, 12.0), (4, 14.0)):
+        for noise in (0.0, 0.0, 50.0):
+            step = judged_step(
+                k, 0, draft_seconds=3.0 * k, num_calls=k, verify_seconds=seconds + noise
+            )
+            assert costs.observe(step)
+    assert costs.draft_seconds == pytest.approx(3.0)
+    assert [costs.verify_seconds(k) for k in (0, 1, 8)] == pytest.approx([10, 11, 18])
+    assert not costs.observe(judged_step(0, 0, verify_seconds=500, fed=40))  # a prompt was read
+    assert costs.verify_seconds(0) == pytest.approx(10)
+
+
+def test_costs_never_fall_and_a_plain_pass_is_never_free() -> None:
+    costs = Costs()
+    assert costs.verify_seconds(3) == 0
+    for k, seconds in ((1, 5.0), (4, 3.0)):
+        costs.observe(judged_step(k, 0, verify_seconds=seconds))
+    assert [costs.verify_seconds(k) for k in (0, 1, 3, 4, 9)] == [3.0] * 5
+    steep = Costs()
+    for k, seconds in ((1, 1.0), (2, 100.0)):
+        steep.observe(judged_step(k, 0, verify_seconds=seconds))
+    assert 0 < steep.verify_seconds(0) <= 1
+
+
+def test_steps_in_what_a_pass_costs_are_kept() -> None:
+    costs = Costs()
+    for k, seconds in ((0, 10.0), (2, 10.5), (3, 18.0), (7, 18.0)):
+        costs.observe(judged_step(k, 0, verify_seconds=seconds))
+    assert [costs.verify_seconds(k) for k in (0, 1, 2, 3, 5)] == [10, 10.25, 10.5, 18, 18]
+
+
+def test_a_rate_follows_the_newest_steps() -> None:
+    rate = Rate(memory=4)
+    assert rate.per_second is None
+    for _ in range(50):
+        rate.add(3, 1.0)
+    assert rate.per_second == pytest.approx(3)
+    for _ in range(50):
+        rate.add(1, 1.0)
+    assert rate.per_second == pytest.approx(1, abs=1e-3)
+
+
+def test_labels_are_what_was_tested_and_nothing_after_the_first_rejection() -> None:
+    assert acceptance_labels(judged_step(4, 2)) == [1, 1, 0]
+    assert acceptance_labels(judged_step(2, 2)) == [1, 1]
+    assert acceptance_labels(judged_step(0, 0)) == []
+
+
+def test_soft_labels_are_the_overlap_of_the_two_distributions() -> None:
+    p = torch.tensor([[0.5, 0.5], [0.1, 0.9], [0.3, 0.7]])
+    q = torch.tensor([[0.2, 0.8], [1.0, 0.0]])
+    soft = judged_step(2, 1, target_probs=p, draft_probs=q, accepts_overlap=True)
+    assert acceptance_labels(soft) == pytest.approx([0.7, 0.1])
+    hard = judged_step(2, 1, target_probs=p, draft_probs=q)
+    assert acceptance_labels(hard) == [1, 0]
+    looked_up = judged_step(2, 1, target_probs=p)  # tokens 0, 0: kept with probability p
+    assert acceptance_labels(looked_up) == pytest.approx([0.5, 0.1])
+
+
+def test_calibration_finds_the_curve_its_labels_came_from() -> None:
+    source, curve = random.Random(0), Calibration()
+    assert curve.acceptance(3.0) == pytest.approx(1 / (1 + math.exp(-1.5)))
+    for _ in range(3000):
+        margin = source.uniform(0, 6)
+        curve.add(margin, float(source.random() < 1 / (1 + math.exp(-(1.2 * margin - 2)))))
+    for margin in (0.5, 1.7, 4.0):
+        truth = 1 / (1 + math.exp(-(1.2 * margin - 2)))
+        assert curve.acceptance(margin) == pytest.approx(truth, abs=0.1)
+
+
+def test_a_wider_margin_is_never_taken_for_a_worse_sign() -> None:
+    source, curve = random.Random(1), Calibration()
+    for _ in range(600):
+        margin = source.uniform(0, 6)
+        curve.add(margin, float(margin < 3))
+    assert curve.acceptance(6.0) == curve.acceptance(0.0)
+    assert curve.acceptance(1.0) == pytest.approx(0.5, abs=0.1)
+
+
+class World:
+    """A machine and a pair of models: costs, and acceptance by margin."""
+
+    def __init__(
+        self, draft: float, token: float, *, step_at_three: float = 0.0, seed: int = 0
+    ) -> None:
+        self.draft, self.token, self.step_at_three = draft, token, step_at_three
+        self.random = random.Random(seed)
+
+    def step(self, policy: GammaPolicy) -> tuple[int, float]:
+        """Play a step; return tokens emitted and seconds spent."""
+        drafted, kept, alive, calls = 0, 0, True, 0
+        budget = policy.budget
+        while drafted < budget:
+            sure = self.random.random() < 0.8
+            signal = SURE if sure else DOUBTFUL
+            calls += 1
+            if not policy.before_token(signal, drafted):
+                break
+            drafted += 1
+            alive = alive and self.random.random() < (0.97 if sure else 0.3)
+            kept += alive
+            if not policy.after_token(0, signal, drafted):
+                break
+        verify = 1.0 + self.token * drafted + self.step_at_three * (drafted >= 3)
+        outcome = judged_step(
+            drafted,
+            kept,
+            draft_seconds=self.draft * calls,
+            verify_seconds=verify,
+            num_calls=calls,
+        )
+        policy.update(outcome)
+        return kept + 1, outcome.seconds
+
+    def rate(self, policy: GammaPolicy, steps: int = 1500) -> float:
+        """Return tokens per second, the first steps left out."""
+        policy.start()
+        for _ in range(100):
+            self.step(policy)
+        played = [self.step(policy) for _ in range(steps)]
+        return sum(tokens for tokens, _ in played) / sum(seconds for _, seconds in played)
+
+
+@pytest.mark.parametrize("step", [0.0, 0.5])
+@pytest.mark.parametrize(("draft", "token"), [(0.02, 0.01), (0.1, 0.02), (0.3, 0.05)])
+def test_cost_aware_is_not_slower_than_the_best_fixed_gamma(
+    draft: float, token: float, step: float
+) -> None:
+    """In a simulated world, where costs and acceptance are known: at cheap and at dear drafts."""
+    fixed = [
+        World(draft, token, step_at_three=step).rate(GAMMA_POLICIES.create(f"fixed(gamma={g})"))
+        for g in (1, 2, 3, 4, 6, 8, 12)
+    ]
+    ours = World(draft, token, step_at_three=step).rate(CostAwareGamma())
+    assert ours > 0.99 * max(fixed)
+
+
+def test_cost_aware_decodes_plainly_when_drafts_are_too_dear() -> None:
+    world, policy = World(1.2, 0.05), CostAwareGamma()
+    assert world.rate(policy) > 0.97  # plain decoding has 1; a little is spent on trying again
+    assert policy.budget in (0, 1)
+
+
+def test_cost_aware_tries_again_ever_less_and_comes_back_when_it_pays() -> None:
+    world, policy = World(1.2, 0.05), CostAwareGamma(explore=4)
+    world.rate(policy, steps=400)
+    tried = [policy.budget]
+    for _ in range(1200):
+        world.step(policy)
+        tried.append(policy.budget)
+    assert 0 < sum(tried) < 20
+    world.draft = 0.01
+    assert world.rate(policy, steps=6000) > 1.5
+
+
+def test_cost_aware_stops_after_a_doubtful_token_and_not_after_sure_ones() -> None:
+    world, policy = World(0.2, 0.02), CostAwareGamma()
+    world.rate(policy, steps=600)
+    assert policy.before_token(SURE, 0)
+    assert policy.after_token(0, SURE, 1)
+    policy.before_token(DOUBTFUL, 1)
+    assert not policy.after_token(0, DOUBTFUL, 2)
+
+
+def test_a_copied_token_is_weighed_without_the_price_of_a_call() -> None:
+    world, policy = World(0.6, 0.01), CostAwareGamma()
+    world.rate(policy, steps=600)
+    policy.before_token(SURE, 0)
+    policy.after_token(0, SURE, 1)
+    policy.before_token(DOUBTFUL, 1)
+    assert not policy.after_token(0, DOUBTFUL, 2)
+    assert policy.stops_for_cost
+    assert policy.before_token(Signal(None, 3, 0.9), 2)
+
+
+def test_the_bandit_plays_what_gives_most() -> None:
+    world = World(0.3, 0.05)
+    policy = BanditGamma(
+        arms=tuple(map(str, ("fixed(gamma=1)", "fixed(gamma=3)", "fixed(gamma=16)")))  # type: ignore[arg-type]
+    )
+    fixed = [World(0.3, 0.05).rate(GAMMA_POLICIES.create(spec)) for spec in policy.arms]
+    assert max(fixed) == fixed[1]
+    assert world.rate(policy, steps=3000) > 0.9 * max(fixed)
+
+
+def test_arms_that_were_never_played_come_first() -> None:
+    arms = Arms(3, exploration=0.1, hold=2)
+    played = []
+    for _ in range(6):
+        played.append(arms.current)
+        arms.add(1, 1.0)
+    assert played == [0, 0, 1, 1, 2, 2]
+    arms.add(1, 1.0, counts=False)
+    assert arms.rates[arms.current].steps < 3
+
+
+def test_a_bandit_of_policies_is_written_down_with_its_arms() -> None:
+    policy = GAMMA_POLICIES.create("bandit(fixed(gamma=2), svip, hold=8)")
+    assert isinstance(policy, BanditGamma)
+    assert policy.arms == ("fixed(gamma=2)", "svip")
+    spec = GAMMA_POLICIES.spec(policy)
+    assert spec == "bandit(arms=[fixed(gamma=2), svip], exploration=0.3, hold=8)"
+    assert GAMMA_POLICIES.create(spec) == policy
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("svip(threshold=-0.1)", r"threshold must lie in \[0, ∞\), not -0.1"),
+        ("svip(gamma_max=0)", r"gamma_max must lie in \[1, ∞\), not 0"),
+        ("adaedl(target=0.0)", r"target must lie in \(0, 1\], not 0"),
+        ("cost_aware(explore=0)", r"explore must lie in \[1, ∞\), not 0"),
+        ("bandit(arms=[])", "arms must name at least one policy"),
+        ("bandit(fixed, swip)", "unknown gamma policy 'swip'"),
+        ("bandit(hold=0)", r"hold must lie in \[1, ∞\), not 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(spec: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        GAMMA_POLICIES.create(spec)
+
+
+def test_a_signal_of_a_counted_token_speaks_through_its_confidence() -> None:
+    signal = Signal(None, 7, 0.8)
+    assert signal.is_counted
+    assert signal.likeliest == 7
+    assert [signal.probability(t) for t in (7, 3)] == [0.8, 0.0]
+    assert signal.entropy == pytest.approx(-math.log(0.8))
+    assert signal.normalized_entropy == pytest.approx(0.2)
+    assert signal.margin == pytest.approx(math.log(4))
+    assert Signal(torch.tensor([3.0, 1.0, -math.inf])).margin == pytest.approx(2)
+    assert Signal(torch.tensor([3.0, -math.inf])).margin == 30
+
+
+def test_draft_and_verdict_are_all_a_policy_is_told_of_tokens() -> None:
+    outcome = judged_step(3, 1, draft_seconds=1.0, verify_seconds=2.0)
+    assert (outcome.draft, outcome.verdict) == (Draft([0, 0, 0]), Verdict(1, 1))
+    assert outcome.seconds == 3.0
+    assert not outcome.read_prompt

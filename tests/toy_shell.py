@@ -1,0 +1,11 @@
+"""The shell on the toy engine, as a process of its own: `python -m tests.toy_shell`."""
+
+from __future__ import annotations
+
+from specdec.cli.shell import Shell, piped_lines
+from specdec.cli.view import View
+from specdec.config import DecodingConfig
+from tests.toy_engine import toy_engine
+
+if __name__ == "__main__":
+    Shell(toy_engine(), DecodingConfig(), View()).run(piped_lines(), echo=True)
