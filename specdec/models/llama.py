@@ -191,7 +191,7 @@ class Llama:
         Args:
             layer: whose norms are used.
             qkv: queries, keys and values of the new positions,
-                `[beams, time, heads + 2 · kv_heads, head_dim / 2, 2]`; normalised in place, if at all.
+                `[beams, time, heads + 2 · kv_heads, head_dim / 2, 2]`; for Qwen3 edited.
             step: the pass.
             place: index of the layer.
         """
