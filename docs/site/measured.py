@@ -18,6 +18,7 @@ MADE_BY = {
     "verifiers.json": "uv run python benchmarks/verifiers.py --out benchmarks/results",
     "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
     "policies.json": "uv run python benchmarks/policies.py --out benchmarks/results",
+    "peers-….json": "uv run python benchmarks/peers.py --save",
     "seq2seq.json": "uv run python benchmarks/seq2seq.py --out benchmarks/results/seq2seq.json",
 }
 MISSING = {
@@ -86,6 +87,70 @@ def seq2seq(language: str) -> str:
     return speeds(language, "seq2seq.json", MADE_BY["seq2seq.json"])
 
 
+def policies(language: str) -> str:
+    """Return each rule's and drafter's ratio to Target AR by kind of prompt, greedy."""
+    file = "policies.json"
+    found = results(file)
+    if found is None:
+        return missing(language, file, MADE_BY[file])
+    cells = {(r["sampler"], r["kind"], r["method"]): r for r in found["rows"]}
+    kinds = list(dict.fromkeys(kind for _, kind, _ in cells))
+    label = "方法" if language == "zh" else "method"
+    per_step = "token/步" if language == "zh" else "tokens/step"
+    lines = [f"| {label} | {' | '.join(kinds)} | nucleus, all | {per_step} |"]
+    lines += ["|---|" + "---:|" * (len(kinds) + 2)]
+    for method in dict.fromkeys(method for _, _, method in cells):
+        greedy = [cells["greedy", kind, method] for kind in kinds]
+        sampled = cells.get(("nucleus", "all", method))
+        shown = [f"{cell['ratio_to_target_ar']:.2f}" for cell in greedy]
+        shown.append(f"{sampled['ratio_to_target_ar']:.2f}" if sampled else "–")
+        shown.append(f"{greedy[-1]['mean_acceptance_length']:.2f}")
+        lines.append(f"| `{method}` | {' | '.join(shown)} |")
+    source = "来源：" if language == "zh" else "Source: "
+    return "\n".join([*lines, "", f"{source}`benchmarks/results/{file}`; {machine(found)}"])
+
+
+def claims(language: str) -> str:
+    """Return the comparisons that were decided on in advance, with their intervals."""
+    file = "policies.json"
+    found = results(file)
+    if found is None:
+        return missing(language, file, MADE_BY[file])
+    head = {
+        "zh": ("采样", "提示词", "方法", "对照", "比值", "95 %"),
+        "en": ("sampler", "prompts", "method", "against", "ratio", "95 %"),
+    }[language]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|---|---|---:|---|"]
+    lines += [
+        f"| {c['sampler']} | {c['kind']} | `{c['method']}` | `{c['against']}` | {c['ratio']:.2f} "
+        f"| {c['interval'][0]:.2f} … {c['interval'][1]:.2f} |"
+        for c in found["claims"]
+    ]
+    return "\n".join(lines)
+
+
+def peers(language: str) -> str:
+    """Return the ratios to other libraries, one table a results file of `benchmarks/peers.py`."""
+    files = sorted(path.name for path in RESULTS.glob("peers-*.json"))
+    if not files:
+        return missing(language, "peers-….json", MADE_BY["peers-….json"])
+    return "\n\n".join(_peers(language, file) for file in files)
+
+
+def _peers(language: str, file: str) -> str:
+    found = results(file)
+    ratios = [r for r in found["ratios"] if not r["decode_only"]]
+    kinds = list(dict.fromkeys(r["kind"] for r in ratios))
+    label = "比值" if language == "zh" else "ratio"
+    lines = [f"| {label} | {' | '.join(kinds)} |", "|---|" + "---:|" * len(kinds)]
+    for ours, theirs in dict.fromkeys((r["ours"], r["theirs"]) for r in ratios):
+        row = {r["kind"]: r for r in ratios if (r["ours"], r["theirs"]) == (ours, theirs)}
+        shown = " | ".join(f"{row[k]['median']:.2f}" if k in row else "–" for k in kinds)
+        lines.append(f"| `{ours}` / `{theirs}` | {shown} |")
+    source = "来源：" if language == "zh" else "Source: "
+    return "\n".join([*lines, "", f"{source}`benchmarks/results/{file}`; {machine(found)}"])
+
+
 def index(language: str) -> str:
     """Return every results file there is, or is to be, with its command and its machine."""
     head = {"zh": ("文件", "由什么生成", "机器、版本、提交"), "en": ("file", "made by", "where")}
@@ -93,7 +158,10 @@ def index(language: str) -> str:
     lines = ["| " + " | ".join(head[language]) + " |", "|---|---|---|"]
     present = [path.name for path in sorted(RESULTS.glob("*.json"))]
     for file in dict.fromkeys([*MADE_BY, *present]):
+        if "…" in file:  # a pattern; its files are listed one by one
+            continue
         where = machine(results(file)) if file in present else absent
-        command = f"`{MADE_BY[file]}`" if file in MADE_BY else "–"
+        maker = MADE_BY.get("peers-….json" if file.startswith("peers-") else file)
+        command = f"`{maker}`" if maker else "–"
         lines.append(f"| `{file}` | {command} | {where} |")
     return "\n".join(lines)
