@@ -147,7 +147,12 @@ def test_mutants_are_a_hidden_option(capsys: pytest.CaptureFixture[str]) -> None
 def test_an_interrupt_reports_what_there_is() -> None:
     command = [sys.executable, "-m", "specdec", *QUICK, "--samples", "10000000"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        # A job in the background of a script is born deaf to Ctrl-C, and so are its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -155,7 +160,7 @@ def test_an_interrupt_reports_what_there_is() -> None:
                 break
         time.sleep(2)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate()
+        out, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted: what is missing above was not checked" in out
     assert "distribution   speculative · rejection" in out
