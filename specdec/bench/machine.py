@@ -136,6 +136,6 @@ def weights_hash(network: Any) -> str | None:
         data = tensor.detach().cpu().contiguous().flatten()
         try:
             digest.update(data.view(torch.uint8).numpy().tobytes())
-        except (RuntimeError, TypeError, NotImplementedError):
+        except (RuntimeError, TypeError):
             return None
     return digest.hexdigest()

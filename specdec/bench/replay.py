@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from specdec.core import Prompt, StepRecord
 from specdec.decoding import Sequence as TokenSequence
 from specdec.decoding import Speculation, speculative_steps
 from specdec.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
+from specdec.errors import ModelError
 from specdec.gamma import GAMMA_POLICIES, GammaPolicy, OracleGamma
 from specdec.models import LanguageModel
 from specdec.sampling import GreedySampler, Rng
@@ -84,8 +85,8 @@ class RecordedModel(LanguageModel):
     def rollback_to(self, length: int) -> None:
         self.length = length
 
-    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        raise NotImplementedError("a recording has one beam")
+    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> NoReturn:
+        raise ModelError("a recording holds one text and decodes without beams; use the target")
 
 
 class TimedModel(LanguageModel):
