@@ -11,19 +11,13 @@ import argparse
 from pathlib import Path
 
 from prompts import PROMPTS
-from side_by_side import BASELINE, PEER, measure, our_run, peer_run, report
+from side_by_side import CONFIG, PEER, WITH_A_MODEL, measure, our_run, peer_run, report
 
-from specdec import DecodingConfig, Engine, LoadOptions
+from specdec import Engine, LoadOptions
 from specdec.models import load
 
-CONFIG = DecodingConfig()
 OURS = {
-    BASELINE: ("target", CONFIG),
-    "speculative_gamma_4": ("speculative", CONFIG.replace(gamma=4)),
-    "egag_1_6_0.9": (
-        "speculative",
-        CONFIG.replace(egag=True, egag_gamma_min=1, egag_gamma_max=6, egag_ema=0.9),
-    ),
+    **WITH_A_MODEL,
     "nasd_basic_3_filler_3": (
         "ngram",
         CONFIG.replace(ngramstorage="basic", ngram_order=3, top_k_filler=3),

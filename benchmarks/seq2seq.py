@@ -12,19 +12,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from side_by_side import BASELINE, PEER, Run, measure, our_run, peer_run, report
+from side_by_side import CONFIG, PEER, WITH_A_MODEL, Run, measure, our_run, peer_run, report
 
-from specdec import DecodingConfig, Engine, LoadOptions, SpecDecError
+from specdec import Engine, LoadOptions, SpecDecError
 
 SENTENCES = (Path(__file__).parent / "sentences.txt").read_text(encoding="utf-8").splitlines()
-CONFIG = DecodingConfig()
 OURS = {
-    BASELINE: ("target", CONFIG),
-    "speculative_gamma_4": ("speculative", CONFIG.replace(gamma=4)),
-    "egag_1_6_0.9": (
-        "speculative",
-        CONFIG.replace(egag=True, egag_gamma_min=1, egag_gamma_max=6, egag_ema=0.9),
-    ),
+    **WITH_A_MODEL,
     # What the encoder reads is counted as well; only what is known is drafted.
     "ngram_over_the_input": ("ngram", CONFIG.replace(stop_if_unknown=True)),
 }

@@ -32,6 +32,15 @@ from specdec.models.cache import cache_argument
 from specdec.text import encode_prompt
 
 BASELINE, PEER = "target_ar", "transformers_generate"
+CONFIG = DecodingConfig()
+WITH_A_MODEL = {  # ours: name → method and settings
+    BASELINE: ("target", CONFIG),
+    "speculative_gamma_4": ("speculative", CONFIG.replace(gamma=4)),
+    "egag_1_6_0.9": (
+        "speculative",
+        CONFIG.replace(egag=True, egag_gamma_min=1, egag_gamma_max=6, egag_ema=0.9),
+    ),
+}
 RESAMPLES, LEVEL, SEED = 2000, 0.95, 0  # of the bootstrap
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -179,6 +180,20 @@ def full_logits(model: Any, tokens: Sequence[int], prompt: Prompt = ()) -> Tenso
 def assert_same_logits(ours: Tensor, reference: Tensor) -> None:
     """Raise unless two logit tensors agree to float32 rounding."""
     torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-5)
+
+
+def random_tokens(source: random.Random, count: int) -> list[int]:
+    """Return tokens of the tiny vocabulary."""
+    return [source.randrange(VOCAB) for _ in range(count)]
+
+
+def walk(model: LanguageModel, source: random.Random, num_moves: int) -> None:
+    """Extend by 1 … 5 tokens, keep 1 … all of them, and roll back every other time."""
+    for _ in range(num_moves):
+        new = random_tokens(source, source.randint(1, 5))
+        model.extend(new, keep=source.randint(1, len(new)))
+        if source.random() < 0.5:
+            model.rollback_to(source.randint(max(0, model.length - 6), model.length))
 
 
 class Witness(LanguageModel):

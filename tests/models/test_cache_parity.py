@@ -18,6 +18,8 @@ from tests.tiny import (
     adapt,
     build,
     full_logits,
+    random_tokens,
+    walk,
 )
 from tests.tiny import assert_same_logits as assert_same
 
@@ -28,19 +30,6 @@ with_and_without_cache = pytest.mark.parametrize("cached", [True, False], ids=["
 def adapter(name: str, cached: bool = True, seed: int = 0) -> LanguageModel:
     model = adapt(build(name, seed))
     return model if cached else Recomputing(model)
-
-
-def random_tokens(source: random.Random, count: int) -> list[int]:
-    return [source.randrange(VOCAB) for _ in range(count)]
-
-
-def walk(model: LanguageModel, source: random.Random, num_moves: int) -> None:
-    """Extend by 1 … 5 tokens, keep 1 … all of them, and roll back every other time."""
-    for _ in range(num_moves):
-        new = random_tokens(source, source.randint(1, 5))
-        model.extend(new, keep=source.randint(1, len(new)))
-        if source.random() < 0.5:
-            model.rollback_to(source.randint(max(0, model.length - 6), model.length))
 
 
 @with_and_without_cache

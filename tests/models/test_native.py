@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from specdec.errors import ConfigError, ModelError
-from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing
+from specdec.models import DecoderOnlyModel, Recomputing
 from specdec.models.llama import is_in_family
 from specdec.models.native import BLOCK, CHUNK, KEYS, ROWS, NativeModel, prove_equal
 from specdec.models.runtime import Runtime
@@ -22,6 +22,8 @@ from tests.tiny import (
     assert_same_logits,
     build,
     full_logits,
+    random_tokens,
+    walk,
 )
 
 FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
@@ -52,18 +54,6 @@ every_member = pytest.mark.parametrize("member", FAMILY)
 def network(member: str) -> Any:
     name, changes = FAMILY[member]
     return build(name, **changes)
-
-
-def random_tokens(source: random.Random, count: int) -> list[int]:
-    return [source.randrange(VOCAB) for _ in range(count)]
-
-
-def walk(model: LanguageModel, source: random.Random, num_moves: int) -> None:
-    for _ in range(num_moves):
-        new = random_tokens(source, source.randint(1, 5))
-        model.extend(new, keep=source.randint(1, len(new)))
-        if source.random() < 0.5:
-            model.rollback_to(source.randint(max(0, model.length - 6), model.length))
 
 
 @pytest.mark.parametrize("invariant", [False, True], ids=["free", "invariant"])
