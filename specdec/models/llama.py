@@ -1,22 +1,18 @@
 """The Llama family as plain arithmetic: weights laid out once, no module between the products.
 
-Llama, Mistral without a sliding window, Qwen2 and Qwen3. Knows tensors; what is remembered, and how
-much of it can be forgotten, is its caller's affair.
+Knows tensors; what is remembered, and how much of it can be forgotten, is its caller's affair.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from specdec.models.linear import Linear, make_linear
-
-FAMILY = ("llama", "mistral", "qwen2", "qwen3")
-STEADY_ROPE = ("default", "linear", "llama3", "yarn")  # frequencies do not depend on the length
+from specdec.models.weights import LayerWeights, Matrix, Weights
 
 
 class Norm:
@@ -97,69 +93,56 @@ class Pass:
 
 
 class Llama:
-    """The network, read from a transformers module.
-
-    The halves of a query and of a key that rotate together (Su et al., 2021) are made neighbours
-    when the weights are read, so that a rotation is one product of complex numbers. Their order
-    does not matter to attention.
+    """The network.
 
     Args:
-        network: a causal LM whose config `is_in_family`, in the precision to compute in.
+        weights: in the precision to compute in.
         int8: round the weights of the layers to 8 bits; see `Int8Linear`.
     """
 
-    def __init__(self, network: Any, *, int8: bool = False) -> None:
-        config, inner = network.config, network.model
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.head_dim = inner.layers[0].self_attn.head_dim
+    def __init__(self, weights: Weights, *, int8: bool = False) -> None:
+        self.heads, self.kv_heads = weights.heads, weights.kv_heads
+        self.head_dim, self.inner_size = weights.head_dim, weights.inner_size
         self.group = self.heads // self.kv_heads  # queries that share a key
-        self.inner_size = config.intermediate_size
-        weight: Tensor = inner.embed_tokens.weight
-        self.embedding = weight.detach()
-        self.dtype, self.device = weight.dtype, weight.device
+        self.embedding = weights.embedding
+        self.dtype, self.device = self.embedding.dtype, self.embedding.device
         # Half precision would round the product of two weights; a GPU has a kernel for norms.
-        self._folds = weight.dtype == torch.float32 and weight.device.type == "cpu"
-        self.layers = [self._layer(layer, int8) for layer in inner.layers]
-        self.norm, gain = self._norm(inner.norm)
-        self.head = _fused(_read(network.lm_head), int8=int8, gain=gain)
-        self._frequencies: Tensor = inner.rotary_emb.inv_freq.float()  # [head_dim / 2]
-        self._rope_scale = float(inner.rotary_emb.attention_scaling)
+        self._folds = self.dtype == torch.float32 and self.device.type == "cpu"
+        self._int8, self._epsilon = int8, weights.epsilon
+        self.layers = [self._layer(layer) for layer in weights.layers]
+        self.norm, gain = self._norm(weights.gain)
+        self.head = self._linear(weights.head, gain)
+        self.rotations = weights.rotations
 
-    def _layer(self, layer: Any, int8: bool) -> Layer:
-        attention, mlp = layer.self_attn, layer.mlp
-        queries = _read(attention.q_proj, self.heads)
-        keys = _read(attention.k_proj, self.kv_heads)
-        attention_norm, attention_gain = self._norm(layer.input_layernorm)
-        mlp_norm, mlp_gain = self._norm(layer.post_attention_layernorm)
+    def _layer(self, layer: LayerWeights) -> Layer:
+        attention_norm, attention_gain = self._norm(layer.attention_gain)
+        mlp_norm, mlp_gain = self._norm(layer.mlp_gain)
         return Layer(
             attention_norm,
-            _fused(queries, keys, _read(attention.v_proj), int8=int8, gain=attention_gain),
-            self._qk_norm(attention),
-            _fused(_read(attention.o_proj), int8=int8),
+            self._linear(layer.qkv, attention_gain),
+            self._qk_norm(layer),
+            self._linear(layer.out),
             mlp_norm,
-            _fused(_read(mlp.gate_proj), _read(mlp.up_proj), int8=int8, gain=mlp_gain),
-            _fused(_read(mlp.down_proj), int8=int8),
+            self._linear(layer.gate_up, mlp_gain),
+            self._linear(layer.down),
         )
 
-    def _norm(self, norm: Any) -> tuple[Norm | UnitNorm, Tensor | None]:
+    def _linear(self, matrix: Matrix, gain: Tensor | None = None) -> Linear:
+        """Return the product with a matrix; `gain` are factors of its input, `[in]`."""
+        weight = matrix.weight if gain is None else matrix.weight * gain
+        return make_linear(weight, matrix.bias, int8=self._int8)
+
+    def _norm(self, gain: Tensor) -> tuple[Norm | UnitNorm, Tensor | None]:
         """Return a norm, and what the columns of the product behind it are multiplied by."""
-        weight: Tensor = norm.weight.detach()
         if not self._folds:
-            return Norm(weight, norm.variance_epsilon), None
-        return UnitNorm(len(weight), norm.variance_epsilon), weight * len(weight) ** 0.5
+            return Norm(gain, self._epsilon), None
+        return UnitNorm(len(gain), self._epsilon), gain * len(gain) ** 0.5
 
-    def _qk_norm(self, attention: Any) -> Norm | None:
-        if not hasattr(attention, "q_norm"):
+    def _qk_norm(self, layer: LayerWeights) -> Norm | None:
+        if layer.query_gain is None or layer.key_gain is None:
             return None
-        rows = [_neighbours(attention.q_norm.weight.detach(), 1)] * self.heads
-        rows += [_neighbours(attention.k_norm.weight.detach(), 1)] * self.kv_heads
-        return Norm(torch.stack(rows), attention.q_norm.variance_epsilon)  # [heads, head_dim]
-
-    def rotations(self, length: int) -> Tensor:
-        """Return the rotations of positions 0 … length − 1, complex, `[length, head_dim / 2]`."""
-        positions = torch.arange(length, device=self.device, dtype=torch.float32)
-        angles = torch.outer(positions, self._frequencies)
-        return torch.polar(torch.full_like(angles, self._rope_scale), angles)
+        rows = [layer.query_gain] * self.heads + [layer.key_gain] * self.kv_heads
+        return Norm(torch.stack(rows), self._epsilon)  # [heads, head_dim]
 
     def __call__(self, input_ids: Tensor, step: Pass) -> Tensor:
         """Return the last hidden states of ids `[beams, time]`, shape `[beams · time, hidden]`."""
@@ -217,47 +200,3 @@ def _rotated(qkv: Tensor, rotations: Tensor) -> Tensor:
     pairs = torch.view_as_complex(qkv.float())
     rotated: Tensor = torch.view_as_real(pairs.transpose(1, 2) * rotations).flatten(-2)
     return rotated
-
-
-def is_in_family(config: Any) -> bool:
-    """Whether the causal LM of a transformers config is one that this file computes exactly."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    layer_types = set(getattr(config, "layer_types", None) or ("full_attention",))
-    slides = getattr(config, "use_sliding_window", True) and getattr(config, "sliding_window", None)
-    return (
-        config.model_type in FAMILY
-        and getattr(config, "hidden_act", "") == "silu"
-        and rope.get("rope_type") in STEADY_ROPE
-        and layer_types == {"full_attention"}
-        and not slides
-        and getattr(config, "quantization_config", None) is None
-    )
-
-
-def _neighbours(rows: Tensor, heads: int) -> Tensor:
-    """Put dimension i of each head beside dimension i + head_dim / 2, with which it rotates."""
-    pairs: Tensor = rows.unflatten(0, (heads, 2, -1)).transpose(1, 2)
-    return pairs.flatten(0, 2)
-
-
-def _read(linear: Any, rotated_heads: int = 0) -> tuple[Tensor, Tensor]:
-    """Return a module's weight and its bias, zero if it has none; neighbours if it rotates."""
-    weight = linear.weight.detach()
-    bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
-    if rotated_heads:
-        return _neighbours(weight, rotated_heads), _neighbours(bias, rotated_heads)
-    return weight, bias
-
-
-def _fused(*parts: tuple[Tensor, Tensor], int8: bool, gain: Tensor | None = None) -> Linear:
-    """Return one product for several weights, with their biases, that read the same input.
-
-    Args:
-        parts: weights `[out, in]` and biases `[out]`.
-        int8: see `Int8Linear`.
-        gain: factors of the input, shape `[in]`; None is 1.
-    """
-    weight = torch.cat([weight for weight, _ in parts])
-    weight = weight if gain is None else weight * gain
-    bias = torch.cat([bias for _, bias in parts])
-    return make_linear(weight, bias if bias.any() else None, int8=int8)

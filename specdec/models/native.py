@@ -6,6 +6,7 @@ views once for all layers. Architectures outside `llama.FAMILY` keep `DecoderOnl
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor
 from specdec.errors import ModelError
 from specdec.models.decoder_only import CausalModel
 from specdec.models.linear import has_bfloat16_products
-from specdec.models.llama import Llama, Pass, is_in_family
+from specdec.models.llama import Llama, Pass
+from specdec.models.weights import Weights, is_in_family
 
 BLOCK = 256  # the memory grows by doubling, in multiples of this many positions
 CHUNK = 512  # tokens fed at once; a longer prompt is fed in several passes
@@ -53,7 +55,7 @@ class KeyValueMemory:
         layers, beams, heads, _, size = self.block.shape
         capacity = -(-max(end, 2 * self.capacity) // BLOCK) * BLOCK
         grown = self.block.new_zeros(layers, beams, heads, capacity, size)
-        grown[:, :, :, : self.length] = self.block[:, :, :, : self.length]
+        grown[:, :, :, : self.capacity] = self.block
         self.block = grown
         return True
 
@@ -95,12 +97,8 @@ class NativeModel(CausalModel):
         int8: bool = False,
         invariant: bool = False,
     ) -> None:
-        if not is_in_family(network.config):
-            raise ModelError(
-                f"the native runtime does not know {type(network).__name__} (or a setting of it); "
-                "use --runtime auto or --runtime transformers"
-            )
-        self.llama = llama = Llama(_in_native_precision(network, int8), int8=int8)
+        check_is_in_family(network)
+        self.llama = llama = Llama(Weights(_in_native_precision(network, int8)), int8=int8)
         config = network.config
         memory = KeyValueMemory(len(llama.layers), llama.kv_heads, llama.head_dim, llama.embedding)
         super().__init__(config, vocab_size, network.device, memory)
@@ -181,7 +179,16 @@ class NativeModel(CausalModel):
         return mask.masked_fill_(columns > ends, NEVER)
 
 
-def prove_equal(native: NativeModel, network: Any) -> float:
+def check_is_in_family(network: Any) -> None:
+    """Raise `ModelError` unless the native runtime computes a transformers module exactly."""
+    if not is_in_family(network.config):
+        raise ModelError(
+            f"the native runtime does not know {type(network).__name__} (or a setting of it); "
+            "use --runtime auto or --runtime transformers"
+        )
+
+
+def prove_equal(native: CausalModel, network: Any) -> float:
     """Return the largest difference between the logits of both runtimes on a short text.
 
     Args:
@@ -192,6 +199,8 @@ def prove_equal(native: NativeModel, network: Any) -> float:
         ModelError: they differ by more than rounding explains.
     """
     tokens = [t % native._num_embeddings for t in PROOF]
+    if native.dtype != network.dtype:  # computed more exactly than the network is by itself
+        network = copy.deepcopy(network).to(native.dtype)
     with torch.inference_mode():
         theirs = network(torch.tensor([tokens], device=native.device), use_cache=False).logits[0]
     native.start(tokens)
@@ -199,10 +208,11 @@ def prove_equal(native: NativeModel, network: Any) -> float:
     ours = torch.cat((first, native.extend(tokens[5:], keep=len(tokens) - 5)))
     columns = min(ours.shape[1], theirs.shape[1])
     gap = float((ours[:, :columns].float() - theirs[:, :columns].float()).abs().max())
-    if not gap <= native.rounding(theirs):
+    allowed = native.rounding(theirs)
+    if not gap <= allowed:
         raise ModelError(
             f"the native runtime differs from transformers by {gap:.3g} in a logit, more than "
-            f"rounding explains ({native.rounding(theirs):.3g}); use --runtime transformers"
+            f"rounding explains ({allowed:.3g}); use --runtime transformers"
         )
     native.start(tokens)
     return gap

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from specdec.errors import ConfigError
+from specdec.errors import ConfigError, ModelError
 from specdec.models.base import LanguageModel
 from specdec.models.decoder_only import CausalModel, DecoderOnlyModel
+from specdec.models.fused import FusedModel, library
 from specdec.models.graphs import StaticModel
-from specdec.models.llama import is_in_family
 from specdec.models.native import NativeModel, prove_equal
+from specdec.models.weights import is_in_family
 
 RUNTIME_CHOICES = ("auto", "native", "transformers")
 
@@ -72,7 +75,9 @@ class Runtime:
             return DecoderOnlyModel(network, vocab_size=vocab_size)
         how: Any = {"vocab_size": vocab_size, "int8": self.int8, "invariant": self.invariant}
         if self.compile or network.device.type == "cuda":
-            model: NativeModel = StaticModel(network, compiled=self.compile, **how)
+            model: CausalModel = StaticModel(network, compiled=self.compile, **how)
+        elif not self.int8 and network.device.type == "cpu" and can_fuse():
+            model = FusedModel(network, vocab_size=vocab_size)  # invariant, whatever was asked for
         else:
             model = NativeModel(network, **how)
         if self.check and not self.int8:  # rounded weights are another network
@@ -88,9 +93,20 @@ class Runtime:
             )
 
 
+@functools.cache
+def can_fuse() -> bool:
+    """Whether the native runtime can be one C function a pass; warns, once, if it cannot."""
+    try:
+        library()
+    except ModelError as error:
+        warnings.warn(f"the native runtime is slower than it could be: {error}", RuntimeWarning, 2)
+        return False
+    return True
+
+
 TRANSFORMERS = Runtime()
 
 
 def is_native(model: LanguageModel) -> bool:
     """Whether a model is computed by the native runtime."""
-    return isinstance(model, NativeModel)
+    return isinstance(model, FusedModel | NativeModel)

@@ -17,7 +17,7 @@ from specdec.tracing import Summary, summarize
 from specdec.verification import RejectionVerifier
 from specdec.zoo.corpus import Document, split
 from specdec.zoo.run import Run
-from specdec.zoo.training import load_teacher
+from specdec.zoo.teacher import load_teacher
 
 PROMPT_TOKENS = 32  # the beginning of a document that a causal model is given
 NEW_TOKENS = 60

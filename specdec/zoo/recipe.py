@@ -114,10 +114,24 @@ class TrainingRecipe:
 
 @dataclass(frozen=True)
 class Distillation:
-    """Learn from a teacher's distribution: loss = weight·KL(teacher‖student) + (1 − weight)·CE."""
+    """Learn from a teacher's distribution: loss = weight·KL(teacher‖student) + (1 − weight)·CE.
+
+    Attributes:
+        teacher: a bundled model or a folder.
+        weight: of the divergence.
+        continued_tokens: of a causal model, how much the teacher writes for it, see `teacher`.
+        continued_share: fraction of the training tokens that are drawn from that.
+    """
 
     teacher: str
     weight: float = 0.9
+    continued_tokens: int = 0
+    continued_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_range("weight", self.weight, 0, 1)
+        check_range("continued_tokens", self.continued_tokens, 0, INFINITY)
+        check_range("continued_share", self.continued_share, 0, 1, open_high=True)
 
 
 @dataclass(frozen=True)

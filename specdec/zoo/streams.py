@@ -10,18 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from specdec.errors import ConfigError
-from specdec.zoo.corpus import HELD_OUT_PERCENT, Document, Source, split, token_stream
+from specdec.zoo.corpus import HELD_OUT_PERCENT, Document, split, token_stream
 from specdec.zoo.recipe import TrainingRecipe
 from specdec.zoo.run import Batch, Run
+from specdec.zoo.teacher import Tokens, continuations
 from specdec.zoo.tokenizer import chat_document
 
 HELD_OUT_TOKENS = 65_536
 HELD_OUT_ROW = 256  # tokens of a held-out sequence
-Tokens = npt.NDArray[np.uint16]
 
 
 class StreamBatches:
@@ -70,12 +69,22 @@ def batch_at(stream: Tokens, step: int, training: TrainingRecipe) -> Batch:
 
 
 def _mix(run: Run, tokenizer: Any, *, held_out: bool, num_tokens: int) -> Tokens:
-    encoded = [_encode(s, run, tokenizer, held_out=held_out) for s in run.recipe.data]
+    documents = [split(s, run.data_dir, held_out=held_out) for s in run.recipe.data]
+    encoded = [
+        _encode(of_source, source.chat_share, tokenizer)
+        for source, of_source in zip(run.recipe.data, documents, strict=True)
+    ]
     present = [i for i, docs in enumerate(encoded) if docs]
     if not present:
         raise too_little(held_out=held_out)
-    shares = [run.recipe.data[i].share for i in present]
-    return token_stream([encoded[i] for i in present], shares, num_tokens, run.recipe.seed)
+    streams, shares = [encoded[i] for i in present], [run.recipe.data[i].share for i in present]
+    distillation = run.recipe.distillation
+    if distillation and distillation.continued_tokens and not held_out:
+        wanted = distillation.continued_tokens
+        streams.append(continuations(run, tokenizer, documents, wanted))
+        written = distillation.continued_share
+        shares.append(sum(shares) * written / (1 - written))
+    return token_stream(streams, shares, num_tokens, run.recipe.seed)
 
 
 def too_little(*, held_out: bool) -> ConfigError:
@@ -87,11 +96,11 @@ def too_little(*, held_out: bool) -> ConfigError:
     )
 
 
-def _encode(source: Source, run: Run, tokenizer: Any, *, held_out: bool) -> list[Tokens]:
-    docs = split(source, run.data_dir, held_out=held_out)
-    every = round(1 / source.chat_share) if source.chat_share else 0
+def _encode(documents: list[Document], chat_share: float, tokenizer: Any) -> list[Tokens]:
+    every = round(1 / chat_share) if chat_share else 0
     texts = [
-        _as_chat(d) if every and i % every == 0 and d.prompt else d.text for i, d in enumerate(docs)
+        _as_chat(d) if every and i % every == 0 and d.prompt else d.text
+        for i, d in enumerate(documents)
     ]
     ids = tokenizer(texts, add_special_tokens=True)["input_ids"] if texts else []
     return [np.array([*i, tokenizer.eos_token_id], dtype=np.uint16) for i in ids]

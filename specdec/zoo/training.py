@@ -15,15 +15,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from specdec.errors import ConfigError
 from specdec.zoo.corpus import sample_texts, split
 from specdec.zoo.networks import build_network
 from specdec.zoo.pairs import PairBatches
 from specdec.zoo.recipe import TrainingRecipe
 from specdec.zoo.run import IGNORED, Batch, Run, model_folder
 from specdec.zoo.streams import StreamBatches
+from specdec.zoo.teacher import load_teacher
 from specdec.zoo.tokenizer import train_tokenizer
 
 Batches = StreamBatches | PairBatches
@@ -191,22 +191,6 @@ def _steps(
             _save(run, state)
             saved = now
         report(progress, float(cross_entropy))
-
-
-def load_teacher(run: Run) -> Any:
-    """Return the network that a run distils, frozen; None if it distils none.
-
-    Raises:
-        ConfigError: it has no weights yet.
-    """
-    if run.recipe.distillation is None:
-        return None
-    folder = model_folder(run.recipe.distillation.teacher)
-    if not (folder / "model.safetensors").is_file():
-        raise ConfigError(f"the teacher {folder} has no weights yet; train it first")
-    kind = AutoModelForSeq2SeqLM if run.recipe.is_seq2seq else AutoModelForCausalLM
-    teacher: Any = kind.from_pretrained(folder, dtype=torch.float32)
-    return teacher.to(run.device).eval().requires_grad_(False)
 
 
 @torch.no_grad()

@@ -1,4 +1,7 @@
-"""The native runtime computes what transformers computes, and chooses itself where it can."""
+"""The native runtime computes what transformers computes, and chooses itself where it can.
+
+Both of its kinds: torch's operations one by one, and one C function a pass.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ import torch
 
 from specdec.errors import ConfigError, ModelError
 from specdec.models import DecoderOnlyModel, Recomputing
-from specdec.models.llama import is_in_family
+from specdec.models.fused import FusedModel
 from specdec.models.native import BLOCK, CHUNK, KEYS, ROWS, NativeModel, prove_equal
-from specdec.models.runtime import Runtime
+from specdec.models.runtime import Runtime, can_fuse
+from specdec.models.weights import is_in_family
 from tests.tiny import (
     ARCHITECTURES,
     MAX_LENGTH,
@@ -49,6 +53,15 @@ ROPES: dict[str, dict[str, Any]] = {
     "yarn": {"rope_type": "yarn", "factor": 10.0, "original_max_position_embeddings": 64},
 }
 every_member = pytest.mark.parametrize("member", FAMILY)
+both_kinds = pytest.mark.parametrize(
+    "kind",
+    [
+        NativeModel,
+        pytest.param(
+            FusedModel, marks=pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
+        ),
+    ],
+)
 
 
 def network(member: str) -> Any:
@@ -56,24 +69,28 @@ def network(member: str) -> Any:
     return build(name, **changes)
 
 
-@pytest.mark.parametrize("invariant", [False, True], ids=["free", "invariant"])
+@pytest.mark.parametrize("settings", [{}, {"invariant": True}], ids=["free", "invariant"])
+@both_kinds
 @every_member
 def test_logits_are_those_of_transformers_after_any_extend_and_rollback(
-    member: str, invariant: bool
+    member: str, kind: Any, settings: dict[str, Any]
 ) -> None:
+    if kind is FusedModel and settings:
+        pytest.skip("always invariant")
     source = random.Random(member)
-    model = Witness(network(member), NativeModel(network(member), invariant=invariant))
+    model = Witness(network(member), kind(network(member), **settings))
     for prompt_length in (1, 7, 40):
         model.extend(model.start(random_tokens(source, prompt_length)), keep=prompt_length)
         walk(model, source, 12)
 
 
+@both_kinds
 @pytest.mark.parametrize("rope", ROPES)
-def test_stretched_rotations_are_those_of_transformers(rope: str) -> None:
+def test_stretched_rotations_are_those_of_transformers(rope: str, kind: Any) -> None:
     parameters = ROPES[rope] | {"rope_theta": 10_000.0}
     model = build_with_rope(parameters)
     tokens = random_tokens(random.Random(rope), 100)
-    native = NativeModel(model)
+    native = kind(model)
     native.start(tokens)
     assert_same_logits(native.extend(tokens, keep=100), full_logits(model, tokens))
 
@@ -88,21 +105,23 @@ def build_with_rope(parameters: dict[str, Any]) -> Any:
     return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
+@both_kinds
 @pytest.mark.parametrize("member", ["llama", "llama_ungrouped"])
-def test_prompts_are_fed_in_chunks_and_the_memory_grows(member: str) -> None:
+def test_prompts_are_fed_in_chunks_and_the_memory_grows(member: str, kind: Any) -> None:
     assert MAX_LENGTH > CHUNK > BLOCK
     source = random.Random(member)
-    model = Witness(network(member), NativeModel(network(member)))
+    model = Witness(network(member), kind(network(member)))
     model.extend(model.start(random_tokens(source, BLOCK - 2)), keep=3)
     model.extend(random_tokens(source, 5), keep=5)
     model.extend(model.start(random_tokens(source, CHUNK + 9)), keep=CHUNK + 3)
     model.extend(random_tokens(source, MAX_LENGTH - CHUNK - 9), keep=1)
 
 
+@both_kinds
 @every_member
-def test_beams_equal_independent_full_passes(member: str) -> None:
+def test_beams_equal_independent_full_passes(member: str, kind: Any) -> None:
     source, reference = random.Random(member), network(member)
-    model = NativeModel(reference)
+    model = kind(reference)
     prompt = random_tokens(source, 8)
     model.extend(model.start(prompt), keep=1)
     beams = [prompt]
@@ -116,15 +135,17 @@ def test_beams_equal_independent_full_passes(member: str) -> None:
     walk_after.extend(walk_after.start(random_tokens(source, 5)), keep=2)
 
 
-def test_without_a_cache_it_says_the_same() -> None:
-    model = Witness(build("qwen3"), Recomputing(NativeModel(build("qwen3"))))
+@both_kinds
+def test_without_a_cache_it_says_the_same(kind: Any) -> None:
+    model = Witness(build("qwen3"), Recomputing(kind(build("qwen3"))))
     model.extend(model.start([5, 6, 7]), keep=1)
     model.extend([8, 9], keep=2)
 
 
+@both_kinds
 @pytest.mark.parametrize("vocab_size", [VOCAB - 10, VOCAB + 10])
-def test_a_drafter_gets_the_targets_columns(vocab_size: int) -> None:
-    ours = NativeModel(build("llama"), vocab_size=vocab_size)
+def test_a_drafter_gets_the_targets_columns(vocab_size: int, kind: Any) -> None:
+    ours = kind(build("llama"), vocab_size=vocab_size)
     theirs = DecoderOnlyModel(build("llama"), vocab_size=vocab_size)
     for model in (ours, theirs):
         model.start([3, 4])
@@ -137,7 +158,8 @@ def test_auto_picks_it_where_it_is_exact_and_nowhere_else(name: str) -> None:
     model = Runtime("auto", check=True).adapt(build(name))
     known = name in ("llama", "qwen2", "qwen3", "mistral")
     assert is_in_family(build(name).config) is known
-    assert type(model) is (NativeModel if known else DecoderOnlyModel)
+    native = FusedModel if can_fuse() else NativeModel
+    assert type(model) is (native if known else DecoderOnlyModel)
 
 
 @pytest.mark.parametrize(

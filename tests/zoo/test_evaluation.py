@@ -16,7 +16,8 @@ from specdec.zoo.evaluation import Measured, held_out_acceptance
 from specdec.zoo.networks import build_network
 from specdec.zoo.publish import publish
 from specdec.zoo.run import Run
-from specdec.zoo.training import Progress, load_teacher, prepare
+from specdec.zoo.teacher import load_teacher
+from specdec.zoo.training import Progress, prepare
 from tests.zoo.tiny_recipe import drafter_recipe, make_run
 
 REACHED = Progress(step=6, seconds=60.0, losses=[(6, 5.25, 5.5)])

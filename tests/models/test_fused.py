@@ -1,0 +1,230 @@
+"""The compiled pass: every layout of weights, bit-equal passes, machines without a compiler."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from specdec.errors import ModelError
+from specdec.models import LanguageModel, compiler, fused, runtime
+from specdec.models.compiler import load_library
+from specdec.models.fused import CHUNK, FusedModel
+from specdec.models.native import NativeModel, prove_equal
+from specdec.models.runtime import Runtime, can_fuse
+from tests.models.test_native import FAMILY, every_member, half, network
+from tests.tiny import MAX_LENGTH, VOCAB, assert_same_logits, build, full_logits, random_tokens
+
+SOURCE = Path(fused.__file__).with_name("fused.c")
+# What a processor may lack; the last is what every one has.
+LACKS = {"nothing": (), "tiles": ("-DNO_TILES",), "wide": ("-DNO_TILES", "-mno-avx512f")}
+if can_fuse() and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+    LACKS = {"nothing": (), "tiles": ("-DNO_TILES",)}
+needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
+
+
+@pytest.fixture(params=LACKS)
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Compile for a processor that lacks something."""
+    found = load_library(SOURCE, *LACKS[request.param])
+    found.scratch_floats.restype = fused.library().scratch_floats.restype
+    found.scratch_floats.argtypes = fused.library().scratch_floats.argtypes
+    found.may_use_tiles.restype = fused.library().may_use_tiles.restype
+    monkeypatch.setattr(fused, "library", lambda: found)
+    return str(request.param)
+
+
+def wide(seed: int = 0, **changes: Any) -> Any:
+    """Return a network whose sizes are no multiples of anything a processor likes."""
+    sizes = {"hidden_size": 84, "intermediate_size": 150, "head_dim": 22} | changes
+    return build("qwen3", seed, **sizes)
+
+
+def rounded(model: Any) -> Any:
+    """Return the network in float32, its weights such that bfloat16 holds them."""
+    import copy
+
+    return copy.deepcopy(model).bfloat16().float()
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("precision", ["single", "half"])
+@every_member
+def test_every_layout_of_the_weights_gives_the_logits_of_transformers(
+    member: str, precision: str, processor: str
+) -> None:
+    check_layout(network(member), precision, processor)
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("precision", ["single", "half"])
+def test_odd_sizes_are_padded(precision: str, processor: str) -> None:
+    check_layout(wide(), precision, processor)
+
+
+def check_layout(reference: Any, precision: str, processor: str) -> None:
+    """Raise unless the layout is the one expected, and its logits those of transformers."""
+    reference = rounded(reference) if precision == "half" else reference
+    model = FusedModel(reference)
+    tiled = fused.TILED if fused.library().may_use_tiles() else fused.HALF
+    assert model._kind == (tiled if precision == "half" else fused.SINGLE)
+    assert processor == "nothing" or not fused.library().may_use_tiles()
+    tokens = random_tokens(random.Random(processor), CHUNK + 9)
+    model.start(tokens)
+    expected = full_logits(reference, tokens)
+    begin = 0
+    for count in (CHUNK + 1, 1, 2, 5):
+        logits = model.extend(tokens[begin : begin + count], keep=count)
+        assert_same_logits(logits, expected[begin : begin + count])
+        begin += count
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("precision", ["single", "half"])
+@pytest.mark.parametrize("member", ["llama", "llama_biased", "qwen3"])
+def test_a_tokens_logits_are_the_same_to_the_bit_whoever_shares_its_pass(
+    member: str, precision: str, processor: str
+) -> None:
+    reference = wide() if member == "qwen3" else network(member)
+    model = FusedModel(rounded(reference) if precision == "half" else reference)
+    source = random.Random(member)
+    tokens = random_tokens(source, 150)
+    whole = model.extend(model.start(tokens), keep=len(tokens))
+    for threads in threads_in_turn():
+        model.rollback_to(0)
+        while model.length < len(tokens):
+            begin = model.length
+            count = min(source.randint(1, 20), len(tokens) - begin)
+            rows = model.extend(tokens[begin : begin + count], keep=count)
+            assert torch.equal(rows, whole[begin : begin + count]), threads
+            model.rollback_to(begin + source.randint(1, count))
+
+
+def threads_in_turn() -> Iterator[int]:
+    """Yield numbers of threads, each in force while it is used."""
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            yield threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("vocab_size", [VOCAB - 10, VOCAB, VOCAB + 10])
+def test_a_draft_in_one_call_is_the_draft_token_by_token(vocab_size: int, processor: str) -> None:
+    source = random.Random(vocab_size)
+    model = FusedModel(build("llama"), vocab_size=vocab_size)
+    for length in (1, 3, CHUNK + 2):
+        tokens = [*random_tokens(source, length - 1), vocab_size - 1]
+        one_by_one = LanguageModel.draft_greedily(model, model.start(tokens), 6)
+        held = model.length
+        assert model.draft_greedily(model.start(tokens), 6) == one_by_one
+        assert model.length == held == length + 5
+        model.rollback_to(length)
+        assert model.draft_greedily(one_by_one[:1], 3) == one_by_one[1:4]
+
+
+@needs_a_compiler
+def test_a_draft_may_outgrow_the_memory() -> None:
+    model = FusedModel(build("llama"))
+    tokens = random_tokens(random.Random(0), 254)
+    one_by_one = LanguageModel.draft_greedily(model, model.start(tokens), 6)
+    fresh = FusedModel(build("llama"))
+    assert fresh.draft_greedily(fresh.start(tokens), 6) == one_by_one
+
+
+@needs_a_compiler
+def test_a_network_in_bfloat16_is_computed_more_exactly_than_transformers_does() -> None:
+    tokens = random_tokens(random.Random(0), 30)
+    model = FusedModel(half("llama"))
+    model.start(tokens)
+    exact = full_logits(half("llama").float(), tokens)
+    assert_same_logits(model.extend(tokens, keep=30), exact)
+    assert prove_equal(model, half("llama")) <= 1e-4
+
+
+@needs_a_compiler
+def test_several_models_share_the_functions() -> None:
+    models = [FusedModel(network(member)) for member in FAMILY]
+    tokens = random_tokens(random.Random(0), 12)
+    for model in models:
+        model.extend(model.start(tokens), keep=1)
+    for model, member in zip(models, FAMILY, strict=True):
+        expected = full_logits(network(member), [*tokens, 3])[-1:]
+        assert_same_logits(model.extend([3], keep=1), expected)
+
+
+@needs_a_compiler
+def test_the_last_position_can_be_used() -> None:
+    model = FusedModel(build("llama"))
+    tokens = random_tokens(random.Random(0), MAX_LENGTH)
+    logits = model.extend(model.start(tokens[:-1]), keep=1)
+    logits = model.extend(tokens[-1:], keep=1)
+    assert_same_logits(logits, full_logits(build("llama"), tokens)[-1:])
+
+
+# --- machines without a compiler ------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Begin without a compiled function, in this process and on disk."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for cached in (fused.library, runtime.can_fuse):
+        cached.cache_clear()
+    yield
+    for cached in (fused.library, runtime.can_fuse):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("nothing_compiled")
+def test_without_a_compiler_torch_computes_and_a_warning_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
+    with pytest.warns(RuntimeWarning, match="slower than it could be: there is no C compiler"):
+        model = Runtime("native").adapt(build("llama"))
+    assert type(model) is NativeModel
+    with pytest.raises(ModelError, match="install gcc or clang"):
+        FusedModel(build("llama"))
+
+
+@pytest.mark.usefixtures("nothing_compiled")
+def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "broken-cc"
+    broken.write_text("#!/bin/sh\necho 'no such header' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    with pytest.raises(ModelError, match="broken-cc fails: no such header"):
+        FusedModel(build("llama"))
+
+
+@needs_a_compiler
+@pytest.mark.usefixtures("nothing_compiled")
+def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    load_library(SOURCE)
+    [built] = (tmp_path / "specdec").iterdir()
+    monkeypatch.setenv("CC", "no-such-compiler")
+    load_library(SOURCE)
+    assert [*(tmp_path / "specdec").iterdir()] == [built]
+
+
+@needs_a_compiler
+@pytest.mark.usefixtures("nothing_compiled")
+def test_a_home_that_cannot_be_written_is_done_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    taken = tmp_path / "file"
+    taken.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(taken))
+    monkeypatch.setattr(compiler.tempfile, "gettempdir", lambda: str(tmp_path))
+    load_library(SOURCE)
+    [folder] = tmp_path.glob("specdec-*")
+    assert [*folder.glob("fused-*.so")]
