@@ -10,7 +10,7 @@ from torch import Tensor
 from specdec.core import StepRecord
 from specdec.decoding.sequence import Sequence
 from specdec.models.base import LanguageModel
-from specdec.sampling.base import Sampler
+from specdec.sampling.base import Sampler, likeliest
 from specdec.sampling.rng import Rng
 
 
@@ -28,12 +28,12 @@ def autoregressive_steps(
     while not sequence.finished:
         begin = perf_counter()
         logits = target.extend(sequence.tokens[target.length :], keep=1)  # [1, vocab]
-        token = _draw(logits[0], sampler, rng, sequence.length)
+        token = _draw(logits, sampler, rng, sequence.length)
         emitted = sequence.commit([token])
         yield StepRecord([], 0, emitted, 0.0, perf_counter() - begin)
 
 
 def _draw(logits: Tensor, sampler: Sampler, rng: Rng, position: int) -> int:
     if sampler.is_greedy:  # a one-hot distribution need not be made
-        return int(logits.argmax())
-    return rng.categorical(sampler.probs(logits), position)
+        return likeliest(logits)[0]
+    return rng.categorical(sampler.probs(logits[0]), position)

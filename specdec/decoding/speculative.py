@@ -18,7 +18,7 @@ from specdec.drafting.base import Drafter
 from specdec.errors import ConfigError
 from specdec.gamma.base import GammaPolicy
 from specdec.models.base import LanguageModel
-from specdec.sampling.base import Sampler
+from specdec.sampling.base import Sampler, likeliest
 from specdec.sampling.rng import Rng
 from specdec.verification.base import Verifier
 
@@ -76,7 +76,7 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
         logits = target.extend(unseen, keep=len(draft.tokens) + 1)  # [drafted + 1, vocab]
         target_probs = _target_probs(parts.sampler, logits)
         if target_probs is None:
-            choices: list[int] = logits.argmax(-1).tolist()  # [drafted + 1]
+            choices = likeliest(logits)  # [drafted + 1]
             verdict = parts.verifier.judge_greedy(draft, choices, rng, sequence.length)
         else:
             verdict = parts.verifier.judge(draft, target_probs, rng, sequence.length)

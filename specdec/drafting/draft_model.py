@@ -10,7 +10,7 @@ from specdec.drafting.base import Drafter
 from specdec.errors import ContextOverflow
 from specdec.gamma.base import GammaPolicy, Signal
 from specdec.models.base import LanguageModel
-from specdec.sampling.base import Sampler
+from specdec.sampling.base import Sampler, likeliest
 from specdec.sampling.rng import Rng
 
 
@@ -83,6 +83,6 @@ class DraftModelDrafter(Drafter):
 
     def _draw(self, logits: Tensor, probs: list[Tensor], position: int) -> int:
         if self.sampler.is_greedy:
-            return int(logits.argmax())
+            return likeliest(logits[None])[0]
         probs.append(self.sampler.probs(logits))
         return self._rng.categorical(probs[-1], position)

@@ -281,12 +281,17 @@ static void product_in_tiles(const uint16_t *w, int64_t in, int64_t begin, int64
             for (int64_t r = 0; r < tokens && first + r < rows; r++)
                 for (int64_t i = 0; i < 2 && i < wide; i++) {
                     const float *sum = sums[i][PARTS * r];
-                    float *place = out + (first + r) * out_stride + o + i * TILE_OUTS;
-                    int64_t count = end - o - i * TILE_OUTS;
-                    for (int64_t c = 0; c < TILE_OUTS && c < count; c++) {
-                        float total = (sum[2 * TILE_OUTS + c] + sum[TILE_OUTS + c]) + sum[c];
-                        if (bias) total += bias[o + i * TILE_OUTS + c];
-                        place[c] = add ? place[c] + total : total;
+                    const int64_t place = o + i * TILE_OUTS, count = end - place;
+                    vec total = (load(sum + 2 * TILE_OUTS) + load(sum + TILE_OUTS)) + load(sum);
+                    float *row_out = out + (first + r) * out_stride + place;
+                    if (count >= TILE_OUTS) {
+                        if (bias) total += load(bias + place);
+                        store(row_out, add ? load(row_out) + total : total);
+                        continue;
+                    }
+                    for (int64_t c = 0; c < count; c++) {
+                        float alone = bias ? total[c] + bias[place + c] : total[c];
+                        row_out[c] = add ? row_out[c] + alone : alone;
                     }
                 }
         }

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from specdec.models.base import check_vocabulary_holds
 from specdec.models.compiler import load_library
 from specdec.models.decoder_only import CausalModel
 from specdec.models.native import KeyValueMemory, check_is_in_family
@@ -25,7 +26,7 @@ SINGLE, HALF, TILED = range(3)  # kinds of matrices
 CHUNK = 64  # tokens fed at once; a longer prompt is fed in several passes
 
 
-def _structure(name: str, **kinds: str) -> type[ctypes.Structure]:
+def _structure(name: str, **kinds: str) -> Any:
     """Return a structure of fused.c: its fields, in their order, by their kinds."""
     types = {"pointers": ctypes.c_void_p, "integers": ctypes.c_int64, "floats": ctypes.c_float}
     fields = [
@@ -96,8 +97,17 @@ class FusedModel(CausalModel):
             self._kind = TILED if self._library.may_use_tiles() else HALF
         self._network = self._described(weights)
         self._turns = weights.rotations
-        self._rotations, self._scratch = self._turns(0), like
-        self._scratch_for: tuple[int, ...] = (0, 0, 0)  # rows, positions, threads
+        self._block, self._pass = _Memory(), _Pass(columns=self._columns)
+        self._given = tuple(map(ctypes.byref, (self._network, self._block, self._pass)))
+        self._room = (0, 0, 0)  # rows, positions and threads that there is scratch for
+        self._ids = (ctypes.c_int64 * CHUNK)()
+
+    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+        if len(tokens) > CHUNK:
+            return super().extend(tokens, keep)
+        logits = torch.empty(keep, self._columns)
+        self._feed(tokens, 1, keep, logits)
+        return self._fitted(logits)
 
     def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
         beams, left = input_ids.shape
@@ -105,57 +115,71 @@ class FusedModel(CausalModel):
         for part in input_ids.split(max(1, CHUNK // beams), dim=1):
             left -= part.shape[1]
             count = min(max(keep - left, 0), part.shape[1])
-            logits = torch.empty(beams, count, self._columns)
-            self._feed(part.contiguous(), count, logits)
-            kept.append(logits)
-        return kept[0] if len(kept) == 1 else torch.cat(kept, dim=1)
+            kept.append(torch.empty(beams, count, self._columns))
+            self._feed(part.flatten().tolist(), beams, count, kept[-1])
+        return torch.cat(kept, dim=1)
 
     def draft_greedily(self, tokens: Sequence[int], count: int) -> list[int]:
         if len(tokens) > CHUNK:
             self.extend(tokens[:-1], keep=1)
             tokens = tokens[-1:]
-        last = self._num_embeddings - 1  # a drafter may be handed a token it has never heard of
-        ids = torch.tensor([[min(token, last) for token in tokens]])
-        drafted = torch.empty(count, dtype=torch.int64)
-        self._feed(ids, 1, torch.empty(self._columns), drafted)
-        return drafted.tolist()
+        drafted = (ctypes.c_int64 * count)()
+        self._feed(tokens, 1, 1, torch.empty(self._columns), drafted)
+        return list(drafted)
 
-    def _feed(self, ids: Tensor, keep: int, logits: Tensor, drafted: Tensor | None = None) -> None:
-        """Feed ids `[beams, time]` and write logits after the last `keep`, or draft from them."""
-        beams, time = ids.shape
-        threads, begin = torch.get_num_threads(), self.length
-        further = 0 if drafted is None else len(drafted) - 1
-        end = begin + time + further
-        self._make_room(end, beams * time, threads)
-        block = self._keys.block
-        likeliest = torch.empty(1 + threads, dtype=torch.int64)
-        step = _Pass(
-            *(ids.data_ptr(), beams, time, begin, keep, self._columns, threads),
-            *(self._rotations.data_ptr(), self._scratch.data_ptr(), logits.data_ptr()),
-            None if drafted is None else likeliest.data_ptr(),
-        )
-        memory = _Memory(block.data_ptr(), block.stride(0), block.stride(1), block.stride(2))
-        given = (ctypes.byref(self._network), ctypes.byref(memory), ctypes.byref(step))
-        if drafted is None:
-            self._library.forward(*given)
+    def _feed(
+        self, tokens: Sequence[int], beams: int, keep: int, logits: Tensor, drafted: Any = None
+    ) -> None:
+        """Feed tokens, row by row of beams; write logits after the last `keep`, or draft from them.
+
+        Args:
+            tokens: of every beam as many, `beams · time` of them.
+            beams: how many there are.
+            keep: of each, 0 … time.
+            logits: shape `[beams, keep, columns]`, or anything as large.
+            drafted: as many tokens as are to be drafted, of one beam; None drafts none.
+        """
+        rows, last = len(tokens), self._num_embeddings - 1
+        known = max(self.vocab_size, self._num_embeddings)
+        if not 0 <= min(tokens) <= max(tokens) < known:
+            check_vocabulary_holds(tokens, known)
+        time = rows // beams
+        end = self.length + time + (len(drafted) - 1 if drafted else 0)
+        self._make_room(end, rows)
+        # A drafter may be handed a token it has never heard of; any other will do in its place.
+        self._ids[:rows] = [min(token, last) for token in tokens]
+        step = self._pass
+        step.beams, step.time, step.begin, step.keep = beams, time, self.length, keep
+        step.logits = logits.data_ptr()
+        if drafted:
+            step.likeliest = ctypes.addressof(self._likeliest)
+            self._library.draft(*self._given, drafted, ctypes.c_int64(len(drafted)))
         else:
-            pointer = ctypes.c_void_p(drafted.data_ptr())
-            self._library.draft(*given, pointer, ctypes.c_int64(len(drafted)))
+            step.likeliest = None
+            self._library.forward(*self._given)
         self._keys.length = end
 
-    def _make_room(self, end: int, rows: int, threads: int) -> None:
-        """Have memory, rotations and scratch for a pass that ends at position `end`."""
-        self._keys.reserve(end)
-        capacity = self._keys.capacity
-        if len(self._rotations) < capacity:
-            self._rotations = self._turns(capacity)
-        wanted = (rows, capacity, threads)
-        if any(new > old for new, old in zip(wanted, self._scratch_for, strict=True)):
-            self._scratch_for = tuple(map(max, wanted, self._scratch_for))
-            floats = self._library.scratch_floats(ctypes.byref(self._network), *self._scratch_for)
-            self._scratch = torch.empty(floats)
+    def _make_room(self, end: int, rows: int) -> None:
+        """Have memory, rotations and scratch for a pass over `rows` that ends at position `end`."""
+        keys, threads = self._keys, torch.get_num_threads()
+        keys.reserve(end)
+        block, step = keys.block, self._pass
+        room = (max(rows, len(self._ids)), keys.capacity, threads)
+        if room != self._room:
+            self._room = room
+            self._rotations = self._turns(keys.capacity)
+            self._scratch = torch.empty(
+                self._library.scratch_floats(ctypes.byref(self._network), *room)
+            )
+            self._ids = (ctypes.c_int64 * room[0])()
+            self._likeliest = (ctypes.c_int64 * (1 + threads))()
+            step.ids, step.threads = ctypes.addressof(self._ids), threads
+            step.rotations, step.scratch = self._rotations.data_ptr(), self._scratch.data_ptr()
+        self._block.block = block.data_ptr()
+        strides = block.stride()
+        self._block.layer_stride, self._block.beam_stride, self._block.head_stride = strides[:3]
 
-    def _described(self, weights: Weights) -> ctypes.Structure:
+    def _described(self, weights: Weights) -> Any:
         layers = (_Layer * len(weights.layers))(*map(self._layer, weights.layers))
         self._held.append(layers)
         return _Network(
@@ -170,7 +194,7 @@ class FusedModel(CausalModel):
             ctypes.cast(layers, ctypes.c_void_p),
         )
 
-    def _layer(self, layer: LayerWeights) -> ctypes.Structure:
+    def _layer(self, layer: LayerWeights) -> Any:
         gate_up, biases = layer.gate_up.weight, layer.gate_up.bias
         weights = (layer.qkv.weight, layer.out.weight, *gate_up.chunk(2))
         gate_bias, up_bias = (None, None) if biases is None else biases.chunk(2)
