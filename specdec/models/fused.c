@@ -32,6 +32,7 @@ enum { LANES = 16, OUTS = 4, ROWS = 6 };
 enum { LANES = 8, OUTS = 2, ROWS = 4 };
 #endif
 enum { KEYS = 16 }; /* positions whose keys lie transposed beside each other */
+enum { AHEAD = 8 }; /* rows of the weight that are asked for before they are needed */
 enum { UNIT = 16 }; /* outputs of a product that stay in one thread */
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -44,8 +45,16 @@ typedef uint16_t hvec __attribute__((vector_size(2 * LANES)));
 #else
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
 #endif
-#ifndef AHEAD
-#define AHEAD 8
+#ifdef __AVX512F__
+#define EVEN 0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14
+#define ODD 1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15
+#define SWAPPED 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14
+#define SIGNS -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1
+#else
+#define EVEN 0, 0, 2, 2, 4, 4, 6, 6
+#define ODD 1, 1, 3, 3, 5, 5, 7, 7
+#define SWAPPED 1, 0, 3, 2, 5, 4, 7, 6
+#define SIGNS -1, 1, -1, 1, -1, 1, -1, 1
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
@@ -119,12 +128,12 @@ INLINE vec sums_of(const vec *v) {
     vec s = SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
             SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
     s += SHUFFLE(s, s, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-    return s + SHUFFLE(s, s, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+    return s + SHUFFLE(s, s, SWAPPED);
 #else
     vec s = SHUFFLE(v[0], v[1], 0, 1, 2, 3, 8, 9, 10, 11) +
             SHUFFLE(v[0], v[1], 4, 5, 6, 7, 12, 13, 14, 15);
     s += SHUFFLE(s, s, 2, 3, 0, 1, 6, 7, 4, 5);
-    return s + SHUFFLE(s, s, 1, 0, 3, 2, 5, 4, 7, 6);
+    return s + SHUFFLE(s, s, SWAPPED);
 #endif
 }
 
@@ -157,7 +166,7 @@ INLINE void tile(const void *w, int64_t in, int half, int64_t o, int outs, const
     for (int64_t k = 0; k < whole; k += LANES)
         for (int i = 0; i < outs; i++) {
             vec weights = weights_at(w, (o + i) * in + k, half);
-            __builtin_prefetch((const char *)w + ((o + i + AHEAD) * in + k) * (half ? 2 : 4), 0, 2);
+            __builtin_prefetch((const char *)w + ((o + i + AHEAD) * in + k) * (half ? 2 : 4));
             for (int r = 0; r < rows; r++) sums[r][i] += weights * load(x + r * in + k);
         }
     for (int r = 0; r < rows; r++) {
@@ -340,10 +349,16 @@ INLINE int64_t padded(int64_t size) { return (size + KEYS - 1) / KEYS * KEYS; }
 
 /* Rotate a query or a key (Su et al., 2021) whose neighbours rotate together. */
 static void rotate(float *x, const float *turns, int64_t head_dim, float scale) {
-    for (int64_t i = 0; i < head_dim; i += 2) {
-        float a = x[i], b = x[i + 1];
-        x[i] = (a * turns[i] - b * turns[i + 1]) * scale;
-        x[i + 1] = (a * turns[i + 1] + b * turns[i]) * scale;
+    int64_t i = 0;
+    for (; i + LANES <= head_dim; i += LANES) {
+        vec turn = load(turns + i) * scale, pairs = load(x + i);
+        vec sines = SHUFFLE(turn, turn, ODD) * (vec){SIGNS};
+        store(x + i, pairs * SHUFFLE(turn, turn, EVEN) + SHUFFLE(pairs, pairs, SWAPPED) * sines);
+    }
+    for (; i < head_dim; i += 2) {
+        float cosine = turns[i] * scale, sine = turns[i + 1] * scale, a = x[i], b = x[i + 1];
+        x[i] = a * cosine - b * sine;
+        x[i + 1] = b * cosine + a * sine;
     }
 }
 
@@ -465,19 +480,22 @@ static void forward_in(const Network *n, const Memory *m, const Pass *pass) {
         share(every * size, UNIT, &begin, &end);
         product(&place, layer->qkv, hidden, begin, end, x, rows, layer->qkv_bias, qkv, every * size, 0);
 #pragma omp barrier
-        share(rows * every, 1, &begin, &end);
+        /* Shared out by heads: rows of one head write to the same lines of memory. */
+        share(every * rows, 1, &begin, &end);
         for (int64_t i = begin; i < end; i++) {
-            int64_t r = i / every, position = pass->begin + r % pass->time;
+            int64_t head = i / rows, r = i % rows;
             float *beam = memory + r / pass->time * m->beam_stride;
-            place_head(n, layer, pass, qkv + i * size, i % every, position, beam, m->head_stride);
+            place_head(n, layer, pass, qkv + (r * every + head) * size, head,
+                       pass->begin + r % pass->time, beam, m->head_stride);
         }
 #pragma omp barrier
-        share(rows * n->heads, 1, &begin, &end);
+        share(n->heads * rows, 1, &begin, &end);
         for (int64_t i = begin; i < end; i++) {
-            int64_t r = i / n->heads, head = i % n->heads, key = head / group;
+            int64_t head = i / rows, r = i % rows, key = head / group;
             const float *keys = memory + r / pass->time * m->beam_stride + key * m->head_stride;
             attend(qkv + (r * every + head) * size, keys, keys + n->kv_heads * m->head_stride,
-                   size, pass->begin + r % pass->time + 1, scores, heard + i * size);
+                   size, pass->begin + r % pass->time + 1, scores,
+                   heard + (r * n->heads + head) * size);
         }
 #pragma omp barrier
         share(hidden, UNIT, &begin, &end);
