@@ -29,7 +29,7 @@ ASSISTED, ASSISTED_BEST = "transformers_assisted", "transformers_assisted_best"
 PROMPT_LOOKUP = "transformers_prompt_lookup"
 LLAMACPP, LLAMACPP_LOOKUP = "llamacpp", "llamacpp_lookup"
 LOOKUP_TOKENS = 10  # what transformers' documents and llama.cpp's binding use
-ASSISTANT_TOKENS = range(1, 7)  # among which the best fixed setting is chosen
+GAMMAS = range(1, 7)  # draft lengths among which the best fixed one is chosen, ours and theirs
 WITH_DRAFTER = {SPECULATIVE, HYBRID, ASSISTED, ASSISTED_BEST}
 FOR_LLAMACPP = ("llama_cpp", "gguf")
 
@@ -42,7 +42,7 @@ class Setting:
         device: as for `LoadOptions`.
         dtype: `float32` or `bfloat16`.
         length: most tokens a prompt.
-        gamma: draft length of Speculative.
+        gamma: draft length of Speculative; 0 takes the quickest on the tuning prompts.
         nasd_gamma: draft length of NASD.
         padded: parameters of a padded target; None takes the bundled one.
     """
@@ -50,7 +50,7 @@ class Setting:
     device: str = "auto"
     dtype: str = "float32"
     length: int = 64
-    gamma: int = 4
+    gamma: int = 0
     nasd_gamma: int = 8
     padded: int | None = None
 
@@ -104,6 +104,7 @@ class Contenders:
     def __init__(self, setting: Setting, folder: Path, wanted: list[str]) -> None:
         self.setting, self._folder, self._wanted = setting, folder, wanted
         self.assistant_tokens = 0  # of the best fixed setting; 0: not chosen yet
+        self.gamma = setting.gamma  # of Speculative; 0: not chosen yet
 
     @cached_property
     def engine(self) -> Engine:
@@ -144,7 +145,7 @@ class Contenders:
     @property
     def _our_methods(self) -> dict[str, tuple[str, DecodingConfig]]:
         setting = self.setting
-        config = DecodingConfig(length=setting.length, gamma=setting.gamma)
+        config = DecodingConfig(length=setting.length, gamma=self.gamma or GAMMAS[0])
         methods = {
             BASELINE: ("target", config),
             SPECULATIVE: ("speculative", config),
@@ -161,16 +162,22 @@ class Contenders:
         Returns:
             Tokens per second for each number of assistant tokens.
         """
-        runs = {k: self._assisted_run(k) for k in ASSISTANT_TOKENS}
-        tokens, seconds = dict.fromkeys(runs, 0), dict.fromkeys(runs, 0.0)
-        for turn in range(-1, rounds * len(TUNING)):  # the first is a warm-up
-            for k, run in runs.items():
-                done = sample(run, TUNING[turn % len(TUNING)])
-                if turn >= 0:
-                    tokens[k] += len(done.tokens)
-                    seconds[k] += done.seconds
-        speeds = {k: tokens[k] / seconds[k] for k in runs}
+        speeds = _speeds({k: self._assisted_run(k) for k in GAMMAS}, rounds)
         self.assistant_tokens = max(speeds, key=speeds.__getitem__)
+        return speeds
+
+    def choose_gamma(self, rounds: int) -> dict[int, float]:
+        """Choose the quickest draft length of Speculative in the same way, if none was given.
+
+        Returns:
+            Tokens per second for each length; none if it was given.
+        """
+        if self.gamma:
+            return {}
+        config = DecodingConfig(length=self.setting.length)
+        runs = {k: our_run(self.engine, "speculative", config.replace(gamma=k)) for k in GAMMAS}
+        speeds = _speeds(runs, rounds)
+        self.gamma = max(speeds, key=speeds.__getitem__)
         return speeds
 
     def _assisted_run(self, fixed: int | None) -> Run:
@@ -205,3 +212,15 @@ class Contenders:
 
             write_gguf(self.theirs.model.model, self.theirs.tokenizer, path)  # type: ignore[attr-defined]
         return path
+
+
+def _speeds(runs: dict[int, Run], rounds: int) -> dict[int, float]:
+    """Return the tokens per second of settings on the tuning prompts."""
+    tokens, seconds = dict.fromkeys(runs, 0), dict.fromkeys(runs, 0.0)
+    for turn in range(-1, rounds * len(TUNING)):  # the first is a warm-up
+        for k, run in runs.items():
+            done = sample(run, TUNING[turn % len(TUNING)])
+            if turn >= 0:
+                tokens[k] += len(done.tokens)
+                seconds[k] += done.seconds
+    return {k: tokens[k] / seconds[k] for k in runs}

@@ -57,6 +57,7 @@ ALL = "all"
 QUICK = {"rounds": 2, "prompts": 4, "length": 48}
 FULL = {"rounds": 3, "prompts": 8, "length": 64}
 TUNING_ROUNDS = 2
+QUICKEST = "the quickest on the tuning prompts (tokens/s by number of tokens: "
 NOTHING = "nothing"  # a process that imports everything and loads no model
 STATUS = Path("/proc/self/status")
 
@@ -189,18 +190,23 @@ def compare(run: c.Contenders, args: argparse.Namespace, arguments: list[str]) -
     """Measure everything; return all figures."""
     names = c.names(run.setting)
     print(_missing(run.setting), flush=True)
-    tuning = run.choose_assistant_tokens(TUNING_ROUNDS)
+    ours, theirs = run.choose_gamma(TUNING_ROUNDS), run.choose_assistant_tokens(TUNING_ROUNDS)
     kinds = chosen_prompts(args.prompts)
     prompts = [prompt for chosen in kinds.values() for prompt in chosen]
     measured = measure({name: run.run(name) for name in names}, prompts, args.rounds)
     told = [*arguments, "--folder", str(args.folder)]
-    told += ["--assistant-tokens", str(run.assistant_tokens)]
+    told += ["--assistant-tokens", str(run.assistant_tokens), "--gamma", str(run.gamma)]
     memory = {} if args.no_memory else peak_memory([NOTHING, *names], told)
     return {
         "machine": machine_of(run.engine),
         "target": run.engine.target.name,
         "setting": asdict(run.setting) | {"rounds": args.rounds, "prompts": len(prompts)},
-        "tuning": {"tokens_per_second": tuning, "assistant_tokens": run.assistant_tokens},
+        "tuning": {
+            "tokens_per_second": theirs,
+            "assistant_tokens": run.assistant_tokens,
+            "gamma": run.gamma,
+            "our_tokens_per_second": ours,
+        },
         "scikit_learn": importlib.util.find_spec("sklearn") is not None,
         "memory_of_imports": memory.get(NOTHING),
         "methods": method_rows(measured, run, memory),
@@ -218,19 +224,24 @@ def _missing(setting: c.Setting) -> str:
     return "\n".join(lines)
 
 
+def _speeds(tuning: dict[int, float]) -> str:
+    return ", ".join(f"{k}: {v:.0f}" for k, v in tuning.items())
+
+
 def rendered(found: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
     setting, tuning = found["setting"], found["tuning"]
-    speeds = ", ".join(f"{k}: {v:.0f}" for k, v in tuning["tokens_per_second"].items())
+    theirs, ours = map(_speeds, (tuning["tokens_per_second"], tuning["our_tokens_per_second"]))
     adapts = "adapts" if found["scikit_learn"] else "stays fixed (scikit-learn is not installed)"
     about = [
         f"Target: {found['target']}; {setting['dtype']}; {setting['prompts']} prompts × "
         f"{setting['rounds']} rounds, up to {setting['length']} tokens, greedy.",
-        f"Speculative drafts {setting['gamma']} tokens, NASD up to {setting['nasd_gamma']}, only "
-        "what it knows.",
+        f"Speculative drafts {tuning['gamma']} tokens"
+        + (f", {QUICKEST}{ours})" if ours else "")
+        + f"; NASD up to {setting['nasd_gamma']}, only what it knows.",
         f"{c.ASSISTED}: transformers' defaults, whose confidence threshold {adapts}.",
         f"{c.ASSISTED_BEST}: num_assistant_tokens {tuning['assistant_tokens']}, constant, no "
-        f"threshold: the quickest on the tuning prompts (tokens/s by number of tokens: {speeds}).",
+        f"threshold, {QUICKEST}{theirs}).",
         f"{c.PROMPT_LOOKUP}: {c.LOOKUP_TOKENS} tokens.",
         "Machine: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + ".",
     ]
@@ -255,7 +266,7 @@ def parser_of() -> argparse.ArgumentParser:
     add("--rounds", type=int, help=f"passes over the prompts [{FULL['rounds']}]")
     add("--prompts", type=int, help=f"prompts of each kind [{FULL['prompts']}]")
     add("--length", type=int, help=f"most tokens a prompt [{FULL['length']}]")
-    add("--gamma", type=int, default=usual.gamma, help="draft length of Speculative [%(default)s]")
+    add("--gamma", type=int, default=0, help="draft length of Speculative [the quickest]")
     add("--nasd-gamma", type=int, default=usual.nasd_gamma, help="of NASD [%(default)s]")
     add("--dtype", choices=("float32", "bfloat16"), default=usual.dtype, help="[%(default)s]")
     add("--device", default=usual.device, help="auto, cpu, cuda [%(default)s]")

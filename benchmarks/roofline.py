@@ -30,6 +30,7 @@ from side_by_side import BASELINE, machine_of
 from tables import markdown, save, stem_of
 
 from specdec import DecodingConfig, Engine, LanguageModel, SpecDecError, StepRecord
+from specdec.sampling.base import likeliest
 
 LENGTHS = range(1, 10)  # of a verification pass, in tokens
 
@@ -52,15 +53,22 @@ class Cost:
         return self.weights + self.cached
 
 
-def cost_of(network: Any, itemsize: int, context: int) -> Cost:
-    """Return the cost of a pass over a Hugging Face module at a context, in tokens."""
+def cost_of(network: Any, model: LanguageModel, context: int) -> Cost:
+    """Return the cost of a pass over a network at a context.
+
+    Args:
+        network: as a Hugging Face module.
+        model: the same as it is computed; knows how wide weights and keys lie in memory.
+        context: in tokens.
+    """
     config = network.config
     count = sum(p.numel() for p in network.parameters())
     if not config.tie_word_embeddings:
         count -= network.get_input_embeddings().weight.numel()
     head_dim = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
     cached = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * context
-    return Cost(count * itemsize, cached * itemsize)
+    itemsize = model.dtype.itemsize
+    return Cost(count * (model.weight_bytes or itemsize), cached * itemsize)
 
 
 def pass_seconds(model: LanguageModel, context: int, count: int, repeats: int) -> float:
@@ -140,7 +148,7 @@ def timings(engine: Engine, context: int, gamma: int, repeats: int) -> Timings:
     lengths = sorted({*LENGTHS, gamma + 1})
     verify = {k: pass_seconds(target, context, k, repeats) for k in lengths}
     logits = torch.randn(gamma + 1, target.vocab_size, device=target.device, dtype=target.dtype)
-    choose = median(seconds(lambda: logits.argmax(-1).tolist(), repeats, target.device))
+    choose = median(seconds(lambda: likeliest(logits), repeats, target.device))
     return Timings(verify, pass_seconds(drafter.model, context, 1, repeats), choose)
 
 
@@ -194,12 +202,13 @@ def bounds(
 def study(run: c.Contenders, args: argparse.Namespace) -> dict[str, Any]:
     """Measure everything; return all figures."""
     engine, prompts = run.engine, PROMPTS[: args.prompts]
+    assert engine.drafter is not None
     device = torch.device(engine.target.model.device)
     config = DecodingConfig(length=args.length, gamma=args.gamma)
     context = round(fmean(len(engine.encode(p)) for p in prompts)) + args.length // 2
     networks = {"target": run.theirs.model.model, "drafter": run.assistant}
-    itemsize = engine.target.model.dtype.itemsize
-    costs = {role: cost_of(network, itemsize, context) for role, network in networks.items()}
+    models = {"target": engine.target.model, "drafter": engine.drafter.model}
+    costs = {role: cost_of(network, models[role], context) for role, network in networks.items()}
     del networks, run.theirs, run.assistant
     sizes = {min(MOST_BYTES, cost.weights // 4 * 4) for cost in costs.values()} | {*SIZES}
     rates = bandwidth(sorted(sizes), args.repeats, device)
@@ -281,7 +290,7 @@ def parser_of() -> argparse.ArgumentParser:
     add("--prompts", type=int, default=len(PROMPTS), help="how many [%(default)s]")
     add("--length", type=int, default=usual.length, help="most tokens a prompt [%(default)s]")
     add("--repeats", type=int, default=50, help="of every timed pass [%(default)s]")
-    add("--gamma", type=int, default=usual.gamma, help="draft length [%(default)s]")
+    add("--gamma", type=int, default=4, help="draft length [%(default)s]")
     add("--dtype", choices=("float32", "bfloat16"), default=usual.dtype, help="[%(default)s]")
     add("--device", default=usual.device, help="auto, cpu, cuda [%(default)s]")
     add("--padded", type=float, metavar="PARAMETERS", help="pad the target to so many, e.g. 1e9")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import json
 import math
@@ -24,6 +25,9 @@ import specdec.drafting
 from specdec import LoadOptions
 from specdec.core import StepRecord
 from specdec.models import load
+from specdec.models.fused import FusedModel
+from specdec.models.native import NativeModel
+from specdec.models.runtime import can_fuse
 from specdec.registry import Registry
 from tests.tiny import build
 
@@ -159,7 +163,7 @@ def test_peers_prints_tables_and_figures_and_saves_them(
 ) -> None:
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     monkeypatch.setattr(peers, "TUNING_ROUNDS", 1)
-    monkeypatch.setattr(contenders, "ASSISTANT_TOKENS", range(1, 3))
+    monkeypatch.setattr(contenders, "GAMMAS", range(1, 3))
     flags = "--rounds 1 --prompts 1 --length 4 --device cpu --no-memory --save"
     printed, found = tiny_run(peers.main, flags, capsys)
     assert [r["method"] for r in found["methods"]] == contenders.names(SETTING)
@@ -222,15 +226,27 @@ def test_every_size_has_a_bandwidth() -> None:
 
 def test_a_pass_reads_all_weights_but_an_embedding_of_its_own() -> None:
     tied = load("bundled", "target", LoadOptions(device="cpu", runtime="transformers"))
-    cost = roofline.cost_of(tied.model.model, 4, context=10)  # type: ignore[attr-defined]
+    network = tied.model.model  # type: ignore[attr-defined]
+    cost = roofline.cost_of(network, tied.model, context=10)
     assert cost.weights == 4 * 12_539_200
     assert cost.cached == 4 * 2 * 8 * 320 * 10
     untied = build("llama", tie_word_embeddings=False)
     assert not untied.config.tie_word_embeddings
     every = sum(p.numel() for p in untied.parameters())
-    assert roofline.cost_of(untied, 2, 0).weights == 2 * (
+    narrow = NativeModel(untied)
+    narrow.weight_bytes = 2
+    assert roofline.cost_of(untied, narrow, 0).weights == 2 * (
         every - untied.get_input_embeddings().weight.numel()
     )
+
+
+def test_a_model_knows_how_wide_its_weights_lie_in_memory() -> None:
+    assert NativeModel(build("llama")).weight_bytes is None  # as wide as the arithmetic
+    assert NativeModel(copy.deepcopy(build("llama")), int8=True).weight_bytes == 1
+    if can_fuse():
+        bundled = load("bundled", "target", LoadOptions(device="cpu")).model
+        assert bundled.weight_bytes == 2
+        assert FusedModel(build("llama")).weight_bytes == 4
 
 
 def decoded() -> roofline.Decoded:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from specdec.engine import Engine
-from specdec.models import LoadedModel
+from specdec.models import LanguageModel, LoadedModel
 
 PACKAGES = ("specdec", "torch", "transformers", "tokenizers", "numpy", "matplotlib", "ray")
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -58,8 +58,7 @@ def _high_water() -> int | None:
 
 def device_name(engine: Engine) -> str:
     """Return the name of the target's device."""
-    network = getattr(engine.target.model, "model", None)
-    device = torch.device(getattr(network, "device", "cpu"))
+    device = torch.device(getattr(engine.target.model, "device", "cpu"))
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
@@ -115,27 +114,26 @@ def _git(*words: str) -> str:
 
 def describe_model(loaded: LoadedModel) -> dict[str, Any]:
     """Return a model's name, precision, size, and a hash of its weights."""
-    network = getattr(loaded.model, "model", None)
-    size = sum(p.numel() for p in network.parameters()) if network is not None else None
     return {
         "name": loaded.name,
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        "parameters": size,
-        "sha256": weights_hash(network) if network is not None else None,
+        "runtime": type(loaded.model).__name__,
+        "sha256": weights_hash(loaded.model),
     }
 
 
-def weights_hash(network: Any) -> str | None:
-    """Return the SHA-256 of every weight as it lies in memory: name, shape, bytes.
+def weights_hash(model: LanguageModel) -> str | None:
+    """Return the SHA-256 of every weight as it lies in memory: shape, precision, bytes.
 
-    None where weights do not show their bytes (quantized ones).
+    None where weights are not known or do not show their bytes (quantized by torchao).
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+    digest, known = hashlib.sha256(), False
+    for tensor in model.weights():
+        known = True
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         data = tensor.detach().cpu().contiguous().flatten()
         try:
             digest.update(data.view(torch.uint8).numpy().tobytes())
         except (RuntimeError, TypeError):
             return None
-    return digest.hexdigest()
+    return digest.hexdigest() if known else None

@@ -7,7 +7,7 @@ everything but the last token, so "feed what is unseen" is the whole cache logic
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -26,12 +26,14 @@ class LanguageModel(ABC):
         max_length: positions the model has, in tokens.
         length: tokens held in memory.
         dtype: precision of its arithmetic.
+        weight_bytes: that one weight takes in memory; None for those of the arithmetic's precision.
     """
 
     vocab_size: int
     max_length: int
     length: int
     dtype: torch.dtype = torch.float32
+    weight_bytes: int | None = None
 
     @property
     def prompt_vocab_size(self) -> int:
@@ -107,6 +109,10 @@ class LanguageModel(ABC):
         finite = logits[logits.isfinite()]
         scale = float(finite.abs().max()) if len(finite) else 0.0
         return units * torch.finfo(self.dtype).eps * max(scale, 1.0)
+
+    def weights(self) -> Iterator[Tensor]:
+        """Yield every weight as it lies in memory, in the same order always; none if unknown."""
+        yield from ()
 
     def check_prompt(self, prompt: Prompt) -> list[int]:
         """Return the prompt's tokens.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -120,6 +120,9 @@ class DecoderOnlyModel(CausalModel):
         self.dtype: torch.dtype = model.dtype
         self._cached = {cache_argument(model): cache, "use_cache": True}
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    def weights(self) -> Iterator[Tensor]:
+        yield from (tensor for _, tensor in sorted(self.model.state_dict().items()))
 
     def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
         kept = {"logits_to_keep": keep} if self._keeps_logits else {}

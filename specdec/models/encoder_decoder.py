@@ -8,7 +8,7 @@ prompt instead of encoding it again (Gandhi, von Platen and Rush, "Distil-Whispe
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,6 +168,9 @@ class EncoderDecoderModel(LanguageModel):
 
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
         return self._forward([list(tokens)], keep)[0]  # [keep, vocab]
+
+    def weights(self) -> Iterator[Tensor]:
+        yield from (tensor for _, tensor in sorted(self.model.state_dict().items()))
 
     def rollback_to(self, length: int) -> None:
         self._cache.rollback_to(length)

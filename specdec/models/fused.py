@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +91,20 @@ class FusedModel(CausalModel):
         self._keys = KeyValueMemory(len(weights.layers), weights.kv_heads, padded_dim, like)
         super().__init__(network.config, vocab_size, torch.device("cpu"), self._keys)
         self._columns = min(self.vocab_size, self._num_embeddings)
-        self._held: list[Any] = []  # what the structures point into
+        self._tensors: list[Tensor] = []  # what the structures point into
         self._kind = SINGLE
         if _fit_bfloat16(weights):
             self._kind = TILED if self._library.may_use_tiles() else HALF
+        self.weight_bytes = 4 if self._kind == SINGLE else 2
         self._network = self._described(weights)
         self._turns = weights.rotations
         self._block, self._pass = _Memory(), _Pass(columns=self._columns)
         self._given = tuple(map(ctypes.byref, (self._network, self._block, self._pass)))
         self._room = (0, 0, 0)  # rows, positions and threads that there is scratch for
         self._ids = (ctypes.c_int64 * CHUNK)()
+
+    def weights(self) -> Iterator[Tensor]:
+        yield from self._tensors
 
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
         if len(tokens) > CHUNK:
@@ -181,7 +185,7 @@ class FusedModel(CausalModel):
 
     def _described(self, weights: Weights) -> Any:
         layers = (_Layer * len(weights.layers))(*map(self._layer, weights.layers))
-        self._held.append(layers)
+        self._layers = layers
         return _Network(
             len(weights.layers),
             len(weights.gain),
@@ -227,7 +231,7 @@ class FusedModel(CausalModel):
 
     def _address(self, tensor: Tensor) -> int:
         tensor = tensor.contiguous()
-        self._held.append(tensor)
+        self._tensors.append(tensor)
         return tensor.data_ptr()
 
 

@@ -12,7 +12,14 @@ from torch import Tensor
 
 
 class Linear(Protocol):
-    """x `[rows, in]` → x · Wᵀ + b, shape `[rows, out]`."""
+    """x `[rows, in]` → x · Wᵀ + b, shape `[rows, out]`.
+
+    Attributes:
+        weights: what is held, in a layout that shows its bytes.
+    """
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]: ...
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the product."""
@@ -34,6 +41,10 @@ class DenseLinear:
         # a quarter more, though eight cost less.
         self._columns = weight.contiguous().t()  # [in, out]
         self._bias = bias
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        return _present(self._columns, self._bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._bias is None:
@@ -58,6 +69,10 @@ class PackedLinear:
         self._bias = bias
         self._product: Any = torch.ops.mkldnn._linear_pointwise.default
 
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        return _present(self._weight.to_dense(), self._bias)
+
     def __call__(self, x: Tensor) -> Tensor:
         product: Tensor = self._product(x, self._weight, self._bias, "none", [], "")
         return product
@@ -80,12 +95,20 @@ class Int8Linear:
         self._weight = (weight.float() / scale[:, None]).round_().to(torch.int8)
         self._scale, self._bias = scale.bfloat16(), bias
 
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        return _present(self._weight, self._scale, self._bias)
+
     def __call__(self, x: Tensor) -> Tensor:
         product = torch._weight_int8pack_mm(x, self._weight, self._scale)
         return product if self._bias is None else product + self._bias
 
     def added(self, x: Tensor, residual: Tensor) -> Tensor:
         return residual + self(x)
+
+
+def _present(*tensors: Tensor | None) -> tuple[Tensor, ...]:
+    return tuple(tensor for tensor in tensors if tensor is not None)
 
 
 def has_bfloat16_products() -> bool:

@@ -5,6 +5,7 @@ Knows tensors; what is remembered, and how much of it can be forgotten, is its c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,7 @@ class Norm:
 
     def __init__(self, weight: Tensor, epsilon: float) -> None:
         self._size, self._weight, self._epsilon = list(weight.shape[-1:]), weight, epsilon
+        self.weights = (weight,)
         size = weight.shape[-1]
         self._scaled = weight.float() * size**0.5
         self._floor = torch.tensor((size * epsilon) ** 0.5, device=weight.device)
@@ -49,6 +51,7 @@ class UnitNorm:
 
     def __init__(self, size: int, epsilon: float) -> None:
         self._floor = torch.tensor((size * epsilon) ** 0.5)
+        self.weights: tuple[Tensor, ...] = ()
 
     def __call__(self, x: Tensor) -> Tensor:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -156,6 +159,16 @@ class Llama:
             gate, up = layer.gate_up(layer.mlp_norm(hidden)).split(self.inner_size, -1)
             hidden = layer.down.added(F.silu(gate).mul_(up), hidden)
         return hidden
+
+    def weights(self) -> Iterator[Tensor]:
+        """Yield every weight as it lies in memory; gains that are folded lie in their products."""
+        yield self.embedding
+        for layer in self.layers:
+            for part in (layer.attention_norm, layer.qkv, layer.qk_norm, layer.out):
+                yield from part.weights if part else ()
+            for part in (layer.mlp_norm, layer.gate_up, layer.down):
+                yield from part.weights
+        yield from (*self.norm.weights, *self.head.weights)
 
     def for_all_heads(self, rotations: Tensor) -> Tensor:
         """Return rotations `[time, head_dim / 2]` as a `Pass` takes them."""

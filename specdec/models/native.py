@@ -7,6 +7,7 @@ views once for all layers. Architectures outside `llama.FAMILY` keep `DecoderOnl
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -104,9 +105,13 @@ class NativeModel(CausalModel):
         super().__init__(config, vocab_size, network.device, memory)
         self.dtype = llama.dtype
         self.invariant = invariant
+        self.weight_bytes = 1 if int8 else None
         self._keys = memory
         self._rotations = llama.rotations(0)
         self._steps = torch.empty(0)
+
+    def weights(self) -> Iterator[Tensor]:
+        yield from self.llama.weights()
 
     def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
         beams = len(input_ids)

@@ -27,7 +27,7 @@ class Runtime:
         int8: round the weights of the native runtime to 8 bits.
         invariant: a token's logits do not depend on how many share its pass; native runtime only.
         check: compare the native runtime with transformers before it is used.
-        compile: let torch.compile make the kernels of the native runtime's passes.
+        compile: let torch.compile make the kernels of the native runtime's passes; on CUDA only.
 
     Raises:
         ConfigError: an unknown name, or `invariant` or `compile` with transformers.
@@ -73,10 +73,16 @@ class Runtime:
         if not self.is_native_for(network.config):
             self.check_needs_no_native(type(network).__name__)
             return DecoderOnlyModel(network, vocab_size=vocab_size)
+        on_cpu = network.device.type == "cpu"
+        if self.compile and on_cpu:
+            raise ConfigError(
+                "--compile makes kernels for CUDA; on a CPU the native runtime is compiled C "
+                "already; leave it out"
+            )
         how: Any = {"vocab_size": vocab_size, "int8": self.int8, "invariant": self.invariant}
-        if self.compile or network.device.type == "cuda":
+        if not on_cpu:
             model: CausalModel = StaticModel(network, compiled=self.compile, **how)
-        elif not self.int8 and network.device.type == "cpu" and can_fuse():
+        elif not self.int8 and can_fuse():
             model = FusedModel(network, vocab_size=vocab_size)  # invariant, whatever was asked for
         else:
             model = NativeModel(network, **how)

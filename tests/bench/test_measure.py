@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,10 @@ from specdec.bench.machine import PeakMemory, describe_machine, describe_model, 
 from specdec.bench.measure import Place, References, config_for, measure, text_hash
 from specdec.bench.rows import Row
 from specdec.engine import Engine
+from specdec.models import DecoderOnlyModel, EncoderDecoderModel, LanguageModel
+from specdec.models.fused import FusedModel
+from specdec.models.native import NativeModel
+from specdec.models.runtime import can_fuse
 from specdec.tracing import summarize
 from tests.bench.toy_grid import toy_grid
 from tests.tiny import build
@@ -108,12 +114,31 @@ def test_peak_memory_is_of_the_time_since_it_was_asked_for() -> None:
     assert len(held)
 
 
-def test_one_changed_weight_changes_the_hash() -> None:
+RUNTIMES: dict[str, Callable[[Any], LanguageModel]] = {
+    "transformers": DecoderOnlyModel,
+    "native": NativeModel,
+    "int8": lambda network: NativeModel(network, int8=True),
+    "bfloat16": lambda network: NativeModel(network.bfloat16()),
+    "fused": FusedModel,
+    "seq2seq": lambda network: EncoderDecoderModel(build("t5")),
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_one_changed_weight_changes_the_hash(runtime: str) -> None:
+    if runtime == "fused" and not can_fuse():
+        pytest.skip("no C compiler here")
     network = copy.deepcopy(build("llama"))
-    before = weights_hash(network)
-    assert before == weights_hash(network)
-    next(iter(network.parameters())).data[0, 0] += 1
-    assert weights_hash(network) != before
+    before = weights_hash(RUNTIMES[runtime](copy.deepcopy(network)))
+    assert before is not None
+    assert before == weights_hash(RUNTIMES[runtime](copy.deepcopy(network)))
+    if runtime == "seq2seq":
+        return
+    for name, weight in network.named_parameters():
+        changed = copy.deepcopy(network)
+        changed.get_parameter(name).data.view(-1)[-1] += 1
+        assert weights_hash(RUNTIMES[runtime](changed)) != before, name
+        assert len(weight)
 
 
 def test_the_machine_is_described_with_versions() -> None:

@@ -179,7 +179,8 @@ def test_a_capture_that_fails_is_said_once_and_done_without() -> None:
 
 
 def test_compile_is_of_the_native_runtime() -> None:
-    assert isinstance(Runtime("auto", compile=True).adapt(build("llama")), StaticModel)
+    with pytest.raises(ConfigError, match="--compile makes kernels for CUDA; on a CPU the native"):
+        Runtime("auto", compile=True).adapt(build("llama"))
     assert LoadOptions(compile=True).runtime_for(build("llama").config).compile
     with pytest.raises(ConfigError, match="--compile needs the native runtime, which does not kno"):
         Runtime("auto", compile=True).adapt(build("gpt2"))
@@ -197,7 +198,7 @@ def test_without_a_compiler_one_sentence_says_what_is_missing(
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    model = Runtime("auto", compile=True).adapt(build("llama"))
+    model = StaticModel(build("llama"), compiled=True)
     model.extend(model.start([3, 4]), keep=1)
     with pytest.raises(ModelError, match=r"\(No working C\+\+ compiler found\); leave --comp"):
         model.extend([5], keep=1)
