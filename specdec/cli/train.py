@@ -44,7 +44,7 @@ def train_command(args: argparse.Namespace) -> None:
     with _bar() as bar:
         task = bar.add_task(recipe.name, total=recipe.training.steps, loss="–")
         show = _plain if not sys.stdout.isatty() else _on_bar(bar, task)
-        model, reached = train(run, show)
+        model, reached = train(run, show, _writing(run, bar))
     tokenizer = prepare(run)
     print("measuring on held-out documents")
     measured = measure(run, model, tokenizer)
@@ -70,6 +70,20 @@ def _bar() -> Progress:
 def _on_bar(bar: Progress, task: object) -> Callable[[Reached, float], None]:
     def show(reached: Reached, loss: float) -> None:
         bar.update(task, completed=reached.step, loss=f"{loss:.3f}")  # type: ignore[arg-type]
+
+    return show
+
+
+def _writing(run: Run, bar: Progress) -> Callable[[int], None]:
+    """Return what shows how far the teacher has come with the text that it writes."""
+    wanted = run.recipe.distillation.continued_tokens if run.recipe.distillation else 0
+    task = bar.add_task("the teacher writes", total=wanted, loss="–", visible=wanted > 0)
+
+    def show(done: int) -> None:
+        if sys.stdout.isatty():
+            bar.update(task, completed=min(done, wanted))
+        else:
+            print(f"the teacher has written {done:,} of {wanted:,} tokens", flush=True)
 
     return show
 

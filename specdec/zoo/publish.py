@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from specdec.tracing import Summary
 from specdec.tracing.render import percent, rate
 from specdec.zoo.evaluation import GAMMA, Measured, Translation
-from specdec.zoo.recipe import Recipe
+from specdec.zoo.recipe import Distillation, Recipe
 from specdec.zoo.run import Run
 from specdec.zoo.training import Progress
 
@@ -130,6 +130,17 @@ def _taught(recipe: Recipe) -> str:
     return (
         f"\nDistilled from `{recipe.distillation.teacher}`: loss = "
         f"{weight:g}·KL(teacher‖student) + {1 - weight:g}·cross-entropy.\n"
+        + _continued(recipe.distillation)
+    )
+
+
+def _continued(distillation: Distillation) -> str:
+    if not distillation.continued_tokens:
+        return ""
+    share = percent(distillation.continued_share)
+    return (
+        f"\n{share} of its training tokens are documents as the teacher continues them, greedily\n"
+        f"and at temperature 0.8 in turn; it wrote {distillation.continued_tokens:,} tokens.\n"
     )
 
 

@@ -147,6 +147,13 @@ class Recipe:
     data: tuple[Source, ...]
     distillation: Distillation | None = None
 
+    def __post_init__(self) -> None:
+        if self.is_seq2seq and self.distillation and self.distillation.continued_tokens:
+            raise ConfigError(
+                "continued_tokens is of causal models: an encoder–decoder continues no document; "
+                "leave it out"
+            )
+
     @property
     def is_seq2seq(self) -> bool:
         """Whether the network reads a prompt with an encoder."""

@@ -6,7 +6,7 @@ it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,15 +29,19 @@ class StreamBatches:
     Args:
         run: what is trained, from which data.
         tokenizer: the network's.
+        wrote: called with the number of tokens that the teacher has written, if it writes any.
     """
 
-    def __init__(self, run: Run, tokenizer: Any) -> None:
+    def __init__(
+        self, run: Run, tokenizer: Any, wrote: Callable[[int], None] = lambda done: None
+    ) -> None:
         self._training = t = run.recipe.training
         sizes = {"train.bin": t.steps * t.tokens_per_step + 1, "heldout.bin": HELD_OUT_TOKENS}
         for name, num_tokens in sizes.items():
             path = run.run_dir / name
             if not path.is_file() or path.stat().st_size != 2 * num_tokens:  # absent, or cut off
-                stream = _mix(run, tokenizer, held_out=name == "heldout.bin", num_tokens=num_tokens)
+                documents = _documents(run, tokenizer, wrote, held_out=name == "heldout.bin")
+                stream = token_stream(*documents, num_tokens, run.recipe.seed)
                 stream.tofile(path)
         self._stream = np.memmap(run.run_dir / "train.bin", dtype=np.uint16, mode="r")
         self._held_out = np.fromfile(run.run_dir / "heldout.bin", dtype=np.uint16)
@@ -68,7 +72,10 @@ def batch_at(stream: Tokens, step: int, training: TrainingRecipe) -> Batch:
     return Batch({"input_ids": ids[:, :-1]}, ids[:, 1:])
 
 
-def _mix(run: Run, tokenizer: Any, *, held_out: bool, num_tokens: int) -> Tokens:
+def _documents(
+    run: Run, tokenizer: Any, wrote: Callable[[int], None], *, held_out: bool
+) -> tuple[list[list[Tokens]], list[float]]:
+    """Return the documents of a split as tokens, by source, and the shares of the sources."""
     documents = [split(s, run.data_dir, held_out=held_out) for s in run.recipe.data]
     encoded = [
         _encode(of_source, source.chat_share, tokenizer)
@@ -80,11 +87,10 @@ def _mix(run: Run, tokenizer: Any, *, held_out: bool, num_tokens: int) -> Tokens
     streams, shares = [encoded[i] for i in present], [run.recipe.data[i].share for i in present]
     distillation = run.recipe.distillation
     if distillation and distillation.continued_tokens and not held_out:
-        wanted = distillation.continued_tokens
-        streams.append(continuations(run, tokenizer, documents, wanted))
-        written = distillation.continued_share
-        shares.append(sum(shares) * written / (1 - written))
-    return token_stream(streams, shares, num_tokens, run.recipe.seed)
+        wanted, share = distillation.continued_tokens, distillation.continued_share
+        streams.append(continuations(run, tokenizer, documents, wanted, wrote))
+        shares.append(sum(shares) * share / (1 - share))
+    return streams, shares
 
 
 def too_little(*, held_out: bool) -> ConfigError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def continuations(
     tokenizer: Any,
     documents: list[list[Document]],
     num_tokens: int,
-    report: Callable[[int], None] = lambda done: None,
+    report: Callable[[int], None],
 ) -> list[Tokens]:
     """Return training documents as the teacher continues them, `num_tokens` in all or a few more.
 
@@ -68,22 +69,33 @@ def continuations(
         report: called with the number of tokens reached, after every batch.
     """
     path = run.run_dir / "continued.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    batches: list[list[list[int]]] = [json.loads(line) for line in lines]
+    batches = _written(path)
     done = sum(len(ids) for batch in batches for ids in batch)
     teacher = load_teacher(run, torch.bfloat16) if done < num_tokens else None
     shares = [s.share if d else 0.0 for s, d in zip(run.recipe.data, documents, strict=True)]
     while done < num_tokens:
-        rng = random.Random(run.recipe.seed * 1_000_003 + len(batches))
+        seed = run.recipe.seed * 1_000_003 + len(batches)
+        rng = random.Random(seed)
         [source] = rng.choices(documents, shares)
         given = [_beginning(rng.choice(source), tokenizer, rng) for _ in range(TOGETHER)]
         temperature = TEMPERATURES[len(batches) % len(TEMPERATURES)]
-        batches.append(_continued(teacher, tokenizer, given, temperature))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            batches.append(_continued(teacher, tokenizer, given, temperature))
         done += sum(map(len, batches[-1]))
         with path.open("a") as file:
             file.write(json.dumps(batches[-1], separators=(",", ":")) + "\n")
         report(done)
     return [np.array(ids, dtype=np.uint16) for batch in batches for ids in batch]
+
+
+def _written(path: Path) -> list[list[list[int]]]:
+    """Return the batches in a file, and cut off a line that an interrupt has torn."""
+    text = path.read_text() if path.is_file() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _beginning(document: Document, tokenizer: Any, rng: random.Random) -> list[int]:
@@ -111,7 +123,7 @@ def _continued(
     out = teacher.generate(
         ids,
         attention_mask=mask.to(teacher.device),
-        max_new_tokens=NEW_TOKENS,
+        max_new_tokens=min(NEW_TOKENS, teacher.config.max_position_embeddings - width),
         pad_token_id=pad,
         eos_token_id=eos,
         **how,

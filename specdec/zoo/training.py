@@ -63,9 +63,13 @@ def prepare(run: Run) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def batches_of(run: Run, tokenizer: PreTrainedTokenizerFast) -> Batches:
-    """Return the batches that a run learns from."""
-    return (PairBatches if run.recipe.is_seq2seq else StreamBatches)(run, tokenizer)
+def batches_of(
+    run: Run, tokenizer: PreTrainedTokenizerFast, wrote: Callable[[int], None] = lambda done: None
+) -> Batches:
+    """Return the batches that a run learns from; `wrote` as for `StreamBatches`."""
+    if run.recipe.is_seq2seq:
+        return PairBatches(run, tokenizer)
+    return StreamBatches(run, tokenizer, wrote)
 
 
 def build_optimizers(network: Any, training: TrainingRecipe) -> list[torch.optim.Optimizer]:
@@ -133,18 +137,23 @@ class _State:
     progress: Progress
 
 
-def train(run: Run, report: Callable[[Progress, float], None]) -> tuple[Any, Progress]:
+def train(
+    run: Run,
+    report: Callable[[Progress, float], None],
+    wrote: Callable[[int], None] = lambda done: None,
+) -> tuple[Any, Progress]:
     """Train to the recipe's last step, from the newest checkpoint if there is one.
 
     Args:
         run: what to train and where.
         report: called after every step with the progress and the step's cross-entropy.
+        wrote: called before that, with the tokens that the teacher has written for a drafter.
 
     Raises:
         KeyboardInterrupt: after a checkpoint has been written; the same call continues.
     """
     tokenizer = prepare(run)
-    batches = batches_of(run, tokenizer)
+    batches = batches_of(run, tokenizer, wrote)
     network = build_network(run.recipe, tokenizer).to(run.device).train()
     state = _restore(run, network, build_optimizers(network, run.recipe.training))
     distillation = run.recipe.distillation

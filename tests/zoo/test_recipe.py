@@ -78,6 +78,13 @@ def test_a_distilled_recipe_names_its_teacher(tmp_path: Path) -> None:
     assert recipe.distillation is not None
     assert recipe.distillation.teacher == recipe.tokenizer.from_model == "some/folder"
     assert recipe.distillation.weight == 1.0
+    assert recipe.distillation.continued_tokens == 0
+
+
+def test_only_a_causal_model_is_given_what_its_teacher_writes(tmp_path: Path) -> None:
+    text = recipe_path("seq2seq_drafter").read_text(encoding="utf-8")
+    wrong = text.replace("[distillation]", "[distillation]\ncontinued_tokens = 10", 1)
+    assert "continued_tokens is of causal models" in refusal(tmp_path, wrong)
 
 
 @pytest.mark.parametrize("name", ["targt", "no/such/recipe.toml", ""])
