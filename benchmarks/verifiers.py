@@ -20,6 +20,7 @@ from statistics import mean, variance
 from prompts import PROMPTS
 from rich.console import Console
 from rich.progress import track
+from side_by_side import machine_of
 
 from specdec import DecodingConfig, Engine, summarize
 from specdec.core import StepRecord
@@ -95,7 +96,9 @@ def main() -> None:
             {"temperature": t, "gamma": g, "verifier": v, "tau": tau, "standard_error": error}
             for (t, g, v), (tau, error) in found.items()
         ]
-        (args.out / "verifiers.json").write_text(json.dumps(figures, indent=1) + "\n")
+        settings = {"prompts": len(PROMPTS), "seeds": args.seeds, "length": args.length}
+        made = {"machine": machine_of(engine) | settings, "rows": figures}
+        (args.out / "verifiers.json").write_text(json.dumps(made, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "policies": measured.policies,
     "claims": measured.claims,
     "peers": measured.peers,
+    "ablation": measured.ablation,
     "results": measured.index,
     "names": reference.names,
     "details": reference.details,

@@ -14,10 +14,14 @@ LABELS = {
     "nasd_basic_3_filler_3": "NASD (basic 3, filler 3)",
     "transformers_generate": "transformers `generate`",
 }
+FIXED = "speculative gamma=4"  # the documented baseline of EGAG
 MADE_BY = {
     "verifiers.json": "uv run python benchmarks/verifiers.py --out benchmarks/results",
     "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
     "policies.json": "uv run python benchmarks/policies.py --out benchmarks/results",
+    "documented/summary.json": (
+        "uv run specdec ablate documented --out benchmarks/results/documented"
+    ),
     "peers-….json": "uv run python benchmarks/peers.py --save",
     "seq2seq.json": "uv run python benchmarks/seq2seq.py --out benchmarks/results/seq2seq.json",
 }
@@ -40,7 +44,8 @@ def missing(language: str, file: str, command: str) -> str:
 
 def verifiers(language: str) -> str:
     """Return the mean acceptance length of each verifier, a row a temperature and gamma."""
-    cells = {(c["temperature"], c["gamma"], c["verifier"]): c for c in results("verifiers.json")}
+    found = results("verifiers.json")
+    cells = {(c["temperature"], c["gamma"], c["verifier"]): c for c in found["rows"]}
     rules = list(dict.fromkeys(rule for _, _, rule in cells))
     lines = [
         f"| temperature | gamma | {' | '.join(rules)} | block / rejection |",
@@ -72,8 +77,11 @@ def speeds(language: str, file: str, command: str) -> str:
 
 def machine(found: Any) -> str:
     """Return what a results file says about where it was made, and its note if it has one."""
-    found = found if isinstance(found, dict) else {}
-    said = [f"{key} {value}" for key, value in found.get("machine", {}).items()]
+    said = [
+        f"{key} {value}"
+        for key, value in found.get("machine", {}).items()
+        if not isinstance(value, dict | list)
+    ]
     return ", ".join([*said, *([found["note"]] if "note" in found else [])]) or "–"
 
 
@@ -151,12 +159,47 @@ def _peers(language: str, file: str) -> str:
     return "\n".join([*lines, "", f"{source}`benchmarks/results/{file}`; {machine(found)}"])
 
 
+def ablation(language: str) -> str:
+    """Return the documented matrix: every cell over all prompts beside two others."""
+    found = results("documented/summary.json")
+    if found is None:
+        return missing(language, "documented/summary.json", MADE_BY["documented/summary.json"])
+    head = {
+        "zh": ("采样", "方法", "× Target AR", "× 固定 γ = 4", "接受率", "平均 γ"),
+        "en": ("sampler", "method", "× Target AR", "× fixed γ = 4", "acceptance", "mean γ"),
+    }[language]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|---|---|---:|---:|"]
+    for finding in found["findings"]:
+        if finding["kind"] != "all":
+            continue
+        compared = [finding["comparisons"].get(other) for other in ("target", FIXED)]
+        means = finding["means"]
+        numbers = [means.get(name, {}).get("mean") for name in ("acceptance_rate", "mean_gamma")]
+        cells = [
+            finding["condition"].removeprefix("sampler=").split("(")[0],
+            f"`{finding['label']}`",
+            *(_with_interval(c["speedup"]) if c else "–" for c in compared),
+            "–" if numbers[0] is None else f"{numbers[0]:.0%}",
+            "–" if numbers[1] is None else f"{numbers[1]:.2f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    where = {key: found["machine"][key] for key in ("processor", "cores", "commit")}
+    source = "来源：" if language == "zh" else "Source: "
+    said = machine({"machine": where | {"torch": found["machine"]["versions"]["torch"]}})
+    return "\n".join([*lines, "", f"{source}`benchmarks/results/documented/`; {said}"])
+
+
+def _with_interval(speedup: dict[str, float]) -> str:
+    return f"{speedup['value']:.2f} [{speedup['low']:.2f}, {speedup['high']:.2f}]"
+
+
 def index(language: str) -> str:
     """Return every results file there is, or is to be, with its command and its machine."""
     head = {"zh": ("文件", "由什么生成", "机器、版本、提交"), "en": ("file", "made by", "where")}
     absent = {"zh": "尚未测量", "en": "not measured yet"}[language]
     lines = ["| " + " | ".join(head[language]) + " |", "|---|---|---|"]
-    present = [path.name for path in sorted(RESULTS.glob("*.json"))]
+    paths = [*RESULTS.glob("*.json"), *RESULTS.glob("*/summary.json")]
+    present = sorted(path.relative_to(RESULTS).as_posix() for path in paths)
     for file in dict.fromkeys([*MADE_BY, *present]):
         if "…" in file:  # a pattern; its files are listed one by one
             continue

@@ -14,6 +14,7 @@ from specdec.bench.rows import Row, RowFile
 from specdec.errors import ConfigError, quoted
 
 RUNS, MANIFEST, REPORT = "runs.csv", "manifest.json", "report.html"
+SUMMARY = "summary.json"
 COUNTING_RULE = (
     "throughput = emitted tokens, the end token included / wall seconds of the whole generation, "
     "reading the prompt included, device synchronised at both ends; the same for every method. "

@@ -119,7 +119,12 @@ def shape_for(network: Any, parameters: int) -> Shape:
 
 @torch.no_grad()
 def _fill(padded: Any, network: Any) -> None:
-    """Copy the network's weights and silence everything beyond them."""
+    """Copy the network's weights and silence everything beyond them.
+
+    What is beyond them is rounded as a checkpoint in bfloat16 would be; the bundled weights are.
+    """
+    for weight in padded.parameters():
+        weight.copy_(weight.bfloat16())
     for layer in padded.model.layers:
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()

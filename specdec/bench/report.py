@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -11,7 +12,7 @@ from typing import Any
 
 from specdec.bench.analysis import ALL, Analysis, Finding
 from specdec.bench.cells import TARGET
-from specdec.bench.folder import COUNTING_RULE, REPORT
+from specdec.bench.folder import COUNTING_RULE, REPORT, SUMMARY
 from specdec.bench.intervals import FASTER, SLOWER, Comparison, Interval
 from specdec.bench.pictures import Picture, can_draw, draw_all
 from specdec.bench.rows import NEAR_TIE, NO, YES
@@ -28,7 +29,9 @@ Cell = tuple[str, str]  # text, CSS class
 
 
 def write_report(analysis: Analysis, manifest: dict[str, Any], folder: Path) -> Path:
-    """Write report.html and figures/*.svg into a run's folder; without matplotlib no figures.
+    """Write report.html, summary.json and figures/*.svg into a run's folder.
+
+    Without matplotlib there are no figures. The summary holds every `Finding` of the page.
 
     Returns:
         The page.
@@ -38,6 +41,9 @@ def write_report(analysis: Analysis, manifest: dict[str, Any], folder: Path) -> 
         (folder / "figures").mkdir(exist_ok=True)
     for picture in pictures:
         (folder / "figures" / f"{picture.name}.svg").write_text(picture.light, encoding="utf-8")
+    findings = [dataclasses.asdict(finding) for finding in analysis.findings]
+    summary = {"machine": manifest.get("machine"), "findings": findings}
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     page = folder / REPORT
     page.write_text(html(analysis, manifest, pictures), encoding="utf-8")
     return page

@@ -21,7 +21,7 @@ class CoupledVerifier(ExactMatchVerifier):
 
     The target's token at position t is argmax(log p + g_t) with noise g_t from seed and t, whoever
     drafted and however much; the drafter draws with the same g_t, and so agrees with probability at
-    least (1 − TV(p, q)) / (1 + TV(p, q)), more often than two independent draws.
+    least (1 − TV(p, q)) / (1 + TV(p, q)).
     """
 
     is_coupled = True

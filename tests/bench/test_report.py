@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Grid]:
     kept = RunFolder(folder / "run", grid, resume=True)
     write_report(analyse(grid, kept.rows), kept.manifest, kept.path)
     return kept, grid
+
+
+def test_the_summary_holds_every_finding_of_the_page(run: tuple[RunFolder, Grid]) -> None:
+    folder, grid = run
+    summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["machine"] == folder.manifest["machine"]
+    findings = analyse(grid, folder.rows).findings
+    assert summary["findings"] == json.loads(json.dumps([asdict(f) for f in findings]))
 
 
 def page_of(run: tuple[RunFolder, Grid]) -> str:
