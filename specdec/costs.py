@@ -17,22 +17,106 @@ MOST_LAG = 16  # tokens that a draft call reads in passing; more of them make it
 NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
 
 
-class Costs:
-    """Seconds of a draft call, and of a target pass that verifies k tokens.
+class Curve:
+    """Seconds that something takes by how many tokens, or calls, it is of.
 
-    Medians of the newest measurements. T_v goes through the medians of the lengths that occurred,
-    and never falls: a pass costs at most what a longer one does. Between them it is straight, since
-    processors take some row counts much better than others; beyond them it follows the line
-    T_v(k) = a + b·k that fits them best.
+    Through the medians of the newest measurements of every count that occurred, and never falling:
+    a small one costs at most what a larger one does. Between them straight, since processors take
+    some counts much better than others; beyond them along the line a + b·k that fits them best.
+
+    Args:
+        from_nothing: none of it takes no time.
+    """
+
+    def __init__(self, *, from_nothing: bool = False) -> None:
+        self._measured: dict[int, deque[float]] = {}
+        self._medians: dict[int, float] = {}
+        self._from_nothing = from_nothing
+        self._newest = 0
+        self._known: dict[int, float] = {}  # what was asked since the last measurement
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything has been measured."""
+        return bool(self._measured)
+
+    def add(self, count: int, seconds: float) -> None:
+        """Measure one of `count`."""
+        measured = self._measured.setdefault(count, deque(maxlen=NEWEST))
+        measured.append(seconds)
+        self._newest = count
+        middle = median_low(measured)
+        if self._medians.get(count) != middle:
+            self._medians[count] = middle
+            self._known.clear()
+
+    def forget(self) -> None:
+        """Keep the two newest measurements of one count: older ones say nothing of now."""
+        kept = list(self._measured.get(self._newest, ()))[-2:]
+        self._measured, self._medians = {}, {}
+        self._known.clear()
+        for seconds in kept:
+            self.add(self._newest, seconds)
+
+    def __call__(self, count: int) -> float:
+        """Return the seconds of `count`; 0 while nothing is known."""
+        found = self._known.get(count)
+        if found is None:
+            found = self._known[count] = self._between(count) if self.is_known else 0.0
+        return found
+
+    def _between(self, count: int) -> float:
+        curve = self._curve()
+        at = bisect_left(curve, (count, 0.0))
+        if at == len(curve):
+            last, seconds = curve[-1]
+            return seconds + self._line()[1] * (count - last)
+        right, seconds = curve[at]
+        if right == count:
+            return seconds
+        if at == 0:
+            constant, slope = self._line()
+            return min(seconds, constant + slope * count)
+        left, before = curve[at - 1]
+        return before + (seconds - before) * (count - left) / (right - left)
+
+    def _curve(self) -> list[tuple[int, float]]:
+        """Return counts and seconds, both rising."""
+        curve, least = [], math.inf
+        for k in sorted(self._medians, reverse=True):
+            least = min(least, self._medians[k])
+            curve.append((k, least))
+        return [*([(0, 0.0)] if self._from_nothing else []), *reversed(curve)]
+
+    def _line(self) -> tuple[float, float]:
+        """Return a and b by least squares, a count weighted by its measurements."""
+        weights = {k: len(measured) for k, measured in self._measured.items()}
+        total = sum(weights.values())
+        mean_k = sum(w * k for k, w in weights.items()) / total
+        mean_t = sum(w * self._medians[k] for k, w in weights.items()) / total
+        spread = sum(w * (k - mean_k) ** 2 for k, w in weights.items())
+        if spread == 0:
+            return (0.0, mean_t / mean_k) if self._from_nothing and mean_k else (mean_t, 0.0)
+        slope = (
+            sum(w * (k - mean_k) * (self._medians[k] - mean_t) for k, w in weights.items()) / spread
+        )
+        # What is there whatever the count costs more than nothing, or nothing, but never less.
+        steepest = (1.0 if self._from_nothing else 0.9) * mean_t / mean_k
+        slope = min(max(slope, 0.0), steepest)
+        return mean_t - slope * mean_k, slope
+
+
+class Costs:
+    """Seconds of drafts by their calls, and of target passes by the tokens they verify.
+
+    Attributes:
+        draft_seconds: D(calls). The first call of a draft costs more than a further one: it may
+            read two tokens, and finds its weights out of the caches.
+        verify_seconds: T_v(drafted).
     """
 
     def __init__(self) -> None:
-        self._calls: deque[float] = deque(maxlen=NEWEST)
-        self._passes: dict[int, deque[float]] = {}
-        self._medians: dict[int, float] = {}
-        self._curve: list[tuple[int, float]] = []  # length and seconds, both rising
-        self._line = (0.0, 0.0)  # a, b
-        self.draft_seconds = 0.0
+        self.draft_seconds, self.verify_seconds = Curve(from_nothing=True), Curve()
         self._lag = math.inf  # tokens the draft model has not read
 
     def start(self) -> None:
@@ -45,63 +129,10 @@ class Costs:
         has_caught_up = self._lag <= MOST_LAG
         self._lag = 0 if num_calls else self._lag + outcome.num_emitted
         if num_calls and has_caught_up:
-            self._calls.append(outcome.draft_seconds / num_calls)
-            self.draft_seconds = median_low(self._calls)
+            self.draft_seconds.add(num_calls, outcome.draft_seconds)
         if not outcome.read_prompt:
-            self._add_pass(len(outcome.draft.tokens), outcome.verify_seconds)
+            self.verify_seconds.add(len(outcome.draft.tokens), outcome.verify_seconds)
         return not outcome.read_prompt and (has_caught_up or not num_calls)
-
-    def forget_calls(self) -> None:
-        """Keep the two newest calls only: those before a long rest say nothing of now."""
-        self._calls = deque(list(self._calls)[-2:], maxlen=NEWEST)
-
-    @property
-    def are_known(self) -> bool:
-        """Whether any pass of the target has been measured."""
-        return bool(self._passes)
-
-    def verify_seconds(self, drafted: int) -> float:
-        """Return T_v(drafted); 0 while nothing is known."""
-        curve = self._curve
-        if not curve:
-            return 0.0
-        at = bisect_left(curve, (drafted, 0.0))
-        if at == len(curve):
-            last, seconds = curve[-1]
-            return seconds + self._line[1] * (drafted - last)
-        right, seconds = curve[at]
-        if right == drafted:
-            return seconds
-        if at == 0:
-            return min(seconds, self._line[0] + self._line[1] * drafted)
-        left, before = curve[at - 1]
-        return before + (seconds - before) * (drafted - left) / (right - left)
-
-    def _add_pass(self, drafted: int, seconds: float) -> None:
-        passes = self._passes.setdefault(drafted, deque(maxlen=NEWEST))
-        passes.append(seconds)
-        self._medians[drafted] = median_low(passes)
-        self._curve, least = [], math.inf
-        for k in sorted(self._medians, reverse=True):
-            least = min(least, self._medians[k])
-            self._curve.insert(0, (k, least))
-        self._line = self._fit()
-
-    def _fit(self) -> tuple[float, float]:
-        """Return a and b by least squares, a length weighted by its measurements."""
-        weights = {k: len(passes) for k, passes in self._passes.items()}
-        total = sum(weights.values())
-        mean_k = sum(w * k for k, w in weights.items()) / total
-        mean_t = sum(w * self._medians[k] for k, w in weights.items()) / total
-        spread = sum(w * (k - mean_k) ** 2 for k, w in weights.items())
-        if spread == 0:
-            return mean_t, 0.0
-        slope = (
-            sum(w * (k - mean_k) * (self._medians[k] - mean_t) for k, w in weights.items()) / spread
-        )
-        # A plain pass costs more than nothing, whatever the line says.
-        slope = min(max(slope, 0.0), 0.9 * mean_t / mean_k)
-        return mean_t - slope * mean_k, slope
 
 
 class Rate:

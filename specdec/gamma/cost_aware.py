@@ -4,7 +4,7 @@ The renewal-reward form of the threshold of SpecDec++ (Huang, Guo and Wang, COLM
 survival S_k = Π a_i of the draft so far, ā the mean acceptance and R the running tokens per second,
 token k + 1 is drafted iff
 
-    S_k · ā > R · (t_d + T_v(k + 1) − T_v(k))
+    S_k · ā > R · (D(k + 1) − D(k) + T_v(k + 1) − T_v(k))
 
 or a longer draft is worth it: T_v has steps, and what one token does not pay for, two may. With
 γ = 0, plain decoding, when no length pays at R = 1 / T_v(0). Everything in it is measured as
@@ -67,6 +67,8 @@ class CostAwareGamma(GammaPolicy):
     _signals: list[tuple[bool, float]] = field(
         init=False, compare=False, repr=False, default_factory=list
     )
+    _made: int = field(init=False, compare=False, repr=False, default=0)  # calls of this draft
+    _pays: bool = field(init=False, compare=False, repr=False, default=True)
     _acceptance: float = field(init=False, compare=False, repr=False, default=1.0)
     _rested: int = field(init=False, compare=False, repr=False, default=0)
     _patience: int = field(init=False, compare=False, repr=False, default=0)
@@ -89,11 +91,12 @@ class CostAwareGamma(GammaPolicy):
 
     def before_token(self, signal: Signal, num_drafted: int) -> bool:
         if num_drafted == 0:
-            self._survival = 1.0
+            self._survival, self._made = 1.0, 0
             self._signals.clear()
         margin = signal.margin
         curve = self._known.counted if signal.is_counted else self._known.drawn
         self._acceptance = curve.acceptance(margin)
+        self._made += not signal.is_counted
         self._signals[num_drafted:] = [(signal.is_counted, margin)]
         if self._is_learning or not self._pays:  # a try is a try
             return True
@@ -119,17 +122,14 @@ class CostAwareGamma(GammaPolicy):
             known.mean += MEAN_MEMORY * (label - known.mean)
         self._signals.clear()
         known.steps += is_typical and drafted > 0
+        # Whether a draft of some length beats plain decoding: at R = 1 / T_v(0).
+        plain, self._made = known.costs.verify_seconds(0), 0
+        self._pays = plain > 0 and self._gains(1 / plain, known.mean, 0, is_free=False)
         self._count_rest(drafted, is_typical)
 
     @property
     def _is_learning(self) -> bool:
         return self._known.steps < FIRST_STEPS
-
-    @property
-    def _pays(self) -> bool:
-        """Whether a draft of some length beats plain decoding: at R = 1 / T_v(0)."""
-        plain = self._known.costs.verify_seconds(0)
-        return plain > 0 and self._gains(1 / plain, self._known.mean, 0, is_free=False)
 
     def _is_worth(
         self, survival: float, drafted: int, is_free: bool, *, paid: bool = False
@@ -150,14 +150,13 @@ class CostAwareGamma(GammaPolicy):
             is_free: they are copied, without draft calls.
             paid: the call for the first of them has been made.
         """
-        costs = self._known.costs
-        call = 0.0 if is_free else costs.draft_seconds
-        before = costs.verify_seconds(drafted)
-        gain, calls = 0.0, -call if paid else 0.0
+        draft, verify = self._known.costs.draft_seconds, self._known.costs.verify_seconds
+        before, gain, calls = draft(self._made) + verify(drafted), 0.0, self._made - paid
         for length in range(drafted + 1, min(drafted + LOOK_AHEAD, self.gamma_max) + 1):
             gain += survival
-            calls += call
-            if gain > rate * (calls + costs.verify_seconds(length) - before):
+            calls += 1
+            drafting = draft(self._made) if is_free else draft(calls)
+            if gain > rate * (drafting + verify(length) - before):
                 return True
             survival *= self._known.mean
         return False
@@ -167,7 +166,7 @@ class CostAwareGamma(GammaPolicy):
         if self._is_learning or self._pays:
             self._rested, self._patience = 0, self.explore
         elif drafted and is_typical:
-            self._known.costs.forget_calls()
+            self._known.costs.draft_seconds.forget()
             self._rested, self._patience = 0, min(2 * self._patience, LONGEST_REST)
         elif not drafted:
             self._rested += 1

@@ -62,7 +62,7 @@ def test_adaedl_moves_its_threshold_towards_the_wished_acceptance() -> None:
 def test_costs_are_medians_and_a_line_beyond_them() -> None:
     costs = Costs()
     costs.start()
-    assert not costs.are_known
+    assert not costs.verify_seconds.is_known
     assert not costs.observe(judged_step(2, 0, draft_seconds=99, num_calls=2, verify_seconds=12))
     for k, seconds in ((0, 10.0), (2, 12.0), (4, 14.0)):
         for noise in (0.0, 0.0, 50.0):
@@ -70,10 +70,26 @@ def test_costs_are_medians_and_a_line_beyond_them() -> None:
                 k, 0, draft_seconds=3.0 * k, num_calls=k, verify_seconds=seconds + noise
             )
             assert costs.observe(step)
-    assert costs.draft_seconds == pytest.approx(3.0)
+    assert [costs.draft_seconds(k) for k in (0, 1, 2, 4, 6)] == pytest.approx([0, 3, 6, 12, 18])
     assert [costs.verify_seconds(k) for k in (0, 1, 8)] == pytest.approx([10, 11, 18])
     assert not costs.observe(judged_step(0, 0, verify_seconds=500, fed=40))  # a prompt was read
     assert costs.verify_seconds(0) == pytest.approx(10)
+
+
+def test_a_first_draft_call_may_cost_more_than_a_further_one() -> None:
+    costs = Costs()
+    costs.start()
+    costs.observe(judged_step(1, 0, draft_seconds=99, num_calls=1))  # reads the prompt
+    for calls in (1, 2, 4, 1, 2, 4):
+        costs.observe(judged_step(calls, 0, draft_seconds=5.0 + calls, num_calls=calls))
+    assert [costs.draft_seconds(k) for k in (0, 1, 2, 3, 4, 8)] == pytest.approx(
+        [0, 6, 7, 8, 9, 13]
+    )
+    costs.draft_seconds.forget()
+    assert [costs.draft_seconds(k) for k in (0, 4)] == pytest.approx([0, 9])
+    for _ in range(3):
+        costs.observe(judged_step(2, 0, draft_seconds=1.0, num_calls=2))
+    assert costs.draft_seconds(2) == pytest.approx(1.0), "old times are forgotten"
 
 
 def test_costs_never_fall_and_a_plain_pass_is_never_free() -> None:
@@ -147,9 +163,16 @@ class World:
     """A machine and a pair of models: costs, and acceptance by margin."""
 
     def __init__(
-        self, draft: float, token: float, *, step_at_three: float = 0.0, seed: int = 0
+        self,
+        draft: float,
+        token: float,
+        *,
+        step_at_three: float = 0.0,
+        first: float = 0.0,
+        seed: int = 0,
     ) -> None:
         self.draft, self.token, self.step_at_three = draft, token, step_at_three
+        self.first = first
         self.random = random.Random(seed)
 
     def step(self, policy: GammaPolicy) -> tuple[int, float]:
@@ -171,7 +194,7 @@ class World:
         outcome = judged_step(
             drafted,
             kept,
-            draft_seconds=self.draft * calls,
+            draft_seconds=self.first * (calls > 0) + self.draft * calls,
             verify_seconds=verify,
             num_calls=calls,
         )
@@ -187,17 +210,20 @@ class World:
         return sum(tokens for tokens, _ in played) / sum(seconds for _, seconds in played)
 
 
+@pytest.mark.parametrize("first", [0.0, 0.15])
 @pytest.mark.parametrize("step", [0.0, 0.5])
 @pytest.mark.parametrize(("draft", "token"), [(0.02, 0.01), (0.1, 0.02), (0.3, 0.05)])
 def test_cost_aware_is_not_slower_than_the_best_fixed_gamma(
-    draft: float, token: float, step: float
+    draft: float, token: float, step: float, first: float
 ) -> None:
     """In a simulated world, where costs and acceptance are known: at cheap and at dear drafts."""
     fixed = [
-        World(draft, token, step_at_three=step).rate(GAMMA_POLICIES.create(f"fixed(gamma={g})"))
+        World(draft, token, step_at_three=step, first=first).rate(
+            GAMMA_POLICIES.create(f"fixed(gamma={g})")
+        )
         for g in (1, 2, 3, 4, 6, 8, 12)
     ]
-    ours = World(draft, token, step_at_three=step).rate(CostAwareGamma())
+    ours = World(draft, token, step_at_three=step, first=first).rate(CostAwareGamma())
     assert ours > 0.99 * max(fixed)
 
 
