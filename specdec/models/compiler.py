@@ -49,8 +49,10 @@ def load_library(source: Path, *flags: str) -> ctypes.CDLL:
     for folder in _folders():
         built = folder / name
         try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_ours(folder):
+                continue
             if not built.is_file():
-                folder.mkdir(parents=True, exist_ok=True)
                 _compile(source, built, flags)
             return ctypes.CDLL(str(built))
         except OSError:  # not writable, or mounted so that nothing in it can run
@@ -61,6 +63,14 @@ def load_library(source: Path, *flags: str) -> ctypes.CDLL:
 def _folders() -> list[Path]:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return [Path(cache) / "specdec", Path(tempfile.gettempdir()) / f"specdec-{_user()}"]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else can have put a library into a folder."""
+    if not hasattr(os, "getuid"):
+        return True
+    found = folder.stat()
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _user() -> str:
