@@ -34,6 +34,7 @@ class Curve:
         self._from_nothing = from_nothing
         self._newest = 0
         self._known: dict[int, float] = {}  # what was asked since the last measurement
+        self._through: list[tuple[int, float]] = []
 
     @property
     def is_known(self) -> bool:
@@ -49,6 +50,7 @@ class Curve:
         if self._medians.get(count) != middle:
             self._medians[count] = middle
             self._known.clear()
+            self._through = self._curve()
 
     def forget(self) -> None:
         """Keep the two newest measurements of one count: older ones say nothing of now."""
@@ -66,7 +68,7 @@ class Curve:
         return found
 
     def _between(self, count: int) -> float:
-        curve = self._curve()
+        curve = self._through
         at = bisect_left(curve, (count, 0.0))
         if at == len(curve):
             last, seconds = curve[-1]

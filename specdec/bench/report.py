@@ -42,7 +42,8 @@ def write_report(analysis: Analysis, manifest: dict[str, Any], folder: Path) -> 
     for picture in pictures:
         (folder / "figures" / f"{picture.name}.svg").write_text(picture.light, encoding="utf-8")
     findings = [dataclasses.asdict(finding) for finding in analysis.findings]
-    summary = {"machine": manifest.get("machine"), "findings": findings}
+    machines = [sitting["machine"] for sitting in manifest.get("sittings", [])]
+    summary = {"machine": machines[-1] if machines else None, "findings": findings}
     (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     page = folder / REPORT
     page.write_text(html(analysis, manifest, pictures), encoding="utf-8")

@@ -10,7 +10,7 @@ from specdec.drafting.base import Drafter
 from specdec.errors import ContextOverflow
 from specdec.gamma.base import GammaPolicy, Signal
 from specdec.models.base import LanguageModel
-from specdec.sampling.base import Sampler, likeliest
+from specdec.sampling.base import Sampler
 from specdec.sampling.rng import Rng
 
 
@@ -58,7 +58,7 @@ class DraftModelDrafter(Drafter):
             if not policy.before_token(signal, len(drafted)):
                 stopped = DraftStop.POLICY
                 break
-            drafted.append(self._draw(logits, probs, len(tokens) + len(drafted)))
+            drafted.append(self._draw(logits, signal, probs, len(tokens) + len(drafted)))
             if not policy.after_token(drafted[-1], signal, len(drafted)):
                 if len(drafted) < gamma:  # at its bound it would have ended anyway
                     stopped = DraftStop.POLICY
@@ -81,8 +81,8 @@ class DraftModelDrafter(Drafter):
         model = self.draft_model
         model.rollback_to(min(model.length, self._begin + kept, len(tokens) - 1))
 
-    def _draw(self, logits: Tensor, probs: list[Tensor], position: int) -> int:
+    def _draw(self, logits: Tensor, signal: Signal, probs: list[Tensor], position: int) -> int:
         if self.sampler.is_greedy:
-            return likeliest(logits[None])[0]
+            return signal.likeliest
         probs.append(self.sampler.probs(logits))
         return self._rng.categorical(probs[-1], position)

@@ -44,7 +44,9 @@ class Signal:
     @property
     def likeliest(self) -> int:
         """The token the drafter thinks most of."""
-        return self._token if self._logits is None else int(self._logits.argmax())
+        if self._token < 0 and self._logits is not None:
+            self._token = _likeliest(self._logits)
+        return self._token
 
     def probability(self, token: int) -> float:
         """Return the drafter's probability of a token at temperature 1, before filters."""
@@ -76,22 +78,27 @@ class Signal:
             return min(max(math.log(odds), -WIDEST_MARGIN), WIDEST_MARGIN)
         if len(self._logits) < 2:
             return WIDEST_MARGIN
-        first, second = _two_largest(self._logits)
+        self._token, first, second = _two_largest(self._logits)
         return min(first - second, WIDEST_MARGIN)
 
 
-def _two_largest(logits: Tensor) -> tuple[float, float]:
-    """Return the largest and the second largest of two logits or more, `[vocab]`.
+def _likeliest(logits: Tensor) -> int:
+    on_host = logits.device.type == "cpu" and logits.dtype == torch.float32
+    return int(logits.detach().numpy().argmax() if on_host else logits.argmax())
+
+
+def _two_largest(logits: Tensor) -> tuple[int, float, float]:
+    """Return the likeliest token, its logit and the second largest of two or more, `[vocab]`.
 
     On a CPU by numpy, which passes over them three times in less time than torch sorts them.
     """
     if logits.device.type != "cpu" or logits.dtype != torch.float32:
-        first, second = logits.topk(2).values.tolist()
-        return first, second
+        (first, second), (token, _) = (part.tolist() for part in logits.topk(2))
+        return token, first, second
     values = logits.detach().numpy()
     at = int(values.argmax())
     others = [part.max() for part in (values[:at], values[at + 1 :]) if len(part)]
-    return float(values[at]), float(max(others))
+    return at, float(values[at]), float(max(others))
 
 
 class GammaPolicy(ABC):

@@ -100,6 +100,7 @@ class FusedModel(CausalModel):
         self._turns = weights.rotations
         self._block, self._pass = _Memory(), _Pass(columns=self._columns)
         self._given = tuple(map(ctypes.byref, (self._network, self._block, self._pass)))
+        self._described_block = like
         self._room = (0, 0, 0)  # rows, positions and threads that there is scratch for
         self._ids = (ctypes.c_int64 * CHUNK)()
 
@@ -144,14 +145,15 @@ class FusedModel(CausalModel):
             drafted: as many tokens as are to be drafted, of one beam; None drafts none.
         """
         rows, last = len(tokens), self._num_embeddings - 1
-        known = max(self.vocab_size, self._num_embeddings)
-        if not 0 <= min(tokens) <= max(tokens) < known:
+        known, largest = max(self.vocab_size, self._num_embeddings), max(tokens)
+        if not 0 <= min(tokens) <= largest < known:
             check_vocabulary_holds(tokens, known)
         time = rows // beams
         end = self.length + time + (len(drafted) - 1 if drafted else 0)
         self._make_room(end, rows)
         # A drafter may be handed a token it has never heard of; any other will do in its place.
-        self._ids[:rows] = [min(token, last) for token in tokens]
+        given: Any = list(tokens) if largest <= last else [min(token, last) for token in tokens]
+        self._ids[:rows] = given
         step = self._pass
         step.beams, step.time, step.begin, step.keep = beams, time, self.length, keep
         step.logits = logits.data_ptr()
@@ -167,7 +169,7 @@ class FusedModel(CausalModel):
         """Have memory, rotations and scratch for a pass over `rows` that ends at position `end`."""
         keys, threads = self._keys, torch.get_num_threads()
         keys.reserve(end)
-        block, step = keys.block, self._pass
+        step = self._pass
         room = (max(rows, len(self._ids)), keys.capacity, threads)
         if room != self._room:
             self._room = room
@@ -179,9 +181,11 @@ class FusedModel(CausalModel):
             self._likeliest = (ctypes.c_int64 * (1 + threads))()
             step.ids, step.threads = ctypes.addressof(self._ids), threads
             step.rotations, step.scratch = self._rotations.data_ptr(), self._scratch.data_ptr()
-        self._block.block = block.data_ptr()
-        strides = block.stride()
-        self._block.layer_stride, self._block.beam_stride, self._block.head_stride = strides[:3]
+        if keys.block is not self._described_block:
+            self._described_block = block = keys.block
+            strides = block.stride()
+            self._block.block = block.data_ptr()
+            self._block.layer_stride, self._block.beam_stride, self._block.head_stride = strides[:3]
 
     def _described(self, weights: Weights) -> Any:
         layers = (_Layer * len(weights.layers))(*map(self._layer, weights.layers))

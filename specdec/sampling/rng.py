@@ -11,10 +11,10 @@ have used: the same decisions, in the same order.
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
 from collections import deque
-from itertools import accumulate, islice
+from itertools import islice
 from math import nextafter
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,17 +116,21 @@ def inverse_transform(weights: Tensor, uniform: float) -> int:
         weights: shape `[vocab]`, non-negative, of any positive sum.
         uniform: in [0, 1).
     """
-    blocks = F.pad(weights, (0, -len(weights) % BLOCK)).view(-1, BLOCK)  # [blocks, BLOCK]
-    which, rest = _pick(blocks.sum(-1).tolist(), uniform)
-    return which * BLOCK + _pick(blocks[which].tolist(), rest)[0]
+    entries = weights.detach().to(DOUBLE if weights.dtype == DOUBLE else torch.float32).numpy()
+    sums = np.add.reduceat(entries, range(0, len(entries), BLOCK), dtype=np.float64)
+    which, rest = _pick(sums, uniform)
+    begin = which * BLOCK
+    return begin + _pick(entries[begin : begin + BLOCK], rest)[0]
 
 
-def _pick(weights: list[float], uniform: float) -> tuple[int, float]:
+def _pick(weights: np.ndarray[Any, Any], uniform: float) -> tuple[int, float]:
     """Return the index picked, and what is left of the number: uniform in [0, 1) again."""
-    ends = list(accumulate(weights))
-    point = min(uniform * ends[-1], nextafter(ends[-1], 0))  # not rounded up to the sum
-    index = bisect_right(ends, point)  # the first that exceeds the point has weight of its own
-    rest = (point - (ends[index] - weights[index])) / weights[index]
+    ends = weights.cumsum(dtype=np.float64)
+    total = float(ends[-1])
+    point = min(uniform * total, nextafter(total, 0))  # not rounded up to the sum
+    index = int(ends.searchsorted(point, "right"))  # exceeds the point: has weight of its own
+    weight = float(weights[index])
+    rest = (point - (float(ends[index]) - weight)) / weight
     return index, min(max(rest, 0.0), BELOW_ONE)
 
 

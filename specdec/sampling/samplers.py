@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from specdec.registry import check_range
 from specdec.sampling.base import SAMPLERS, Sampler, as_float
-from specdec.sampling.filters import keep_nucleus
+from specdec.sampling.filters import keep_nucleus, nucleus_of
 
 INFINITY = float("inf")
 
@@ -96,7 +97,10 @@ class NucleusSampler(Sampler):
         check_range("top_p", self.top_p, 0, 1, open_low=True)
 
     def probs(self, logits: Tensor) -> Tensor:
-        return _softmax(keep_nucleus(as_float(logits), self.top_p), self.temperature)
+        logits = as_float(logits)
+        if logits.device.type == "cpu" and self.top_p < 1:
+            return _over_nuclei(logits, self.top_p, self.temperature)
+        return _softmax(keep_nucleus(logits, self.top_p), self.temperature)
 
 
 @SAMPLERS.register("topknucleus")
@@ -145,8 +149,24 @@ def _over_top_k(logits: Tensor, top_k: int, probs: Callable[[Tensor], Tensor]) -
     return zeros.scatter_(-1, indices, probs(values))
 
 
+def _over_nuclei(logits: Tensor, top_p: float, temperature: float) -> Tensor:
+    """Return the softmax over the nucleus of each row `[..., vocab]` on a CPU, 0 for all others."""
+    rows = logits.detach().numpy().reshape(-1, logits.shape[-1])
+    probs = np.zeros_like(rows)
+    for row, out in zip(rows, probs, strict=True):
+        tokens = nucleus_of(row, top_p)
+        kept = row[tokens]
+        weights = np.exp((kept - kept.max()) / _bounded(temperature))
+        out[tokens] = weights / weights.sum()
+    return torch.from_numpy(probs).view(logits.shape)
+
+
+def _bounded(temperature: float) -> float:
+    # Beyond these bounds float32 sees 0 or ∞; at them the result is already one-hot or uniform.
+    return min(max(temperature, 1e-30), 1e30)
+
+
 def _softmax(logits: Tensor, temperature: float) -> Tensor:
     # The largest logit is moved to 0 first: a tiny temperature then divides into −∞, never into +∞.
     shifted = as_float(logits) - as_float(logits).amax(-1, keepdim=True)
-    # Beyond these bounds float32 sees 0 or ∞; at them the result is already one-hot or uniform.
-    return (shifted / min(max(temperature, 1e-30), 1e30)).softmax(-1)
+    return (shifted / _bounded(temperature)).softmax(-1)

@@ -52,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Grid]:
 def test_the_summary_holds_every_finding_of_the_page(run: tuple[RunFolder, Grid]) -> None:
     folder, grid = run
     summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
-    assert summary["machine"] == folder.manifest["machine"]
+    assert summary["machine"] == folder.manifest["sittings"][-1]["machine"]
     findings = analyse(grid, folder.rows).findings
     assert summary["findings"] == json.loads(json.dumps([asdict(f) for f in findings]))
 

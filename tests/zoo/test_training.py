@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import signal
@@ -19,9 +18,8 @@ from torch import Tensor
 
 from specdec.cli.main import main
 from specdec.errors import ConfigError
-from specdec.models import LoadedModel, LoadOptions, load, load_pair
-from specdec.zoo import streams, teacher, training
-from specdec.zoo.corpus import split
+from specdec.models import LoadOptions, load, load_pair
+from specdec.zoo import streams, training
 from specdec.zoo.evaluation import Measured
 from specdec.zoo.networks import build_network
 from specdec.zoo.publish import publish
@@ -264,81 +262,6 @@ def test_the_command_distils_a_drafter_that_fits_its_teacher(
     target, drafter = load_pair(str(finished.out_dir), str(run.out_dir), CPU)
     assert drafter.tokenizer.get_vocab() == target.tokenizer.get_vocab()
     assert "Distilled from " in (run.out_dir / "CARD.md").read_text(encoding="utf-8")
-
-
-# --- what the teacher writes ----------------------------------------------------------------------
-
-
-@pytest.fixture
-def written(
-    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], list[list[int]]]:
-    """Return what asks a teacher for 300 tokens in batches of four documents."""
-    monkeypatch.setattr(teacher, "TOGETHER", 4)
-    run = make_run(tmp_path, drafter_recipe(finished.out_dir))
-    run.run_dir.mkdir()
-    tokenizer = prepare(run)
-    documents = [split(source, run.data_dir, held_out=False) for source in run.recipe.data]
-
-    def write() -> list[list[int]]:
-        texts = teacher.continuations(run, tokenizer, documents, 300, lambda done: None)
-        return [text.tolist() for text in texts]
-
-    return write
-
-
-def test_the_teacher_continues_documents_in_its_own_words(
-    finished: Run, written: Callable[[], list[list[int]]]
-) -> None:
-    texts = written()
-    assert 300 <= sum(map(len, texts)) < 300 + 4 * (128 + 48)
-    network = load_pair_target(finished)
-    eos = network.tokenizer.eos_token_id
-    assert all(eos not in text[:-1] for text in texts)
-    choices, likely = 0, 0
-    for text in texts[:4]:  # the first batch is greedy
-        logits = network.model.extend(network.model.start(text), keep=len(text))
-        own = [a == b for a, b in zip(logits.argmax(-1).tolist(), text[1:], strict=False)]
-        choices, likely = choices + len(own[48:]), likely + sum(own[48:])
-    assert likely >= 0.8 * choices > 0  # written in bfloat16, read in float32
-
-
-def load_pair_target(run: Run) -> LoadedModel:
-    return load(str(run.out_dir), "target", CPU)
-
-
-def test_what_the_teacher_has_written_is_kept_and_a_torn_line_is_not(
-    tmp_path: Path, written: Callable[[], list[list[int]]]
-) -> None:
-    whole, path = written(), tmp_path / "run" / "continued.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
-    assert len(lines) > 1
-    path.write_text(lines[0] + lines[1][:20])
-    assert written() == whole
-    assert path.read_text() == "".join(lines)
-
-
-def test_half_of_what_a_drafter_reads_may_be_its_teachers(
-    finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    learns = "weight = 1.0\ncontinued_tokens = 2000\ncontinued_share = 0.5"
-    recipe = drafter_recipe(finished.out_dir).replace("weight = 1.0", learns)
-    run = make_run(tmp_path, recipe)
-    flags = ["--run-dir", str(run.run_dir), "--out", str(run.out_dir), "--no-compile"]
-    main(["train", str(run.recipe_path), *flags, "--device", "cpu", "--data", str(run.data_dir)])
-    assert re.search(r"the teacher has written [\d,]+ of 2,000 tokens", capsys.readouterr().out)
-    assert "50.0% of its training tokens" in (run.out_dir / "CARD.md").read_text(encoding="utf-8")
-    stream = np.fromfile(run.run_dir / "train.bin", dtype=np.uint16).tolist()
-    lines = (run.run_dir / "continued.jsonl").read_text().splitlines()
-    written = {tuple(text) for line in lines for text in json.loads(line)}
-    tokenizer = prepare(run)
-    documents: list[list[int]] = [[]]
-    for token in stream:
-        if token == tokenizer.bos_token_id:
-            documents.append([])
-        documents[-1].append(token)
-    found = sum(len(d) for d in documents if tuple(d) in written)
-    assert 0.3 < found / len(stream) < 0.7
 
 
 # --- refusals -------------------------------------------------------------------------------------
