@@ -51,18 +51,26 @@ class DraftModelDrafter(Drafter):
         if most > 0 and self.sampler.is_greedy and not policy.asks:  # nothing between the tokens
             drafted = model.draft_greedily(tokens[model.length :], most)
             calls = most
-        while len(drafted) < most:
-            logits = model.extend((tokens + drafted)[model.length :], keep=1)[0]  # [vocab]
-            calls += 1
-            signal = Signal(logits)
-            if not policy.before_token(signal, len(drafted)):
-                stopped = DraftStop.POLICY
-                break
-            drafted.append(self._draw(logits, signal, probs, len(tokens) + len(drafted)))
-            if not policy.after_token(drafted[-1], signal, len(drafted)):
-                if len(drafted) < gamma:  # at its bound it would have ended anyway
-                    stopped = DraftStop.POLICY
-                break
+        going_on = True
+        while going_on and len(drafted) < most:
+            unseen = (tokens + drafted)[model.length :]
+            ahead = policy.foresee(len(drafted)) if self.sampler.is_greedy else 0
+            if ahead:
+                ahead = min(ahead, most - len(drafted))
+                signals = list(map(Signal.drafted, *model.draft_with_margins(unseen, ahead)))
+            else:
+                signals = [Signal(model.extend(unseen, keep=1)[0])]
+            calls += max(ahead, 1)
+            for signal in signals:
+                if not policy.before_token(signal, len(drafted)):
+                    stopped, going_on = DraftStop.POLICY, False
+                    break
+                drafted.append(self._draw(signal, probs, len(tokens) + len(drafted)))
+                if not policy.after_token(drafted[-1], signal, len(drafted)):
+                    going_on = False
+                    if len(drafted) < gamma:  # at its bound it would have ended anyway
+                        stopped = DraftStop.POLICY
+                    break
         self._begin, self._drafted = len(tokens), drafted
         return Draft(
             drafted,
@@ -81,8 +89,9 @@ class DraftModelDrafter(Drafter):
         model = self.draft_model
         model.rollback_to(min(model.length, self._begin + kept, len(tokens) - 1))
 
-    def _draw(self, logits: Tensor, signal: Signal, probs: list[Tensor], position: int) -> int:
+    def _draw(self, signal: Signal, probs: list[Tensor], position: int) -> int:
         if self.sampler.is_greedy:
             return signal.likeliest
-        probs.append(self.sampler.probs(logits))
+        assert signal.logits is not None
+        probs.append(self.sampler.probs(signal.logits))
         return self._rng.categorical(probs[-1], position)

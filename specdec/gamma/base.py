@@ -26,59 +26,75 @@ class Signal:
     in it; where a number needs a distribution, the most that the confidence says stands in.
 
     Args:
-        logits: before any filter, shape `[vocab]`; None for a token that was looked up.
+        logits: before any filter, shape `[vocab]`; None for a token that was looked up or of which
+            only a margin is kept.
         token: the one looked up.
         confidence: probability, in [0, 1], that the target would say it.
     """
 
-    __slots__ = ("_logits", "_token", "confidence")
+    __slots__ = ("_margin", "_token", "confidence", "logits")
 
     def __init__(self, logits: Tensor | None, token: int = -1, confidence: float = 0.0) -> None:
-        self._logits, self._token, self.confidence = logits, token, confidence
+        self.logits, self._token, self.confidence = logits, token, confidence
+        self._margin: float | None = None
+
+    @classmethod
+    def drafted(cls, token: int, margin: float) -> Signal:
+        """Return the signal of a token that was drafted greedily, of whose logits little is kept.
+
+        Args:
+            token: the likeliest.
+            margin: how far its logit is above the second largest.
+        """
+        signal = cls(None, token, 1 / (1 + math.exp(-min(margin, WIDEST_MARGIN))))
+        signal._margin = margin
+        return signal
 
     @property
     def is_counted(self) -> bool:
         """Whether the token was looked up: it costs no draft call, and it is not drawn."""
-        return self._logits is None
+        return self.logits is None and self._margin is None
 
     @property
     def likeliest(self) -> int:
         """The token the drafter thinks most of."""
-        if self._token < 0 and self._logits is not None:
-            self._token = _likeliest(self._logits)
+        if self._token < 0 and self.logits is not None:
+            self._token = _likeliest(self.logits)
         return self._token
 
     def probability(self, token: int) -> float:
         """Return the drafter's probability of a token at temperature 1, before filters."""
-        if self._logits is None:
+        if self.logits is None:
             return self.confidence if token == self._token else 0.0
-        return float(self._logits.float().softmax(-1)[token])
+        return float(self.logits.float().softmax(-1)[token])
 
     @property
     def entropy(self) -> float:
         """H in nats at temperature 1; of a counted token −ln confidence, its min-entropy."""
-        if self._logits is None:
+        if self.logits is None:
             return -math.log(max(self.confidence, math.exp(-WIDEST_MARGIN)))
-        log_probs = self._logits.float().log_softmax(-1)
+        log_probs = self.logits.float().log_softmax(-1)
         return float(torch.special.entr(log_probs.exp()).sum())  # entr(0) = 0: no NaN at −∞ logits
 
     @property
     def normalized_entropy(self) -> float:
         """H / ln V, in [0, 1]; of a counted token 1 − confidence. One token in all: 0."""
-        if self._logits is None:
+        if self.logits is None:
             return 1 - self.confidence
-        vocab = len(self._logits)
+        vocab = len(self.logits)
         return min(1.0, self.entropy / math.log(vocab)) if vocab > 1 else 0.0
 
     @property
     def margin(self) -> float:
         """Largest minus second largest logit, ≤ 30; of a counted token the log-odds, within ±30."""
-        if self._logits is None:
+        if self._margin is not None:
+            return min(self._margin, WIDEST_MARGIN)
+        if self.logits is None:
             odds = max(self.confidence, 1e-13) / max(1 - self.confidence, 1e-13)
             return min(max(math.log(odds), -WIDEST_MARGIN), WIDEST_MARGIN)
-        if len(self._logits) < 2:
+        if len(self.logits) < 2:
             return WIDEST_MARGIN
-        self._token, first, second = _two_largest(self._logits)
+        self._token, first, second = _two_largest(self.logits)
         return min(first - second, WIDEST_MARGIN)
 
 
@@ -150,6 +166,20 @@ class GammaPolicy(ABC):
         rule, silent = type(self), GammaPolicy
         before, after = rule.before_token, rule.after_token
         return before is not silent.before_token or after is not silent.after_token
+
+    def foresee(self, num_drafted: int) -> int:
+        """Return how many more tokens may be drafted before it is asked about the first of them.
+
+        Under greedy only, where a token that was drafted and is then not proposed biases nothing;
+        the signals of such tokens know their margins, and not the whole of their logits.
+
+        Args:
+            num_drafted: tokens drafted so far in this step.
+
+        Returns:
+            0 where the policy must hear each token's logits before the next draft call.
+        """
+        return 0
 
     @property
     def normalized_entropy(self) -> float | None:

@@ -69,6 +69,9 @@ class EntropyGamma(GammaPolicy):
             self._smoothed = before + (1 - self.ema) * (self._raw - before)
         return True
 
+    def foresee(self, num_drafted: int) -> int:
+        return max(self.gamma - num_drafted, 0) if num_drafted else 0  # the first decides
+
     def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
         return num_drafted < self.gamma
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from specdec.core import Prompt
 from specdec.errors import ContextOverflow, RequestError
 
+INFINITY = float("inf")
 UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half precision
 
 
@@ -79,6 +80,23 @@ class LanguageModel(ABC):
         while len(drafted) < count:
             drafted.append(int(self.extend(drafted[-1:], keep=1)[0].argmax()))
         return drafted
+
+    def draft_with_margins(
+        self, tokens: Sequence[int], count: int
+    ) -> tuple[list[int], list[float]]:
+        """Draft as `draft_greedily` does, and say how sure each token was.
+
+        Returns:
+            The tokens, and of each how far its logit is above the second largest.
+        """
+        drafted, margins = list[int](), list[float]()
+        while len(drafted) < count:
+            logits = self.extend(drafted[-1:] or tokens, keep=1)[0].float()  # [vocab]
+            token = int(logits.argmax())
+            first, second = logits.topk(2).values.tolist() if len(logits) > 1 else (INFINITY, 0.0)
+            drafted.append(token)
+            margins.append(first - second)
+        return drafted, margins
 
     @abstractmethod
     def rollback_to(self, length: int) -> None:

@@ -88,6 +88,7 @@ typedef struct {
     const float *rotations; /* cosine and sine, [positions, head_dim / 2, 2] */
     float *scratch, *logits; /* logits: [beams, keep, columns] */
     int64_t *likeliest; /* of the last row, then room for each thread; null if nobody asks */
+    float *margin;      /* how far it is ahead of the second, then room likewise */
 } Pass;
 
 INLINE vec load(const float *p) {
@@ -523,17 +524,35 @@ static void forward_in(const Network *n, const Memory *m, const Pass *pass) {
     product(&place, n->head, hidden, begin, end, x, kept, n->head_bias, pass->logits, columns, 0);
     if (!pass->likeliest) return;
     const float *last = pass->logits + (kept - 1) * columns;
-    int64_t top = begin;
-    for (int64_t i = begin + 1; i < end; i++) top = last[i] > last[top] ? i : top;
-    int64_t *tops = pass->likeliest + 1;
-    tops[mine] = begin < end ? top : 0;
+    int64_t *tops = pass->likeliest + 1, top = begin;
+    float *seconds = pass->margin + 1, second = -INFINITY;
+    for (int64_t i = begin + 1; i < end; i++) {
+        if (last[i] > last[top]) {
+            second = last[top];
+            top = i;
+        } else if (last[i] > second) {
+            second = last[i];
+        }
+    }
+    tops[mine] = begin < end ? top : -1;
+    seconds[mine] = second;
 #pragma omp barrier
 #pragma omp master
     {
         top = tops[0];
-        for (int i = 1; i < omp_get_num_threads(); i++)
-            if (last[tops[i]] > last[top]) top = tops[i];
+        second = seconds[0];
+        for (int i = 1; i < omp_get_num_threads(); i++) {
+            if (tops[i] < 0) continue;
+            if (top < 0 || last[tops[i]] > last[top]) {
+                float before = top < 0 ? -INFINITY : last[top];
+                second = before > seconds[i] ? before : seconds[i];
+                top = tops[i];
+            } else if (last[tops[i]] > second) {
+                second = last[tops[i]];
+            }
+        }
         pass->likeliest[0] = top;
+        pass->margin[0] = last[top] - second;
     }
 }
 
@@ -551,12 +570,15 @@ void forward(const Network *n, const Memory *m, const Pass *pass) {
     }
 }
 
-/* Feed `time` tokens of one beam, then each likeliest next token but the last; drafted: [count]. */
-void draft(const Network *n, const Memory *m, const Pass *first, int64_t *drafted, int64_t count) {
+/* Feed `time` tokens of one beam, then each likeliest next token but the last; write the tokens and
+   by how much each was the likeliest, [count]. */
+void draft(const Network *n, const Memory *m, const Pass *first, int64_t *drafted, float *margins,
+           int64_t count) {
     Pass pass = *first;
     for (int64_t i = 0; i < count; i++) {
         forward(n, m, &pass);
         drafted[i] = pass.likeliest[0];
+        margins[i] = pass.margin[0];
         pass.begin += pass.time;
         pass.time = 1;
         pass.ids = drafted + i;

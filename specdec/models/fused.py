@@ -51,7 +51,7 @@ _Pass = _structure(
     "Pass",
     pointers="ids",
     integers="beams time begin keep columns threads",
-    pointers_="rotations scratch logits likeliest",
+    pointers_="rotations scratch logits likeliest margin",
 )
 
 
@@ -125,12 +125,17 @@ class FusedModel(CausalModel):
         return torch.cat(kept, dim=1)
 
     def draft_greedily(self, tokens: Sequence[int], count: int) -> list[int]:
+        return self.draft_with_margins(tokens, count)[0]
+
+    def draft_with_margins(
+        self, tokens: Sequence[int], count: int
+    ) -> tuple[list[int], list[float]]:
         if len(tokens) > CHUNK:
             self.extend(tokens[:-1], keep=1)
             tokens = tokens[-1:]
-        drafted = (ctypes.c_int64 * count)()
-        self._feed(tokens, 1, 1, torch.empty(self._columns), drafted)
-        return list(drafted)
+        drafted, margins = (ctypes.c_int64 * count)(), (ctypes.c_float * count)()
+        self._feed(tokens, 1, 1, torch.empty(self._columns), (drafted, margins))
+        return list(drafted), list(margins)
 
     def _feed(
         self, tokens: Sequence[int], beams: int, keep: int, logits: Tensor, drafted: Any = None
@@ -142,14 +147,16 @@ class FusedModel(CausalModel):
             beams: how many there are.
             keep: of each, 0 … time.
             logits: shape `[beams, keep, columns]`, or anything as large.
-            drafted: as many tokens as are to be drafted, of one beam; None drafts none.
+            drafted: room for the tokens of a draft of one beam, and for their margins; None
+                drafts none.
         """
         rows, last = len(tokens), self._num_embeddings - 1
         known, largest = max(self.vocab_size, self._num_embeddings), max(tokens)
         if not 0 <= min(tokens) <= largest < known:
             check_vocabulary_holds(tokens, known)
         time = rows // beams
-        end = self.length + time + (len(drafted) - 1 if drafted else 0)
+        further = len(drafted[0]) - 1 if drafted else 0
+        end = self.length + time + further
         self._make_room(end, rows)
         # A drafter may be handed a token it has never heard of; any other will do in its place.
         given: Any = list(tokens) if largest <= last else [min(token, last) for token in tokens]
@@ -159,7 +166,7 @@ class FusedModel(CausalModel):
         step.logits = logits.data_ptr()
         if drafted:
             step.likeliest = ctypes.addressof(self._likeliest)
-            self._library.draft(*self._given, drafted, ctypes.c_int64(len(drafted)))
+            self._library.draft(*self._given, *drafted, ctypes.c_int64(1 + further))
         else:
             step.likeliest = None
             self._library.forward(*self._given)
@@ -179,6 +186,8 @@ class FusedModel(CausalModel):
             )
             self._ids = (ctypes.c_int64 * room[0])()
             self._likeliest = (ctypes.c_int64 * (1 + threads))()
+            self._margin = (ctypes.c_float * (1 + threads))()
+            step.margin = ctypes.addressof(self._margin)
             step.ids, step.threads = ctypes.addressof(self._ids), threads
             step.rotations, step.scratch = self._rotations.data_ptr(), self._scratch.data_ptr()
         if keys.block is not self._described_block:

@@ -124,7 +124,10 @@ def test_a_draft_in_one_call_is_the_draft_token_by_token(vocab_size: int, proces
         tokens = [*random_tokens(source, length - 1), vocab_size - 1]
         one_by_one = LanguageModel.draft_greedily(model, model.start(tokens), 6)
         held = model.length
-        assert model.draft_greedily(model.start(tokens), 6) == one_by_one
+        _, margins = LanguageModel.draft_with_margins(model, model.start(tokens), 6)
+        drafted, ours = model.draft_with_margins(model.start(tokens), 6)
+        assert drafted == one_by_one
+        assert ours == pytest.approx(margins, abs=1e-5)
         assert model.length == held == length + 5
         model.rollback_to(length)
         assert model.draft_greedily(one_by_one[:1], 3) == one_by_one[1:4]
