@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
+import numpy as np
 import torch
 
 from specdec.core import StepOutcome
@@ -44,17 +45,15 @@ class Calibration:
             self._fit()
 
     def _fit(self) -> None:
-        x, y = torch.tensor(list(self._labels), dtype=torch.float64).T  # [labels], [labels]
-        features = torch.stack([x, torch.ones_like(x)])  # [2, labels]
-        start = torch.tensor([self.weight, self.bias], dtype=torch.float64)
-        curve = start.clone()
+        x, y = np.array(self._labels).T  # [labels], [labels]
+        features = np.stack((x, np.ones_like(x)))  # [2, labels]
+        start = np.array([self.weight, self.bias])
+        curve = start.copy()
         for _ in range(NEWTON_STEPS):
-            a = (curve @ features).sigmoid()  # [labels]
+            a = 1 / (1 + np.exp(-(curve @ features)))  # [labels]
             slope = features @ (y - a) - RIDGE * (curve - start)
-            information = (features * (a * (1 - a))) @ features.T + RIDGE * torch.eye(
-                2, dtype=torch.float64
-            )
-            curve = curve + torch.linalg.solve(information, slope).clamp(-2, 2)
+            information = (features * (a * (1 - a))) @ features.T + RIDGE * np.eye(2)
+            curve += np.linalg.solve(information, slope).clip(-2, 2)
         weight, bias = curve.tolist()
         # A wider margin is never a worse sign: a falling curve is chance, and becomes a constant.
         self.weight, self.bias = (weight, bias) if weight > 0 else (0.0, _log_odds(float(y.mean())))
