@@ -13,7 +13,7 @@ WORDS = {
     },
 }
 LEFT, WIDTH, ROW, TOP = 190, 420, 44, 74
-LOWEST, HIGHEST = 1.0, 3.0
+LOWEST, HIGHEST = 1.0, 5.0
 
 
 def _at(tau: float) -> float:
@@ -22,7 +22,7 @@ def _at(tau: float) -> float:
 
 def draw(language: str) -> str:
     """Return the figure as SVG."""
-    words, found = WORDS[language], results("verifiers.json")
+    words, found = WORDS[language], results("verifiers.json")["rows"]
     rows = list(dict.fromkeys((c["temperature"], c["gamma"]) for c in found))
     rules = list(dict.fromkeys(c["verifier"] for c in found))
     bottom = TOP + ROW * len(rows)
@@ -31,7 +31,7 @@ def draw(language: str) -> str:
     for i, rule in enumerate(rules):
         picture.dot(200 + 110 * i, 48, f"c{i}")
         picture.text(210 + 110 * i, 53, rule, "small")
-    for tau in (1.0, 1.5, 2.0, 2.5, 3.0):
+    for tau in (1.0, 2.0, 3.0, 4.0, 5.0):
         picture.line([(_at(tau), TOP), (_at(tau), bottom)], "grid")
         picture.text(_at(tau), bottom + 20, f"{tau:g}", "mid small")
     for j, (temperature, gamma) in enumerate(rows):
