@@ -14,6 +14,7 @@ from statistics import median_low
 from specdec.core import StepOutcome
 
 MOST_LAG = 16  # tokens that a draft call reads in passing; more of them make it a long one
+NOTICED = 0.02  # change of a median, relative, below which nothing is worked out anew
 NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
 
 
@@ -47,7 +48,8 @@ class Curve:
         measured.append(seconds)
         self._newest = count
         middle = median_low(measured)
-        if self._medians.get(count) != middle:
+        known = self._medians.get(count)
+        if known is None or abs(middle - known) > NOTICED * known:
             self._medians[count] = middle
             self._known.clear()
             self._through = self._curve()
