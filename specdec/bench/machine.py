@@ -113,7 +113,7 @@ def _git(*words: str) -> str:
 
 
 def describe_model(loaded: LoadedModel) -> dict[str, Any]:
-    """Return a model's name, precision, size, and a hash of its weights."""
+    """Return a model's name, precision, runtime, and a hash of its weights as they lie in it."""
     return {
         "name": loaded.name,
         "dtype": str(loaded.model.dtype).removeprefix("torch."),

@@ -58,7 +58,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     add("--runtime", default="auto", choices=RUNTIME_CHOICES, help="[%(default)s]")
     add("--invariant", action="store_true", help="logits that do not depend on the pass's size")
     add("--check-runtime", action="store_true", help="compare native and transformers logits first")
-    add("--compile", action="store_true", help="let torch.compile make the native kernels")
+    add("--compile", action="store_true", help="let torch.compile make the native kernels, on CUDA")
     add("--threads", type=int, default=0, metavar="N", help="CPU threads [as the model can use]")
     add("--trust-remote-code", action="store_true", help="run code that comes with a model")
 

@@ -59,7 +59,7 @@ class Signal:
     def likeliest(self) -> int:
         """The token the drafter thinks most of."""
         if self._token < 0 and self.logits is not None:
-            self._token = _likeliest(self.logits)
+            self._token = _two_largest(self.logits)[0] if len(self.logits) > 1 else 0
         return self._token
 
     def probability(self, token: int) -> float:
@@ -96,11 +96,6 @@ class Signal:
             return WIDEST_MARGIN
         self._token, first, second = _two_largest(self.logits)
         return min(first - second, WIDEST_MARGIN)
-
-
-def _likeliest(logits: Tensor) -> int:
-    on_host = logits.device.type == "cpu" and logits.dtype == torch.float32
-    return int(logits.detach().numpy().argmax() if on_host else logits.argmax())
 
 
 def _two_largest(logits: Tensor) -> tuple[int, float, float]:

@@ -17,6 +17,7 @@ FIRST_BIAS = 1.5  # before anything is known: acceptance 0.82 whatever the margi
 RIDGE = 1e-3  # on the distance from the last fit
 NEWTON_STEPS = 4
 LEAST, MOST = 0.02, 0.98
+LARGEST = 500.0
 
 
 class Calibration:
@@ -50,7 +51,8 @@ class Calibration:
         start = np.array([self.weight, self.bias])
         curve = start.copy()
         for _ in range(NEWTON_STEPS):
-            a = 1 / (1 + np.exp(-(curve @ features)))  # [labels]
+            odds = (curve @ features).clip(-LARGEST, LARGEST)  # e^odds is a number
+            a = 1 / (1 + np.exp(-odds))  # [labels]
             slope = features @ (y - a) - RIDGE * (curve - start)
             information = (features * (a * (1 - a))) @ features.T + RIDGE * np.eye(2)
             curve += np.linalg.solve(information, slope).clip(-2, 2)

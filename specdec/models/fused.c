@@ -8,7 +8,6 @@
 
 #include <math.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__) && !defined(NO_TILES)
@@ -215,10 +214,12 @@ INLINE void product_in(const void *w, int64_t in, int64_t begin, int64_t end, in
     for (; o < end; o++) tiles(w, in, half, o, 1, x, rows, bias, out, out_stride, add);
 }
 
-#ifdef TILES
 /* Tiles multiply bfloat16 only, so a token's float32 row is split into three of bfloat16, whose sum
    it is to the last bit; TOKENS times three rows fill a tile, and more tokens take further tiles. */
-enum { TOKENS = 5, PARTS = 3, TILE_OUTS = 16, TILE_INS = 32, TILE = TILE_OUTS * TILE_INS };
+enum { TOKENS = 5, PARTS = 3 };
+
+#ifdef TILES
+enum { TILE_OUTS = 16, TILE_INS = 32, TILE = TILE_OUTS * TILE_INS };
 
 INLINE int64_t tiles_over(int64_t in) { return (in + TILE_INS - 1) / TILE_INS; }
 
@@ -446,7 +447,7 @@ static int64_t widest(const Network *n) {
 /* Floats of a thread's own: normed rows, scores, and rows split for tiles (3 · 2 bytes a float). */
 static int64_t private_floats(const Network *n, int64_t rows, int64_t positions) {
     int64_t in = padded(widest(n) > n->inner ? widest(n) : n->inner) + KEYS;
-    return padded(rows * widest(n)) + padded(positions) + (rows + 5) * 3 * in / 2 + KEYS;
+    return padded(rows * widest(n)) + padded(positions) + (rows + TOKENS) * PARTS * in / 2 + KEYS;
 }
 
 /* Floats of scratch that a pass over `rows` tokens needs when it sees `positions`. */
@@ -464,7 +465,7 @@ static void forward_in(const Network *n, const Memory *m, const Pass *pass) {
     float *gates = heard + rows * read;
     float *x = gates + rows * 2 * inner + mine * private_floats(n, rows, seen);
     float *scores = x + padded(rows * widest(n));
-    const Place place = {n->kind, rows < 5 ? rows : 5, (uint16_t *)(scores + padded(seen))};
+    const Place place = {n->kind, rows < TOKENS ? rows : TOKENS, (uint16_t *)(scores + padded(seen))};
     int64_t begin, end;
 
     share(rows * hidden, LANES, &begin, &end);

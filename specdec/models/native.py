@@ -1,7 +1,7 @@
 """The native runtime: the Llama family without the library between the products.
 
 One preallocated block holds all keys and values, rollback moves a pointer, and a pass makes its
-views once for all layers. Architectures outside `llama.FAMILY` keep `DecoderOnlyModel`.
+views once for all layers. Architectures outside `weights.FAMILY` keep `DecoderOnlyModel`.
 """
 
 from __future__ import annotations
@@ -213,11 +213,10 @@ def prove_equal(native: CausalModel, network: Any) -> float:
     ours = torch.cat((first, native.extend(tokens[5:], keep=len(tokens) - 5)))
     columns = min(ours.shape[1], theirs.shape[1])
     gap = float((ours[:, :columns].float() - theirs[:, :columns].float()).abs().max())
-    allowed = native.rounding(theirs)
-    if not gap <= allowed:
+    if not gap <= native.rounding(theirs):
         raise ModelError(
             f"the native runtime differs from transformers by {gap:.3g} in a logit, more than "
-            f"rounding explains ({allowed:.3g}); use --runtime transformers"
+            f"rounding explains ({native.rounding(theirs):.3g}); use --runtime transformers"
         )
     native.start(tokens)
     return gap

@@ -73,16 +73,16 @@ class Runtime:
         if not self.is_native_for(network.config):
             self.check_needs_no_native(type(network).__name__)
             return DecoderOnlyModel(network, vocab_size=vocab_size)
-        on_cpu = network.device.type == "cpu"
-        if self.compile and on_cpu:
+        device = network.device.type
+        if self.compile and device != "cuda":
             raise ConfigError(
                 "--compile makes kernels for CUDA; on a CPU the native runtime is compiled C "
                 "already; leave it out"
             )
         how: Any = {"vocab_size": vocab_size, "int8": self.int8, "invariant": self.invariant}
-        if not on_cpu:
+        if device == "cuda":
             model: CausalModel = StaticModel(network, compiled=self.compile, **how)
-        elif not self.int8 and can_fuse():
+        elif device == "cpu" and not self.int8 and can_fuse():
             model = FusedModel(network, vocab_size=vocab_size)  # invariant, whatever was asked for
         else:
             model = NativeModel(network, **how)

@@ -134,11 +134,10 @@ def test_one_changed_weight_changes_the_hash(runtime: str) -> None:
     assert before == weights_hash(RUNTIMES[runtime](copy.deepcopy(network)))
     if runtime == "seq2seq":
         return
-    for name, weight in network.named_parameters():
+    for name, _ in network.named_parameters():
         changed = copy.deepcopy(network)
         changed.get_parameter(name).data.view(-1)[-1] += 1
         assert weights_hash(RUNTIMES[runtime](changed)) != before, name
-        assert len(weight)
 
 
 def test_the_machine_is_described_with_versions() -> None:
