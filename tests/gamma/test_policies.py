@@ -279,3 +279,16 @@ def test_a_value_outside_its_range_is_refused_with_the_range(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_of_equals_the_first_is_the_likeliest(dtype: torch.dtype) -> None:
+    level = Signal(torch.zeros(40, dtype=dtype))
+    assert level.margin == 0
+    assert level.likeliest == Signal(torch.zeros(40, dtype=dtype)).likeliest == 0
+    logits = torch.arange(40).flip(0).to(dtype)
+    logits[7] = 99
+    signal = Signal(logits)
+    assert (signal.likeliest, signal.margin) == (7, 30)  # 60, held to 30
+    logits[7] = 41.5
+    assert (Signal(logits).margin, Signal(logits).likeliest) == (2.5, 7)
