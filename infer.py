@@ -1,6 +1,6 @@
 """`uv run infer.py`: the interactive shell."""
 
-from specdec.cli.main import infer
+from foredraft.cli.main import infer
 
 if __name__ == "__main__":
     infer()

@@ -17,12 +17,12 @@ from prompts import TUNING
 from side_by_side import BASELINE, PEER, Clock, Run, our_run, peer_run, sample
 from transformers import AutoTokenizer
 
-import specdec.drafting
-from specdec import DecodingConfig, Engine, LoadOptions
-from specdec.bench import padded_target
-from specdec.models import LoadedModel, load, load_drafter
-from specdec.models.loading import resolve_device
-from specdec.zoo import bundled_path
+import foredraft.drafting
+from foredraft import DecodingConfig, Engine, LoadOptions
+from foredraft.bench import padded_target
+from foredraft.models import LoadedModel, load, load_drafter
+from foredraft.models.loading import resolve_device
+from foredraft.zoo import bundled_path
 
 SPECULATIVE, NASD, HYBRID = "speculative", "nasd", "hybrid"
 ASSISTED, ASSISTED_BEST = "transformers_assisted", "transformers_assisted_best"
@@ -60,8 +60,8 @@ class Setting:
 
 
 def has_hybrid() -> bool:
-    """Whether this version of specdec has a drafter registry with a hybrid in it."""
-    drafters = getattr(specdec.drafting, "DRAFTERS", None)
+    """Whether this version of foredraft has a drafter registry with a hybrid in it."""
+    drafters = getattr(foredraft.drafting, "DRAFTERS", None)
     return drafters is not None and HYBRID in drafters.names
 
 

@@ -23,7 +23,7 @@ from prompts import PROMPTS
 from side_by_side import BASELINE, Clock, Run, differences, interval, measure, same_text
 from torch import Tensor
 
-from specdec.text import encode_prompt
+from foredraft.text import encode_prompt
 
 CONTEXT = 1024  # tokens; the bundled target's positions
 LAYER_NAMES = {  # a Hugging Face Llama's → GGUF's

@@ -39,7 +39,7 @@ from side_by_side import (
 )
 from tables import markdown, save, stem_of
 
-from specdec import SpecDecError
+from foredraft import ForedraftError
 
 RATIOS = (  # ours, theirs
     (BASELINE, PEER),
@@ -217,7 +217,7 @@ def compare(run: c.Contenders, args: argparse.Namespace, arguments: list[str]) -
 def _missing(setting: c.Setting) -> str:
     lines = []
     if not c.has_hybrid():
-        lines.append("hybrid: left out; this version of specdec has no such drafter")
+        lines.append("hybrid: left out; this version of foredraft has no such drafter")
     why = c.why_no_llamacpp(setting)
     if why:
         lines.append(f"llama.cpp: left out; {why}")
@@ -305,7 +305,7 @@ def main(arguments: list[str]) -> None:
                 print(json.dumps(own_memory(run, args.memory_of)))
                 return
             found = compare(run, args, arguments)
-        except SpecDecError as error:
+        except ForedraftError as error:
             parser.error(str(error))
     print(rendered(found))
     if args.save:

@@ -27,12 +27,12 @@ from typing import Any
 
 import torch
 
-from specdec import DecodingConfig, Engine
-from specdec.bench.prompt_sets import KINDS, PromptItem, load_prompts
-from specdec.core import StepRecord
-from specdec.decoding import Sequence, speculative_steps
-from specdec.gamma import OracleGamma
-from specdec.sampling import rng_for
+from foredraft import DecodingConfig, Engine
+from foredraft.bench.prompt_sets import KINDS, PromptItem, load_prompts
+from foredraft.core import StepRecord
+from foredraft.decoding import Sequence, speculative_steps
+from foredraft.gamma import OracleGamma
+from foredraft.sampling import rng_for
 
 PLAIN = "target_ar"
 POLICIES = {

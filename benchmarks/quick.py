@@ -13,8 +13,8 @@ from pathlib import Path
 from prompts import PROMPTS
 from side_by_side import CONFIG, PEER, WITH_A_MODEL, measure, our_run, peer_run, report
 
-from specdec import Engine, LoadOptions
-from specdec.models import load
+from foredraft import Engine, LoadOptions
+from foredraft.models import load
 
 OURS = {
     **WITH_A_MODEL,

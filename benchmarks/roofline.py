@@ -29,8 +29,8 @@ from prompts import PROMPTS
 from side_by_side import BASELINE, machine_of
 from tables import markdown, save, stem_of
 
-from specdec import DecodingConfig, Engine, LanguageModel, SpecDecError, StepRecord
-from specdec.sampling.base import likeliest
+from foredraft import DecodingConfig, Engine, ForedraftError, LanguageModel, StepRecord
+from foredraft.sampling.base import likeliest
 
 LENGTHS = range(1, 10)  # of a verification pass, in tokens
 
@@ -317,7 +317,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             found = study(c.Contenders(setting, Path(folder), [c.SPECULATIVE]), args)
-        except SpecDecError as error:
+        except ForedraftError as error:
             parser.error(str(error))
     print(rendered(found))
     if args.save:

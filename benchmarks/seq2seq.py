@@ -14,7 +14,7 @@ from pathlib import Path
 
 from side_by_side import CONFIG, PEER, WITH_A_MODEL, Run, measure, our_run, peer_run, report
 
-from specdec import Engine, LoadOptions, SpecDecError
+from foredraft import Engine, ForedraftError, LoadOptions
 
 SENTENCES = (Path(__file__).parent / "sentences.txt").read_text(encoding="utf-8").splitlines()
 OURS = {
@@ -53,7 +53,7 @@ def main() -> None:
 
     try:
         engine = Engine.load(args.target, args.drafter, options=LoadOptions(device=args.device))
-    except SpecDecError as error:
+    except ForedraftError as error:
         parser.error(str(error))
     sentences = SENTENCES[: args.limit]
     measured = measure(runs_of(engine, args.length), sentences, args.rounds)

@@ -25,11 +25,11 @@ import torch
 import transformers
 from transformers import DynamicCache, EncoderDecoderCache
 
-from specdec import DecodingConfig, EncoderDecoderModel, Engine
-from specdec.decoding import first_difference
-from specdec.models import LoadedModel
-from specdec.models.cache import cache_argument
-from specdec.text import encode_prompt
+from foredraft import DecodingConfig, EncoderDecoderModel, Engine
+from foredraft.decoding import first_difference
+from foredraft.models import LoadedModel
+from foredraft.models.cache import cache_argument
+from foredraft.text import encode_prompt
 
 BASELINE, PEER = "target_ar", "transformers_generate"
 CONFIG = DecodingConfig()

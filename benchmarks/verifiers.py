@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import track
 from side_by_side import machine_of
 
-from specdec import DecodingConfig, Engine, summarize
-from specdec.core import StepRecord
+from foredraft import DecodingConfig, Engine, summarize
+from foredraft.core import StepRecord
 
 TEMPERATURES = (0.5, 1.0, 1.5)
 GAMMAS = (4, 8)

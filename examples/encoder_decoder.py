@@ -3,7 +3,7 @@
 Offline, on the bundled pair that translates short French sentences into English.
 """
 
-from specdec import (
+from foredraft import (
     DecodingConfig,
     Engine,
     NGramStorage,

@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-from specdec import DecodingConfig, Engine, summarize
-from specdec.tracing import print_step, summary_text
+from foredraft import DecodingConfig, Engine, summarize
+from foredraft.tracing import print_step, summary_text
 
 engine = Engine.load(target="bundled", drafter="bundled")
 config = DecodingConfig(length=40, gamma=4, sampler="nucleus(temperature=0.8, top_p=0.9)", seed=7)

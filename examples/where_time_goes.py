@@ -9,7 +9,7 @@ from __future__ import annotations
 from statistics import median
 from time import perf_counter
 
-from specdec import Engine, LanguageModel
+from foredraft import Engine, LanguageModel
 
 REPEATS, CONTEXT = 9, 200
 

@@ -22,7 +22,7 @@ if ($PSBoundParameters.ContainsKey("Out")) {
     $Out = $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($Out)
 }
 
-$arguments = @("run", "python", "-m", "specdec.bench.shell_runs", "--runner", $Runner, "--out", $Out)
+$arguments = @("run", "python", "-m", "foredraft.bench.shell_runs", "--runner", $Runner, "--out", $Out)
 if ($PSBoundParameters.ContainsKey("Prompt")) {
     $arguments += @("--prompt", $Prompt)
 }

@@ -47,5 +47,5 @@ esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # ${prompt[@]+…}: an empty array is an unbound variable for bash before 4.4.
-exec uv run python -m specdec.bench.shell_runs \
+exec uv run python -m foredraft.bench.shell_runs \
     --runner "$runner" --out "$out" ${prompt[@]+"${prompt[@]}"}

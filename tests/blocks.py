@@ -11,12 +11,12 @@ from functools import cache
 
 import torch
 
-from specdec.core import Draft
-from specdec.drafting import Drafter, DraftModelDrafter
-from specdec.gamma import ConfidenceGamma, EntropyGamma, FixedGamma, GammaPolicy
-from specdec.models import TableModel
-from specdec.sampling import SAMPLERS, Rng
-from specdec.verification import Verifier
+from foredraft.core import Draft
+from foredraft.drafting import Drafter, DraftModelDrafter
+from foredraft.gamma import ConfidenceGamma, EntropyGamma, FixedGamma, GammaPolicy
+from foredraft.models import TableModel
+from foredraft.sampling import SAMPLERS, Rng
+from foredraft.verification import Verifier
 from tests.doubles import ScriptedDrafter, ScriptedPolicy, Table, WhimsicalPolicy, random_table
 from tests.enumeration import (
     Distribution,

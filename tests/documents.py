@@ -20,9 +20,9 @@ from docs.site.generate import generated
 from docs.site.generate import pages as page_files
 from docs.site.markdown import FENCED, anchor, headings, prose
 from docs.site.reference import parser, parsers
-from specdec.cli.commands import COMMANDS
-from specdec.gamma import GAMMA_POLICIES
-from specdec.verification import VERIFIERS
+from foredraft.cli.commands import COMMANDS
+from foredraft.gamma import GAMMA_POLICIES
+from foredraft.verification import VERIFIERS
 
 ROOT = Path(__file__).parents[1]
 Pages = dict[str, str]  # path below the root → text
@@ -30,7 +30,7 @@ Pages = dict[str, str]  # path below the root → text
 MARKED = re.compile(r"<!-- begin ([\w-]+) -->\n.*?\n<!-- end \1 -->", re.DOTALL)
 QUOTE = re.compile(r"# (\S+\.py):([\w.]+)\n")  # first line of a block that quotes the source
 COMMAND = re.compile(  # what a command line asks of our programs
-    r"^(?:\$ )?uv run (?:--extra \w+ )?((?:specdec|infer\.py)\b.*)", re.MULTILINE
+    r"^(?:\$ )?uv run (?:--extra \w+ )?((?:foredraft|infer\.py)\b.*)", re.MULTILINE
 )
 # Of other programs: uv, mkdocs.
 FOREIGN_FLAGS = {"--group", "--extra", "--strict"}
@@ -140,7 +140,7 @@ def defined(file: Path) -> frozenset[str]:
 
 def source_file(path: str) -> Path:
     """Return a cited file: below the root, or below the package."""
-    return ROOT / path if (ROOT / path).exists() else ROOT / "specdec" / path
+    return ROOT / path if (ROOT / path).exists() else ROOT / "foredraft" / path
 
 
 def wrong_citations(pages: Pages) -> list[str]:
@@ -153,7 +153,7 @@ def wrong_citations(pages: Pages) -> list[str]:
             if not file.exists() or function not in defined(file):
                 wrong.append(f"{name}: no {function} in {path}")
         for path in re.findall(
-            r"`((?:tests|benchmarks|docs|examples|specdec)/[\w/.-]+\.\w+)`", text
+            r"`((?:tests|benchmarks|docs|examples|foredraft)/[\w/.-]+\.\w+)`", text
         ):
             if not (ROOT / path).exists():
                 wrong.append(f"{name}: no file {path}")
@@ -188,7 +188,7 @@ def unknown_commands(pages: Pages) -> list[str]:
 def unparsable_commands(pages: Pages) -> list[str]:
     """Complain about shown command lines that the program would refuse."""
     wrong = []
-    made = {"specdec": parser(), "infer.py": parser("infer")}
+    made = {"foredraft": parser(), "infer.py": parser("infer")}
     for name, text in pages.items():
         for code in [*blocks(text, "bash"), *blocks(text, "console")]:
             for line in COMMAND.findall(code):

@@ -10,11 +10,11 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from specdec.core import Draft, StepOutcome, StepRecord, Verdict
-from specdec.drafting import Drafter
-from specdec.gamma import GammaPolicy, Signal
-from specdec.models import TableModel
-from specdec.sampling import Rng
+from foredraft.core import Draft, StepOutcome, StepRecord, Verdict
+from foredraft.drafting import Drafter
+from foredraft.gamma import GammaPolicy, Signal
+from foredraft.models import TableModel
+from foredraft.sampling import Rng
 
 Table = Callable[[tuple[int, ...]], list[float]]
 

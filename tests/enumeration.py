@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from specdec.decoding import Sequence as TokenSequence
-from specdec.decoding import Speculation, speculative_steps
-from specdec.models import TableModel
-from specdec.sampling import Rng, Sampler
+from foredraft.decoding import Sequence as TokenSequence
+from foredraft.decoding import Speculation, speculative_steps
+from foredraft.models import TableModel
+from foredraft.sampling import Rng, Sampler
 from tests.doubles import logits_of
 
 T = TypeVar("T", bound=Hashable)

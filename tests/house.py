@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "specdec"
+PACKAGE = Path(__file__).parents[1] / "foredraft"
 
 
 def first_line(module: Path) -> str:
@@ -16,7 +16,7 @@ def first_line(module: Path) -> str:
 
 def tree() -> str:
     """Return the tree as it stands in the README."""
-    rows = [("specdec/", first_line(PACKAGE / "__init__.py"))]
+    rows = [("foredraft/", first_line(PACKAGE / "__init__.py"))]
     modules = sorted(PACKAGE.glob("*.py"))
     for folder in [PACKAGE, *sorted(p.parent for p in PACKAGE.glob("*/__init__.py"))]:
         if folder != PACKAGE:

@@ -7,10 +7,10 @@ import random
 import torch
 from torch import Tensor
 
-from specdec.core import Prompt
-from specdec.decoding import Sequence, autoregressive_steps
-from specdec.models import LanguageModel, fit_target
-from specdec.sampling import GreedySampler, Rng, Sampler
+from foredraft.core import Prompt
+from foredraft.decoding import Sequence, autoregressive_steps
+from foredraft.models import LanguageModel, fit_target
+from foredraft.sampling import GreedySampler, Rng, Sampler
 from tests.tiny import VOCAB, build
 
 GREEDY = GreedySampler()

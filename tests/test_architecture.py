@@ -11,14 +11,14 @@ from statistics import median, quantiles
 
 import pytest
 
-import specdec
+import foredraft
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "specdec"
+PACKAGE = ROOT / "foredraft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-GROUND = {"core", "errors", "registry", "costs"}
+GROUND = {"core", "errors", "registry", "costs", "version"}
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = GROUND | ROOMS | {"config", "text", "decoding"}
 FRONT_ENDS = {"cli", "server"}
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "core": set[str](),
     "costs": {"core"},
     "errors": set[str](),
+    "version": set[str](),
     "registry": {"errors"},
     "text": GROUND,
     "config": GROUND | {"sampling", "gamma", "verification", "drafting"},  # to check specs
@@ -51,7 +52,7 @@ MAY_IMPORT = {
 
 
 def name_of(path: Path) -> str:
-    """Return `specdec.models.cache` for its file, and the package's name for an `__init__`."""
+    """Return `foredraft.models.cache` for its file, and the package's name for an `__init__`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -79,14 +80,14 @@ def imports_of(path: Path) -> list[tuple[str, str]]:
 
 
 def _submodule(module: str, name: str) -> str:
-    """Return `specdec.zoo` for `from specdec import zoo`."""
+    """Return `foredraft.zoo` for `from foredraft import zoo`."""
     inside = ROOT.joinpath(*module.split("."), name)
     is_module = inside.is_dir() or inside.with_suffix(".py").is_file()
-    return f"{module}.{name}" if module.startswith("specdec") and is_module else module
+    return f"{module}.{name}" if module.startswith("foredraft") and is_module else module
 
 
 def own_imports(path: Path) -> set[str]:
-    return {m for m, _ in imports_of(path) if m == "specdec" or m.startswith("specdec.")}
+    return {m for m, _ in imports_of(path) if m == "foredraft" or m.startswith("foredraft.")}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -104,13 +105,13 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 def test_the_models_know_of_the_zoo_only_where_it_stands() -> None:
     for path in (PACKAGE / "models").glob("*.py"):
         from_zoo = {m for m in own_imports(path) if room_of(m) == "zoo"}
-        assert from_zoo <= ({"specdec.zoo"} if path.name == "loading.py" else set())
+        assert from_zoo <= ({"foredraft.zoo"} if path.name == "loading.py" else set())
     assert own_imports(PACKAGE / "zoo" / "__init__.py") == set()
 
 
 @pytest.mark.parametrize("room", ["decoding", "drafting"])
 def test_loops_and_drafters_know_other_rooms_by_their_interfaces(room: str) -> None:
-    interfaces = {f"specdec.{other}.base" for other in ROOMS} | {"specdec.sampling.rng"}
+    interfaces = {f"foredraft.{other}.base" for other in ROOMS} | {"foredraft.sampling.rng"}
     for path in (PACKAGE / room).glob("*.py"):
         others = {m for m in own_imports(path) if room_of(m) not in GROUND | {room}}
         assert others <= interfaces, path.name
@@ -124,7 +125,7 @@ def test_only_one_file_touches_a_transformers_cache() -> None:
         if module.startswith("transformers.cache_utils")
         or (module.startswith("transformers") and name.endswith("Cache"))
     }
-    assert touching == {"specdec.models.cache"}
+    assert touching == {"foredraft.models.cache"}
 
 
 @pytest.mark.parametrize("room", ["gamma", "verification", "core", "decoding"])
@@ -176,9 +177,9 @@ def test_rooms_are_two_levels_deep_at_most() -> None:
 
 
 def test_exports_are_sorted_and_resolve() -> None:
-    assert list(specdec.__all__) == sorted(set(specdec.__all__))
-    for name in specdec.__all__:
-        assert getattr(specdec, name) is not None
+    assert list(foredraft.__all__) == sorted(set(foredraft.__all__))
+    for name in foredraft.__all__:
+        assert getattr(foredraft, name) is not None
 
 
 def test_whatever_the_package_imports_at_its_door_is_exported() -> None:
@@ -188,4 +189,4 @@ def test_whatever_the_package_imports_at_its_door_is_exported() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert bound == set(specdec.__all__)
+    assert bound - {"__version__"} == set(foredraft.__all__)

@@ -21,14 +21,14 @@ from prompts import KINDS, PROMPTS, TUNING
 from side_by_side import BASELINE, PEER, Clock, Measured, Sample, differences, interval, measure
 from transformers import AutoConfig, GenerationConfig
 
-import specdec.drafting
-from specdec import LoadOptions
-from specdec.core import StepRecord
-from specdec.models import load
-from specdec.models.fused import FusedModel
-from specdec.models.native import NativeModel
-from specdec.models.runtime import can_fuse
-from specdec.registry import Registry
+import foredraft.drafting
+from foredraft import LoadOptions
+from foredraft.core import StepRecord
+from foredraft.models import load
+from foredraft.models.fused import FusedModel
+from foredraft.models.native import NativeModel
+from foredraft.models.runtime import can_fuse
+from foredraft.registry import Registry
 from tests.tiny import build
 
 SETTING = contenders.Setting(device="cpu", length=6)
@@ -139,7 +139,7 @@ def test_only_methods_that_draft_with_a_model_load_one(tmp_path: Path) -> None:
 
 def test_a_hybrid_is_measured_where_the_registry_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     drafters: Registry[Any] = Registry("drafter")
-    monkeypatch.setattr(specdec.drafting, "DRAFTERS", drafters, raising=False)
+    monkeypatch.setattr(foredraft.drafting, "DRAFTERS", drafters, raising=False)
     assert contenders.HYBRID not in contenders.names(SETTING)
     drafters.register("hybrid")(roofline.Cost)
     assert contenders.HYBRID in contenders.names(SETTING)

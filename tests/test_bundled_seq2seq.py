@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from specdec import DecodingConfig, EncoderDecoderModel, Engine, LoadOptions
-from specdec.decoding import first_difference
-from specdec.zoo import ZOO_DIR, bundled_path
+from foredraft import DecodingConfig, EncoderDecoderModel, Engine, LoadOptions
+from foredraft.decoding import first_difference
+from foredraft.zoo import ZOO_DIR, bundled_path
 
 ROOT = Path(__file__).parents[1]
 ROLES = ("seq2seq_target", "seq2seq_drafter")

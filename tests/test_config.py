@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from specdec.config import DecodingConfig
-from specdec.errors import BadSpecString, ConfigError, UnknownComponent
+from foredraft.config import DecodingConfig
+from foredraft.errors import BadSpecString, ConfigError, UnknownComponent
 
 CHANGED = DecodingConfig(
     length=7,

@@ -15,10 +15,10 @@ import pytest
 from docs.site import theory
 from docs.site.generate import figures as drawn
 from docs.site.reference import parser, parsers
-from specdec.cli import main as program
-from specdec.cli.commands import COMMANDS
-from specdec.engine import Engine
-from specdec.models.loading import BUNDLED
+from foredraft.cli import main as program
+from foredraft.cli.commands import COMMANDS
+from foredraft.engine import Engine
+from foredraft.models.loading import BUNDLED
 from tests.documents import (
     CHECKS,
     QUOTE,
@@ -139,7 +139,7 @@ def test_transcripts_are_what_the_commands_print(
 ) -> None:
     words = shlex.split(command)
     assert words[:2] == ["uv", "run"], "a transcript begins with uv run"
-    run = {"specdec": program.main, "infer.py": program.infer}[words[2]]
+    run = {"foredraft": program.main, "infer.py": program.infer}[words[2]]
     with contextlib.suppress(SystemExit):
         run(words[3:])
     assert without_figures(capsys.readouterr().out) == without_figures(output)
@@ -171,7 +171,7 @@ def test_every_flag_and_command_is_in_the_reference(name: str) -> None:
             if action.help != "==SUPPRESS==" and "--help" not in action.option_strings:
                 assert all(f"`{flag}`" in text for flag in action.option_strings), command
     assert all(f"| `{name}" in text for name in COMMANDS)
-    assert parser().prog == "specdec"
+    assert parser().prog == "foredraft"
 
 
 # --- the checks notice ----------------------------------------------------------------------------

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from specdec.core import StepRecord
-from specdec.decoding import Sequence, Speculation, speculative_steps
-from specdec.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
-from specdec.gamma import GAMMA_POLICIES, CostAwareGamma, FixedGamma, GammaPolicy, OracleGamma
-from specdec.models import TableModel
-from specdec.sampling import SAMPLERS, MultinomialSampler, Rng, Sampler
-from specdec.verification import VERIFIERS, Verifier
+from foredraft.core import StepRecord
+from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
+from foredraft.gamma import GAMMA_POLICIES, CostAwareGamma, FixedGamma, GammaPolicy, OracleGamma
+from foredraft.models import TableModel
+from foredraft.sampling import SAMPLERS, MultinomialSampler, Rng, Sampler
+from foredraft.verification import VERIFIERS, Verifier
 from tests.doubles import Table, random_table
 from tests.enumeration import enumerate_outcomes, target_distribution, total_variation
 
@@ -149,14 +149,14 @@ def test_drawn_tokens_followed_by_copied_ones_are_exact(first: str, verifier: Ve
 
 
 def _keyed() -> Rng:
-    from specdec.sampling import rng_for
+    from foredraft.sampling import rng_for
 
     return rng_for(0, keyed=True)
 
 
 def test_soft_rows_for_copied_tokens_would_be_seen() -> None:
     """The law can fail: with uniform rows after drawn ones the mixed drafts are biased."""
-    import specdec.drafting.hybrid as hybrid
+    import foredraft.drafting.hybrid as hybrid
 
     original = hybrid._with_one_hot_rows
     try:

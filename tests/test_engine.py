@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from specdec.config import METHODS, DecodingConfig
-from specdec.core import FinishReason
-from specdec.decoding import Difference
-from specdec.engine import Engine, check_request, result_dict
-from specdec.errors import ConfigError, ContextOverflow, RequestError, SpecDecError
-from specdec.models import DecoderOnlyModel, LanguageModel, LoadedModel, TableModel
+from foredraft.config import METHODS, DecodingConfig
+from foredraft.core import FinishReason
+from foredraft.decoding import Difference
+from foredraft.engine import Engine, check_request, result_dict
+from foredraft.errors import ConfigError, ContextOverflow, ForedraftError, RequestError
+from foredraft.models import DecoderOnlyModel, LanguageModel, LoadedModel, TableModel
 from tests.tiny import MAX_LENGTH, TEXT_VOCAB, build, full_logits, tokenizer
 
 PROMPT = "The dog"
@@ -279,7 +279,7 @@ def test_another_kind_of_storage_begins_empty(engine: Engine, changes: dict[str,
     assert accepted_by_ngram(engine, reset_in_between=False) == fresh
 
 
-REFUSED: dict[str, tuple[Callable[[Engine], Any], type[SpecDecError], str]] = {
+REFUSED: dict[str, tuple[Callable[[Engine], Any], type[ForedraftError], str]] = {
     "method": (lambda e: e.stream(PROMPT, method="ngrams"), ConfigError, "did you mean 'ngram'"),
     "empty": (lambda e: e.stream(" \n"), RequestError, "empty"),
     "control": (lambda e: e.stream("a\x00b"), RequestError, r"U\+0000"),
@@ -296,7 +296,7 @@ REFUSED: dict[str, tuple[Callable[[Engine], Any], type[SpecDecError], str]] = {
 
 @pytest.mark.parametrize(("ask", "kind", "words"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_served_is_refused_before_anything_is_computed(
-    engine: Engine, ask: Callable[[Engine], Any], kind: type[SpecDecError], words: str
+    engine: Engine, ask: Callable[[Engine], Any], kind: type[ForedraftError], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
         ask(engine)

@@ -9,41 +9,43 @@ from typing import Any
 import pytest
 import torch
 
-import specdec
-from specdec.errors import (
+import foredraft
+from foredraft.errors import (
     ConfigError,
     ContextOverflow,
+    ForedraftError,
     RequestError,
-    SpecDecError,
     VocabularyMismatch,
 )
-from specdec.models import TableModel
-from specdec.verification import VERIFIERS
+from foredraft.models import TableModel
+from foredraft.verification import VERIFIERS
 from tests.tiny import MAX_LENGTH, VOCAB, build, full_logits, noisy, tokenizer
 
-GREEDY = specdec.GreedyProcessor()
+GREEDY = foredraft.GreedyProcessor()
 PROMPT = [5, 6, 7, 5, 6]
-SAMPLER = specdec.MultinomialProcessor(temperature=1.0)
+SAMPLER = foredraft.MultinomialProcessor(temperature=1.0)
 
 
-def storage() -> specdec.NGramStorage:
-    return specdec.NGramStorage(3, VOCAB)
+def storage() -> foredraft.NGramStorage:
+    return foredraft.NGramStorage(3, VOCAB)
 
 
 def speculative(inputs: Any = PROMPT, **options: Any) -> tuple[list[int], float]:
-    return specdec.speculative_generate(inputs, noisy("llama"), build("llama"), **options)
+    return foredraft.speculative_generate(inputs, noisy("llama"), build("llama"), **options)
 
 
 def ngram(inputs: Any = PROMPT, **options: Any) -> tuple[list[int], float]:
-    return specdec.ngram_assisted_speculative_generate(inputs, storage(), build("llama"), **options)
+    return foredraft.ngram_assisted_speculative_generate(
+        inputs, storage(), build("llama"), **options
+    )
 
 
 def plain(inputs: Any = PROMPT, **options: Any) -> list[int]:
-    return specdec.autoregressive_generate(inputs, build("llama"), **options)
+    return foredraft.autoregressive_generate(inputs, build("llama"), **options)
 
 
 def beam(inputs: Any = PROMPT, **options: Any) -> list[int]:
-    return specdec.beam_search_generate(inputs, build("llama"), **options)
+    return foredraft.beam_search_generate(inputs, build("llama"), **options)
 
 
 EVERY: dict[str, Callable[..., Any]] = {
@@ -106,7 +108,7 @@ def test_a_tensor_a_list_and_a_tuple_of_ids_are_the_same_input(call: Callable[..
     assert call(tuple(PROMPT), max_gen_len=6) == expected
 
 
-REFUSED: dict[str, tuple[Any, type[SpecDecError], str]] = {
+REFUSED: dict[str, tuple[Any, type[ForedraftError], str]] = {
     "empty": ([], RequestError, "inputs is empty"),
     "empty_tensor": (torch.tensor([], dtype=torch.long), RequestError, "inputs is empty"),
     "batch": ([[5, 6], [7, 8]], RequestError, "batch"),
@@ -121,7 +123,7 @@ REFUSED: dict[str, tuple[Any, type[SpecDecError], str]] = {
 @every_function
 @pytest.mark.parametrize(("inputs", "kind", "words"), REFUSED.values(), ids=REFUSED)
 def test_what_is_no_prompt_is_refused(
-    call: Callable[..., Any], inputs: Any, kind: type[SpecDecError], words: str
+    call: Callable[..., Any], inputs: Any, kind: type[ForedraftError], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
         call(inputs)
@@ -130,7 +132,7 @@ def test_what_is_no_prompt_is_refused(
 @every_function
 @pytest.mark.parametrize("max_gen_len", [0, -3])
 def test_a_length_below_one_is_refused(call: Callable[..., Any], max_gen_len: int) -> None:
-    with pytest.raises(SpecDecError, match=rf"max_new_tokens must lie in .*, not {max_gen_len}"):
+    with pytest.raises(ForedraftError, match=rf"max_new_tokens must lie in .*, not {max_gen_len}"):
         call(max_gen_len=max_gen_len)
 
 
@@ -164,13 +166,13 @@ def test_a_lossy_verifier_cannot_hide_behind_another_one() -> None:
 
 @pytest.mark.parametrize("call", [plain, speculative, ngram])
 def test_an_unknown_verifier_is_refused_by_name(call: Callable[..., Any]) -> None:
-    with pytest.raises(SpecDecError, match=r"unknown verifier 'blok' .*'block'"):
+    with pytest.raises(ForedraftError, match=r"unknown verifier 'blok' .*'block'"):
         call(verifier="blok")
 
 
 @pytest.mark.parametrize("call", [speculative, ngram])
 def test_a_gamma_below_one_is_refused(call: Callable[..., Any]) -> None:
-    with pytest.raises(SpecDecError, match="gamma must lie in"):
+    with pytest.raises(ForedraftError, match="gamma must lie in"):
         call(gamma=0)
 
 
@@ -187,7 +189,7 @@ def cycle(step: int) -> TableModel:
 
 def test_the_acceptance_rate_is_accepted_by_drafted() -> None:
     options: dict[str, Any] = {"gamma": 4, "first_target": False, "eos_tokens_id": []}
-    run = specdec.speculative_generate
+    run = foredraft.speculative_generate
     assert run([0], cycle(1), cycle(1), max_gen_len=10, **options)[1] == 1.0
     assert run([0], cycle(2), cycle(1), max_gen_len=3, **options)[1] == 0.0
     # They agree after 3 and 7 only; drafts of 4, 3, 2, 1 tokens keep 1, 0, 0, 1 of them.
@@ -198,7 +200,7 @@ def test_the_acceptance_rate_is_accepted_by_drafted() -> None:
 def test_debug_names_accepted_rejected_recovered_and_bonus_tokens(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ids, _ = specdec.speculative_generate(
+    ids, _ = foredraft.speculative_generate(
         [0], cycle(2), cycle(1), gamma=1, max_gen_len=7, eos_tokens_id=[], debug=True
     )
     lines = capsys.readouterr().out.splitlines()
@@ -231,13 +233,13 @@ def test_egag_drafts_within_its_bounds(
     row = {"certain": [1.0] + [0.0] * 7, "unsure": [0.125] * 8}[drafter]  # H = 0 and H = ln V
     model = TableModel({(): row})
     options = options | {"gamma": 2, "use_egag": True, "first_target": False, "max_gen_len": 12}
-    specdec.speculative_generate([3], model, TableModel({(): row}), debug=True, **options)
+    foredraft.speculative_generate([3], model, TableModel({(): row}), debug=True, **options)
     assert len(capsys.readouterr().out.splitlines()) == num_steps
 
 
 def test_debug_shows_text_with_a_tokenizer(capsys: pytest.CaptureFixture[str]) -> None:
     words = tokenizer()("the", add_special_tokens=False)["input_ids"]
-    specdec.speculative_generate(
+    foredraft.speculative_generate(
         [0], TableModel(always(words[0])), TableModel(always(words[0])), tokenizer(), debug=True
     )
     assert repr(tokenizer().decode([words[0]])) in capsys.readouterr().out
@@ -282,7 +284,7 @@ def test_the_seed_decides_the_text(call: Callable[..., Any]) -> None:
 def test_an_ngram_storage_is_kept_between_calls() -> None:
     grams = storage()
     rates = [
-        specdec.ngram_assisted_speculative_generate(
+        foredraft.ngram_assisted_speculative_generate(
             PROMPT, grams, build("llama"), stop_if_unknown=True, filler_top_k=1, eos_tokens_id=[]
         )[1]
         for _ in range(2)
@@ -293,13 +295,13 @@ def test_an_ngram_storage_is_kept_between_calls() -> None:
 @pytest.mark.parametrize("drafter_vocab", [VOCAB - 8, VOCAB + 8])
 @pytest.mark.parametrize("sampler", [GREEDY, SAMPLER], ids=["greedy", "sampling"])
 def test_drafter_and_target_may_be_padded_differently(
-    sampler: specdec.Sampler, drafter_vocab: int
+    sampler: foredraft.Sampler, drafter_vocab: int
 ) -> None:
     # With VOCAB - 8 the target emits tokens that the drafter has no embedding for.
     drafter = build("llama", 1, vocab_size=drafter_vocab)
     for seed in range(3):
         prompt = [5 + seed, 6, 7]
-        ids, _ = specdec.speculative_generate(
+        ids, _ = foredraft.speculative_generate(
             prompt, drafter, build("llama"), logits_processor=sampler, eos_tokens_id=[], seed=seed
         )
         assert len(ids) == 40
@@ -310,12 +312,12 @@ def test_drafter_and_target_may_be_padded_differently(
 def test_max_fn_normalises_what_is_positive() -> None:
     x = torch.tensor([[0.5, -0.2, 0.3], [-1.0, 0.0, 4.0]])
     expected = torch.tensor([[0.625, 0.0, 0.375], [0.0, 0.0, 1.0]])
-    torch.testing.assert_close(specdec.max_fn(x), expected)
+    torch.testing.assert_close(foredraft.max_fn(x), expected)
     assert x[0, 1] == -0.2, "the caller's tensor is not edited"
 
 
 def test_max_fn_of_nothing_positive_is_zero_without_nan() -> None:
-    assert torch.equal(specdec.max_fn(torch.tensor([-1.0, 0.0])), torch.zeros(2))
+    assert torch.equal(foredraft.max_fn(torch.tensor([-1.0, 0.0])), torch.zeros(2))
 
 
 @pytest.mark.parametrize(
@@ -332,16 +334,16 @@ def test_max_fn_of_nothing_positive_is_zero_without_nan() -> None:
 def test_a_setting_of_the_wrong_kind_is_named(settings: dict[str, Any], words: str) -> None:
     row = {(): [0.5, 0.5]}
     with pytest.raises(ConfigError, match=words):
-        specdec.speculative_generate([0], TableModel(row), TableModel(row), **settings)
+        foredraft.speculative_generate([0], TableModel(row), TableModel(row), **settings)
     if "gamma" not in settings:
         with pytest.raises(ConfigError, match=words):
-            specdec.autoregressive_generate([0], TableModel(row), **settings)
+            foredraft.autoregressive_generate([0], TableModel(row), **settings)
 
 
 def test_what_drafts_from_another_vocabulary_is_refused() -> None:
     two, three = TableModel({(): [0.5, 0.5]}), TableModel({(): [0.2, 0.3, 0.5]})
     for drafter, target in ((two, three), (three, two)):
         with pytest.raises(VocabularyMismatch, match=r"the drafter has \d tokens but the target"):
-            specdec.speculative_generate([0], drafter, target)
+            foredraft.speculative_generate([0], drafter, target)
     with pytest.raises(VocabularyMismatch, match="the storage has 9 tokens but the target 3"):
-        specdec.ngram_assisted_speculative_generate([0], specdec.NGramStorage(3, 9), three)
+        foredraft.ngram_assisted_speculative_generate([0], foredraft.NGramStorage(3, 9), three)

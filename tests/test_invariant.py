@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from specdec import DecodingConfig, Engine, LoadOptions
-from specdec.bench.prompt_sets import load_prompts
+from foredraft import DecodingConfig, Engine, LoadOptions
+from foredraft.bench.prompt_sets import load_prompts
 
 SENTENCES = Path(__file__).parents[1] / "benchmarks" / "sentences.txt"
 GREEDY = DecodingConfig(length=100)

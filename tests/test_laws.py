@@ -14,13 +14,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from specdec.core import Draft
-from specdec.decoding import Speculation
-from specdec.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
-from specdec.gamma import ConfidenceGamma, EntropyGamma, FixedGamma, GammaPolicy, HeuristicGamma
-from specdec.models import TableModel
-from specdec.sampling import SAMPLERS, MultinomialSampler, Rng, Sampler
-from specdec.verification import (
+from foredraft.core import Draft
+from foredraft.decoding import Speculation
+from foredraft.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
+from foredraft.gamma import ConfidenceGamma, EntropyGamma, FixedGamma, GammaPolicy, HeuristicGamma
+from foredraft.models import TableModel
+from foredraft.sampling import SAMPLERS, MultinomialSampler, Rng, Sampler
+from foredraft.verification import (
     VERIFIERS,
     BlockVerifier,
     CoupledVerifier,
@@ -29,7 +29,7 @@ from specdec.verification import (
     RejectionWithoutResidual,
     Verifier,
 )
-from specdec.verification.mutants import MUTANTS
+from foredraft.verification.mutants import MUTANTS
 from tests.blocks import (
     PAIRS,
     PROMPT,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from specdec.drafting import DRAFTERS
-from specdec.errors import BadSpecString, ConfigError, UnknownComponent
-from specdec.gamma import GAMMA_POLICIES, EntropyGamma
-from specdec.registry import Registry, check_range, nearest
-from specdec.sampling import SAMPLERS, NucleusSampler, TopKNucleusSampler
-from specdec.verification import VERIFIERS
+from foredraft.drafting import DRAFTERS
+from foredraft.errors import BadSpecString, ConfigError, UnknownComponent
+from foredraft.gamma import GAMMA_POLICIES, EntropyGamma
+from foredraft.registry import Registry, check_range, nearest
+from foredraft.sampling import SAMPLERS, NucleusSampler, TopKNucleusSampler
+from foredraft.verification import VERIFIERS
 
 REGISTRIES: list[Registry[Any]] = [SAMPLERS, GAMMA_POLICIES, VERIFIERS, DRAFTERS]
 EVERY = [

@@ -16,15 +16,15 @@ from functools import cache
 import pytest
 import torch
 
-from specdec.checks.remembered import Remembered
-from specdec.checks.statistics import chi_square, detectable_total_variation, p_value
-from specdec.decoding import Sequence, Speculation, speculative_steps
-from specdec.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
-from specdec.gamma import FixedGamma, HeuristicGamma
-from specdec.models import LanguageModel, fit_drafter, fit_target
-from specdec.sampling import MultinomialSampler, rng_for
-from specdec.verification import VERIFIERS
-from specdec.verification.mutants import MUTANTS
+from foredraft.checks.remembered import Remembered
+from foredraft.checks.statistics import chi_square, detectable_total_variation, p_value
+from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
+from foredraft.gamma import FixedGamma, HeuristicGamma
+from foredraft.models import LanguageModel, fit_drafter, fit_target
+from foredraft.sampling import MultinomialSampler, rng_for
+from foredraft.verification import VERIFIERS
+from foredraft.verification.mutants import MUTANTS
 from tests.tiny import build, full_logits, noisy
 
 VOCAB, LENGTH, CELLS = 16, 3, 16

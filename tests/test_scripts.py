@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from specdec.bench import shell_runs
-from specdec.bench.measure import text_hash
-from specdec.bench.shell_runs import COLUMNS, EXPERIMENTS, default_prompts, run_shell
-from specdec.errors import ConfigError
+from foredraft.bench import shell_runs
+from foredraft.bench.measure import text_hash
+from foredraft.bench.shell_runs import COLUMNS, EXPERIMENTS, default_prompts, run_shell
+from foredraft.errors import ConfigError
 from tests.toy_engine import PROMPT, RETOLD
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +93,7 @@ def test_bash_hands_its_options_over(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     done = bash("--prompt", "Où est-il ?", "--runner", "uv run infer.py", "--out", "x.csv")
     assert done.stdout.splitlines() == [
-        *(str(ROOT), "run", "python", "-m", "specdec.bench.shell_runs"),
+        *(str(ROOT), "run", "python", "-m", "foredraft.bench.shell_runs"),
         *("--runner", "uv run infer.py", "--out", str(tmp_path / "x.csv")),
         *("--prompt", "Où est-il ?"),
     ]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-import specdec
-from specdec import (
+import foredraft
+from foredraft import (
     EncoderDecoderModel,
     MultinomialProcessor,
     NGramStorage,
@@ -17,7 +17,7 @@ from specdec import (
     ngram_assisted_speculative_generate_encoder_decoder,
     speculative_generate_encoder_decoder,
 )
-from specdec.errors import ModelError, RequestError
+from foredraft.errors import ModelError, RequestError
 from tests.readers import plain, prompt_of
 from tests.tiny import SEQ2SEQ, VOCAB, build, noisy
 
@@ -49,8 +49,8 @@ def test_all_four_say_the_same_greedily(name: str, use_cache: bool) -> None:
 def test_the_ordinary_functions_take_an_encoder_decoder_as_well() -> None:
     prompt: Any = prompt_of("bart")
     expected = plain("bart", prompt)
-    assert specdec.autoregressive_generate(prompt, build("bart"), **EVERYTHING) == expected
-    itself = specdec.speculative_generate(prompt, build("bart"), build("bart"), **EVERYTHING)
+    assert foredraft.autoregressive_generate(prompt, build("bart"), **EVERYTHING) == expected
+    itself = foredraft.speculative_generate(prompt, build("bart"), build("bart"), **EVERYTHING)
     assert itself == (expected, 1.0)
 
 
@@ -62,7 +62,7 @@ def test_a_start_token_of_ones_own_begins_the_sequence() -> None:
             prompt, build("t5"), decoder_start_token_id=start, **EVERYTHING
         )
         adapter = EncoderDecoderModel(build("t5"), decoder_start=[start] if start == 9 else start)
-        assert other == specdec.autoregressive_generate(prompt, adapter, **EVERYTHING) != usual
+        assert other == foredraft.autoregressive_generate(prompt, adapter, **EVERYTHING) != usual
         spoken, _ = speculative_generate_encoder_decoder(
             prompt, noisy("t5"), build("t5"), decoder_start_token_id=start, **EVERYTHING
         )

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-import specdec
+import foredraft
 
 REQUIRED = inspect.Parameter.empty
 
 COMMON: dict[str, Any] = {
-    "logits_processor": specdec.GreedyProcessor(),
+    "logits_processor": foredraft.GreedyProcessor(),
     "max_gen_len": 40,
     "eos_tokens_id": 1,
     "pad_token_id": 0,
@@ -58,7 +58,7 @@ DOCUMENTED: dict[str, tuple[list[str], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_documented_parameters_exist_with_their_documented_defaults(name: str) -> None:
     first, defaults = DOCUMENTED[name]
-    parameters = inspect.signature(getattr(specdec, name)).parameters
+    parameters = inspect.signature(getattr(foredraft, name)).parameters
     assert list(parameters)[: len(first)] == first
     assert all(parameters[p].default is REQUIRED for p in first)
     assert {p: parameters[p].default for p in defaults} == defaults
@@ -67,19 +67,19 @@ def test_documented_parameters_exist_with_their_documented_defaults(name: str) -
 
 @pytest.mark.parametrize("name", ["speculative_generate", "ngram_assisted_speculative_generate"])
 def test_tokenizer_and_gamma_may_be_given_by_position(name: str) -> None:
-    parameters = list(inspect.signature(getattr(specdec, name)).parameters)
+    parameters = list(inspect.signature(getattr(foredraft, name)).parameters)
     assert parameters[3:5] == ["tokenizer", "gamma"]
 
 
 @pytest.mark.parametrize(
     ("processor", "names"),
     [
-        (specdec.MultinomialProcessor, ["temperature"]),
-        (specdec.TopKProcessor, ["temperature", "top_k"]),
-        (specdec.NucleusProcessor, ["temperature", "top_p"]),
-        (specdec.TopKNucleusProcessor, ["temperature", "top_k", "top_p"]),
-        (specdec.NGramStorage, ["n", "vocab_size"]),
-        (specdec.OneLevelNGramStorage, ["n", "vocab_size"]),
+        (foredraft.MultinomialProcessor, ["temperature"]),
+        (foredraft.TopKProcessor, ["temperature", "top_k"]),
+        (foredraft.NucleusProcessor, ["temperature", "top_p"]),
+        (foredraft.TopKNucleusProcessor, ["temperature", "top_k", "top_p"]),
+        (foredraft.NGramStorage, ["n", "vocab_size"]),
+        (foredraft.OneLevelNGramStorage, ["n", "vocab_size"]),
     ],
 )
 def test_documented_classes_take_their_parameters_in_order(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specdec.errors import ConfigError, RequestError
-from specdec.text import TextStream, encode_prompt
-from specdec.zoo.tokenizer import train_tokenizer
+from foredraft.errors import ConfigError, RequestError
+from foredraft.text import TextStream, encode_prompt
+from foredraft.zoo.tokenizer import train_tokenizer
 from tests.doubles import repeatable
 
 LINES = [

@@ -12,10 +12,10 @@ import torch
 import transformers
 from torch import Tensor
 
-from specdec.core import Prompt
-from specdec.models import LanguageModel, fit_target
-from specdec.models.runtime import Runtime
-from specdec.zoo.tokenizer import train_tokenizer
+from foredraft.core import Prompt
+from foredraft.models import LanguageModel, fit_target
+from foredraft.models.runtime import Runtime
+from foredraft.zoo.tokenizer import train_tokenizer
 
 VOCAB = 64
 MAX_LENGTH = 640  # more than two blocks of cache positions

@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from specdec.engine import Engine
-from specdec.models import LoadedModel, TableModel
-from specdec.zoo.tokenizer import EOS, PAD, train_tokenizer
+from foredraft.engine import Engine
+from foredraft.models import LoadedModel, TableModel
+from foredraft.zoo.tokenizer import EOS, PAD, train_tokenizer
 
 PROMPT = "Once upon a time"
 STORY = " there was one little fox who lived by the sea and loved his garden."  # then the end token

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from specdec.cli.shell import Shell, piped_lines
-from specdec.cli.view import View
-from specdec.config import DecodingConfig
+from foredraft.cli.shell import Shell, piped_lines
+from foredraft.cli.view import View
+from foredraft.config import DecodingConfig
 from tests.toy_engine import toy_engine
 
 if __name__ == "__main__":

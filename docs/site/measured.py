@@ -20,7 +20,7 @@ MADE_BY = {
     "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
     "policies.json": "uv run python benchmarks/policies.py --out benchmarks/results",
     "documented/summary.json": (
-        "uv run specdec ablate documented --out benchmarks/results/documented"
+        "uv run foredraft ablate documented --out benchmarks/results/documented"
     ),
     "peers-….json": "uv run python benchmarks/peers.py --save",
     "seq2seq.json": "uv run python benchmarks/seq2seq.py --out benchmarks/results/seq2seq.json",

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
-import specdec
-from specdec import drafting, gamma, sampling, verification
-from specdec.cli import main as program
-from specdec.cli.commands import COMMANDS
-from specdec.core import StepRecord
-from specdec.drafting import STORAGES
-from specdec.registry import Registry
-from specdec.tracing import Summary
+import foredraft
+from foredraft import drafting, gamma, sampling, verification
+from foredraft.cli import main as program
+from foredraft.cli.commands import COMMANDS
+from foredraft.core import StepRecord
+from foredraft.drafting import STORAGES
+from foredraft.registry import Registry
+from foredraft.tracing import Summary
 
 ROOMS = (sampling, drafting, gamma, verification)
 REGISTRIES: list[Registry[Any]] = [
@@ -25,7 +25,7 @@ REGISTRIES: list[Registry[Any]] = [
 
 
 def parser(name: str = "main") -> argparse.ArgumentParser:
-    """Return the parser of `specdec` (`main`) or of `infer.py` (`infer`), without parsing."""
+    """Return the parser of `foredraft` (`main`) or of `infer.py` (`infer`), without parsing."""
     made: list[argparse.ArgumentParser] = []
     with patch.object(program, "_run", lambda parser, argv: made.append(parser)):
         getattr(program, name)()
@@ -45,9 +45,9 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for name, sub in subcommands(parser()).items():
         nested = subcommands(sub)
         for inner, its in nested.items():
-            yield f"specdec {name} {inner}", its
+            yield f"foredraft {name} {inner}", its
         if not nested:
-            yield f"specdec {name}", sub
+            yield f"foredraft {name}", sub
 
 
 def first_line(thing: Any) -> str:
@@ -99,7 +99,7 @@ def components(language: str) -> str:
 def settings(language: str) -> str:
     """Return the fields of `DecodingConfig`."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
-    for field in dataclasses.fields(specdec.DecodingConfig):
+    for field in dataclasses.fields(foredraft.DecodingConfig):
         lines.append(f"| `{field.name}` | `{field.default!r}` | {field.metadata['help']} |")
     return "\n".join(lines)
 
@@ -131,8 +131,8 @@ def statistics(language: str) -> str:
 def names(language: str) -> str:
     """Return every public name with its first line."""
     lines = ["| name | kind | what it is |", "|---|---|---|"]
-    for name in specdec.__all__:
-        thing = getattr(specdec, name)
+    for name in foredraft.__all__:
+        thing = getattr(foredraft, name)
         kind = "class" if inspect.isclass(thing) else "function"
         lines.append(f"| `{name}` | {kind} | {first_line(thing)} |")
     return "\n".join(lines)
@@ -140,5 +140,5 @@ def names(language: str) -> str:
 
 def details(language: str) -> str:
     """Return one mkdocstrings directive a public name."""
-    targets = [getattr(specdec, name) for name in specdec.__all__]
+    targets = [getattr(foredraft, name) for name in foredraft.__all__]
     return "\n\n".join(f"::: {thing.__module__}.{thing.__name__}" for thing in targets)

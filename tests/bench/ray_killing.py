@@ -9,14 +9,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from specdec.bench.cluster import Cluster
-from specdec.bench.folder import RunFolder
-from specdec.bench.grid import Block
-from specdec.bench.grid_file import read_grid
-from specdec.bench.rows import TIMINGS, Row
-from specdec.bench.run import Alone, run_grid
-from specdec.bench.worker import Pair, Worker
-from specdec.models import LoadOptions
+from foredraft.bench.cluster import Cluster
+from foredraft.bench.folder import RunFolder
+from foredraft.bench.grid import Block
+from foredraft.bench.grid_file import read_grid
+from foredraft.bench.rows import TIMINGS, Row
+from foredraft.bench.run import Alone, run_grid
+from foredraft.bench.worker import Pair, Worker
+from foredraft.models import LoadOptions
 
 CPU = LoadOptions(device="cpu")
 PAIR = Pair("bundled", "bundled", CPU, CPU)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from specdec.bench.advise import Advice, Candidate, advise, measure_costs
-from specdec.bench.recordings import Recording
-from specdec.bench.replay import Clock, CostTable, TimedModel
-from specdec.engine import Engine
-from specdec.errors import ConfigError
-from specdec.models import LoadedModel
+from foredraft.bench.advise import Advice, Candidate, advise, measure_costs
+from foredraft.bench.recordings import Recording
+from foredraft.bench.replay import Clock, CostTable, TimedModel
+from foredraft.engine import Engine
+from foredraft.errors import ConfigError
+from foredraft.models import LoadedModel
 from tests.toy_engine import PROMPT, toy_drafter, toy_engine, toy_target
 
 PROMPTS = [PROMPT, "Sing"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from specdec.bench.analysis import analyse, theoretical_speedup
-from specdec.bench.grid import Grid
-from specdec.bench.rows import FAILED, Row
+from foredraft.bench.analysis import analyse, theoretical_speedup
+from foredraft.bench.grid import Grid
+from foredraft.bench.rows import FAILED, Row
 from tests.bench.toy_grid import toy_grid
 
 

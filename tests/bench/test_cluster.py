@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from specdec.bench.cluster import Seat, import_ray, seats_of
-from specdec.errors import ConfigError
+from foredraft.bench.cluster import Seat, import_ray, seats_of
+from foredraft.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 

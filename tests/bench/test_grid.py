@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from specdec.bench.grid_file import load_grid, read_grid
-from specdec.errors import ConfigError
+from foredraft.bench.grid_file import load_grid, read_grid
+from foredraft.errors import ConfigError
 from tests.bench.toy_grid import toy_grid, toy_table
 
 SAMPLERS = ("greedy", "nucleus(temperature=0.8, top_p=0.9)")

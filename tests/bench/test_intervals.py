@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from specdec.bench.intervals import (
+from foredraft.bench.intervals import (
     FASTER,
     NO_DIFFERENCE,
     SLOWER,

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from specdec.bench.grid import Task
-from specdec.bench.machine import PeakMemory, describe_machine, describe_model, weights_hash
-from specdec.bench.measure import Place, References, config_for, measure, text_hash
-from specdec.bench.rows import Row
-from specdec.engine import Engine
-from specdec.models import DecoderOnlyModel, EncoderDecoderModel, LanguageModel
-from specdec.models.fused import FusedModel
-from specdec.models.native import NativeModel
-from specdec.models.runtime import can_fuse
-from specdec.tracing import summarize
+from foredraft.bench.grid import Task
+from foredraft.bench.machine import PeakMemory, describe_machine, describe_model, weights_hash
+from foredraft.bench.measure import Place, References, config_for, measure, text_hash
+from foredraft.bench.rows import Row
+from foredraft.engine import Engine
+from foredraft.models import DecoderOnlyModel, EncoderDecoderModel, LanguageModel
+from foredraft.models.fused import FusedModel
+from foredraft.models.native import NativeModel
+from foredraft.models.runtime import can_fuse
+from foredraft.tracing import summarize
 from tests.bench.toy_grid import toy_grid
 from tests.tiny import build
 from tests.toy_engine import CERTAINTY, toy_drafter, toy_engine, toy_target

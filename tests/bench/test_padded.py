@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from specdec import DecodingConfig, Engine, LoadOptions
-from specdec.bench import padded, padded_network, padded_target
-from specdec.bench.padded import MOST_LAYERS, Shape, padded_name, shape_for
-from specdec.errors import ConfigError
-from specdec.models import load
-from specdec.models.runtime import is_native
+from foredraft import DecodingConfig, Engine, LoadOptions
+from foredraft.bench import padded, padded_network, padded_target
+from foredraft.bench.padded import MOST_LAYERS, Shape, padded_name, shape_for
+from foredraft.errors import ConfigError
+from foredraft.models import load
+from foredraft.models.runtime import is_native
 
 CPU = LoadOptions(device="cpu", dtype="float32")
 TRANSFORMERS = LoadOptions(device="cpu", dtype="float32", runtime="transformers")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from specdec.bench.prompt_sets import INSTRUCTION, load_prompts
-from specdec.errors import ConfigError
+from foredraft.bench.prompt_sets import INSTRUCTION, load_prompts
+from foredraft.errors import ConfigError
 
 
 def test_there_are_seventy_of_four_kinds() -> None:

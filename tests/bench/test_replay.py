@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from specdec.bench.recordings import Recording, read_recordings
-from specdec.bench.replay import Clock, CostTable, Replay, Replayed, TimedModel
-from specdec.core import StepRecord
-from specdec.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
-from specdec.drafting import DRAFTERS, DraftModelDrafter, DraftParts
-from specdec.errors import ConfigError
-from specdec.gamma import GAMMA_POLICIES
-from specdec.models import TableModel
-from specdec.sampling import GreedySampler, Rng
-from specdec.verification import VERIFIERS
+from foredraft.bench.recordings import Recording, read_recordings
+from foredraft.bench.replay import Clock, CostTable, Replay, Replayed, TimedModel
+from foredraft.core import StepRecord
+from foredraft.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts
+from foredraft.errors import ConfigError
+from foredraft.gamma import GAMMA_POLICIES
+from foredraft.models import TableModel
+from foredraft.sampling import GreedySampler, Rng
+from foredraft.verification import VERIFIERS
 from tests.doubles import random_table
 from tests.toy_engine import PROMPT, tokenizer
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from specdec.bench import pictures
-from specdec.bench.analysis import analyse
-from specdec.bench.folder import RunFolder
-from specdec.bench.grid import Grid
-from specdec.bench.report import html, table, write_report
+from foredraft.bench import pictures
+from foredraft.bench.analysis import analyse
+from foredraft.bench.folder import RunFolder
+from foredraft.bench.grid import Grid
+from foredraft.bench.report import html, table, write_report
 from tests.bench.toy_grid import run_toy, toy_grid
 
 PICTURES = {
@@ -98,7 +98,7 @@ def test_failures_and_shared_devices_are_said(run: tuple[RunFolder, Grid]) -> No
 def test_a_report_without_matplotlib_has_no_pictures(
     run: tuple[RunFolder, Grid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("specdec.bench.report.can_draw", lambda: False)
+    monkeypatch.setattr("foredraft.bench.report.can_draw", lambda: False)
     page = write_report(analyse(run[1], run[0].rows), run[0].manifest, tmp_path)
     assert "<figure>" not in page.read_text(encoding="utf-8")
     assert not (tmp_path / "figures").exists()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from specdec.bench.rows import COLUMNS, Row, RowFile, read_rows, to_line
-from specdec.errors import ConfigError
+from foredraft.bench.rows import COLUMNS, Row, RowFile, read_rows, to_line
+from foredraft.errors import ConfigError
 
 ROW = Row(
     order=3,

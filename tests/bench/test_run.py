@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from specdec.bench.folder import RunFolder
-from specdec.bench.grid import Grid
-from specdec.bench.rows import TIMINGS, Row
-from specdec.bench.run import blocks_left, run_grid
-from specdec.errors import ConfigError
+from foredraft.bench.folder import RunFolder
+from foredraft.bench.grid import Grid
+from foredraft.bench.rows import TIMINGS, Row
+from foredraft.bench.run import blocks_left, run_grid
+from foredraft.errors import ConfigError
 from tests.bench.toy_grid import Interrupted, run_toy, toy_crew, toy_grid
 
 ROOT = Path(__file__).parents[2]

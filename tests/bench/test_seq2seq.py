@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from specdec.bench.rows import Row
-from specdec.bench.worker import Worker
-from specdec.engine import Engine
-from specdec.models import LoadedModel
-from specdec.models.pairing import fit_drafter, fit_target
+from foredraft.bench.rows import Row
+from foredraft.bench.worker import Worker
+from foredraft.engine import Engine
+from foredraft.models import LoadedModel
+from foredraft.models.pairing import fit_drafter, fit_target
 from tests.bench.toy_grid import toy_grid
 from tests.tiny import TEXT_VOCAB, build, tokenizer
 

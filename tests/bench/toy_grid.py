@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from specdec.bench.folder import RunFolder
-from specdec.bench.grid import Block, Grid
-from specdec.bench.grid_file import read_grid
-from specdec.bench.rows import Row
-from specdec.bench.run import Alone, Outcome, run_grid
-from specdec.bench.worker import Worker
-from specdec.engine import Engine
+from foredraft.bench.folder import RunFolder
+from foredraft.bench.grid import Block, Grid
+from foredraft.bench.grid_file import read_grid
+from foredraft.bench.rows import Row
+from foredraft.bench.run import Alone, Outcome, run_grid
+from foredraft.bench.worker import Worker
+from foredraft.engine import Engine
 from tests.toy_engine import PROMPT, RETOLD, toy_engine
 
 TABLE: dict[str, Any] = {

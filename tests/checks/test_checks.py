@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from specdec.checks import Finding, Plan, Report, check
-from specdec.engine import Engine
-from specdec.errors import ConfigError
-from specdec.models import DecoderOnlyModel, LanguageModel, LoadedModel, Recomputing, TableModel
-from specdec.verification.mutants import MUTANTS
+from foredraft.checks import Finding, Plan, Report, check
+from foredraft.engine import Engine
+from foredraft.errors import ConfigError
+from foredraft.models import DecoderOnlyModel, LanguageModel, LoadedModel, Recomputing, TableModel
+from foredraft.verification.mutants import MUTANTS
 from tests.tiny import TEXT_VOCAB, build, noisy, tokenizer
 
 PROMPTS = ("The dog", "one two three one two three one two", "A house by the sea")

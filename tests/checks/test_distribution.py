@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from specdec.checks.distribution import CELLS, LEAST_EXPECTED, Law, in_cells
-from specdec.checks.remembered import Remembered, Tokens
-from specdec.models import TableModel
-from specdec.sampling import SAMPLERS
+from foredraft.checks.distribution import CELLS, LEAST_EXPECTED, Law, in_cells
+from foredraft.checks.remembered import Remembered, Tokens
+from foredraft.models import TableModel
+from foredraft.sampling import SAMPLERS
 from tests.doubles import Table, random_table
 
 BEGIN = (0, 1)

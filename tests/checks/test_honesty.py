@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from specdec.checks import Plan, check
-from specdec.checks.report import PROMPTS, SAMPLED_PROMPTS, SENTENCES
-from specdec.engine import Engine
-from specdec.errors import RequestError
-from specdec.models import DecoderOnlyModel, LanguageModel, LoadedModel, TableModel, fit_target
+from foredraft.checks import Plan, check
+from foredraft.checks.report import PROMPTS, SAMPLED_PROMPTS, SENTENCES
+from foredraft.engine import Engine
+from foredraft.errors import RequestError
+from foredraft.models import DecoderOnlyModel, LanguageModel, LoadedModel, TableModel, fit_target
 from tests.tiny import TEXT_VOCAB, build, noisy, tokenizer
 
 LONG = "The quick brown fox jumps over the lazy dog, and the dog does not mind the fox at all."

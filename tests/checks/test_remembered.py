@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from specdec.checks import remembered
-from specdec.checks.remembered import Noted, Remembered, Wrapped
-from specdec.models import DecoderOnlyModel
+from foredraft.checks import remembered
+from foredraft.checks.remembered import Noted, Remembered, Wrapped
+from foredraft.models import DecoderOnlyModel
 from tests.doubles import CountingTable, random_table
 from tests.tiny import assert_same_logits, build, full_logits
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from specdec.checks.statistics import (
+from foredraft.checks.statistics import (
     POWER,
     chi_square,
     critical_value,

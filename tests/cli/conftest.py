@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from specdec.cli.main import main
-from specdec.engine import Engine
-from specdec.models import LoadOptions
+from foredraft.cli.main import main
+from foredraft.engine import Engine
+from foredraft.models import LoadOptions
 from tests.toy_engine import toy_engine
 
 Run = Callable[..., tuple[int, str, str]]

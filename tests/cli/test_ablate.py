@@ -1,4 +1,4 @@
-"""`specdec ablate` in process: what it writes, says and refuses."""
+"""`foredraft ablate` in process: what it writes, says and refuses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from specdec.bench import folder as folder_module
-from specdec.cli import ablate
+from foredraft.bench import folder as folder_module
+from foredraft.cli import ablate
 from tests.cli.conftest import Run
 
 GRID = """

@@ -9,14 +9,14 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from specdec.cli.arguments import Parser, add_decoding_flags
-from specdec.cli.commands import COMMANDS
-from specdec.cli.prompt import CommandCompleter
-from specdec.config import METHODS, DecodingConfig
-from specdec.drafting import DRAFTERS, STORAGES
-from specdec.gamma import GAMMA_POLICIES
-from specdec.sampling import SAMPLERS
-from specdec.verification import VERIFIERS
+from foredraft.cli.arguments import Parser, add_decoding_flags
+from foredraft.cli.commands import COMMANDS
+from foredraft.cli.prompt import CommandCompleter
+from foredraft.config import METHODS, DecodingConfig
+from foredraft.drafting import DRAFTERS, STORAGES
+from foredraft.gamma import GAMMA_POLICIES
+from foredraft.sampling import SAMPLERS
+from foredraft.verification import VERIFIERS
 from tests.cli.transcript import open_shell, printed
 
 PROMISED = [
@@ -86,7 +86,7 @@ def test_help_lists_every_command_with_its_current_value() -> None:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_setting_is_within_reach_of_a_command_or_a_flag(setting: str) -> None:
-    parser = Parser(prog="specdec generate")
+    parser = Parser(prog="foredraft generate")
     add_decoding_flags(parser)
     flags = re.findall(r"--[a-z-]+", parser.format_help())
     assert f"/{setting}" in COMMANDS or f"--{setting.replace('_', '-')}" in flags

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from specdec.cli.arguments import SWITCHES, Parser, add_decoding_flags, decoding_config
-from specdec.cli.main import main
-from specdec.config import DecodingConfig
-from specdec.engine import Engine
-from specdec.models import LoadOptions
+from foredraft.cli.arguments import SWITCHES, Parser, add_decoding_flags, decoding_config
+from foredraft.cli.main import main
+from foredraft.config import DecodingConfig
+from foredraft.engine import Engine
+from foredraft.models import LoadOptions
 from tests.cli.conftest import Run
 from tests.toy_engine import PROMPT
 
@@ -56,7 +56,7 @@ def _shown(default: Any) -> str:
 def test_every_setting_is_a_flag_with_its_default_in_the_help(
     field: dataclasses.Field[Any],
 ) -> None:
-    parser = Parser(prog="specdec generate")
+    parser = Parser(prog="foredraft generate")
     add_decoding_flags(parser)
     words, value = _given(field)
     given = decoding_config(parser.parse_args(words))
@@ -70,7 +70,7 @@ def test_every_setting_is_a_flag_with_its_default_in_the_help(
 def test_every_subcommand_explains_itself(run: Run, command: str) -> None:
     code, out, err = run(command, "--help")
     assert (code, err) == (0, "")
-    assert out.startswith(f"usage: specdec {command} ")
+    assert out.startswith(f"usage: foredraft {command} ")
     assert command in run("--help")[1]
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from specdec.cli.main import infer, main
-from specdec.config import METHODS
-from specdec.core import StepRecord
-from specdec.tracing import Summary
-from specdec.zoo import ZOO_DIR
+from foredraft.cli.main import infer, main
+from foredraft.config import METHODS
+from foredraft.core import StepRecord
+from foredraft.tracing import Summary
+from foredraft.zoo import ZOO_DIR
 from tests.cli.conftest import Run
 from tests.cli.transcript import without_clock
 from tests.toy_engine import PROMPT, SINGER, STORY, song
@@ -150,7 +150,7 @@ def test_models_lists_every_recipe(run: Run) -> None:
     assert [line.split()[0] for line in out.splitlines()] == bundled
 
 
-@pytest.mark.parametrize(("module", "words"), [("specdec", ["models"]), ("infer", ["--help"])])
+@pytest.mark.parametrize(("module", "words"), [("foredraft", ["models"]), ("infer", ["--help"])])
 def test_both_doors_open(
     module: str,
     words: list[str],

@@ -1,4 +1,4 @@
-"""`specdec replay` and `specdec advise` at the command line."""
+"""`foredraft replay` and `foredraft advise` at the command line."""
 
 from __future__ import annotations
 

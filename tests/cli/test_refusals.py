@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from specdec.cli.commands import COMMANDS
-from specdec.config import DecodingConfig
+from foredraft.cli.commands import COMMANDS
+from foredraft.config import DecodingConfig
 from tests.cli.transcript import as_bytes, converse, open_shell, printed
 from tests.toy_engine import PROMPT, STORY, tokenizer
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from specdec.cli.view import HEADINGS, View
-from specdec.config import DecodingConfig
-from specdec.decoding import Difference
-from specdec.tracing import summarize
-from specdec.zoo.tokenizer import train_tokenizer
+from foredraft.cli.view import HEADINGS, View
+from foredraft.config import DecodingConfig
+from foredraft.decoding import Difference
+from foredraft.tracing import summarize
+from foredraft.zoo.tokenizer import train_tokenizer
 from tests.cli.transcript import converse, open_shell, printed
 from tests.toy_engine import PROMPT, STORY, tokenizer, toy_engine
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import transformers
 
-import specdec.zoo
-from specdec.cli.main import infer
-from specdec.cli.shell import Shell
-from specdec.cli.view import View
-from specdec.config import DecodingConfig
-from specdec.engine import Engine
-from specdec.models import EncoderDecoderModel, LoadOptions
-from specdec.zoo import ZOO_DIR
+import foredraft.zoo
+from foredraft.cli.main import infer
+from foredraft.cli.shell import Shell
+from foredraft.cli.view import View
+from foredraft.config import DecodingConfig
+from foredraft.engine import Engine
+from foredraft.models import EncoderDecoderModel, LoadOptions
+from foredraft.zoo import ZOO_DIR
 from tests.cli.conftest import Run
 from tests.cli.transcript import without_clock
 from tests.tiny import LINES, TEXT_VOCAB, build, noisy, tokenizer
@@ -39,7 +39,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             tokenizer().save_pretrained(folder)
             recipe = (ZOO_DIR / folder.name / "recipe.toml").read_text(encoding="utf-8")
             (folder / "recipe.toml").write_text(recipe, encoding="utf-8")
-    monkeypatch.setattr(specdec.zoo, "ZOO_DIR", tmp_path)
+    monkeypatch.setattr(foredraft.zoo, "ZOO_DIR", tmp_path)
     return tmp_path
 
 
@@ -99,7 +99,7 @@ def test_missing_weights_are_one_sentence_with_the_command_that_makes_them(
         assert (code, out) == (2, "")
         assert err == (
             f"error: 'bundled-seq2seq' has no weights here yet (seq2seq_{role}); make them with: "
-            f"specdec train seq2seq_{role} --data FOLDER --out {zoo / f'seq2seq_{role}'}\n"
+            f"foredraft train seq2seq_{role} --data FOLDER --out {zoo / f'seq2seq_{role}'}\n"
         )
 
 

@@ -10,8 +10,8 @@ from io import StringIO
 import pytest
 from torch import Tensor
 
-from specdec.cli.commands import COMMANDS
-from specdec.config import DecodingConfig
+from foredraft.cli.commands import COMMANDS
+from foredraft.config import DecodingConfig
 from tests.cli.transcript import Terminal, converse, open_shell, printed, without_clock
 from tests.toy_engine import PROMPT, RETOLD, SINGER, STORY, song, toy_engine, toy_target
 

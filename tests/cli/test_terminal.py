@@ -13,11 +13,11 @@ from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from specdec.cli.commands import COMMANDS
-from specdec.cli.main import infer
-from specdec.cli.prompt import build_session
-from specdec.cli.shell import terminal_lines
-from specdec.engine import Engine
+from foredraft.cli.commands import COMMANDS
+from foredraft.cli.main import infer
+from foredraft.cli.prompt import build_session
+from foredraft.cli.shell import terminal_lines
+from foredraft.engine import Engine
 from tests.toy_engine import toy_engine
 
 CTRL_C, CTRL_D, ENTER = "\x03", "\x04", "\r"
@@ -52,7 +52,7 @@ def test_the_history_lies_in_the_state_folder_and_outlives_the_session(
     assert list(terminal_lines()) == ["remember me"]
     history = build_session(COMMANDS).history
     assert isinstance(history, FileHistory)
-    assert Path(str(history.filename)) == state_home / "specdec" / "history"
+    assert Path(str(history.filename)) == state_home / "foredraft" / "history"
     assert list(history.load_history_strings()) == ["remember me"]
 
 

@@ -1,4 +1,4 @@
-"""`specdec verify`: what it prints, its exit codes, and that it can be interrupted."""
+"""`foredraft verify`: what it prints, its exit codes, and that it can be interrupted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from specdec.cli.main import main
-from specdec.models import loading
-from specdec.models.loading import LoadedModel, VocabularyMismatch
+from foredraft.cli.main import main
+from foredraft.models import loading
+from foredraft.models.loading import LoadedModel, VocabularyMismatch
 
 QUICK = ["verify", "--length", "6", "--prompt", "Once upon a time", "--device", "cpu"]
 
@@ -99,7 +99,7 @@ def test_an_interrupt_while_loading_is_reported(
     def interrupted(*args: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("specdec.engine.load", interrupted)
+    monkeypatch.setattr("foredraft.engine.load", interrupted)
     code, out, _ = run(capsys)
     assert code == 130
     assert "interrupted: what is missing above was not checked" in out
@@ -107,7 +107,7 @@ def test_an_interrupt_while_loading_is_reported(
 
 def test_a_failure_is_one_even_if_nobody_reads_it() -> None:
     arguments = ["--samples", "2500", "--mutant", "redraw", "--method", "speculative"]
-    command = [sys.executable, "-m", "specdec", *QUICK, *arguments]
+    command = [sys.executable, "-m", "foredraft", *QUICK, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     process.stdout.close()
@@ -145,7 +145,7 @@ def test_mutants_are_a_hidden_option(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_an_interrupt_reports_what_there_is() -> None:
-    command = [sys.executable, "-m", "specdec", *QUICK, "--samples", "10000000"]
+    command = [sys.executable, "-m", "foredraft", *QUICK, "--samples", "10000000"]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

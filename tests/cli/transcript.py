@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from io import BytesIO, StringIO, TextIOWrapper
 
-from specdec.cli.shell import Shell
-from specdec.cli.view import View
-from specdec.config import DecodingConfig
-from specdec.engine import Engine
+from foredraft.cli.shell import Shell
+from foredraft.cli.view import View
+from foredraft.config import DecodingConfig
+from foredraft.engine import Engine
 from tests.toy_engine import toy_engine
 
 TIMED = (

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from specdec.decoding import BeamSettings, beam_search
-from specdec.decoding.beam import Hypothesis
-from specdec.errors import ConfigError
-from specdec.functional import autoregressive_generate, beam_search_generate
-from specdec.models import TableModel
+from foredraft.decoding import BeamSettings, beam_search
+from foredraft.decoding.beam import Hypothesis
+from foredraft.errors import ConfigError
+from foredraft.functional import autoregressive_generate, beam_search_generate
+from foredraft.models import TableModel
 from tests.doubles import Table, random_table
 from tests.tiny import build
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from specdec.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
-from specdec.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
-from specdec.errors import ConfigError
-from specdec.gamma import GAMMA_POLICIES, FixedGamma
-from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing
-from specdec.sampling import SAMPLERS, KeyedRng, MultinomialSampler, Rng, Sampler
-from specdec.verification import VERIFIERS, CoupledVerifier
+from foredraft.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from foredraft.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
+from foredraft.errors import ConfigError
+from foredraft.gamma import GAMMA_POLICIES, FixedGamma
+from foredraft.models import DecoderOnlyModel, LanguageModel, Recomputing
+from foredraft.sampling import SAMPLERS, KeyedRng, MultinomialSampler, Rng, Sampler
+from foredraft.verification import VERIFIERS, CoupledVerifier
 from tests.doubles import ScriptedDrafter
 from tests.tiny import ARCHITECTURES, VOCAB, build, noisy
 

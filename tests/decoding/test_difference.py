@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from specdec.decoding import Difference, first_difference
-from specdec.models import LanguageModel, TableModel
+from foredraft.decoding import Difference, first_difference
+from foredraft.models import LanguageModel, TableModel
 
 ROW = [0.4, 0.4 - 1e-15, 0.2]  # the first two nearly tie
 HALF = 2 * 4 * 2**-7  # near_tie_below in bfloat16 for logits up to 1

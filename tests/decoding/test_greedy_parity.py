@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from specdec.core import StepRecord
-from specdec.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
-from specdec.drafting import STORAGES, DraftModelDrafter, NgramDrafter
-from specdec.gamma import GAMMA_POLICIES, FixedGamma
-from specdec.models import LanguageModel, Recomputing
-from specdec.sampling import GreedySampler, Rng, rng_for
-from specdec.verification import VERIFIERS, RejectionVerifier
+from foredraft.core import StepRecord
+from foredraft.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from foredraft.drafting import STORAGES, DraftModelDrafter, NgramDrafter
+from foredraft.gamma import GAMMA_POLICIES, FixedGamma
+from foredraft.models import LanguageModel, Recomputing
+from foredraft.sampling import GreedySampler, Rng, rng_for
+from foredraft.verification import VERIFIERS, RejectionVerifier
 from tests.tiny import ARCHITECTURES, VOCAB, Witness, adapt, build, full_logits, noisy
 
 GREEDY, REJECTION = GreedySampler(), RejectionVerifier()

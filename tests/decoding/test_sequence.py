@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specdec.core import FinishReason
-from specdec.decoding import Sequence
-from specdec.errors import ConfigError
+from foredraft.core import FinishReason
+from foredraft.decoding import Sequence
+from foredraft.errors import ConfigError
 from tests.doubles import repeatable
 
 PROMPT = [7, 8, 9]

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from specdec.core import FinishReason, StepRecord
-from specdec.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
-from specdec.drafting import DraftModelDrafter
-from specdec.gamma import FixedGamma
-from specdec.models import DecoderOnlyModel, LanguageModel
-from specdec.sampling import SAMPLERS, MultinomialSampler, Rng, Sampler, rng_for
-from specdec.verification import VERIFIERS
+from foredraft.core import FinishReason, StepRecord
+from foredraft.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from foredraft.drafting import DraftModelDrafter
+from foredraft.gamma import FixedGamma
+from foredraft.models import DecoderOnlyModel, LanguageModel
+from foredraft.sampling import SAMPLERS, MultinomialSampler, Rng, Sampler, rng_for
+from foredraft.verification import VERIFIERS
 from tests.doubles import CountingTable, ScriptedPolicy, Table, random_table
 from tests.tiny import VOCAB, Witness, build, noisy
 

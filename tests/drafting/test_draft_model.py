@@ -7,12 +7,12 @@ from collections.abc import Sequence as SequenceOf
 import pytest
 import torch
 
-from specdec.core import Draft, DraftStop, StepOutcome
-from specdec.decoding import Sequence, Speculation, speculative_steps
-from specdec.drafting import DraftModelDrafter
-from specdec.gamma import ConfidenceGamma, FixedGamma, GammaPolicy, HeuristicGamma
-from specdec.models import TableModel
-from specdec.sampling import (
+from foredraft.core import Draft, DraftStop, StepOutcome
+from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.drafting import DraftModelDrafter
+from foredraft.gamma import ConfidenceGamma, FixedGamma, GammaPolicy, HeuristicGamma
+from foredraft.models import TableModel
+from foredraft.sampling import (
     SAMPLERS,
     GreedySampler,
     MultinomialSampler,
@@ -20,7 +20,7 @@ from specdec.sampling import (
     Sampler,
     TopKNucleusSampler,
 )
-from specdec.verification import RejectionVerifier
+from foredraft.verification import RejectionVerifier
 from tests.doubles import CountingTable, ScriptedPolicy, logits_of, random_table
 from tests.enumeration import enumerate_outcomes
 

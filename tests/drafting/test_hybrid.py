@@ -7,10 +7,10 @@ import random
 import pytest
 import torch
 
-from specdec.core import Draft, DraftStop, StepOutcome, Verdict
-from specdec.costs import Arms
-from specdec.decoding import Speculation, autoregressive_steps, speculative_steps
-from specdec.drafting import (
+from foredraft.core import Draft, DraftStop, StepOutcome, Verdict
+from foredraft.costs import Arms
+from foredraft.decoding import Speculation, autoregressive_steps, speculative_steps
+from foredraft.drafting import (
     BanditDrafter,
     Drafter,
     DraftModelDrafter,
@@ -18,10 +18,10 @@ from specdec.drafting import (
     PromptLookupDrafter,
     SuffixDrafter,
 )
-from specdec.gamma import FixedGamma, GammaPolicy
-from specdec.models import DecoderOnlyModel, TableModel
-from specdec.sampling import GreedySampler, MultinomialSampler, Rng, Sampler
-from specdec.verification import RejectionVerifier
+from foredraft.gamma import FixedGamma, GammaPolicy
+from foredraft.models import DecoderOnlyModel, TableModel
+from foredraft.sampling import GreedySampler, MultinomialSampler, Rng, Sampler
+from foredraft.verification import RejectionVerifier
 from tests.decoding.test_speculative import started
 from tests.doubles import ScriptedPolicy, random_table
 from tests.tiny import VOCAB, build, noisy

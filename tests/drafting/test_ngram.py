@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from specdec.core import Draft
-from specdec.decoding import Sequence as TokenSequence
-from specdec.decoding import Speculation, speculative_steps
-from specdec.drafting import NgramDrafter, NGramStorage
-from specdec.errors import ConfigError
-from specdec.gamma import FixedGamma
-from specdec.models import TableModel
-from specdec.sampling import GreedySampler, Rng
-from specdec.verification import RejectionVerifier
+from foredraft.core import Draft
+from foredraft.decoding import Sequence as TokenSequence
+from foredraft.decoding import Speculation, speculative_steps
+from foredraft.drafting import NgramDrafter, NGramStorage
+from foredraft.errors import ConfigError
+from foredraft.gamma import FixedGamma
+from foredraft.models import TableModel
+from foredraft.sampling import GreedySampler, Rng
+from foredraft.verification import RejectionVerifier
 
 VOCAB = 8
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specdec.drafting import STORAGES, INgramStorage, NGramStorage, OneLevelNGramStorage
-from specdec.errors import ConfigError
+from foredraft.drafting import STORAGES, INgramStorage, NGramStorage, OneLevelNGramStorage
+from foredraft.errors import ConfigError
 from tests.doubles import repeatable
 
 VOCAB = 4

@@ -7,15 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specdec.core import DraftStop
-from specdec.decoding import Speculation, speculative_steps
-from specdec.drafting import DRAFTERS, DraftParts, NgramDrafter, NGramStorage, RetrievalDrafter
-from specdec.drafting.retrieval import HitRates
-from specdec.errors import BadSpecString, ConfigError
-from specdec.gamma import ConfidenceGamma, FixedGamma
-from specdec.models import fit_target
-from specdec.sampling import GreedySampler, Rng
-from specdec.verification import RejectionVerifier
+from foredraft.core import DraftStop
+from foredraft.decoding import Speculation, speculative_steps
+from foredraft.drafting import DRAFTERS, DraftParts, NgramDrafter, NGramStorage, RetrievalDrafter
+from foredraft.drafting.retrieval import HitRates
+from foredraft.errors import BadSpecString, ConfigError
+from foredraft.gamma import ConfidenceGamma, FixedGamma
+from foredraft.models import fit_target
+from foredraft.sampling import GreedySampler, Rng
+from foredraft.verification import RejectionVerifier
 from tests.doubles import ScriptedPolicy, repeatable
 from tests.readers import begun, plain
 from tests.tiny import VOCAB, build

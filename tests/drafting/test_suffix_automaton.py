@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specdec.drafting.suffix_automaton import NEWEST_DEPTH, SuffixAutomaton
+from foredraft.drafting.suffix_automaton import NEWEST_DEPTH, SuffixAutomaton
 from tests.doubles import repeatable
 
 texts = st.lists(st.integers(0, 2), max_size=40)

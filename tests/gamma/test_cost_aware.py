@@ -8,10 +8,10 @@ import random
 import pytest
 import torch
 
-from specdec.core import Draft, Verdict
-from specdec.costs import Arms, Costs, Rate
-from specdec.errors import ConfigError
-from specdec.gamma import (
+from foredraft.core import Draft, Verdict
+from foredraft.costs import Arms, Costs, Rate
+from foredraft.errors import ConfigError
+from foredraft.gamma import (
     GAMMA_POLICIES,
     AdaEdlGamma,
     BanditGamma,
@@ -20,7 +20,7 @@ from specdec.gamma import (
     Signal,
     SvipGamma,
 )
-from specdec.gamma.calibration import Calibration, acceptance_labels
+from foredraft.gamma.calibration import Calibration, acceptance_labels
 from tests.doubles import judged_step, logits_of
 
 SURE = Signal(torch.tensor([8.0, 0.0]))

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from specdec.core import Draft
-from specdec.decoding import Sequence, Speculation, speculative_steps
-from specdec.drafting import DraftModelDrafter
-from specdec.errors import ConfigError
-from specdec.gamma import (
+from foredraft.core import Draft
+from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.drafting import DraftModelDrafter
+from foredraft.errors import ConfigError
+from foredraft.gamma import (
     GAMMA_POLICIES,
     ConfidenceGamma,
     EntropyGamma,
@@ -21,10 +21,10 @@ from specdec.gamma import (
     GammaPolicy,
     HeuristicGamma,
 )
-from specdec.gamma.base import Signal
-from specdec.models import TableModel
-from specdec.sampling import GreedySampler, MultinomialSampler, Rng, Sampler, TopKSampler
-from specdec.verification import RejectionVerifier
+from foredraft.gamma.base import Signal
+from foredraft.models import TableModel
+from foredraft.sampling import GreedySampler, MultinomialSampler, Rng, Sampler, TopKSampler
+from foredraft.verification import RejectionVerifier
 from tests.doubles import CountingTable, judged_step, logits_of, random_table
 
 UNIFORM = [1 / 16] * 16  # H_norm 1

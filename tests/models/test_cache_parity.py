@@ -7,8 +7,8 @@ import random
 import pytest
 import torch
 
-from specdec.models import LanguageModel, Recomputing
-from specdec.models.cache import BLOCK
+from foredraft.models import LanguageModel, Recomputing
+from foredraft.models.cache import BLOCK
 from tests.tiny import (
     ARCHITECTURES,
     MAX_LENGTH,

@@ -9,9 +9,9 @@ import torch
 import transformers
 from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
-from specdec.errors import ContextOverflow, ModelError, RollbackUnsupported
-from specdec.models import DecoderOnlyModel, LanguageModel, Recomputing, prune_cache
-from specdec.models.cache import cache_argument
+from foredraft.errors import ContextOverflow, ModelError, RollbackUnsupported
+from foredraft.models import DecoderOnlyModel, LanguageModel, Recomputing, prune_cache
+from foredraft.models.cache import cache_argument
 from tests.tiny import MAX_LENGTH, SIZES, VOCAB, WINDOW, assert_same_logits, build, full_logits
 
 PROMPT = [5, 6, 7, 8]

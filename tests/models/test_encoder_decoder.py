@@ -10,26 +10,26 @@ import pytest
 import torch
 import transformers
 
-from specdec.core import Prompt, StepRecord
-from specdec.decoding import (
+from foredraft.core import Prompt, StepRecord
+from foredraft.decoding import (
     BeamSettings,
     Speculation,
     beam_search,
     speculative_steps,
 )
-from specdec.drafting import DraftModelDrafter, NgramDrafter, NGramStorage
-from specdec.errors import ContextOverflow, ModelError, RequestError
-from specdec.gamma import EntropyGamma, FixedGamma
-from specdec.models import (
+from foredraft.drafting import DraftModelDrafter, NgramDrafter, NGramStorage
+from foredraft.errors import ContextOverflow, ModelError, RequestError
+from foredraft.gamma import EntropyGamma, FixedGamma
+from foredraft.models import (
     EncoderDecoderModel,
     LanguageModel,
     Recomputing,
     fit_drafter,
     fit_target,
 )
-from specdec.sampling import MultinomialSampler, Rng, rng_for
-from specdec.tracing import summarize
-from specdec.verification import VERIFIERS
+from foredraft.sampling import MultinomialSampler, Rng, rng_for
+from foredraft.tracing import summarize
+from foredraft.verification import VERIFIERS
 from tests.readers import GREEDY, LENGTH, begun, plain, prompt_of
 from tests.tiny import SEQ2SEQ, VOCAB, Witness, assert_same_logits, build, full_logits, noisy
 

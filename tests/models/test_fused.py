@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from specdec.errors import ModelError
-from specdec.models import LanguageModel, compiler, fused, runtime
-from specdec.models.compiler import load_library
-from specdec.models.fused import CHUNK, FusedModel
-from specdec.models.native import NativeModel, prove_equal
-from specdec.models.runtime import Runtime, can_fuse
+from foredraft.errors import ModelError
+from foredraft.models import LanguageModel, compiler, fused, runtime
+from foredraft.models.compiler import load_library
+from foredraft.models.fused import CHUNK, FusedModel
+from foredraft.models.native import NativeModel, prove_equal
+from foredraft.models.runtime import Runtime, can_fuse
 from tests.models.test_native import FAMILY, every_member, half, network
 from tests.tiny import MAX_LENGTH, VOCAB, assert_same_logits, build, full_logits, random_tokens
 
@@ -213,10 +213,10 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_pa
 @pytest.mark.usefixtures("nothing_compiled")
 def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     load_library(SOURCE)
-    [built] = (tmp_path / "specdec").iterdir()
+    [built] = (tmp_path / "foredraft").iterdir()
     monkeypatch.setenv("CC", "no-such-compiler")
     load_library(SOURCE)
-    assert [*(tmp_path / "specdec").iterdir()] == [built]
+    assert [*(tmp_path / "foredraft").iterdir()] == [built]
 
 
 @needs_a_compiler
@@ -229,7 +229,7 @@ def test_a_home_that_cannot_be_written_is_done_without(
     monkeypatch.setenv("XDG_CACHE_HOME", str(taken))
     monkeypatch.setattr(compiler.tempfile, "gettempdir", lambda: str(tmp_path))
     load_library(SOURCE)
-    [folder] = tmp_path.glob("specdec-*")
+    [folder] = tmp_path.glob("foredraft-*")
     [built] = folder.glob("fused-*.so")
     folder.chmod(0o777)  # anybody may have put something there
     with pytest.raises(ModelError, match="no folder for compiled functions can be written"):

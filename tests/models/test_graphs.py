@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from specdec.errors import ConfigError, ModelError
-from specdec.models import LoadOptions, Recomputing
-from specdec.models.graphs import SIZES, Capture, StaticModel
-from specdec.models.native import KEYS, ROWS, NativeModel, prove_equal
-from specdec.models.runtime import Runtime
+from foredraft.errors import ConfigError, ModelError
+from foredraft.models import LoadOptions, Recomputing
+from foredraft.models.graphs import SIZES, Capture, StaticModel
+from foredraft.models.native import KEYS, ROWS, NativeModel, prove_equal
+from foredraft.models.runtime import Runtime
 from tests.models.test_native import FAMILY, half, network, random_tokens, walk
 from tests.tape import record
 from tests.tiny import MAX_LENGTH, VOCAB, Witness, assert_same_logits, build, full_logits

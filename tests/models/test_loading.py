@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from specdec.errors import ConfigError, ModelError, SpecDecError, VocabularyMismatch
-from specdec.models import (
+from foredraft.errors import ConfigError, ForedraftError, ModelError, VocabularyMismatch
+from foredraft.models import (
     EncoderDecoderModel,
     LoadedModel,
     LoadOptions,
@@ -22,8 +22,8 @@ from specdec.models import (
     load_drafter,
     load_pair,
 )
-from specdec.models.loading import DTYPE_CHOICES, DTYPES, check_vocabulary, resolve_device
-from specdec.zoo.tokenizer import train_tokenizer
+from foredraft.models.loading import DTYPE_CHOICES, DTYPES, check_vocabulary, resolve_device
+from foredraft.zoo.tokenizer import train_tokenizer
 from tests.tiny import TEXT_VOCAB, assert_same_logits, build, full_logits, noisy, tokenizer
 
 CPU = LoadOptions(device="cpu")
@@ -45,9 +45,9 @@ def folder(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
-def refusal(kind: type[SpecDecError], name: str | Path, options: LoadOptions = CPU) -> str:
+def refusal(kind: type[ForedraftError], name: str | Path, options: LoadOptions = CPU) -> str:
     """Return the sentence with which a load is refused."""
-    with pytest.raises(SpecDecError) as caught:
+    with pytest.raises(ForedraftError) as caught:
         load(str(name), "target", options)
     assert type(caught.value) is kind
     sentence = str(caught.value)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from specdec.errors import ConfigError, ModelError
-from specdec.models import DecoderOnlyModel, Recomputing
-from specdec.models.fused import FusedModel
-from specdec.models.native import BLOCK, CHUNK, KEYS, ROWS, NativeModel, prove_equal
-from specdec.models.runtime import Runtime, can_fuse
-from specdec.models.weights import is_in_family
+from foredraft.errors import ConfigError, ModelError
+from foredraft.models import DecoderOnlyModel, Recomputing
+from foredraft.models.fused import FusedModel
+from foredraft.models.native import BLOCK, CHUNK, KEYS, ROWS, NativeModel, prove_equal
+from foredraft.models.runtime import Runtime, can_fuse
+from foredraft.models.weights import is_in_family
 from tests.tiny import (
     ARCHITECTURES,
     MAX_LENGTH,

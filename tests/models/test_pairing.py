@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 import transformers
 
-from specdec.decoding import (
+from foredraft.decoding import (
     Speculation,
     speculative_steps,
 )
-from specdec.drafting import DraftModelDrafter
-from specdec.errors import ModelError
-from specdec.gamma import FixedGamma
-from specdec.models import (
+from foredraft.drafting import DraftModelDrafter
+from foredraft.errors import ModelError
+from foredraft.gamma import FixedGamma
+from foredraft.models import (
     DecoderOnlyModel,
     fit_drafter,
     fit_target,
 )
-from specdec.sampling import Rng
-from specdec.tracing import summarize
-from specdec.verification import VERIFIERS
+from foredraft.sampling import Rng
+from foredraft.tracing import summarize
+from foredraft.verification import VERIFIERS
 from tests.readers import GREEDY, begun, plain, prompt_of
 from tests.tiny import assert_same_logits, build, full_logits, noisy
 

@@ -7,8 +7,8 @@ import random
 import pytest
 import torch
 
-from specdec.errors import ContextOverflow
-from specdec.models import Recomputing, TableModel
+from foredraft.errors import ContextOverflow
+from foredraft.models import Recomputing, TableModel
 from tests.doubles import random_table
 
 BACK_OFF = {(): (0.5, 0.5, 0.0), (1,): (0.2, 0.3, 0.5), (2, 1): (0.0, 0.0, 1.0)}

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specdec.sampling import KeyedRng, Rng, rng_for
+from foredraft.sampling import KeyedRng, Rng, rng_for
 from tests.doubles import repeatable
 
 DRAWS = 20_000

@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from specdec.errors import ConfigError
-from specdec.sampling import (
+from foredraft.errors import ConfigError
+from foredraft.sampling import (
     SAMPLERS,
     GreedySampler,
     MultinomialSampler,

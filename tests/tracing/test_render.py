@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
-from specdec.core import StepRecord
-from specdec.tracing import print_step, step_text, summarize, summary_text
-from specdec.tracing.render import STYLES, percent, rate, step_parts
+from foredraft.core import StepRecord
+from foredraft.tracing import print_step, step_text, summarize, summary_text
+from foredraft.tracing.render import STYLES, percent, rate, step_parts
 from tests.doubles import step
 
 UNDRAFTED = step([], 0, [9])

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from specdec.core import Draft, StepRecord, Verdict
-from specdec.decoding import Sequence, Speculation, speculative_steps
-from specdec.drafting import Drafter
-from specdec.gamma import FixedGamma, GammaPolicy
-from specdec.models import TableModel
-from specdec.sampling import GreedySampler, Rng
-from specdec.tracing import summarize
-from specdec.verification import Verifier
+from foredraft.core import Draft, StepRecord, Verdict
+from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.drafting import Drafter
+from foredraft.gamma import FixedGamma, GammaPolicy
+from foredraft.models import TableModel
+from foredraft.sampling import GreedySampler, Rng
+from foredraft.tracing import summarize
+from foredraft.verification import Verifier
 from tests.doubles import ScriptedDrafter, step
 
 PROMPT_STEP = step([], 0, [9], verify_seconds=10.0)

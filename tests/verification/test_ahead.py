@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from specdec.checks.statistics import chi_square, p_value
-from specdec.core import Draft, Verdict
-from specdec.decoding import Sequence, Speculation, speculative_steps
-from specdec.drafting import DraftModelDrafter
-from specdec.gamma import FixedGamma
-from specdec.models import TableModel
-from specdec.sampling import KeyedRng, MultinomialSampler, Rng, rng_for
-from specdec.sampling.rng import inverse_transform
-from specdec.verification import VERIFIERS, exact_match, rejection
+from foredraft.checks.statistics import chi_square, p_value
+from foredraft.core import Draft, Verdict
+from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.drafting import DraftModelDrafter
+from foredraft.gamma import FixedGamma
+from foredraft.models import TableModel
+from foredraft.sampling import KeyedRng, MultinomialSampler, Rng, rng_for
+from foredraft.sampling.rng import inverse_transform
+from foredraft.verification import VERIFIERS, exact_match, rejection
 from tests.doubles import random_table
 from tests.enumeration import EnumeratedRandomness
 

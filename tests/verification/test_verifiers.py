@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from specdec.core import Draft
-from specdec.decoding import Speculation
-from specdec.drafting import DraftModelDrafter
-from specdec.gamma import FixedGamma
-from specdec.models import TableModel
-from specdec.sampling import (
+from foredraft.core import Draft
+from foredraft.decoding import Speculation
+from foredraft.drafting import DraftModelDrafter
+from foredraft.gamma import FixedGamma
+from foredraft.models import TableModel
+from foredraft.sampling import (
     GreedySampler,
     MultinomialSampler,
 )
-from specdec.verification import (
+from foredraft.verification import (
     VERIFIERS,
     RejectionVerifier,
     Verifier,

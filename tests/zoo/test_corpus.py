@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from specdec.errors import ConfigError
-from specdec.zoo.corpus import (
+from foredraft.errors import ConfigError
+from foredraft.zoo.corpus import (
     Document,
     Source,
     documents,
@@ -24,7 +24,7 @@ from specdec.zoo.corpus import (
     split,
     token_stream,
 )
-from specdec.zoo.recipe import load_recipe
+from foredraft.zoo.recipe import load_recipe
 
 
 def source(path: str, format: str, **more: Any) -> Source:

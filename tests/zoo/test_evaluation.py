@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from transformers import LlamaForCausalLM
 
-from specdec.tracing import Summary, summarize
-from specdec.zoo import evaluation
-from specdec.zoo.corpus import split
-from specdec.zoo.evaluation import Measured, held_out_acceptance
-from specdec.zoo.networks import build_network
-from specdec.zoo.publish import publish
-from specdec.zoo.run import Run
-from specdec.zoo.teacher import load_teacher
-from specdec.zoo.training import Progress, prepare
+from foredraft.tracing import Summary, summarize
+from foredraft.zoo import evaluation
+from foredraft.zoo.corpus import split
+from foredraft.zoo.evaluation import Measured, held_out_acceptance
+from foredraft.zoo.networks import build_network
+from foredraft.zoo.publish import publish
+from foredraft.zoo.run import Run
+from foredraft.zoo.teacher import load_teacher
+from foredraft.zoo.training import Progress, prepare
 from tests.zoo.tiny_recipe import drafter_recipe, make_run
 
 REACHED = Progress(step=6, seconds=60.0, losses=[(6, 5.25, 5.5)])

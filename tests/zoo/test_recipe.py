@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from specdec.errors import ConfigError
-from specdec.zoo import ZOO_DIR, bundled_path, describe_bundled
-from specdec.zoo.recipe import LlamaShape, Recipe, load_recipe, recipe_path
+from foredraft.errors import ConfigError
+from foredraft.zoo import ZOO_DIR, bundled_path, describe_bundled
+from foredraft.zoo.recipe import LlamaShape, Recipe, load_recipe, recipe_path
 from tests.zoo.tiny_recipe import LICENCE, RECIPE, drafter_recipe
 
 BUNDLED = sorted(path.parent.name for path in ZOO_DIR.glob("*/recipe.toml"))

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from specdec.cli.main import main
-from specdec.models import LoadOptions, load
-from specdec.zoo import streams, teacher
-from specdec.zoo.corpus import split
-from specdec.zoo.evaluation import Measured
-from specdec.zoo.publish import publish
-from specdec.zoo.run import Run
-from specdec.zoo.training import Progress, prepare, train
+from foredraft.cli.main import main
+from foredraft.models import LoadOptions, load
+from foredraft.zoo import streams, teacher
+from foredraft.zoo.corpus import split
+from foredraft.zoo.evaluation import Measured
+from foredraft.zoo.publish import publish
+from foredraft.zoo.run import Run
+from foredraft.zoo.training import Progress, prepare, train
 from tests.zoo.tiny_recipe import drafter_recipe, make_run
 
 CPU = LoadOptions(device="cpu")

@@ -16,17 +16,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from specdec.cli.main import main
-from specdec.errors import ConfigError
-from specdec.models import LoadOptions, load, load_pair
-from specdec.zoo import streams, training
-from specdec.zoo.evaluation import Measured
-from specdec.zoo.networks import build_network
-from specdec.zoo.publish import publish
-from specdec.zoo.recipe import load_recipe
-from specdec.zoo.run import Batch, Run
-from specdec.zoo.streams import batch_at
-from specdec.zoo.training import Progress, build_loss, learning_rate_scale, prepare, train
+from foredraft.cli.main import main
+from foredraft.errors import ConfigError
+from foredraft.models import LoadOptions, load, load_pair
+from foredraft.zoo import streams, training
+from foredraft.zoo.evaluation import Measured
+from foredraft.zoo.networks import build_network
+from foredraft.zoo.publish import publish
+from foredraft.zoo.recipe import load_recipe
+from foredraft.zoo.run import Batch, Run
+from foredraft.zoo.streams import batch_at
+from foredraft.zoo.training import Progress, build_loss, learning_rate_scale, prepare, train
 from tests.zoo.tiny_recipe import LICENCE, RECIPE, STEPS, VOCAB, drafter_recipe, make_run
 
 CPU = LoadOptions(device="cpu")
@@ -213,7 +213,7 @@ def test_publishing_writes_weights_recipe_and_card(finished: Run) -> None:
     assert recipe.startswith(RECIPE.rstrip())
     assert load_recipe(str(folder / "recipe.toml")) == finished.recipe
     assert (
-        f"\n[measured]\n# Written by `specdec train`; read by nothing.\nsteps = {STEPS}" in recipe
+        f"\n[measured]\n# Written by `foredraft train`; read by nothing.\nsteps = {STEPS}" in recipe
     )
     assert f"\ntokens = {STEPS * 128}\n" in recipe
     card = (folder / "CARD.md").read_text(encoding="utf-8")

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from specdec.zoo.recipe import load_recipe
-from specdec.zoo.run import Run
+from foredraft.zoo.recipe import load_recipe
+from foredraft.zoo.run import Run
 
 torch.set_num_threads(1)  # matrices this small gain nothing from threads
 
 STEPS = 6
 VOCAB = 300
-LICENCE = "Own lines (the specdec authors), CC0-1.0"
+LICENCE = "Own lines (the foredraft authors), CC0-1.0"
 
 RECIPE = f"""\
 # A comment that stays.

@@ -1,0 +1,321 @@
+"""Advise: does speculation pay on this machine, with which drafter and gamma, and how much?
+
+Three measurements: seconds of a draft call and of a pass that verifies k tokens, turn by turn; how
+many draft tokens the target keeps on the given prompts, by position; and, for the best candidate,
+its speed beside plain decoding. Between them stands the replay: the loop itself on the recorded
+outputs, at the measured costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from foredraft.bench.recordings import Recording
+from foredraft.bench.replay import CostTable, Replay
+from foredraft.config import DecodingConfig
+from foredraft.core import Completion
+from foredraft.engine import Engine
+from foredraft.errors import ConfigError
+from foredraft.models import LanguageModel
+from foredraft.registry import check_count
+from foredraft.tracing import summarize
+
+GAMMAS = (1, 2, 3, 4, 6, 8, 12)
+WITH_MODEL = ("model", "hybrid(suffix, model)")
+WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
+WORTH_IT = 1.05  # a smaller gain is not told from the noise of a clock
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A drafter at a gamma, and what the replay says of it.
+
+    Attributes:
+        drafting: spec string of the drafter.
+        gamma: fixed draft length, in tokens.
+        mean_acceptance_length: tokens emitted a step.
+        speedup: predicted, over plain decoding.
+    """
+
+    drafting: str
+    gamma: int
+    mean_acceptance_length: float
+    speedup: float
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What was measured, and what follows.
+
+    Attributes:
+        target: name of the target.
+        drafter: name of the draft model.
+        costs: seconds of a draft call and of verification.
+        verify_seconds: T_v(k) by k, as measured.
+        acceptance: share of drafted tokens kept at each position, given those before were: α.
+        conditional_acceptance_rate: α over all positions.
+        candidates: every drafter and gamma, the best first.
+        best: the best candidate that uses the draft model.
+        measured_speedup: of `best`, beside plain decoding.
+        pays: whether it should be used.
+        alternative: the best candidate without a draft model, if it is worth it.
+    """
+
+    target: str
+    drafter: str
+    costs: CostTable
+    verify_seconds: dict[int, float]
+    acceptance: tuple[float, ...]
+    conditional_acceptance_rate: float
+    candidates: list[Candidate]
+    best: Candidate
+    measured_speedup: float
+    pays: bool
+    alternative: Candidate | None
+
+    @property
+    def draft_cost_ratio(self) -> float:
+        """c: seconds of a draft call / seconds of a plain target pass."""
+        return self.costs.draft / self.costs.verify
+
+    @property
+    def break_even(self) -> float:
+        """The acceptance below which not even one draft token a step pays."""
+        return (self.costs.draft + self.costs.verify_token) / self.costs.verify
+
+    @property
+    def synthetic_acceptance_rates(self) -> list[float]:
+        """The chance that the first 1 … K draft tokens are all kept: vLLM's list."""
+        rates, survival = [], 1.0
+        for alpha in self.acceptance:
+            survival *= alpha
+            rates.append(survival)
+        return rates
+
+    @property
+    def gamma(self) -> int:
+        """Draft tokens a step, 0 for plain decoding."""
+        return self.best.gamma if self.pays else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one JSON object; the last three entries are in vLLM's form."""
+        chosen = asdict(self.best) if self.pays else None
+        return {
+            "target": self.target,
+            "drafter": self.drafter,
+            "draft_seconds": self.costs.draft,
+            "verify_seconds": {str(k): s for k, s in self.verify_seconds.items()},
+            "draft_cost_ratio": self.draft_cost_ratio,
+            "acceptance_by_position": list(self.acceptance),
+            "conditional_acceptance_rate": self.conditional_acceptance_rate,
+            "break_even_acceptance": self.break_even,
+            "recommendation": {
+                "method": "speculative" if self.pays else "target",
+                "drafting": self.best.drafting if self.pays else None,
+                "gamma": self.gamma,
+                "predicted_speedup": chosen["speedup"] if chosen else 1.0,
+                "measured_speedup": self.measured_speedup if self.pays else 1.0,
+            },
+            "alternative": asdict(self.alternative) if self.alternative else None,
+            "candidates": [asdict(c) for c in self.candidates],
+            "num_speculative_tokens": len(self.acceptance),
+            "synthetic_acceptance_rates": self.synthetic_acceptance_rates,
+            "num_speculative_tokens_per_batch_size": [[1, 1, self.gamma]],
+        }
+
+    def sentences(self) -> list[str]:
+        """Return the advice in plain words."""
+        c, best = self.draft_cost_ratio, self.best
+        told = [
+            f"A draft call takes {1000 * self.costs.draft:.2f} ms, a target pass "
+            f"{1000 * self.costs.verify:.2f} ms (c = {c:.2f}); each drafted token adds "
+            f"{1000 * self.costs.verify_token:.3f} ms to it.",
+            f"The target keeps {100 * self.conditional_acceptance_rate:.0f}% of the tested draft "
+            f"tokens; one token a step pays from {100 * self.break_even:.0f}% on.",
+        ]
+        if self.pays:
+            told.append(
+                f"Speculation pays: draft with {best.drafting}, gamma {best.gamma}: "
+                f"{self.measured_speedup:.2f}x plain decoding, measured side by side "
+                f"({best.speedup:.2f}x predicted)."
+            )
+        else:
+            told.append(
+                f"Speculation with this draft model does not pay: at best {best.drafting}, gamma "
+                f"{best.gamma}, gave {self.measured_speedup:.2f}x. Decode plainly."
+            )
+        if self.alternative is not None:
+            told.append(
+                f"Without a draft model, {self.alternative.drafting} at gamma "
+                f"{self.alternative.gamma} should give {self.alternative.speedup:.2f}x."
+            )
+        return told
+
+
+def advise(
+    engine: Engine,
+    prompts: Sequence[str],
+    *,
+    length: int = 60,
+    num_speculative_tokens: int = 8,
+    repeats: int = 15,
+    chat: bool = False,
+    clock: Callable[[], float] = perf_counter,
+) -> Advice:
+    """Measure a pair of models and say what to do with it.
+
+    Args:
+        engine: with a draft model.
+        prompts: at least one; like those it will serve.
+        length: most tokens of a generation.
+        num_speculative_tokens: K, the positions to measure acceptance at.
+        repeats: of each timing.
+        chat: send prompts through the chat template.
+        clock: seconds now.
+
+    Raises:
+        ConfigError: there is no draft model, or the target has an encoder.
+    """
+    for name, value in (("length", length), ("K", num_speculative_tokens), ("repeats", repeats)):
+        check_count(name, value)
+    if engine.drafter is None:
+        raise ConfigError("advise weighs a draft model; load one with drafter=…")
+    draft_model = engine.drafter.model
+    config = DecodingConfig(length=length, gamma=num_speculative_tokens, chat=chat)
+    done, recordings = _recorded(engine, prompts, config)
+    longest = max(recordings, key=lambda r: len(r.tokens))
+    costs, verify_seconds = measure_costs(engine.target.model, draft_model, longest, repeats, clock)
+    replay = Replay(recordings, costs=costs, draft_model=draft_model)
+    model, hybrid = (_candidates(replay, [drafting]) for drafting in WITH_MODEL)
+    without = _candidates(Replay(recordings, costs=costs), WITHOUT_MODEL)
+    # A hybrid whose model does not pay is retrieval with a burden.
+    best = max(model[0], hybrid[0], key=_speedup) if model[0].speedup >= WORTH_IT else model[0]
+    alternative = without[0]
+    speedup = _measured_speedup(engine, prompts, config, best, clock)
+    summary = summarize([record for one in done for record in one.records])
+    return Advice(
+        engine.target.name,
+        engine.drafter.name,
+        costs,
+        verify_seconds,
+        _acceptance(done, num_speculative_tokens),
+        summary.conditional_acceptance_rate or 0.0,
+        sorted([*model, *hybrid, *without], key=_speedup, reverse=True),
+        best,
+        speedup,
+        pays=min(speedup, best.speedup) >= WORTH_IT,
+        alternative=alternative if alternative.speedup >= WORTH_IT else None,
+    )
+
+
+def _recorded(
+    engine: Engine, prompts: Sequence[str], config: DecodingConfig
+) -> tuple[list[Completion], list[Recording]]:
+    """Answer every prompt greedily, and speculate on the way; the text is the target's own."""
+    tokens = [engine.encode(prompt, chat=config.chat) for prompt in prompts]
+    if engine.target.model.start(tokens[0]) != tokens[0]:
+        raise ConfigError("advise replays decoder-only models; this target has an encoder")
+    done = [engine.generate(prompt, config) for prompt in prompts]
+    pairs = zip(tokens, done, strict=True)
+    return done, [Recording(prompt, one.tokens, config.length) for prompt, one in pairs]
+
+
+def measure_costs(
+    target: LanguageModel,
+    draft_model: LanguageModel,
+    recording: Recording,
+    repeats: int,
+    clock: Callable[[], float],
+) -> tuple[CostTable, dict[int, float]]:
+    """Time draft calls and target passes over 1 … tokens, turn by turn, after a recorded text.
+
+    Returns:
+        The costs, T_v(k) as a line through the medians; and the medians by k.
+    """
+    tokens = [*recording.prompt, *recording.tokens]
+    drafted = [k for k in (0, *GAMMAS) if k == 0 or k + 1 < len(recording.tokens)]
+    draft_times: list[float] = []
+    verify_times: dict[int, list[float]] = {k: [] for k in drafted}
+    for model in (target, draft_model):
+        begin = model.start(recording.prompt)
+        model.extend([*begin, *recording.tokens[:-1]], keep=1)
+    for _ in range(repeats):
+        for k in drafted:
+            draft_times.append(_time_pass(draft_model, tokens, 1, clock))
+            verify_times[k].append(_time_pass(target, tokens, k + 1, clock))
+    medians = {k: median(times) for k, times in verify_times.items()}
+    slope = _slope(medians)
+    return CostTable(median(draft_times), medians[0], slope), medians
+
+
+def _time_pass(
+    model: LanguageModel, tokens: Sequence[int], count: int, clock: Callable[[], float]
+) -> float:
+    """Time the pass over the newest `count` tokens that are held."""
+    length = model.length
+    model.rollback_to(length - count)
+    begin = clock()
+    logits = model.extend(tokens[-count - 1 : -1], keep=count)
+    int(logits[-1].argmax())  # a pass is over when its result is on the host
+    return clock() - begin
+
+
+def _slope(medians: dict[int, float]) -> float:
+    """Return the least-squares slope of a line through T_v(0), never negative."""
+    squares = sum(k * k for k in medians)
+    if not squares:
+        return 0.0
+    return max(0.0, sum(k * (t - medians[0]) for k, t in medians.items()) / squares)
+
+
+def _candidates(replay: Replay, draftings: Sequence[str]) -> list[Candidate]:
+    """Return every drafter at every gamma by its predicted speedup, the best first."""
+    policies = [f"fixed(gamma={gamma})" for gamma in GAMMAS]
+    found = []
+    for drafting in draftings:
+        played = replay.run(drafting, policies)[:-1]  # without the oracle
+        for gamma, one in zip(GAMMAS, played, strict=True):
+            rate = one.tokens_per_second * replay.costs.verify
+            length = one.to_dict()["mean_acceptance_length"]
+            found.append(Candidate(drafting, gamma, length, rate))
+    return sorted(found, key=_speedup, reverse=True)
+
+
+def _speedup(candidate: Candidate) -> float:
+    return candidate.speedup
+
+
+def _acceptance(done: Sequence[Completion], positions: int) -> tuple[float, ...]:
+    """Return α by position: kept / tested, where all before were kept; untested: none kept."""
+    records = [r for one in done for r in one.records]
+    alphas = []
+    for i in range(positions):
+        # A block that an end token cut tested no more than it kept.
+        reached = [r for r in records if r.gamma > i and r.num_accepted >= i]
+        tested = [r.num_accepted > i for r in reached if r.num_accepted > i or r.is_rejection]
+        alphas.append(sum(tested) / len(tested) if tested else 0.0)
+    return tuple(alphas)
+
+
+def _measured_speedup(
+    engine: Engine,
+    prompts: Sequence[str],
+    config: DecodingConfig,
+    best: Candidate,
+    clock: Callable[[], float],
+) -> float:
+    """Return the median, over prompts, of plain seconds a token over the candidate's."""
+    chosen = config.replace(drafting=best.drafting, gamma=best.gamma)
+    ratios = []
+    for turn, prompt in enumerate(prompts):
+        speeds = {}
+        for method in ("target", "speculative")[:: 1 if turn % 2 else -1]:
+            begin = clock()
+            tokens = engine.generate(prompt, chosen, method=method).tokens
+            speeds[method] = len(tokens) / max(clock() - begin, 1e-9)
+        ratios.append(speeds["speculative"] / speeds["target"])
+    return median(ratios)

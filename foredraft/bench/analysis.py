@@ -1,0 +1,215 @@
+"""Rows → the numbers of a report: each cell's means, its comparisons, its quality, its failures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+
+import numpy as np
+
+from foredraft.bench.cells import TARGET
+from foredraft.bench.grid import Grid
+from foredraft.bench.intervals import Comparison, Interval, bootstrap, compare
+from foredraft.bench.rows import NEAR_TIE, NO, OK, YES, Row
+
+ALL = "all"  # every kind of prompt together
+MEANS = (
+    *("throughput_tokens_per_second", "latency_seconds", "tokens_per_second"),
+    *("acceptance_rate", "conditional_acceptance_rate", "mean_acceptance_length"),
+    *("mean_gamma", "mean_normalized_entropy", "draft_cost_ratio"),
+    *("num_emitted_tokens", "target_logprob_per_token"),
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over rows with its standard deviation; of one row there is none."""
+
+    mean: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One cell on one kind of prompt.
+
+    Attributes:
+        label, condition, method: see `Cell`.
+        kind: of prompts; `all` is every kind.
+        num_rows: rows that count.
+        num_failed: rows that failed, and do not.
+        means: column → mean and standard deviation over rows; absent where no row has it.
+        throughput: mean over prompts, with its interval.
+        comparisons: label of another cell → ours beside it, in the same condition.
+        matches: yes, near-tie, no → rows whose text was compared with Target AR's.
+        acceptance_by_position: share of the steps that drafted position i which kept it.
+        peak_cpu_bytes: the most of any row.
+        peak_cuda_bytes: the most of any row.
+        shared_device: whether any row was timed beside other workers.
+    """
+
+    label: str
+    condition: str
+    method: str
+    kind: str
+    num_rows: int
+    num_failed: int
+    means: dict[str, Spread] = field(default_factory=dict)
+    throughput: Interval | None = None
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    matches: dict[str, int] = field(default_factory=dict)
+    acceptance_by_position: tuple[float, ...] = ()
+    peak_cpu_bytes: int | None = None
+    peak_cuda_bytes: int | None = None
+    shared_device: bool = False
+
+    def mean(self, column: str) -> float | None:
+        """Return a column's mean, if any row has the column."""
+        return self.means[column].mean if column in self.means else None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything a report says of a run.
+
+    Attributes:
+        grid: the plan.
+        rows: in the order of the schedule.
+        findings: every cell on every kind, then on all of them; in the order of the grid.
+    """
+
+    grid: Grid
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def conditions(self) -> list[str]:
+        """Conditions, in the order of the grid."""
+        return list(dict.fromkeys(cell.condition for cell in self.grid.cells))
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of prompts, in the order of the grid."""
+        return list(dict.fromkeys(item.kind for item in self.grid.prompts))
+
+    def of(self, *, kind: str = ALL, condition: str | None = None) -> list[Finding]:
+        """Return the findings of a kind, perhaps of one condition only."""
+        return [
+            f
+            for f in self.findings
+            if f.kind == kind and (condition is None or f.condition == condition)
+        ]
+
+    def fixed_gammas(self, condition: str) -> dict[int, Finding]:
+        """Return gamma → finding of the cells that differ in nothing but their fixed gamma."""
+        series: dict[object, dict[int, Finding]] = defaultdict(dict)
+        found = {f.label: f for f in self.of(condition=condition) if f.num_rows}
+        for cell in self.grid.cells:
+            config = cell.config
+            fixed = cell.method == "speculative" and config.policy == "fixed" and not config.egag
+            if fixed and cell.condition == condition and cell.label in found:
+                rest = (cell.draft_model, dataclasses.replace(config, gamma=64))
+                series[rest][config.gamma] = found[cell.label]
+        longest = max(series.values(), key=len, default={})
+        return dict(sorted(longest.items()))
+
+    @property
+    def failures(self) -> list[Row]:
+        """Rows that failed."""
+        return [row for row in self.rows if row.status != OK]
+
+
+def analyse(grid: Grid, rows: Iterable[Row]) -> Analysis:
+    """Return the analysis of a run, finished or not."""
+    ordered = tuple(sorted(rows, key=lambda row: row.order))
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in ordered:
+        groups[row.cell, row.kind].append(row)
+        groups[row.cell, ALL].append(row)
+    speeds = {key: speed_by_prompt(group) for key, group in groups.items()}
+    kinds = list(dict.fromkeys(item.kind for item in grid.prompts))
+    findings = []
+    for kind in [*kinds, ALL]:
+        for cell in grid.cells:
+            ours = groups.get((cell.id, kind), [])
+            others = {
+                other.label: compare(speeds[cell.id, kind], speeds[other.id, kind])
+                for other in grid.cells
+                if other.condition == cell.condition
+                and other.id != cell.id
+                and other.label in (TARGET, *grid.references)
+                and (other.id, kind) in speeds
+                and ours
+            }
+            known = {label: found for label, found in others.items() if found is not None}
+            about = (cell.label, cell.condition, cell.method, kind)
+            findings.append(_finding(about, ours, speeds.get((cell.id, kind), {}), known))
+    return Analysis(grid, ordered, tuple(findings))
+
+
+def speed_by_prompt(rows: Iterable[Row]) -> dict[str, float]:
+    """Return prompt id → mean throughput over its repeats; failed rows do not count."""
+    speeds: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.status == OK and row.throughput_tokens_per_second is not None:
+            speeds[row.prompt_id].append(row.throughput_tokens_per_second)
+    return {prompt: fmean(values) for prompt, values in speeds.items()}
+
+
+def _finding(
+    about: tuple[str, str, str, str],
+    rows: Sequence[Row],
+    speeds: dict[str, float],
+    comparisons: dict[str, Comparison],
+) -> Finding:
+    good = [row for row in rows if row.status == OK]
+    return Finding(
+        *about,
+        num_rows=len(good),
+        num_failed=len(rows) - len(good),
+        means={name: spread for name in MEANS if (spread := _spread(good, name))},
+        throughput=bootstrap(np.array(list(speeds.values()))) if speeds else None,
+        comparisons=comparisons,
+        matches={
+            word: count
+            for word in (YES, NEAR_TIE, NO)
+            if (count := sum(row.matches_baseline == word for row in good))
+        },
+        acceptance_by_position=acceptance_by_position(good),
+        peak_cpu_bytes=max((r.peak_cpu_bytes or 0 for r in good), default=0) or None,
+        peak_cuda_bytes=max((r.peak_cuda_bytes or 0 for r in good), default=0) or None,
+        shared_device=any(row.shared_device for row in good),
+    )
+
+
+def _spread(rows: Sequence[Row], name: str) -> Spread | None:
+    values = [value for row in rows if (value := getattr(row, name)) is not None]
+    if not values:
+        return None
+    return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
+
+
+def acceptance_by_position(rows: Iterable[Row]) -> tuple[float, ...]:
+    """Return the share of drafted tokens kept at each position, counts of all rows together."""
+    drafted: dict[int, int] = defaultdict(int)
+    kept: dict[int, int] = defaultdict(int)
+    for row in rows:
+        for total, text in ((drafted, row.drafted_by_position), (kept, row.kept_by_position)):
+            for i, count in enumerate((text or "").split()):
+                total[i] += int(count)
+    return tuple(kept[i] / drafted[i] for i in sorted(drafted))
+
+
+def theoretical_speedup(alpha: float, gamma: int, c: float) -> float:
+    """Return the speedup of a fixed gamma (Leviathan et al., 2023, theorem 3.8).
+
+    Args:
+        alpha: acceptance of one token, given that those before it were accepted.
+        gamma: draft length.
+        c: seconds of a draft call / seconds of a target call.
+    """
+    emitted = gamma + 1.0 if alpha >= 1 else (1 - alpha ** (gamma + 1)) / (1 - alpha)
+    return emitted / (gamma * c + 1)

@@ -1,0 +1,139 @@
+"""The machine a run was made on: device, memory, versions, commit — for the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foredraft.engine import Engine
+from foredraft.models import LanguageModel, LoadedModel
+
+PACKAGES = ("foredraft", "torch", "transformers", "tokenizers", "numpy", "matplotlib", "ray")
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+PACKAGE_DIR = Path(__file__).parents[1]
+
+
+def synchronize() -> None:
+    """Wait until every CUDA device is done; a clock read before that measures nothing."""
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(index)
+
+
+class PeakMemory:
+    """The most memory held since this was made.
+
+    Of the process: Linux resets its own high-water mark; elsewhere there is no such mark, and the
+    figure is None rather than one of another time.
+    """
+
+    def __init__(self) -> None:
+        self._is_reset = False
+        try:
+            CLEAR_REFS.write_text("5")
+            self._is_reset = True
+        except OSError:
+            pass
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
+    def peaks(self) -> tuple[int | None, int | None]:
+        """Return the bytes of the process, and of PyTorch on its CUDA device."""
+        cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+        return (_high_water() if self._is_reset else None), cuda
+
+
+def _high_water() -> int | None:
+    lines = STATUS.read_text().splitlines()
+    marks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
+    return marks[0] if marks else None
+
+
+def device_name(engine: Engine) -> str:
+    """Return the name of the target's device."""
+    device = torch.device(getattr(engine.target.model, "device", "cpu"))
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def processor() -> str:
+    """Return the processor's name, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return hardware, threads, load and versions."""
+    return {
+        "processor": processor(),
+        "architecture": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the checkout's commit, marked where files differ from it; None outside a checkout."""
+    try:
+        where = _git("rev-parse", "--show-toplevel")
+        if Path(where) != PACKAGE_DIR.parent:
+            return None  # installed somewhere inside another project's checkout
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+        return _git("rev-parse", "HEAD") + (" with changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-C", str(PACKAGE_DIR), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def describe_model(loaded: LoadedModel) -> dict[str, Any]:
+    """Return a model's name, precision, runtime, and a hash of its weights as they lie in it."""
+    return {
+        "name": loaded.name,
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "runtime": type(loaded.model).__name__,
+        "sha256": weights_hash(loaded.model),
+    }
+
+
+def weights_hash(model: LanguageModel) -> str | None:
+    """Return the SHA-256 of every weight as it lies in memory: shape, precision, bytes.
+
+    None where weights are not known or do not show their bytes (quantized by torchao).
+    """
+    digest, known = hashlib.sha256(), False
+    for tensor in model.weights():
+        known = True
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        data = tensor.detach().cpu().contiguous().flatten()
+        try:
+            digest.update(data.view(torch.uint8).numpy().tobytes())
+        except (RuntimeError, TypeError):
+            return None
+    return digest.hexdigest() if known else None

@@ -1,0 +1,143 @@
+"""A larger stand-in: the bundled target with the cost of a model of N parameters.
+
+The bundled target is too small to show what a large model costs beside a small drafter. Layers are
+added whose output projections (`o_proj`, `down_proj`) are zero: they are computed in full and add
+nothing, so the distribution stays that of the bundled target. Where layers alone would make a model
+deeper than models of that size are, its MLPs grow wider instead, with zero columns in `down_proj`.
+It is a measuring instrument, not a better model, and says so in its name.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from foredraft.errors import ConfigError
+from foredraft.models import LoadedModel, LoadOptions, fit_target, load
+from foredraft.models.loading import BUNDLED, set_threads
+
+MOST_LAYERS = 24  # a model of 0.5 to 3 billion parameters has 16 to 36
+WIDTH_STEP = 32  # the MLP's width stays a multiple of this, as matrix products like it
+SEED = 0  # of the weights that are computed and then multiplied by zero
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a padded network is.
+
+    Attributes:
+        layers: all of them, the original ones included.
+        intermediate: width of every MLP.
+    """
+
+    layers: int
+    intermediate: int
+
+
+def padded_target(parameters: int, *, options: LoadOptions | None = None) -> LoadedModel:
+    """Return the bundled target, padded, behind the runtime that the options ask for.
+
+    Args:
+        parameters: the count wanted; what is made lies within 5 % of it.
+        options: device, precision, runtime.
+
+    Raises:
+        ConfigError: fewer parameters than the bundled target has, or a quantization that needs
+            another runtime than the native one on a CPU.
+    """
+    options = options or LoadOptions()
+    plain = load(BUNDLED, "target", replace(_for_transformers(options), quantize="none"))
+    network = padded_network(_module(plain), parameters)
+    runtime = options.runtime_for(network.config)
+    if options.quantize != "none" and not runtime.int8:
+        raise ConfigError(
+            f"a padded target takes quantize {options.quantize!r} in the native runtime on a CPU "
+            "only; use --quantize none"
+        )
+    set_threads(options, network)
+    return replace(plain, name=padded_name(network), model=fit_target(network, runtime))
+
+
+def padded_name(network: Any) -> str:
+    """Return how a padded network is called wherever it appears."""
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    return f"bundled target, padded to {millions:.0f}M parameters"
+
+
+def padded_network(network: Any, parameters: int) -> Any:
+    """Return a copy of a Llama module with more layers and wider MLPs that add nothing.
+
+    Args:
+        network: a Hugging Face module of the Llama family, without biases in its projections.
+        parameters: the count wanted, tied weights counted once.
+
+    Raises:
+        ConfigError: the network has more already.
+    """
+    shape = shape_for(network, parameters)
+    config = copy.deepcopy(network.config)
+    config.num_hidden_layers, config.intermediate_size = shape.layers, shape.intermediate
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[0]] * shape.layers
+    with torch.random.fork_rng(), torch.device(network.device):
+        torch.manual_seed(SEED)
+        # Random weights, written to memory: pages nobody has written would all be the same one.
+        padded = AutoModelForCausalLM.from_config(config, dtype=network.dtype)
+    _fill(padded, network)
+    padded.generation_config = copy.deepcopy(network.generation_config)
+    return padded.eval()
+
+
+def shape_for(network: Any, parameters: int) -> Shape:
+    """Return the layers and the width that come nearest to a count of parameters.
+
+    Raises:
+        ConfigError: the network has more already.
+    """
+    config = network.config
+    layers, width = int(config.num_hidden_layers), int(config.intermediate_size)
+    has = sum(p.numel() for p in network.parameters())
+    if parameters < has:
+        raise ConfigError(
+            f"a padded target has at least the {has} parameters of the bundled one, "
+            f"not {parameters}; give more"
+        )
+    a_layer = sum(p.numel() for p in network.model.layers[0].parameters())
+    wanted = layers + round((parameters - has) / a_layer)
+    if wanted <= MOST_LAYERS:
+        return Shape(wanted, width)
+    a_column = 3 * int(config.hidden_size)  # gate, up and down
+    room = parameters - (has - layers * a_layer)
+    wider = (room / MOST_LAYERS - (a_layer - a_column * width)) / a_column
+    return Shape(MOST_LAYERS, max(width, round(wider / WIDTH_STEP) * WIDTH_STEP))
+
+
+@torch.no_grad()
+def _fill(padded: Any, network: Any) -> None:
+    """Copy the network's weights and silence everything beyond them.
+
+    What is beyond them is rounded as a checkpoint in bfloat16 would be; the bundled weights are.
+    """
+    for weight in padded.parameters():
+        weight.copy_(weight.bfloat16())
+    for layer in padded.model.layers:
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+    own = dict(padded.named_parameters())
+    for name, weight in network.named_parameters():
+        own[name][tuple(slice(size) for size in weight.shape)] = weight
+
+
+def _module(loaded: LoadedModel) -> nn.Module:
+    """Return the Hugging Face module of a model that was loaded for the transformers runtime."""
+    module: nn.Module = loaded.model.model  # type: ignore[attr-defined]
+    return module
+
+
+def _for_transformers(options: LoadOptions) -> LoadOptions:
+    return replace(options, runtime="transformers", invariant=False, check_runtime=False)

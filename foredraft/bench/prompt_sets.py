@@ -1,0 +1,115 @@
+"""The prompts of the benchmarks: seventy of four kinds, written for this project.
+
+No corpus holds them, so they are held out. One JSON object a line: `id`, `prompt`, `length`; the
+file's name is the kind. A file of one's own has the same form.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foredraft.errors import ConfigError, quoted
+from foredraft.registry import check_count, nearest
+
+PROMPTS_DIR = Path(__file__).parent / "prompts"
+KINDS = ("dialogue", "translation", "long", "code")
+FRENCH = "french"  # what an encoder–decoder model reads: the sentence, without an instruction
+INSTRUCTION = "Translate to English: "
+SETS = (*KINDS, FRENCH)
+DEFAULT_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class PromptItem:
+    """One prompt of a benchmark.
+
+    Attributes:
+        id: unique among all prompts of a run.
+        kind: dialogue, translation, long, code, or the name of the file it came from.
+        prompt: text.
+        length: most tokens to generate.
+    """
+
+    id: str
+    kind: str
+    prompt: str
+    length: int = DEFAULT_LENGTH
+
+    def __post_init__(self) -> None:
+        for name in ("id", "kind", "prompt"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise ConfigError(f"{name} must be text that is not empty, not {quoted(value)}")
+        check_count("length", self.length)
+
+
+def load_prompts(names: Iterable[str] = KINDS) -> tuple[PromptItem, ...]:
+    """Return the prompts of some sets, in order.
+
+    Args:
+        names: of bundled sets (dialogue, translation, long, code, french), or `.jsonl` files.
+
+    Raises:
+        ConfigError: no such set or file, a line that is no prompt, or the same id twice.
+    """
+    items = tuple(item for name in names for item in _load(name))
+    seen: set[str] = set()
+    for item in items:
+        if item.id in seen:
+            raise ConfigError(f"prompt id {quoted(item.id)} occurs twice; ids must be unique")
+        seen.add(item.id)
+    if not items:
+        raise ConfigError(f"no prompts; name at least one set of: {', '.join(SETS)}")
+    return items
+
+
+def _load(name: str) -> list[PromptItem]:
+    if name == FRENCH:
+        return _french()
+    if name in KINDS:
+        return read_prompts(PROMPTS_DIR / f"{name}.jsonl")
+    if not name.endswith(".jsonl"):
+        raise ConfigError(
+            f"unknown prompt set {quoted(name)}{nearest(name, SETS)}; "
+            f"legal: {', '.join(SETS)}, or a .jsonl file"
+        )
+    return read_prompts(Path(name).expanduser())
+
+
+def _french() -> list[PromptItem]:
+    translations = read_prompts(PROMPTS_DIR / "translation.jsonl")
+    return [
+        PromptItem(p.id.replace("translation-fr", FRENCH), FRENCH, p.prompt[len(INSTRUCTION) :], 40)
+        for p in translations
+        if "-fr-" in p.id
+    ]
+
+
+def read_prompts(file: Path) -> list[PromptItem]:
+    """Return the prompts of a JSONL file; `id` and `length` may be missing.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is no prompt.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the prompts {quoted(str(file), 300)}: {error}") from error
+    numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
+    return [_item(line, file, number) for number, line in numbered]
+
+
+def _item(line: str, file: Path, number: int) -> PromptItem:
+    try:
+        record: dict[str, Any] = json.loads(line)
+        record = {"id": f"{file.stem}-{number:02}", "kind": file.stem} | record
+        return PromptItem(**record)
+    except (ValueError, TypeError, ConfigError) as error:
+        raise ConfigError(
+            f"line {number} of {quoted(str(file), 300)} is no prompt ({error}); write "
+            '{"id": "a-01", "prompt": "Once upon a time", "length": 60}'
+        ) from error

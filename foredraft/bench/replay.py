@@ -1,0 +1,285 @@
+"""Replay: how many tokens drafts would have kept, from recorded outputs, without the target.
+
+Under greedy the target's next token after a recorded prefix is the recorded one. So the loop itself
+runs, unchanged, on a `RecordedModel` that says what was recorded; time is a sum of given costs, and
+every drafter and policy can be compared with the oracle in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from foredraft.bench.recordings import Recording
+from foredraft.core import Prompt, StepRecord
+from foredraft.decoding import Sequence as TokenSequence
+from foredraft.decoding import Speculation, speculative_steps
+from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
+from foredraft.errors import ModelError
+from foredraft.gamma import GAMMA_POLICIES, GammaPolicy, OracleGamma
+from foredraft.models import LanguageModel
+from foredraft.sampling import GreedySampler, Rng
+from foredraft.tracing import summarize
+from foredraft.verification import ExactMatchVerifier
+
+GREEDY = GreedySampler()
+UNBOUNDED = 1 << 30
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Seconds, or any unit of time: only ratios matter.
+
+    Attributes:
+        draft: one call of the draft model, t_d.
+        verify: a target pass over one token and no draft, T_v(0).
+        verify_token: what each drafted token adds to it.
+    """
+
+    draft: float = 0.2
+    verify: float = 1.0
+    verify_token: float = 0.02
+
+
+class Clock:
+    """Stands still, except where a cost is added."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class RecordedModel(LanguageModel):
+    """A target that says what was recorded; its logits are 1 there and 0 elsewhere.
+
+    Args:
+        vocab_size: columns of the logits.
+    """
+
+    def __init__(self, vocab_size: int) -> None:
+        self.vocab_size, self.max_length, self.length = vocab_size, UNBOUNDED, 0
+        self._said: list[int] = []
+
+    def play(self, recording: Recording) -> None:
+        """Say this from now on."""
+        self._said = [*recording.prompt, *recording.tokens]
+
+    def start(self, prompt: Prompt) -> list[int]:
+        self.length = 0
+        return self.check_prompt(prompt)
+
+    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+        self.length += len(tokens)
+        first = self.length - keep + 1
+        said = self._said[first : first + keep]  # nothing is emitted beyond the recorded end
+        logits = torch.zeros(keep, self.vocab_size)
+        logits[range(len(said)), said] = 1.0
+        return logits
+
+    def rollback_to(self, length: int) -> None:
+        self.length = length
+
+    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> NoReturn:
+        raise ModelError("a recording holds one text and decodes without beams; use the target")
+
+
+class TimedModel(LanguageModel):
+    """A model whose passes take a given time by a clock that stands still otherwise.
+
+    Args:
+        inner: the model.
+        seconds: of a pass that returns one row of logits.
+        seconds_a_row: of each further row.
+        clock: runs on at each pass.
+    """
+
+    def __init__(
+        self, inner: LanguageModel, seconds: float, seconds_a_row: float, clock: Clock
+    ) -> None:
+        self.inner, self._clock = inner, clock
+        self._seconds, self._seconds_a_row = seconds, seconds_a_row
+        self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
+        self.dtype = inner.dtype
+
+    @property
+    def length(self) -> int:  # type: ignore[override]
+        """Tokens held."""
+        return self.inner.length
+
+    def start(self, prompt: Prompt) -> list[int]:
+        return self.inner.start(prompt)
+
+    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+        self._clock.now += self._seconds + self._seconds_a_row * (keep - 1)
+        return self.inner.extend(tokens, keep)
+
+    def rollback_to(self, length: int) -> None:
+        self.inner.rollback_to(length)
+
+    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        return self.inner.extend_beams(parents, tokens)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One drafter under one policy, over all recordings.
+
+    Attributes:
+        drafting: spec string of the drafter.
+        policy: spec string of the policy, or `oracle`.
+        records: the steps of each recording.
+        seconds: of all steps, by the cost table.
+        regret: 1 − tokens per second / the oracle's with the same drafter, in [0, 1).
+    """
+
+    drafting: str
+    policy: str
+    records: list[list[StepRecord]]
+    seconds: float
+    regret: float = 0.0
+
+    @property
+    def num_tokens(self) -> int:
+        """Emitted tokens."""
+        return sum(len(step.emitted) for steps in self.records for step in steps)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """By the cost table."""
+        return self.num_tokens / self.seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one flat JSON object."""
+        summary = summarize([step for steps in self.records for step in steps])
+        return {
+            "drafting": self.drafting,
+            "policy": self.policy,
+            "num_emitted_tokens": self.num_tokens,
+            "num_steps": summary.num_steps,
+            "num_draft_calls": summary.num_draft_calls,
+            "num_drafted_tokens": summary.num_drafted_tokens,
+            "num_accepted_tokens": summary.num_accepted_tokens,
+            "acceptance_rate": summary.acceptance_rate,
+            "conditional_acceptance_rate": summary.conditional_acceptance_rate,
+            "acceptance_by_position": list(summary.acceptance_by_position),
+            "mean_acceptance_length": summary.mean_acceptance_length,
+            "tokens_per_second": self.tokens_per_second,
+            "regret": self.regret,
+        }
+
+
+class Replay:
+    """Recorded outputs, and what it takes to replay them.
+
+    Args:
+        recordings: at least one.
+        costs: of draft calls and verification.
+        draft_model: for drafters that need one; None leaves those that do not.
+        first_target: as in the run that was recorded.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        *,
+        costs: CostTable | None = None,
+        draft_model: LanguageModel | None = None,
+        first_target: bool = True,
+    ) -> None:
+        self.recordings = list(recordings) if draft_model else _renumbered(recordings)
+        self.costs = costs or CostTable()
+        self.draft_model = draft_model
+        self.first_target = first_target
+        self.vocab_size = max(r.vocab_size for r in self.recordings)
+        if draft_model is not None:
+            self.vocab_size = max(self.vocab_size, draft_model.vocab_size)
+
+    def run(self, drafting: str, policies: Sequence[str], *, gamma: int = 4) -> list[Replayed]:
+        """Replay one drafter under several policies; the oracle comes last.
+
+        Args:
+            drafting: spec string of the drafter. An n-gram filler is off: what the target nearly
+                said is not recorded.
+            policies: spec strings.
+            gamma: for policies that do not name theirs.
+
+        Raises:
+            ConfigError: an unknown drafter or policy, or one that needs the missing draft model.
+        """
+        played = []
+        for spec in policies:
+            policy = GAMMA_POLICIES.create(spec, gamma=gamma)  # one for all, as an engine keeps it
+            played.append(self._play(drafting, spec, [policy] * len(self.recordings)))
+        oracle = self._oracle(drafting)
+        return [_with_regret(one, oracle) for one in [*played, oracle]]
+
+    def _oracle(self, drafting: str) -> Replayed:
+        """Play twice: once to find where drafts end, once without paying for finding it."""
+        found = self._play(drafting, "oracle", [OracleGamma(r.tokens) for r in self.recordings])
+        policies = [
+            OracleGamma(recording.tokens, [len(step.drafted) for step in steps])
+            for recording, steps in zip(self.recordings, found.records, strict=True)
+        ]
+        return self._play(drafting, "oracle", policies)
+
+    def _play(self, drafting: str, policy: str, policies: Sequence[GammaPolicy]) -> Replayed:
+        clock = Clock()
+        recorded = RecordedModel(self.vocab_size)
+        target = TimedModel(recorded, self.costs.verify, self.costs.verify_token, clock)
+        drafter = self._drafter(drafting, clock)
+        records = []
+        for recording, rule in zip(self.recordings, policies, strict=True):
+            parts = Speculation(
+                target, drafter, rule, ExactMatchVerifier(), GREEDY, self.first_target, clock
+            )
+            recorded.play(recording)
+            sequence = TokenSequence(
+                target.start(recording.prompt),
+                max_new_tokens=recording.limit,
+                max_length=target.max_length,
+                stop_check=_Countdown(len(recording.tokens)),
+            )
+            records.append(list(speculative_steps(parts, sequence, Rng(0))))
+        return Replayed(drafting, policy, records, clock.now)
+
+    def _drafter(self, drafting: str, clock: Clock) -> Drafter:
+        neural = None
+        if self.draft_model is not None:
+            timed = TimedModel(self.draft_model, self.costs.draft, 0.0, clock)
+            neural = DraftModelDrafter(timed, GREEDY)
+        parts = DraftParts(self.vocab_size, neural, knows_logits=False)
+        return DRAFTERS.create(drafting).build(parts)
+
+
+class _Countdown:
+    """A stop check: True at the last recorded token, so that nothing beyond it is emitted."""
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+
+    def __call__(self, token: int) -> bool:
+        self._left -= 1
+        return self._left == 0
+
+
+def _renumbered(recordings: Sequence[Recording]) -> list[Recording]:
+    """Return the recordings with tokens 0, 1, … in the order in which they occur.
+
+    What is retrieved does not depend on the numbers, and logits of a few columns are soon made.
+    """
+    numbers: dict[int, int] = {}
+
+    def new(tokens: list[int]) -> list[int]:
+        return [numbers.setdefault(token, len(numbers)) for token in tokens]
+
+    return [replace(r, prompt=new(r.prompt), tokens=new(r.tokens)) for r in recordings]
+
+
+def _with_regret(played: Replayed, oracle: Replayed) -> Replayed:
+    return replace(played, regret=1 - played.tokens_per_second / oracle.tokens_per_second)

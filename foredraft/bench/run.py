@@ -1,0 +1,99 @@
+"""Running a grid: what is left of the schedule, row by row into its folder; interrupts are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from foredraft.bench.folder import RunFolder
+from foredraft.bench.grid import Block
+from foredraft.bench.rows import Row
+from foredraft.bench.worker import Worker
+
+Progress = Callable[[int, int], None]  # rows done in this sitting, rows to do in it
+
+
+class Crew(Protocol):
+    """Whoever runs the blocks: one worker here, or many elsewhere."""
+
+    how: str
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what the manifest says of the models."""
+
+    def rows(self, blocks: list[Block]) -> Iterator[Row]:
+        """Yield the row of every task of every block, in any order."""
+
+
+class Alone:
+    """One worker in this process.
+
+    Args:
+        worker: runs the blocks in order.
+    """
+
+    how = "one worker"
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def describe(self) -> list[dict[str, Any]]:
+        return self._worker.describe()
+
+    def rows(self, blocks: list[Block]) -> Iterator[Row]:
+        for block in blocks:
+            yield from self._worker.run(block)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sitting ended.
+
+    Attributes:
+        num_new: rows that it added.
+        num_left: rows that are still missing.
+        interrupted: whether Ctrl-C ended it.
+    """
+
+    num_new: int
+    num_left: int
+    interrupted: bool
+
+
+def blocks_left(folder: RunFolder) -> list[Block]:
+    """Return what of the schedule has no row yet, in its order."""
+    done = folder.done
+    rest = [block.without(done) for block in folder.grid.blocks()]
+    return [block for block in rest if block.tasks]
+
+
+def run_grid(
+    folder: RunFolder, crew: Crew, progress: Progress = lambda done, total: None
+) -> Outcome:
+    """Run what is left of a grid.
+
+    Args:
+        folder: where the rows go, each as soon as it is there.
+        crew: runs the blocks.
+        progress: called after every row.
+
+    Raises:
+        ConfigError: earlier rows came from other models, or another process is writing.
+    """
+    folder.begin(crew.describe(), crew.how)
+    blocks = blocks_left(folder)
+    total = sum(len(block.tasks) for block in blocks)
+    done, interrupted = 0, True
+    try:
+        progress(done, total)
+        for row in crew.rows(blocks):
+            folder.add(row)
+            done += 1
+            progress(done, total)
+        interrupted = False
+    except KeyboardInterrupt:
+        pass  # what is finished is kept
+    finally:
+        folder.end(interrupted=interrupted)
+    return Outcome(done, total - done, interrupted)

@@ -1,0 +1,222 @@
+"""`python -m foredraft.bench.shell_runs`: the four documented experiments, through the shell.
+
+The shell is another process that gets its commands line by line and saves each result with `/save`;
+what it saved becomes one CSV row a method and prompt. `scripts/run_ablation.*` call this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foredraft.bench.measure import text_hash
+from foredraft.bench.prompt_sets import load_prompts
+from foredraft.errors import ConfigError, ForedraftError, quoted
+
+RUNNER = "uv run infer.py --device cuda"
+OUT = Path("scripts/ablation_results.csv")
+PROMPTS_A_KIND = 3
+ALL_OFF = ("/speculative off", "/ngram off", "/target off", "/drafter off")
+
+
+@dataclass(frozen=True)
+class ShellExperiment:
+    """One documented experiment.
+
+    Attributes:
+        name: in the column `method`.
+        commands: what switches it on, after every method is off.
+    """
+
+    name: str
+    commands: tuple[str, ...]
+
+
+EXPERIMENTS = (
+    ShellExperiment("Target AR", ("/target on",)),
+    ShellExperiment("Speculative", ("/speculative on", "/egag off", "/gamma 4")),
+    ShellExperiment(
+        "EGAG",
+        (
+            *("/speculative on", "/egag_gamma_max 6", "/egag_gamma_min 1", "/egag_ema 0.9"),
+            "/egag on",
+        ),
+    ),
+    ShellExperiment("NASD", ("/ngram on", "/set_ngramstorage basic 3", "/top_k_filler 3")),
+)
+COLUMNS = (
+    *("method", "prompt", "throughput_tokens_per_second", "latency_seconds", "acceptance_rate"),
+    *("mean_acceptance_length", "mean_gamma", "mean_normalized_entropy", "num_emitted_tokens"),
+    *("text_hash", "seed"),
+)
+
+
+def shell_lines(prompts: Sequence[str], folder: Path) -> list[str]:
+    """Return what the shell is told: each experiment on each prompt, saved to a file of its own.
+
+    Each experiment runs once before, unsaved: first passes pay for allocations, not for work.
+    """
+    warm_up = [line for e in EXPERIMENTS for line in (*ALL_OFF, *e.commands, prompts[0])]
+    lines = warm_up
+    for number, prompt in enumerate(prompts):
+        for experiment in EXPERIMENTS:
+            lines += [*ALL_OFF, *experiment.commands, prompt]
+            lines.append(f"/save {saved_file(folder, number, experiment)}")
+    return lines
+
+
+def saved_file(folder: Path, number: int, experiment: ShellExperiment) -> Path:
+    """Return where the shell saves an experiment's result on a prompt."""
+    return folder / f"{number}-{experiment.name.replace(' ', '-').lower()}.jsonl"
+
+
+def run_shell(runner: Sequence[str], prompts: Sequence[str]) -> list[dict[str, Any]]:
+    """Drive the shell and return the rows, a dict of `COLUMNS` each.
+
+    Args:
+        runner: the command that opens the shell.
+        prompts: one line each.
+
+    Raises:
+        ConfigError: a prompt that is no prompt of the shell, or a shell that does not run.
+    """
+    for prompt in prompts:
+        if not prompt.strip() or prompt.startswith("/") or "\n" in prompt.strip():
+            raise ConfigError(
+                f"a prompt must be one line that does not begin with '/', not {quoted(prompt)}"
+            )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lines = "\n".join([*shell_lines(prompts, folder), "/quit"]) + "\n"
+        transcript = _run(runner, lines)
+        return [
+            _row(saved_file(folder, number, experiment), experiment, prompt, transcript)
+            for number, prompt in enumerate(prompts)
+            for experiment in EXPERIMENTS
+        ]
+
+
+def _run(runner: Sequence[str], lines: str) -> str:
+    """Return all that the shell printed."""
+    try:
+        done = subprocess.run(
+            runner, input=lines.encode("utf-8"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    except OSError as error:
+        raise ConfigError(f"cannot run {quoted(shlex.join(runner))}: {error}") from error
+    transcript = done.stdout.decode("utf-8", "replace")
+    if done.returncode:
+        raise ConfigError(
+            f"{quoted(shlex.join(runner))} ended with exit code {done.returncode}: "
+            f"{_last_error(transcript)}"
+        )
+    return transcript
+
+
+def _last_error(transcript: str) -> str:
+    lines = [line for line in transcript.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or ["it printed nothing"])[-1]
+
+
+def _row(file: Path, experiment: ShellExperiment, prompt: str, transcript: str) -> dict[str, Any]:
+    if not file.exists():
+        raise ConfigError(
+            f"the shell saved no result for {experiment.name} on {quoted(prompt)}: "
+            f"{_last_error(transcript)}"
+        )
+    _, line = file.read_text(encoding="utf-8").splitlines()  # settings, then the one result
+    found: dict[str, Any] = json.loads(line)
+    seconds, emitted = found["total_seconds"], found["num_emitted_tokens"]
+    derived = {
+        "method": experiment.name,
+        "prompt": prompt,
+        "throughput_tokens_per_second": emitted / seconds,
+        "latency_seconds": seconds,
+        "text_hash": text_hash(found["text"]),
+    }
+    return {name: derived.get(name, found.get(name)) for name in COLUMNS}
+
+
+def write_csv(rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """Write the rows; a number that a method cannot give is an empty field."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise ConfigError(f"cannot write {quoted(str(out), 300)}: {error}") from error
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a table for a terminal: every method's means over the prompts."""
+    shown = COLUMNS[2:9]
+    lines = [f"{'method':<12}" + "".join(f"{_short(name):>14}" for name in shown)]
+    for experiment in EXPERIMENTS:
+        ours = [row for row in rows if row["method"] == experiment.name]
+        cells = []
+        for name in shown:
+            values = [row[name] for row in ours if row[name] is not None]
+            cells.append(f"{sum(values) / len(values):>14.4g}" if values else f"{'–':>14}")
+        lines.append(f"{experiment.name:<12}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def _short(column: str) -> str:
+    words = {
+        "throughput_tokens_per_second": "tokens/s",
+        "latency_seconds": "latency s",
+        "acceptance_rate": "acceptance",
+        "mean_acceptance_length": "tokens/step",
+        "mean_gamma": "mean gamma",
+        "mean_normalized_entropy": "mean H_norm",
+        "num_emitted_tokens": "tokens",
+    }
+    return words[column]
+
+
+def default_prompts() -> list[str]:
+    """Return the first prompts of each kind that fit on a line: those of the shell."""
+    prompts = []
+    for kind in ("dialogue", "translation", "long"):
+        lines = [item.prompt for item in load_prompts([kind]) if "\n" not in item.prompt]
+        prompts += lines[:PROMPTS_A_KIND]
+    return prompts
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, drive, write, print; a mistake is one sentence and exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog="run_ablation", description="The four documented experiments, through the shell."
+    )
+    parser.add_argument("--prompt", metavar="TEXT", help="one prompt [nine of three kinds]")
+    parser.add_argument("--runner", metavar="COMMAND", default=RUNNER, help="[%(default)s]")
+    parser.add_argument("--out", metavar="FILE", type=Path, default=OUT, help="[%(default)s]")
+    args = parser.parse_args(argv)
+    prompts = default_prompts() if args.prompt is None else [args.prompt]
+    try:
+        rows = run_shell(shlex.split(args.runner, posix=os.name != "nt"), prompts)
+        write_csv(rows, args.out)
+    except ForedraftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    print(table(rows))
+    print(f"\n{len(rows)} rows: {args.out}")
+
+
+if __name__ == "__main__":
+    main()

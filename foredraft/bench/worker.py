@@ -1,0 +1,95 @@
+"""A worker: one pair of models on one device, and the blocks it runs.
+
+The same class works here and inside an actor of a cluster; it knows neither files nor progress.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from foredraft.bench.cells import Cell
+from foredraft.bench.grid import Block
+from foredraft.bench.machine import describe_model, device_name
+from foredraft.bench.measure import Place, References, measure, warm_up
+from foredraft.bench.rows import Row
+from foredraft.engine import Engine
+from foredraft.models import LoadOptions, load_drafter
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Which models to load; travels to other machines.
+
+    Attributes:
+        target: name, folder or `bundled`.
+        drafter: the same; None where no cell needs a draft model.
+        options: of the target.
+        drafter_options: of the draft model.
+    """
+
+    target: str
+    drafter: str | None
+    options: LoadOptions
+    drafter_options: LoadOptions
+
+    def load(self) -> Engine:
+        """Load them; errors as for `Engine.load`."""
+        return Engine.load(
+            self.target,
+            self.drafter,
+            options=self.options,
+            drafter_options=self.drafter_options,
+        )
+
+
+class Worker:
+    """One pair of models on one device.
+
+    Args:
+        load: makes the engine.
+        cells: what it will run: their draft models are loaded, and each cell is warmed up.
+        options: how further draft models are loaded.
+        shared: whether other workers use the device too.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Engine],
+        cells: Iterable[Cell],
+        *,
+        options: LoadOptions | None = None,
+        shared: bool = False,
+    ) -> None:
+        engine = load()
+        self._engines: dict[str | None, Engine] = {None: engine}
+        for cell in cells:
+            name = cell.draft_model
+            if name not in self._engines:
+                assert name is not None
+                drafter = load_drafter(name, engine.target, options or LoadOptions())
+                self._engines[name] = Engine(engine.target, drafter)
+        self._place = Place(device_name(engine), shared)
+        self._warm: set[str] = set()
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what the manifest says of the models: the target first."""
+        engines = list(self._engines.values())
+        drafters = [engine.drafter for engine in engines if engine.drafter is not None]
+        return [describe_model(model) for model in (engines[0].target, *drafters)]
+
+    def run(self, block: Block) -> Iterator[Row]:
+        """Yield a row for each task of a block, as soon as it is measured."""
+        self._warm_up(block)
+        references = References()
+        for task in block.tasks:
+            yield measure(self._engines[task.cell.draft_model], task, self._place, references)
+
+    def _warm_up(self, block: Block) -> None:
+        for task in block.tasks:
+            if task.cell.id not in self._warm:
+                self._warm.add(task.cell.id)
+                with contextlib.suppress(Exception):  # what is wrong will be the row's error
+                    warm_up(self._engines[task.cell.draft_model], task.cell, block.item)

@@ -1,0 +1,224 @@
+"""Checks that need no luck: one vocabulary, caches that forget, greedy output that is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import isfinite
+
+from foredraft.checks.remembered import Noted
+from foredraft.checks.report import METHODS, Finding, Plan, Progress
+from foredraft.decoding import (
+    Difference,
+    Sequence,
+    Speculation,
+    autoregressive_steps,
+    first_difference,
+    speculative_steps,
+)
+from foredraft.drafting import DraftModelDrafter
+from foredraft.engine import Engine
+from foredraft.errors import VocabularyMismatch
+from foredraft.models import LanguageModel
+from foredraft.models.loading import check_vocabulary
+from foredraft.sampling import GreedySampler, Rng, rng_for
+
+
+def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
+    """Every id must mean the same text to target and drafter."""
+    target, drafter = engine.target, engine.drafter
+    columns = target.model.vocab_size
+    largest, rows = max(target.tokenizer.get_vocab().values()), target.model.prompt_vocab_size
+    if largest >= rows:
+        sentence = f"the tokenizer knows ids up to {largest}, the model 0 … {rows - 1}"
+        yield Finding("vocabulary", "target", False, sentence)
+        return
+    if drafter is None:
+        yield Finding("vocabulary", "target", True, f"{columns} columns; no draft model to compare")
+        return
+    shared = target.tokenizer.get_vocab().items() & drafter.tokenizer.get_vocab().items()
+    figures = {"target_columns": columns, "shared_tokens": len(shared)}
+    try:
+        check_vocabulary(target, drafter)
+    except VocabularyMismatch as error:
+        yield Finding("vocabulary", "both models", False, str(error), figures)
+        return
+    sentence = f"{len(shared)} tokens alike, {columns} columns"
+    yield Finding("vocabulary", "both models", True, sentence, figures)
+
+
+# --- cache parity ---------------------------------------------------------------------------------
+
+
+def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
+    """After every round, cached logits must be those of a pass over the whole prefix."""
+    if not plan.needs_drafter:
+        parts = engine.speculation("ngram", plan.config("ngram", sampler=plan.sampler))
+        noted = {"target": Noted(parts.target)}
+    else:
+        config = plan.config("speculative", sampler=plan.sampler)
+        parts = engine.speculation("speculative", config)
+        assert isinstance(parts.drafter, DraftModelDrafter)
+        noted = {"target": Noted(parts.target), "drafter": Noted(parts.drafter.draft_model)}
+        parts = replace(parts, drafter=DraftModelDrafter(noted["drafter"], parts.sampler))
+    parts = replace(parts, target=noted["target"])
+    gaps: dict[str, list[tuple[float, float]]] = {role: [] for role in noted}
+    interrupted = False
+    try:
+        prompts = plan.prompts_for(engine.target.model)
+        for done, prompt in enumerate(prompts):
+            progress("cache parity", done, len(prompts))
+            for model in noted.values():
+                model.notes = []
+            _decode(parts, engine.encode(prompt), plan.length, plan.seed)
+            for role, model in noted.items():
+                gaps[role] += _gaps(model)
+    except KeyboardInterrupt:
+        interrupted = True
+    for role, found in gaps.items():
+        if found or not interrupted:
+            yield _cache_finding(role, found)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _cache_finding(role: str, found: list[tuple[float, float]]) -> Finding:
+    if not found:
+        return Finding(
+            "cache parity", role, None, "no pass was made: no prompt was short enough for it"
+        )
+    share, gap = max(found)
+    sentence = f"{len(found)} cached passes against whole ones: logits differ by at most "
+    sentence += f"{gap:.2g}, {share:.2g} of what rounding explains"
+    figures = {
+        "passes": len(found),
+        "largest_difference": gap if isfinite(gap) else None,
+        "share_of_rounding": share if isfinite(share) else None,
+    }
+    return Finding("cache parity", role, share <= 1, sentence, figures)
+
+
+def _gaps(model: Noted) -> list[tuple[float, float]]:
+    """Return each pass's largest difference, as a share of what rounding explains and in logits."""
+    found = []
+    for tokens, cached in model.notes:
+        model.inner.start(model.prompt)
+        whole = model.inner.extend(tokens, len(cached))
+        gap = (cached.double() - whole.double()).abs()
+        gap[cached == whole] = 0.0  # −∞ on both sides
+        largest = float("inf") if gap.isnan().any() else float(gap.max())
+        found.append((largest / model.inner.rounding(whole), largest))
+    return found
+
+
+# --- greedy parity --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One prompt's greedy output beside that of plain decoding."""
+
+    prompt: str
+    difference: Difference | None
+    num_drafted: int
+
+
+def check_greedy(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
+    """Greedy speculation must give the tokens of plain decoding, or differ by a near-tie."""
+    target = engine.target.model
+    texts = plan.prompts_for(target)
+    prompts = [engine.encode(text) for text in texts]
+    baselines = []
+    for done, prompt in enumerate(prompts):
+        progress("plain decoding", done, len(prompts))
+        baselines.append(_plain(target, prompt, plan.length))
+    near_tie = max(_near_tie_below(target, prompt) for prompt in prompts)
+    for done, (method, rule) in enumerate(plan.pairs):
+        parts = engine.speculation(METHODS[method][0], plan.config(method, sampler="greedy"))
+        parts = replace(parts, verifier=plan.verifier(rule))
+        found: list[Compared] = []
+        interrupted = False
+        try:
+            for text, prompt, baseline in zip(texts, prompts, baselines, strict=True):
+                total = len(prompts) * len(plan.pairs)
+                progress("greedy parity", done * len(prompts) + len(found), total)
+                ours, num_drafted = _decode(parts, prompt, plan.length, plan.seed)
+                difference = first_difference(target, prompt, ours, baseline)
+                found.append(Compared(text, difference, num_drafted))
+        except KeyboardInterrupt:
+            interrupted = True
+        if found:
+            yield _greedy_finding(f"{method} · {rule}", plan, found, near_tie)
+        if interrupted:
+            raise KeyboardInterrupt
+
+
+def _greedy_finding(subject: str, plan: Plan, found: list[Compared], near_tie: float) -> Finding:
+    differing = [(c.prompt, c.difference) for c in found if c.difference]
+    bugs = [(p, d) for p, d in differing if not d.is_near_tie]
+    undrafted = [c.prompt for c in found if not c.num_drafted]
+    sentence = f"{len(found)} prompts, up to {plan.length} tokens each: "
+    if differing:
+        prompt, first = (bugs or differing)[0]
+        sentence += f"{len(differing) - len(bugs)} near-ties, {len(bugs)} bugs; {prompt!r} differs "
+        sentence += f"first at token {first.position}, " + _margin(first)
+    elif undrafted:
+        sentence += nothing_drafted(undrafted)
+    else:
+        sentence += "all equal to plain decoding "
+        sentence += f"(a logit margin up to about {near_tie:.1g} would count as a near-tie)"
+    figures = {
+        "prompts": len(found),
+        "drafted_tokens": sum(c.num_drafted for c in found),
+        "near_tie_below": near_tie,
+        "differences": [{"prompt": prompt} | found.to_dict() for prompt, found in differing],
+    }
+    return Finding("greedy parity", subject, _passed(bool(bugs), undrafted), sentence, figures)
+
+
+def _passed(failed: bool, undrafted: list[str]) -> bool | None:
+    return False if failed else None if undrafted else True
+
+
+def nothing_drafted(prompts: list[str]) -> str:
+    """Return a sentence about prompts at which there was nothing to verify."""
+    return (
+        f"nothing was drafted for {len(prompts)} of the prompts ({prompts[0]!r}), so nothing was "
+        "verified there; give shorter prompts"
+    )
+
+
+def _margin(difference: Difference) -> str:
+    if difference.logit_margin is None:
+        return "where one output ends"
+    return (
+        f"logit margin {difference.logit_margin:.2g} "
+        f"(a near-tie up to {difference.near_tie_below:.2g})"
+    )
+
+
+def _near_tie_below(target: LanguageModel, prompt: list[int]) -> float:
+    """Return the margin up to which rounding may decide after this prompt."""
+    logits = target.extend(target.start(prompt), keep=1)
+    return 2 * target.rounding(logits)
+
+
+def _plain(target: LanguageModel, prompt: list[int], length: int) -> list[int]:
+    sequence = _sequence(target, prompt, length)
+    for _ in autoregressive_steps(target, sequence, GreedySampler(), Rng(0)):
+        pass
+    return sequence.output
+
+
+def _decode(parts: Speculation, prompt: list[int], length: int, seed: int) -> tuple[list[int], int]:
+    """Return the output, and how many tokens were drafted for it."""
+    sequence = _sequence(parts.target, prompt, length)
+    rng = rng_for(seed, keyed=parts.verifier.is_coupled)
+    drafted = sum(len(record.drafted) for record in speculative_steps(parts, sequence, rng))
+    return sequence.output, drafted
+
+
+def _sequence(target: LanguageModel, prompt: list[int], length: int) -> Sequence:
+    """Return an empty output; no token ends it, so that every prompt is followed to its length."""
+    begin, most = target.start(prompt), target.max_length
+    return Sequence(begin, prompt=prompt, max_new_tokens=length, max_length=most)

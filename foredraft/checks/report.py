@@ -1,0 +1,202 @@
+"""The nouns of a check: the plan, what was found, and the report of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from foredraft.config import DecodingConfig
+from foredraft.errors import ConfigError, quoted
+from foredraft.models import EncoderDecoderModel, LanguageModel
+from foredraft.registry import check_count, check_range, nearest
+from foredraft.sampling import SAMPLERS, rng_for
+from foredraft.verification import VERIFIERS, Verifier
+from foredraft.verification.mutants import MUTANTS
+
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name → engine method, settings
+    "speculative": ("speculative", {}),
+    "egag": ("speculative", {"egag": True}),
+    "ngram": ("ngram", {}),
+}
+LOSSLESS = tuple(name for name in VERIFIERS.names if VERIFIERS.get(name).is_lossless)
+PROMPTS = (
+    "Once upon a time there was a little girl who",
+    "The cat sat on the mat. The dog sat on the mat. The cat",
+    "Translate to English: Je suis fatigué.",
+    "def add(a, b):\n    return a + b\n\ndef add_one(a):\n    return",
+    "One day, a boy went to the park with his mom.",
+    "one two three one two three one two",
+    "The most important thing about the sea is",
+    "Question: What is two and two?\nAnswer:",
+)
+SENTENCES = (  # for an encoder–decoder model
+    "Je m'appelle Romain.",
+    "Où est la gare ?",
+    "Il fait très froid ce matin.",
+    "Elle a acheté deux livres et trois stylos.",
+    "Nous ne savons pas ce qu'ils veulent.",
+    "The cat sat on the mat. The dog sat on the mat.",
+    "translate English to German: The house is wonderful.",
+    "summarize: A boy lost his dog. He looked for it all day. He found it at home.",
+)
+SAMPLED_PROMPTS = 4  # of ours; a test over many prompts finds only large biases
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it, out of how much
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to check, and how hard.
+
+    Attributes:
+        methods: speculative, egag, ngram.
+        verifiers: spec strings of the accept/reject rules.
+        prompts: texts; none means eight short ones of ours, of which sampling uses four.
+        samples: generations for each method and verifier.
+        level: probability of any false alarm over all distribution tests, in (0, 1).
+        sampler: spec string of the sampler that is tested.
+        gamma: draft length while sampling; a sample is gamma + 1 tokens, a whole block.
+        length: tokens of a greedy generation.
+        seed: sample i is drawn with seed + i.
+        mutant: name of a verifier with a known mistake, which takes the place of every other.
+    """
+
+    methods: tuple[str, ...] = tuple(METHODS)
+    verifiers: tuple[str, ...] = LOSSLESS
+    prompts: tuple[str, ...] = ()
+    samples: int = 20_000
+    level: float = 1e-3
+    sampler: str = "topk(temperature=1.0, top_k=5)"
+    gamma: int = 3
+    length: int = 40
+    seed: int = 42
+    mutant: str | None = None
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if method not in METHODS:
+                guess = nearest(method, METHODS)
+                legal = ", ".join(METHODS)
+                raise ConfigError(f"unknown method {quoted(method)}{guess}; legal: {legal}")
+        for name, low in (("samples", 1), ("gamma", 1), ("length", 2)):  # one token: no draft
+            check_count(name, getattr(self, name), low)
+        rng_for(self.seed, keyed=False)  # refuses what is no seed
+        for name in ("methods", "verifiers", "prompts"):
+            if not isinstance(getattr(self, name), tuple):
+                raise ConfigError(f"{name} must be a tuple, not {quoted(getattr(self, name))}")
+        check_range("level", self.level, 0, 1, open_low=True, open_high=True)
+        if SAMPLERS.create(self.sampler).is_greedy:
+            raise ConfigError(
+                f"sampler must draw, not {quoted(self.sampler)}: greedy output is checked anyway; "
+                "choose e.g. multinomial(temperature=1.0)"
+            )
+        for spec in self.verifiers:
+            VERIFIERS.create(spec)
+        if self.mutant is not None:
+            MUTANTS.create(self.mutant)
+        for name in ("methods", "verifiers"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} must name at least one")
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every method with every verifier."""
+        rules = self.verifiers if self.mutant is None else (f"mutant {self.mutant}",)
+        return [(method, rule) for method in self.methods for rule in rules]
+
+    def prompts_for(self, target: LanguageModel) -> tuple[str, ...]:
+        """Return the prompts of a check; ours if none were given."""
+        ours = SENTENCES if isinstance(target, EncoderDecoderModel) else PROMPTS
+        return self.prompts or ours
+
+    def sampled_for(self, target: LanguageModel) -> tuple[str, ...]:
+        """Return the prompts that are sampled from: all that were given."""
+        return self.prompts or self.prompts_for(target)[:SAMPLED_PROMPTS]
+
+    @property
+    def needs_drafter(self) -> bool:
+        """Whether any method needs a draft model."""
+        return any(METHODS[method][0] == "speculative" for method in self.methods)
+
+    def verifier(self, rule: str) -> Verifier:
+        """Return the accept/reject rule of a pair."""
+        return VERIFIERS.create(rule) if self.mutant is None else MUTANTS.create(self.mutant)
+
+    def config(self, method: str, **settings: Any) -> DecodingConfig:
+        """Return the settings of a pair's method; drafts begin with the first token."""
+        base = DecodingConfig(seed=self.seed, first_target=False)
+        return base.replace(**METHODS[method][1], **settings)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: vocabulary, cache parity, greedy parity or distribution.
+        subject: what was checked: a model, or a method and a verifier.
+        passed: None where there was too little to tell.
+        sentence: for a person.
+        figures: for a machine.
+    """
+
+    check: str
+    subject: str
+    passed: bool | None
+    sentence: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings, in order.
+
+    Attributes:
+        target: name of the target.
+        drafter: name of the draft model; None without one.
+        plan: what was asked for.
+        findings: what was found.
+        interrupted: whether some of the plan was not carried out.
+    """
+
+    target: str
+    drafter: str | None
+    plan: Plan
+    findings: tuple[Finding, ...]
+    interrupted: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether any check found a mistake."""
+        return any(finding.passed is False for finding in self.findings)
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything was checked, and nothing found."""
+        return not self.interrupted and all(finding.passed for finding in self.findings)
+
+    @property
+    def detectable_total_variation(self) -> float | None:
+        """The bias that every test that came to a result would have found; None without one."""
+        found = [
+            f.figures["detectable_total_variation"] for f in self.tests if f.passed is not None
+        ]
+        return max(found, default=None) if None not in found else None
+
+    @property
+    def tests(self) -> list[Finding]:
+        """The distribution tests."""
+        return [finding for finding in self.findings if finding.check == "distribution"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {
+            "target": self.target,
+            "drafter": self.drafter,
+            "passed": self.passed,
+            "interrupted": self.interrupted,
+            "detectable_total_variation": self.detectable_total_variation,
+            "plan": asdict(self.plan),
+            "findings": [asdict(finding) for finding in self.findings],
+        }

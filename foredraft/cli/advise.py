@@ -1,0 +1,72 @@
+"""`foredraft advise`: measures a pair of models here; says in words whether speculation pays."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from foredraft.bench.advise import advise
+from foredraft.bench.prompt_sets import KINDS, load_prompts
+from foredraft.cli.arguments import add_model_flags, load_options
+from foredraft.cli.view import View
+from foredraft.engine import Engine
+from foredraft.errors import ConfigError, quoted
+
+BUNDLED_EACH = 3  # prompts of each bundled kind
+
+
+def add_advise(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `foredraft advise`."""
+    add_model_flags(parser)
+    group = parser.add_argument_group("measuring")
+    add = group.add_argument
+    add("--prompt", action="append", metavar="TEXT", help="may be repeated [a few bundled ones]")
+    add("--prompts", metavar="FILE", help="a prompt a line, or JSON lines with `prompt`")
+    add("--length", type=int, default=60, metavar="V", help="tokens of an answer [%(default)s]")
+    add("--positions", type=int, default=8, metavar="K", help="draft positions [%(default)s]")
+    add("--repeats", type=int, default=15, metavar="N", help="of each timing [%(default)s]")
+    add("--chat", action="store_true", help="send prompts through the chat template")
+    add("--json", action="store_true", help="one JSON object instead of sentences")
+    parser.set_defaults(run=_advise)
+
+
+def _advise(args: argparse.Namespace) -> None:
+    prompts = [*(args.prompt or ()), *(_read(args.prompts) if args.prompts else ())] or _bundled()
+    target_options, drafter_options = load_options(args)
+    engine = Engine.load(
+        args.target, args.drafter, options=target_options, drafter_options=drafter_options
+    )
+    engine.warm_up()
+    advice = advise(
+        engine,
+        prompts,
+        length=args.length,
+        num_speculative_tokens=args.positions,
+        repeats=args.repeats,
+        chat=args.chat,
+    )
+    if args.json:
+        print(json.dumps(advice.to_dict(), ensure_ascii=False))
+        return
+    for sentence in advice.sentences():
+        View().line(sentence)
+
+
+def _bundled() -> list[str]:
+    return [item.prompt for kind in KINDS for item in load_prompts([kind])[:BUNDLED_EACH]]
+
+
+def _read(name: str) -> list[str]:
+    try:
+        lines = Path(name).expanduser().read_text(encoding="utf-8").splitlines()
+        prompts = [_prompt(line) for line in lines if line.strip()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"cannot read the prompts {quoted(name, 300)}: {error}") from error
+    if not prompts:
+        raise ConfigError(f"{quoted(name, 300)} holds no prompts; write one a line")
+    return prompts
+
+
+def _prompt(line: str) -> str:
+    return str(json.loads(line)["prompt"]) if line.startswith("{") else line

@@ -1,0 +1,124 @@
+"""Flags, derived from the dataclasses they set: a default or a help text exists once.
+
+Knows argparse; runs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from typing import Any, NoReturn
+
+from foredraft.config import DecodingConfig
+from foredraft.models.loading import (
+    BUNDLED,
+    BUNDLED_FOLDERS,
+    DEVICE_CHOICES,
+    DTYPE_CHOICES,
+    QUANTIZE_CHOICES,
+    LoadOptions,
+)
+from foredraft.models.runtime import RUNTIME_CHOICES
+
+NO_DRAFTER = "none"  # `--drafter none`
+SWITCHES = ("speculative", "ngram", "target", "drafter", "debug")  # `--method`, `--trace` instead
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that refuses in one sentence, with exit code 2."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and leave."""
+        print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what decides which models are loaded, and how."""
+    group = parser.add_argument_group("models")
+    add = group.add_argument
+    names = ", ".join(BUNDLED_FOLDERS)
+    add("--target", default=BUNDLED, help=f"{names}, a folder or a hub name [%(default)s]")
+    add(
+        "--drafter",
+        default=BUNDLED,
+        help=f"the same, for the draft model, or {NO_DRAFTER}; bundled is the one of the target's "
+        "kind [%(default)s]",
+    )
+    devices = ", ".join(DEVICE_CHOICES)
+    add("--device", default="auto", help=f"{devices} or cuda:N [%(default)s]")
+    add("--dtype", default="auto", choices=DTYPE_CHOICES, help="[%(default)s]")
+    add("--quantize", default="none", choices=QUANTIZE_CHOICES, help="[%(default)s]")
+    add("--drafter-device", help="device of the draft model, if another")
+    add("--drafter-dtype", choices=DTYPE_CHOICES, help="dtype of the draft model, if another")
+    add("--runtime", default="auto", choices=RUNTIME_CHOICES, help="[%(default)s]")
+    add("--invariant", action="store_true", help="logits that do not depend on the pass's size")
+    add("--check-runtime", action="store_true", help="compare native and transformers logits first")
+    add("--compile", action="store_true", help="let torch.compile make the native kernels, on CUDA")
+    add("--threads", type=int, default=0, metavar="N", help="CPU threads [as the model can use]")
+    add("--trust-remote-code", action="store_true", help="run code that comes with a model")
+
+
+def load_options(args: argparse.Namespace) -> tuple[LoadOptions, LoadOptions]:
+    """Return the options of target and drafter."""
+    names = [field.name for field in dataclasses.fields(LoadOptions)]
+    target = LoadOptions(**{name: getattr(args, name) for name in names})
+    return target, dataclasses.replace(
+        target,
+        device=args.drafter_device or args.device,
+        dtype=args.drafter_dtype or args.dtype,
+    )
+
+
+def drafter_name(args: argparse.Namespace, *, is_needed: bool) -> str | None:
+    """Return the draft model to load; None without one.
+
+    Args:
+        args: the parsed flags.
+        is_needed: whether any method needs it; if not, only one that was asked for is loaded.
+    """
+    unasked = args.drafter == BUNDLED and not is_needed
+    return None if unasked or args.drafter == NO_DRAFTER else args.drafter
+
+
+def add_decoding_flags(parser: argparse.ArgumentParser, names: tuple[str, ...] = ()) -> None:
+    """Add a flag for each setting of `DecodingConfig`, or for the named ones."""
+    group = parser.add_argument_group("decoding")
+    for field in dataclasses.fields(DecodingConfig):
+        if field.name in SWITCHES or (names and field.name not in names):
+            continue
+        flag = f"--{field.name.replace('_', '-')}"
+        shown = f"{field.metadata['help']} [{_shown(field.default)}]"
+        # SUPPRESS: only flags that were given reach the config, which keeps its own defaults.
+        common: dict[str, Any] = {"help": shown, "default": argparse.SUPPRESS}
+        match str(field.type):
+            case "bool":
+                group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+            case "tuple[str, ...]":
+                group.add_argument(flag, action="append", metavar="TEXT", **common)
+            case kind:
+                number = {"int": int, "int | None": int, "float": float}.get(kind, str)
+                group.add_argument(flag, type=number, metavar="V", **common)
+
+
+def decoding_config(args: argparse.Namespace, **fixed: Any) -> DecodingConfig:
+    """Return the config that the given flags make.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    names = {f.name for f in dataclasses.fields(DecodingConfig)} - set(SWITCHES)
+    given = {k: v for k, v in vars(args).items() if k in names}
+    if "stop" in given:
+        given["stop"] = tuple(given["stop"])
+    return DecodingConfig().replace(**given, **fixed)
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return "none" if default in (None, ()) else str(default)

@@ -1,0 +1,232 @@
+"""The slash commands as a table: name, values, meaning, and the change each makes.
+
+A command either changes the session whole or raises; `/help`, completion and the documentation read
+this table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foredraft.cli.session import Session
+from foredraft.config import METHODS, DecodingConfig
+from foredraft.drafting import DRAFTERS, STORAGES
+from foredraft.engine import result_dict
+from foredraft.errors import ConfigError, RequestError, quoted
+from foredraft.gamma import GAMMA_POLICIES
+from foredraft.registry import nearest
+from foredraft.sampling import SAMPLERS
+from foredraft.verification import VERIFIERS
+
+HELP = {f.name: f.metadata["help"] for f in dataclasses.fields(DecodingConfig)}
+
+
+@dataclass(frozen=True)
+class Command:
+    """One slash command.
+
+    Attributes:
+        name: with the slash.
+        usage: its values, for messages.
+        help: one line.
+        run: makes the change; may print.
+        value: the current value, for `/help`; None for commands that set nothing.
+        choices: words that complete the first value.
+    """
+
+    name: str
+    usage: str
+    help: str
+    run: Callable[[Session, str], None]
+    value: Callable[[Session], str] | None = None
+    choices: tuple[str, ...] = ()
+
+
+class Quit(Exception):
+    """Raised by `/quit`."""
+
+
+def find_command(name: str) -> Command:
+    """Return a command by name.
+
+    Raises:
+        RequestError: with the nearest name.
+    """
+    if name not in COMMANDS:
+        shown = repr(name if len(name) <= 40 else name[:37] + "...")
+        raise RequestError(
+            f"unknown command {shown}{nearest(name, COMMANDS)}; /help lists all commands"
+        )
+    return COMMANDS[name]
+
+
+# --- kinds of commands ----------------------------------------------------------------------------
+
+
+def _toggle(setting: str) -> Command:
+    def run(session: Session, rest: str) -> None:
+        words = {"": not getattr(session.config, setting), "on": True, "off": False}
+        if rest not in words:
+            raise ConfigError(f"/{setting} takes on, off or nothing (toggles), not {quoted(rest)}")
+        session.set(**{setting: words[rest]})
+
+    return Command(f"/{setting}", "[on|off]", HELP[setting], run, _shows(setting), ("on", "off"))
+
+
+def _number(name: str, setting: str, kind: Callable[[str], Any]) -> Command:
+    def run(session: Session, rest: str) -> None:
+        try:
+            value = kind(rest)
+        except ValueError:
+            word = "a number" if kind is float else "a whole number"
+            raise ConfigError(
+                f"{name} needs {word}, not {quoted(rest)}; usage: {name} <v>"
+            ) from None
+        session.set(**{setting: value})
+
+    return Command(name, "<v>", HELP[setting], run, _shows(setting))
+
+
+def _spec(name: str, setting: str, choices: list[str]) -> Command:
+    def run(session: Session, rest: str) -> None:
+        if not rest:
+            raise ConfigError(f"{name} needs a name; legal: {', '.join(choices)}")
+        # Naming a policy switches EGAG off, which would otherwise hide it.
+        session.set(**{setting: rest}, **({"egag": False} if setting == "policy" else {}))
+
+    return Command(name, "<spec>", HELP[setting], run, _shows(setting), tuple(choices))
+
+
+def _shows(setting: str) -> Callable[[Session], str]:
+    def value(session: Session) -> str:
+        current = getattr(session.config, setting)
+        if isinstance(current, bool):
+            return "on" if current else "off"
+        return f"= gamma ({session.config.gamma})" if current is None else str(current)
+
+    return value
+
+
+# --- commands with a shape of their own -----------------------------------------------------------
+
+
+def _processor(session: Session, rest: str) -> None:
+    name, *words = rest.split() or [""]
+    if not name:
+        raise ConfigError(f"/processor needs a name; legal: {', '.join(SAMPLERS.names)}")
+    session.set(sampler=SAMPLERS.spec(SAMPLERS.create_positional(name, words)))
+
+
+def _ngramstorage(session: Session, rest: str) -> None:
+    usage = f"usage: /set_ngramstorage {'|'.join(STORAGES)} <n>"
+    words = rest.split()
+    try:
+        name, n = words[0], int(words[1])
+    except (IndexError, ValueError):
+        n = 0
+    if len(words) != 2 or n < 1:
+        raise ConfigError(f"/set_ngramstorage needs a name and n ≥ 2, not {quoted(rest)}; {usage}")
+    session.set(ngramstorage=name, ngram_order=n)
+
+
+def _stats(session: Session, rest: str) -> None:
+    session.view.statistics(_last_results(session))
+
+
+def _compare(session: Session, rest: str) -> None:
+    session.run_prompt(rest, session.config.replace(**dict.fromkeys(METHODS, True)))
+    session.view.statistics(session.results)
+
+
+def _save(session: Session, rest: str) -> None:
+    if not rest:
+        raise ConfigError("/save needs a file name; usage: /save FILE")
+    results = _last_results(session)
+    prompt = {"prompt": session.prompt}
+    lines = [json.dumps(prompt | result_dict(r), ensure_ascii=False) for r in results]
+    config = json.dumps({"config": session.config.to_dict()}, ensure_ascii=False)
+    try:
+        Path(rest).expanduser().write_text("\n".join([config, *lines]) + "\n", encoding="utf-8")
+    except (OSError, ValueError, RuntimeError) as error:  # ~nobody and NUL are no OSError
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot write {quoted(rest)}: {reason}") from error
+    session.view.line(f"saved the settings and {len(results)} results to {rest}")
+
+
+def _last_results(session: Session) -> Any:
+    if not session.results:
+        raise RequestError("nothing has been generated yet; type a prompt first")
+    return session.results
+
+
+def _model(session: Session, rest: str) -> None:
+    role, _, name = rest.partition(" ")
+    if role not in ("target", "drafter") or not name.strip():
+        usage = "usage: /model target|drafter NAME"
+        raise ConfigError(f"/model needs a role and a name, not {quoted(rest)}; {usage}")
+    session.load_model(role, name.strip())
+
+
+def _help(session: Session, rest: str) -> None:
+    session.view.columns(
+        (f"{c.name} {c.usage}".strip(), c.value(session) if c.value else "", c.help)
+        for c in COMMANDS.values()
+    )
+
+
+def _quit(session: Session, rest: str) -> None:
+    raise Quit
+
+
+_ALL = [
+    *(_toggle(method) for method in ("speculative", "target", "drafter", "ngram")),
+    _toggle("egag"),
+    _number("/egag_gamma_min", "egag_gamma_min", int),
+    _number("/egag_gamma_max", "egag_gamma_max", lambda v: None if v == "none" else int(v)),
+    _number("/egag_ema", "egag_ema", float),
+    _number("/length", "length", int),
+    _number("/gamma", "gamma", int),
+    Command(
+        "/processor",
+        "<name> <values>",
+        "sampler: greedy t · multinomial t · topk t k · nucleus t p · topknucleus t k p",
+        _processor,
+        _shows("sampler"),
+        tuple(SAMPLERS.names),
+    ),
+    *(_toggle(setting) for setting in ("debug", "cache", "chat")),
+    _number("/top_k_filler", "top_k_filler", int),
+    Command(
+        "/set_ngramstorage",
+        "<name> <n>",
+        "n-gram storage: basic (multi-level) or onelevel, and n",
+        _ngramstorage,
+        lambda session: f"{session.config.ngramstorage} {session.config.ngram_order}",
+        tuple(STORAGES),
+    ),
+    _toggle("reset_in_between"),
+    _number("/seed", "seed", int),
+    _spec("/verifier", "verifier", VERIFIERS.names),
+    _spec("/policy", "policy", GAMMA_POLICIES.names),
+    _spec("/drafting", "drafting", DRAFTERS.names),
+    Command("/stats", "", "every statistic of the last prompt", _stats),
+    Command("/compare", "<prompt>", "run all four methods and show every statistic", _compare),
+    Command("/save", "<file>", "write settings and last results as JSON lines", _save),
+    Command(
+        "/model",
+        "<role> <name>",
+        "load another target or drafter",
+        _model,
+        lambda session: f"{session.engine.target.name}, {session.drafter_name}",
+        ("target", "drafter"),
+    ),
+    Command("/clear", "", "clear the screen", lambda session, rest: session.view.clear()),
+    Command("/help", "", "this list", _help),
+    Command("/quit", "", "leave", _quit),
+]
+COMMANDS = {command.name: command for command in _ALL}

@@ -1,0 +1,188 @@
+"""Subcommands `foredraft generate | chat | advise | replay | verify | ablate | …`; `infer.py`.
+
+Parses, loads, hands over. A user's mistake is one sentence on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from foredraft.cli.ablate import add_ablate
+from foredraft.cli.advise import add_advise
+from foredraft.cli.arguments import (
+    NO_DRAFTER,
+    Parser,
+    add_decoding_flags,
+    add_model_flags,
+    decoding_config,
+    drafter_name,
+    load_options,
+)
+from foredraft.cli.replay import add_replay
+from foredraft.cli.session import Session
+from foredraft.cli.shell import Shell, piped_lines, terminal_lines
+from foredraft.cli.verify import add_verify
+from foredraft.cli.view import HEADINGS, View
+from foredraft.config import METHODS, DecodingConfig
+from foredraft.engine import Engine, check_request, result_dict, step_dict
+from foredraft.errors import ForedraftError
+from foredraft.version import __version__
+from foredraft.zoo import bundled_recipes, describe_bundled
+
+SHELL_FLAGS = ("seed", "chat")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The `foredraft` command; raises SystemExit with its exit code."""
+    parser = Parser(prog="foredraft", description="Faster text from language models, losslessly.")
+    parser.add_argument("--version", action="version", version=f"foredraft {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    _add_generate(commands.add_parser("generate", help="generate text with one or more methods"))
+    _add_chat(commands.add_parser("chat", help="open the interactive shell"))
+    add_advise(commands.add_parser("advise", help="measure whether speculation pays here"))
+    add_replay(commands.add_parser("replay", help="replay recorded outputs without the target"))
+    add_verify(commands.add_parser("verify", help="check that a pair of models decodes losslessly"))
+    add_ablate(commands.add_parser("ablate", help="compare methods over a grid of settings"))
+    _add_train(commands.add_parser("train", help="train a bundled model from its recipe"))
+    _add_models(commands.add_parser("models", help="list the bundled models"))
+    _run(parser, argv)
+
+
+def infer(argv: Sequence[str] | None = None) -> None:
+    """`infer.py`: the shell, with the flags of `foredraft chat`."""
+    parser = Parser(prog="infer.py", description="The interactive shell of foredraft.")
+    _add_chat(parser)
+    _run(parser, argv)
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a code page without γ is no reason to die
+        sys.stdout.reconfigure(errors="backslashreplace")
+    args = parser.parse_args(argv)
+    command: Callable[[argparse.Namespace], None] = args.run
+    try:
+        command(args)
+        sys.stdout.flush()
+    except ForedraftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of our output has left, e.g. `| head`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else the exit would flush again
+        raise SystemExit(0) from None
+
+
+# --- chat -----------------------------------------------------------------------------------------
+
+
+def _add_chat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", help="run this line, print, and leave")
+    add_model_flags(parser)
+    add_decoding_flags(parser, SHELL_FLAGS)
+    parser.set_defaults(run=_chat)
+
+
+def _chat(args: argparse.Namespace) -> None:
+    config = decoding_config(args)
+    engine = _load(args)
+    config = config.replace(speculative=engine.drafter is not None)
+    target_options, drafter_options = load_options(args)
+    shell = Shell(engine, config, View(), target_options, drafter_options)
+    if args.prompt is not None:
+        shell.run_line(args.prompt)  # what it refuses is a usage error here: exit code 2
+    elif sys.stdin.isatty():
+        shell.view.line("Type a prompt, or /help for the commands.", style="dim")
+        shell.run(terminal_lines(), echo=False)
+    else:
+        shell.run(piped_lines(), echo=True)
+
+
+def _load(args: argparse.Namespace, *, is_drafter_needed: bool = True) -> Engine:
+    target_options, drafter_options = load_options(args)
+    engine = Engine.load(
+        args.target,
+        drafter_name(args, is_needed=is_drafter_needed),
+        options=target_options,
+        drafter_options=drafter_options,
+    )
+    engine.warm_up()
+    return engine
+
+
+# --- generate -------------------------------------------------------------------------------------
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--prompt", required=True, help="text to continue")
+    add("--method", choices=("all", *METHODS), default="all", help="[%(default)s: the usual three]")
+    add("--trace", action="store_true", help="show every step; with --json, add them as `steps`")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object a line and method")
+    output.add_argument("--text-only", action="store_true", help="print the text and nothing else")
+    add_decoding_flags(parser)
+    add_model_flags(parser)
+    parser.set_defaults(run=_generate)
+
+
+def _generate(args: argparse.Namespace) -> None:
+    config = decoding_config(args, debug=args.trace and not args.json)
+    if args.method != "all":
+        config = config.replace(**{m: m == args.method for m in METHODS})
+    elif args.drafter == NO_DRAFTER:
+        config = config.replace(speculative=False)
+    engine = _load(args, is_drafter_needed=config.speculative or config.drafter)
+    check_request(engine, args.prompt, config)
+    if args.json:
+        _print_json(engine, args.prompt, config, with_steps=args.trace)
+    elif args.text_only:
+        for method in config.methods:
+            print(engine.generate(args.prompt, config, method=method).text)
+    else:
+        Session(engine, config, View()).run_prompt(args.prompt, config)
+
+
+def _print_json(engine: Engine, prompt: str, config: DecodingConfig, *, with_steps: bool) -> None:
+    for result in engine.compare(prompt, config):
+        line = {"prompt": prompt} | result_dict(result)
+        if with_steps:
+            line["steps"] = [step_dict(record) for record in result.completion.records]
+        print(json.dumps(line, ensure_ascii=False))
+
+
+# --- models and training --------------------------------------------------------------------------
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_models)
+
+
+def _models(args: argparse.Namespace) -> None:
+    for line in describe_bundled():
+        print(line)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("recipe", help=f"{', '.join(bundled_recipes())}, or a recipe.toml")
+    add("--data", required=True, help="folder that holds the recipe's text files")
+    add("--run-dir", help="checkpoints and token streams [runs/<recipe name>]")
+    add("--out", help="folder for the finished model [the run folder's `model`]")
+    add("--device", default="auto", help="auto, cpu, cuda [%(default)s]")
+    add("--compile", action=argparse.BooleanOptionalAction, default=True, help="torch.compile [on]")
+    parser.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from foredraft.cli.train import train_command
+
+    train_command(args)
+
+
+assert set(HEADINGS) == set(METHODS)

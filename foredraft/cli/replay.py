@@ -1,0 +1,103 @@
+"""`foredraft replay`: what drafters and policies would have kept of recorded outputs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from foredraft.bench.recordings import read_recordings
+from foredraft.bench.replay import CostTable, RecordedModel, Replay, Replayed
+from foredraft.cli.view import View
+from foredraft.errors import ConfigError, ModelError, quoted
+from foredraft.models import LoadedModel, LoadOptions, load_drafter
+from foredraft.models.loading import BUNDLED
+from foredraft.zoo import bundled_path
+
+WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
+WITH_MODEL = ("model", "hybrid(suffix, model)")
+POLICIES = ("fixed(gamma=2)", "fixed(gamma=4)", "fixed(gamma=8)", "heuristic", "cost_aware")
+HEADER = ("drafter", "policy", "steps", "kept/drafted", "tokens/step", "tokens/T_v", "regret")
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `foredraft replay`."""
+    add, costs = parser.add_argument, CostTable()
+    add("file", help="JSON lines: a run (/save, generate --json), or prompt and response")
+    add("--target", default=BUNDLED, help="whose tokenizer it is; not run [%(default)s]")
+    add("--drafter", default="none", help="draft model, as for generate, or none [%(default)s]")
+    usual = ", ".join([*WITHOUT_MODEL, *WITH_MODEL])
+    add("--drafting", action="append", metavar="SPEC", help=f"may be repeated [{usual}]")
+    policies = ", ".join(POLICIES)
+    add("--policy", action="append", metavar="SPEC", help=f"may be repeated [{policies}]")
+    add("--gamma", type=int, default=4, metavar="V", help="for policies without one [%(default)s]")
+    in_passes: dict[str, Any] = {"type": float, "metavar": "C"}
+    add("--draft-cost", **in_passes, help="a draft call, in target passes [%(default)s]")
+    add("--token-cost", **in_passes, help="a token to verify, likewise [%(default)s]")
+    add("--no-first-target", action="store_true", help="the recorded run began with a draft")
+    add("--json", action="store_true", help="one JSON object a drafter and policy")
+    parser.set_defaults(run=_replay, draft_cost=costs.draft, token_cost=costs.verify_token)
+
+
+def _replay(args: argparse.Namespace) -> None:
+    if not (0 <= args.draft_cost < float("inf") and 0 <= args.token_cost < float("inf")):
+        raise ConfigError("--draft-cost and --token-cost must lie in [0, ∞)")
+    tokenizer = _tokenizer(args.target)
+    recordings = read_recordings(Path(args.file).expanduser(), tokenizer)
+    with_model = args.drafter != "none"
+    costs = CostTable(args.draft_cost, 1.0, args.token_cost)
+    replay = Replay(
+        recordings,
+        costs=costs,
+        draft_model=_draft_model(args.drafter, args.target, tokenizer) if with_model else None,
+        first_target=not args.no_first_target,
+    )
+    usual = [*WITHOUT_MODEL, *(WITH_MODEL if with_model else ())]
+    found = [
+        one
+        for drafting in args.drafting or usual
+        for one in replay.run(drafting, args.policy or POLICIES, gamma=args.gamma)
+    ]
+    if args.json:
+        for one in found:
+            print(json.dumps(one.to_dict(), ensure_ascii=False))
+    else:
+        _print_table(found, View())
+
+
+def _print_table(found: list[Replayed], view: View) -> None:
+    rows: list[tuple[str, ...]] = [HEADER]
+    for one in found:
+        r = one.to_dict()
+        rows.append(
+            (
+                one.drafting,
+                one.policy,
+                str(r["num_steps"]),
+                f"{r['num_accepted_tokens']}/{r['num_drafted_tokens']}",
+                f"{r['mean_acceptance_length']:.2f}",
+                f"{one.tokens_per_second:.3f}",
+                f"{100 * one.regret:.1f}%",
+            )
+        )
+    view.columns(rows)
+
+
+def _tokenizer(name: str) -> Any:
+    """Return a target's tokenizer without its weights."""
+    transformers_logging.set_verbosity_error()
+    source = str(bundled_path("target")) if name == BUNDLED else name
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        first = str(error).split("\n")[0][:200]
+        raise ModelError(f"cannot load the tokenizer of {quoted(name, 300)}: {first}") from error
+
+
+def _draft_model(name: str, target: str, tokenizer: Any) -> Any:
+    stand_in = LoadedModel(target, RecordedModel(len(tokenizer)), tokenizer, ())
+    return load_drafter(name, stand_in, LoadOptions()).model

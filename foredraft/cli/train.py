@@ -1,0 +1,95 @@
+"""`foredraft train`: shows progress, can be interrupted, and resumes."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from foredraft.models.loading import resolve_device
+from foredraft.tracing.render import percent
+from foredraft.zoo.evaluation import check_sacrebleu, measure
+from foredraft.zoo.publish import publish
+from foredraft.zoo.recipe import load_recipe, recipe_path
+from foredraft.zoo.run import Run
+from foredraft.zoo.training import Progress as Reached
+from foredraft.zoo.training import prepare, train
+
+LINE_EVERY = 50  # steps between plain lines where there is no terminal
+
+
+def train_command(args: argparse.Namespace) -> None:
+    """Train what the arguments name and write the finished folder."""
+    recipe = load_recipe(args.recipe)
+    run_dir = Path(args.run_dir or Path("runs") / recipe.name)
+    run = Run(
+        recipe,
+        recipe_path(args.recipe),
+        Path(args.data),
+        run_dir,
+        Path(args.out) if args.out else run_dir / "model",
+        resolve_device(args.device),
+        args.compile,
+    )
+    if recipe.is_seq2seq:
+        check_sacrebleu()
+    torch.set_float32_matmul_precision("high")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
+    print(f"training {recipe.name!r} in {run_dir}; Ctrl-C saves, the same command continues")
+    with _bar() as bar:
+        task = bar.add_task(recipe.name, total=recipe.training.steps, loss="–")
+        show = _plain if not sys.stdout.isatty() else _on_bar(bar, task)
+        model, reached = train(run, show, _writing(run, bar))
+    tokenizer = prepare(run)
+    print("measuring on held-out documents")
+    measured = measure(run, model, tokenizer)
+    if measured.acceptance:
+        print(f"conditional acceptance {percent(measured.acceptance.conditional_acceptance_rate)}")
+    if measured.translation:
+        print(f"BLEU {measured.translation.bleu:.1f}, chrF {measured.translation.chrf:.1f}")
+    folder = publish(run, model, tokenizer, reached, measured)
+    print(f"held-out loss {reached.losses[-1][2]:.3f} nats a token; model written to {folder}")
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+        disable=not sys.stdout.isatty(),
+    )
+
+
+def _on_bar(bar: Progress, task: object) -> Callable[[Reached, float], None]:
+    def show(reached: Reached, loss: float) -> None:
+        bar.update(task, completed=reached.step, loss=f"{loss:.3f}")  # type: ignore[arg-type]
+
+    return show
+
+
+def _writing(run: Run, bar: Progress) -> Callable[[int], None]:
+    """Return what shows how far the teacher has come with the text that it writes."""
+    wanted = run.recipe.distillation.continued_tokens if run.recipe.distillation else 0
+    task = bar.add_task("the teacher writes", total=wanted, loss="–", visible=wanted > 0)
+
+    def show(done: int) -> None:
+        if sys.stdout.isatty():
+            bar.update(task, completed=min(done, wanted))
+        else:
+            print(f"the teacher has written {done:,} of {wanted:,} tokens", flush=True)
+
+    return show
+
+
+def _plain(reached: Reached, loss: float) -> None:
+    if reached.step % LINE_EVERY == 0:
+        held_out = f", held out {reached.losses[-1][2]:.3f}" if reached.losses else ""
+        line = f"step {reached.step}: loss {loss:.3f}{held_out}, {reached.seconds:.0f} s"
+        print(line, flush=True)

@@ -1,0 +1,155 @@
+"""`foredraft verify`: the checks of `foredraft.checks` on a pair of models, as a report or as JSON.
+
+Exit code 0: everything passed. 1: a check failed, or could not tell. 130: interrupted, and nothing
+had failed so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from foredraft.checks import Finding, Plan, Report, check
+from foredraft.checks.report import LOSSLESS, METHODS
+from foredraft.checks.statistics import POWER
+from foredraft.cli.arguments import add_model_flags, drafter_name, load_options
+from foredraft.cli.view import View
+from foredraft.engine import Engine
+from foredraft.errors import VocabularyMismatch
+
+MARKS = {True: ("ok", "green"), False: ("FAIL", "bold red"), None: ("?", "yellow")}
+DEFAULT = Plan()
+
+
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `foredraft verify`."""
+    add_model_flags(parser)
+    group = parser.add_argument_group("checks")
+    add = group.add_argument
+    add("--method", action="append", choices=tuple(METHODS), help="may be repeated [all]")
+    rules = ", ".join(LOSSLESS)
+    add("--verifier", action="append", metavar="SPEC", help=f"may be repeated [{rules}]")
+    add("--samples", type=int, metavar="N", help="generations a method and verifier [%(default)s]")
+    add("--level", type=float, metavar="P", help="chance of any false alarm [%(default)s]")
+    add("--sampler", metavar="SPEC", help="sampler to test [%(default)s]")
+    add("--gamma", type=int, metavar="V", help="draft length while sampling [%(default)s]")
+    add("--length", type=int, metavar="V", help="tokens of a greedy generation [%(default)s]")
+    add("--seed", type=int, metavar="V", help="sample i is drawn with seed + i [%(default)s]")
+    add(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="may be repeated [eight short ones, four of them for sampling]",
+    )
+    add("--json", action="store_true", help="one JSON object instead of the report")
+    add("--mutant", help=argparse.SUPPRESS)  # a verifier with a known mistake, to see it caught
+    names = ("samples", "level", "sampler", "gamma", "length", "seed")
+    parser.set_defaults(run=_verify, **{name: getattr(DEFAULT, name) for name in names})
+
+
+def _verify(args: argparse.Namespace) -> None:
+    plan = Plan(
+        methods=tuple(dict.fromkeys(args.method or DEFAULT.methods)),
+        verifiers=tuple(dict.fromkeys(args.verifier or DEFAULT.verifiers)),
+        prompts=tuple(args.prompt or ()),
+        samples=args.samples,
+        level=args.level,
+        sampler=args.sampler,
+        gamma=args.gamma,
+        length=args.length,
+        seed=args.seed,
+        mutant=args.mutant,
+    )
+    report = _report(args, plan)
+    try:
+        if args.json:
+            print(json.dumps(report.to_dict(), ensure_ascii=False))
+        else:
+            print_report(report, View())
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has left; the verdict stands
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else the exit would flush again
+    if not report.passed:
+        raise SystemExit(130 if report.interrupted and not report.failed else 1)
+
+
+def _report(args: argparse.Namespace, plan: Plan) -> Report:
+    target_options, drafter_options = load_options(args)
+    try:
+        engine = Engine.load(
+            args.target,
+            drafter_name(args, is_needed=plan.needs_drafter),
+            options=target_options,
+            drafter_options=drafter_options,
+        )
+    except VocabularyMismatch as error:  # a finding like any other, and the end of all others
+        finding = Finding("vocabulary", "both models", False, str(error))
+        return Report(args.target, args.drafter, plan, (finding,))
+    except KeyboardInterrupt:
+        return Report(args.target, args.drafter, plan, (), interrupted=True)
+    with _progress() as show:
+        return check(engine, plan, show)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show progress on standard error: a bar on a terminal, else a line for each new matter."""
+    if not sys.stderr.isatty():
+        last = [""]
+
+        def line(what: str, done: int, total: int) -> None:
+            if what != last[0]:
+                print(f"checking {what}", file=sys.stderr, flush=True)
+                last[0] = what
+
+        yield line
+        return
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+
+        def update(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield update
+
+
+def print_report(report: Report, view: View) -> None:
+    """Print the findings, what they can and cannot exclude, and the verdict."""
+    plan = report.plan
+    view.line(f"target {report.target}, drafter {report.drafter or 'none'}")
+    width = max((len(finding.subject) for finding in report.findings), default=0) + 2
+    for finding in report.findings:
+        mark, style = MARKS[finding.passed]
+        line = f"{mark:<5}{finding.check:<15}{finding.subject:<{width}}{finding.sentence}"
+        view.line(line, style="" if finding.passed else style)
+    smallest = report.detectable_total_variation
+    if smallest is not None:
+        view.line(
+            f"\ndistribution tests: {len(report.tests)}, sampler {plan.sampler}, "
+            f"gamma {plan.gamma}, chance of any false alarm {plan.level:g}"
+        )
+        view.line(
+            f"smallest detectable total variation {smallest:.3f}: a bias of that size between the "
+            f"cells of a test (groups of texts) would have been found with probability {POWER:g}"
+        )
+    if report.interrupted:
+        view.line("\ninterrupted: what is missing above was not checked", style="yellow")
+    if report.failed:
+        view.line("FAILED", style="bold red")
+    elif report.passed:
+        view.line("passed", style="green")
+    elif not report.interrupted:
+        view.line("undecided: see the lines marked ?", style="yellow")

@@ -1,0 +1,126 @@
+"""Looks only: headings, streamed text, traces and tables, with and without colours."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from foredraft.core import StepRecord
+from foredraft.decoding import Difference
+from foredraft.engine import Engine, Result
+from foredraft.tracing import Summary, print_step
+from foredraft.tracing.render import percent, rate
+
+HEADINGS = {
+    "speculative": "Speculative",
+    "ngram": "Ngram Assisted",
+    "target": "Target AR",
+    "drafter": "Drafter AR",
+}
+ECHO_LIMIT = 200  # characters of a piped line that are shown again
+
+
+class View:
+    """Prints to one stream; colours only where it is a terminal.
+
+    Args:
+        stream: where to print; None means standard output as it is at the time.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stdout
+        self.console = Console(file=self.stream, highlight=False, soft_wrap=True, emoji=False)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Print one line of plain text; what cannot be encoded is shown escaped."""
+        safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        self.console.print(Text(safe, style=style))
+
+    def error(self, message: object) -> None:
+        """Print a refusal."""
+        self.line(f"error: {message}", style="red")
+
+    def echo(self, line: str) -> None:
+        """Show a line that was read from a pipe, so that a transcript can be followed."""
+        printable = "".join(
+            c if c.isprintable() or c == "\t" else "\ufffd" for c in line[:ECHO_LIMIT]
+        )
+        self.line(f"> {printable}{' …' if len(line) > ECHO_LIMIT else ''}", style="dim")
+
+    def heading(self, method: str) -> None:
+        """Begin a method's section."""
+        self.line(f"\n== {HEADINGS[method]} ==", style="bold")
+
+    def text(self, piece: str) -> None:
+        """Print text as it is generated, without a line end."""
+        self.stream.write(piece)
+        self.stream.flush()
+
+    def step(self, number: int, record: StepRecord, engine: Engine) -> None:
+        """Print one step of the trace."""
+        print_step(number, record, engine.decode, self.console)
+
+    def numbers(self, summary: Summary) -> None:
+        """End a method's section with its acceptance rate and speed."""
+        parts = [f"{rate(summary.tokens_per_second)} tokens/s"]
+        if summary.num_drafted_tokens:
+            parts.insert(0, f"acceptance rate {percent(summary.acceptance_rate)}")
+            parts.append(f"{summary.mean_acceptance_length:.2f} tokens/step")
+            parts.append(f"mean gamma {summary.mean_gamma:.2f}")
+        if summary.mean_normalized_entropy is not None:
+            parts.append(f"mean H_norm {summary.mean_normalized_entropy:.3f}")
+        self.line(" · ".join(parts), style="cyan")
+
+    def ratios(self, results: Sequence[Result]) -> None:
+        """Print each method's speed as a ratio to Target AR, and any greedy difference."""
+        known = [r for r in results if r.speedup is not None]
+        if len(known) > 1:
+            words = [f"{HEADINGS[r.completion.method]} {r.speedup:.2f}x" for r in known]
+            self.line(f"\nratio to Target AR: {' · '.join(words)}", style="cyan")
+        for result in results:
+            if isinstance(result.matches_baseline, Difference):
+                self.line(_difference_sentence(result, result.matches_baseline), style="yellow")
+
+    def statistics(self, results: Sequence[Result]) -> None:
+        """Print every statistic of several results, a column each."""
+        columns = [{**r.summary.to_dict(), "speedup": r.speedup} for r in results]
+        header = ("statistic", *(HEADINGS[r.completion.method] for r in results))
+        body = [(name, *(_cell(column[name]) for column in columns)) for name in columns[0]]
+        self.columns([header, *body], right=True)
+
+    def columns(self, rows: Iterable[Sequence[str]], *, right: bool = False) -> None:
+        """Print aligned columns, the first to the left, the others to the right if asked."""
+        listed = list(rows)
+        widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
+        for first, *others in listed:
+            cells = [
+                f"{c:{'>' if right else '<'}{w}}" for c, w in zip(others, widths[1:], strict=True)
+            ]
+            self.line("  ".join([f"{first:<{widths[0]}}", *cells]).rstrip())
+
+    def clear(self) -> None:
+        """Clear the screen; does nothing in a pipe."""
+        self.console.clear()
+
+
+def _difference_sentence(result: Result, difference: Difference) -> str:
+    name, margin = HEADINGS[result.completion.method], difference.logit_margin
+    if margin is None:
+        how = "one output ends there"
+    elif difference.is_near_tie:
+        how = f"a near-tie of rounding: logit margin {margin:.2g}"
+    else:
+        how = f"logit margin {margin:.2g}, too much for rounding"
+    return f"{name} differs from Target AR at token {difference.position} ({how})"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(f"{v:.2f}" for v in value) or "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "–" if value is None else str(value)

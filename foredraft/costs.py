@@ -1,0 +1,207 @@
+"""What a draft call and a verification cost, and what steps bring: measured as they happen.
+
+Knows outcomes of steps; knows neither models nor clocks. Drafters and policies that weigh costs
+share it.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import deque
+from statistics import median_low
+
+from foredraft.core import StepOutcome
+
+MOST_LAG = 16  # tokens that a draft call reads in passing; more of them make it a long one
+NOTICED = 0.02  # change of a median, relative, below which nothing is worked out anew
+NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
+
+
+class Curve:
+    """Seconds that something takes by how many tokens, or calls, it is of.
+
+    Through the medians of the newest measurements of every count that occurred, and never falling:
+    a small one costs at most what a larger one does. Between them straight, since processors take
+    some counts much better than others; beyond them along the line a + b·k that fits them best.
+
+    Args:
+        from_nothing: none of it takes no time.
+    """
+
+    def __init__(self, *, from_nothing: bool = False) -> None:
+        self._measured: dict[int, deque[float]] = {}
+        self._medians: dict[int, float] = {}
+        self._from_nothing = from_nothing
+        self._newest = 0
+        self._known: dict[int, float] = {}  # what was asked since the last measurement
+        self._through: list[tuple[int, float]] = []
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything has been measured."""
+        return bool(self._measured)
+
+    def add(self, count: int, seconds: float) -> None:
+        """Measure one of `count`."""
+        measured = self._measured.setdefault(count, deque(maxlen=NEWEST))
+        measured.append(seconds)
+        self._newest = count
+        middle = median_low(measured)
+        known = self._medians.get(count)
+        if known is None or abs(middle - known) > NOTICED * known:
+            self._medians[count] = middle
+            self._known.clear()
+            self._through = self._curve()
+
+    def forget(self) -> None:
+        """Keep the two newest measurements of one count: older ones say nothing of now."""
+        kept = list(self._measured.get(self._newest, ()))[-2:]
+        self._measured, self._medians = {}, {}
+        self._known.clear()
+        for seconds in kept:
+            self.add(self._newest, seconds)
+
+    def __call__(self, count: int) -> float:
+        """Return the seconds of `count`; 0 while nothing is known."""
+        found = self._known.get(count)
+        if found is None:
+            found = self._known[count] = self._between(count) if self.is_known else 0.0
+        return found
+
+    def _between(self, count: int) -> float:
+        curve = self._through
+        at = bisect_left(curve, (count, 0.0))
+        if at == len(curve):
+            last, seconds = curve[-1]
+            return seconds + self._line()[1] * (count - last)
+        right, seconds = curve[at]
+        if right == count:
+            return seconds
+        if at == 0:
+            constant, slope = self._line()
+            return min(seconds, constant + slope * count)
+        left, before = curve[at - 1]
+        return before + (seconds - before) * (count - left) / (right - left)
+
+    def _curve(self) -> list[tuple[int, float]]:
+        """Return counts and seconds, both rising."""
+        curve, least = [], math.inf
+        for k in sorted(self._medians, reverse=True):
+            least = min(least, self._medians[k])
+            curve.append((k, least))
+        return [*([(0, 0.0)] if self._from_nothing else []), *reversed(curve)]
+
+    def _line(self) -> tuple[float, float]:
+        """Return a and b by least squares, a count weighted by its measurements."""
+        weights = {k: len(measured) for k, measured in self._measured.items()}
+        total = sum(weights.values())
+        mean_k = sum(w * k for k, w in weights.items()) / total
+        mean_t = sum(w * self._medians[k] for k, w in weights.items()) / total
+        spread = sum(w * (k - mean_k) ** 2 for k, w in weights.items())
+        if spread == 0:
+            return (0.0, mean_t / mean_k) if self._from_nothing and mean_k else (mean_t, 0.0)
+        slope = (
+            sum(w * (k - mean_k) * (self._medians[k] - mean_t) for k, w in weights.items()) / spread
+        )
+        # What is there whatever the count costs more than nothing, or nothing, but never less.
+        steepest = (1.0 if self._from_nothing else 0.9) * mean_t / mean_k
+        slope = min(max(slope, 0.0), steepest)
+        return mean_t - slope * mean_k, slope
+
+
+class Costs:
+    """Seconds of drafts by their calls, and of target passes by the tokens they verify.
+
+    Attributes:
+        draft_seconds: D(calls). The first call of a draft costs more than a further one: it may
+            read two tokens, and finds its weights out of the caches.
+        verify_seconds: T_v(drafted).
+    """
+
+    def __init__(self) -> None:
+        self.draft_seconds, self.verify_seconds = Curve(from_nothing=True), Curve()
+        self._lag = math.inf  # tokens the draft model has not read
+
+    def start(self) -> None:
+        """Begin a generation: the first draft call will read the prompt."""
+        self._lag = math.inf
+
+    def observe(self, outcome: StepOutcome) -> bool:
+        """Measure a step; return whether it was typical, neither model having had much to read."""
+        num_calls = outcome.draft.num_calls
+        has_caught_up = self._lag <= MOST_LAG
+        self._lag = 0 if num_calls else self._lag + outcome.num_emitted
+        if num_calls and has_caught_up:
+            self.draft_seconds.add(num_calls, outcome.draft_seconds)
+        if not outcome.read_prompt:
+            self.verify_seconds.add(len(outcome.draft.tokens), outcome.verify_seconds)
+        return not outcome.read_prompt and (has_caught_up or not num_calls)
+
+
+class Rate:
+    """Tokens per second over the newest steps.
+
+    Args:
+        memory: steps after which a step counts 1/e.
+    """
+
+    def __init__(self, memory: float = 64) -> None:
+        self._keep = math.exp(-1 / memory)
+        self.tokens = self.seconds = self.steps = 0.0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """Count a step."""
+        self.tokens = self._keep * self.tokens + tokens
+        self.seconds = self._keep * self.seconds + seconds
+        self.steps = self._keep * self.steps + 1
+
+    @property
+    def per_second(self) -> float | None:
+        """Tokens per second; None while nothing has been measured."""
+        return self.tokens / self.seconds if self.seconds > 0 else None
+
+
+class Arms:
+    """Which of several alternatives gives most tokens per second: UCB1 on ratios to the best.
+
+    Auer, Cesa-Bianchi and Fischer, "Finite-time Analysis of the Multiarmed Bandit Problem", 2002;
+    for speculation Hou et al., "BanditSpec", ICML 2025. An arm is kept for `hold` steps.
+
+    Args:
+        count: number of arms, ≥ 1.
+        exploration: how much an arm gains by having been tried little, ≥ 0.
+        hold: steps an arm is played at a time, ≥ 1.
+
+    Attributes:
+        current: the arm to play.
+    """
+
+    def __init__(self, count: int, exploration: float, hold: int) -> None:
+        self.rates = [Rate(memory=256) for _ in range(count)]
+        self.exploration, self.hold = exploration, hold
+        self.current, self._played = 0, 0
+
+    def add(self, tokens: int, seconds: float, *, counts: bool = True) -> None:
+        """Score a step of the current arm, unless it does not count; choose the next in time."""
+        if not counts:
+            return
+        self.rates[self.current].add(tokens, seconds)
+        self._played += 1
+        if self._played >= self.hold:
+            self._played = 0
+            self.current = self._choose()
+
+    def _choose(self) -> int:
+        rates = [rate.per_second for rate in self.rates]
+        if None in rates:
+            return rates.index(None)
+        best = max(rate for rate in rates if rate is not None)
+        total = math.log(sum(rate.steps for rate in self.rates) + 1)
+
+        def score(arm: int) -> float:
+            rate = self.rates[arm]
+            bonus = self.exploration * math.sqrt(total / rate.steps)
+            return (rate.per_second or 0.0) / best + bonus
+
+        return max(range(len(rates)), key=score)

@@ -1,0 +1,131 @@
+"""Beam search with the length penalty of GNMT and one cache for all beams.
+
+Wu et al., "Google's Neural Machine Translation System", 2016, equation 14: a hypothesis of `n`
+tokens scores log P / lp(n) with lp(n) = ((min_length + n) / (min_length + 1))^alpha.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from foredraft.models.base import LanguageModel
+from foredraft.registry import check_count, check_range
+
+INFINITY = float("inf")
+
+
+@dataclass(frozen=True)
+class BeamSettings:
+    """Width and scoring of a search.
+
+    Attributes:
+        num_beams: hypotheses kept, ≥ 1.
+        top_k: continuations considered for each of them, ≥ 1.
+        min_length: constant of the length penalty, > −1, in tokens.
+        alpha: its exponent, ≥ 0; 0 compares plain log-probabilities.
+    """
+
+    num_beams: int = 4
+    top_k: int = 3
+    min_length: float = 5.0
+    alpha: float = 1.2
+
+    def __post_init__(self) -> None:
+        check_count("num_beams", self.num_beams)
+        check_count("top_k", self.top_k)
+        check_range("min_length", self.min_length, -1, INFINITY, open_low=True)
+        check_range("alpha", self.alpha, 0, INFINITY)
+
+    def length_penalty(self, length: int) -> float:
+        """Return lp(length)."""
+        return float(((self.min_length + length) / (self.min_length + 1)) ** self.alpha)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A partial or finished output.
+
+    Attributes:
+        tokens: generated so far.
+        log_prob: their log-probability in nats.
+        parent: the beam it continues.
+        ended: whether its last token is an end token.
+    """
+
+    tokens: tuple[int, ...]
+    log_prob: float
+    parent: int = 0
+    ended: bool = False
+
+    def score(self, settings: BeamSettings) -> float:
+        """Return log P / lp(length)."""
+        return self.log_prob / settings.length_penalty(len(self.tokens))
+
+
+def beam_search(
+    target: LanguageModel,
+    prompt: list[int],
+    settings: BeamSettings,
+    *,
+    max_new_tokens: int,
+    eos_token_ids: Collection[int] = (),
+    on_step: Callable[[list[Hypothesis]], None] | None = None,
+) -> Hypothesis:
+    """Return the best-scoring hypothesis.
+
+    Args:
+        target: started with `prompt`.
+        prompt: at least one token.
+        settings: width and scoring.
+        max_new_tokens: length limit, ≥ 1.
+        eos_token_ids: end tokens; an ended hypothesis is set aside with its score.
+        on_step: called with the live beams, best first, after every step.
+    """
+    limit = min(max_new_tokens, target.max_length - len(prompt))
+    logits = target.extend(prompt[target.length :], keep=1)  # [1, vocab]
+    beams, best = [Hypothesis((), 0.0)], Hypothesis((), -INFINITY)
+    while True:
+        candidates = _expand(beams, logits, settings, eos_token_ids)
+        beams = []
+        for candidate in candidates:
+            if candidate.ended or len(candidate.tokens) == limit:
+                best = max(
+                    best, candidate, key=lambda h: h.score(settings) if h.tokens else -INFINITY
+                )
+            else:
+                beams.append(candidate)
+        beams = beams[: settings.num_beams]
+        if on_step is not None:
+            on_step(beams or [best])
+        if not beams or _cannot_improve(best, beams[0], limit, settings):
+            return best
+        logits = target.extend_beams([b.parent for b in beams], [b.tokens[-1] for b in beams])
+
+
+def _expand(
+    beams: list[Hypothesis], logits: Tensor, settings: BeamSettings, eos: Collection[int]
+) -> list[Hypothesis]:
+    """Return all continuations by descending probability, at most 2 · num_beams live and ended."""
+    log_probs = logits.float().log_softmax(-1)  # [beams, vocab]
+    values, indices = log_probs.topk(min(settings.top_k, log_probs.shape[-1]))  # [beams, top_k]
+    candidates = [
+        Hypothesis((*beam.tokens, token), beam.log_prob + value, i, token in eos)
+        for i, (beam, row, tokens) in enumerate(
+            zip(beams, values.tolist(), indices.tolist(), strict=True)
+        )
+        for value, token in zip(row, tokens, strict=True)
+    ]
+    return sorted(candidates, key=lambda h: h.log_prob, reverse=True)
+
+
+def _cannot_improve(best: Hypothesis, beam: Hypothesis, limit: int, settings: BeamSettings) -> bool:
+    """Whether no continuation of the best live beam can overtake the best finished one.
+
+    A continuation only loses probability, and the penalty is most lenient at full length.
+    """
+    if not best.tokens:
+        return False
+    return best.score(settings) >= beam.log_prob / settings.length_penalty(limit)

@@ -1,0 +1,62 @@
+"""Where one greedy output leaves another, and whether rounding explains it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from foredraft.models.base import LanguageModel
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first difference of two greedy outputs.
+
+    Attributes:
+        position: index of the first differing token, or of the first missing one.
+        logit_margin: how far the baseline's token was ahead there; None where one output ends.
+        near_tie_below: margin up to which rounding may decide: each of the two logits may move by
+            `LanguageModel.rounding`.
+    """
+
+    position: int
+    logit_margin: float | None
+    near_tie_below: float
+
+    @property
+    def is_near_tie(self) -> bool:
+        """Whether rounding explains the difference; else it is a bug."""
+        return self.logit_margin is not None and abs(self.logit_margin) <= self.near_tie_below
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON: a margin that is no finite number becomes None."""
+        finite = self.logit_margin is not None and math.isfinite(self.logit_margin)
+        return asdict(self) | {
+            "logit_margin": self.logit_margin if finite else None,
+            "is_near_tie": self.is_near_tie,
+        }
+
+
+def first_difference(
+    model: LanguageModel, prompt: list[int], ours: list[int], baseline: list[int]
+) -> Difference | None:
+    """Compare two greedy outputs of one prompt; None means they are equal.
+
+    Args:
+        model: the target; its memory is used up.
+        prompt: its tokens.
+        ours: output to judge.
+        baseline: output of plain decoding.
+    """
+    if ours == baseline:
+        return None
+    pairs = zip(ours, baseline, strict=False)
+    shortest = min(len(ours), len(baseline))
+    shared = next((i for i, (a, b) in enumerate(pairs) if a != b), shortest)
+    if shared == shortest:
+        return Difference(shared, None, 0.0)
+    tokens = model.start(prompt) + baseline[:shared]
+    logits = model.extend(tokens[model.length :], keep=1)[0].float()  # [vocab]
+    margin = float(logits[baseline[shared]] - logits[ours[shared]])
+    return Difference(shared, margin, 2 * model.rounding(logits))

@@ -1,0 +1,34 @@
+"""Where draft tokens come from."""
+
+from foredraft.drafting.bandit import BanditDrafter
+from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
+from foredraft.drafting.draft_model import DraftModelDrafter
+from foredraft.drafting.hybrid import HybridDrafter
+from foredraft.drafting.ngram import NgramDrafter
+from foredraft.drafting.ngram_storage import (
+    STORAGES,
+    INgramStorage,
+    NGramStorage,
+    OneLevelNGramStorage,
+)
+from foredraft.drafting.prompt_lookup import PromptLookupDrafter
+from foredraft.drafting.retrieval import RetrievalDrafter
+from foredraft.drafting.suffix import SuffixDrafter
+
+__all__ = [
+    "DRAFTERS",
+    "STORAGES",
+    "BanditDrafter",
+    "DraftModelDrafter",
+    "DraftParts",
+    "DraftSource",
+    "Drafter",
+    "HybridDrafter",
+    "INgramStorage",
+    "NGramStorage",
+    "NgramDrafter",
+    "OneLevelNGramStorage",
+    "PromptLookupDrafter",
+    "RetrievalDrafter",
+    "SuffixDrafter",
+]

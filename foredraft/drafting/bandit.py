@@ -1,0 +1,78 @@
+"""`bandit(drafter, …)`: whichever of several drafters gives most tokens per second here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from foredraft.core import Draft, Prompt, StepOutcome
+from foredraft.costs import Arms
+from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
+from foredraft.errors import ConfigError
+from foredraft.gamma.base import GammaPolicy
+from foredraft.registry import Spec, check_count, check_range
+from foredraft.sampling.rng import Rng
+
+
+class BanditDrafter(Drafter):
+    """Plays drafters in turns and scores them by measured tokens per second (UCB1).
+
+    All of them read along; a draft model that rests catches up in one pass.
+
+    Args:
+        drafters: at least one.
+        scores: as many arms.
+    """
+
+    def __init__(self, drafters: list[Drafter], scores: Arms) -> None:
+        self.drafters, self.scores = drafters, scores
+        self._has_read = False
+
+    def start(self, prompt: Prompt, rng: Rng) -> None:
+        self._has_read = False
+        for drafter in self.drafters:
+            drafter.start(prompt, rng)
+
+    def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+        return self.drafters[self.scores.current].propose(tokens, gamma, policy)
+
+    def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
+        for drafter in self.drafters:
+            drafter.observe(tokens, num_emitted, target_logits)
+
+    def update(self, outcome: StepOutcome) -> None:
+        self.drafters[self.scores.current].update(outcome)
+        # The steps in which a model reads the prompt say nothing about the drafter.
+        is_first_call = outcome.draft.num_calls > 0 and not self._has_read
+        self._has_read = self._has_read or is_first_call
+        counts = not (outcome.read_prompt or is_first_call)
+        self.scores.add(outcome.num_emitted, outcome.seconds, counts=counts)
+
+
+@DRAFTERS.register("bandit")
+@dataclass(frozen=True)
+class Bandit(DraftSource):
+    """Parameters of `BanditDrafter`.
+
+    Attributes:
+        arms: spec strings of the drafters, at least one.
+        exploration: how much a drafter gains by having been tried little, ≥ 0.
+        hold: steps a drafter is played at a time, ≥ 1.
+    """
+
+    arms: tuple[Spec, ...] = (Spec("model"), Spec("suffix"), Spec("hybrid(suffix, model)"))
+    exploration: float = 0.3
+    hold: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.arms:
+            raise ConfigError("arms must name at least one drafter, e.g. bandit(model, suffix)")
+        for spec in self.arms:
+            DRAFTERS.create(spec)
+        check_range("exploration", self.exploration, 0, float("inf"))
+        check_count("hold", self.hold)
+
+    def build(self, parts: DraftParts) -> BanditDrafter:
+        drafters = [DRAFTERS.create(spec).build(parts) for spec in self.arms]
+        return BanditDrafter(drafters, Arms(len(drafters), self.exploration, self.hold))

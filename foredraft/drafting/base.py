@@ -1,0 +1,107 @@
+"""Drafter: proposes tokens for the target to check; and the registry of what can be drafted with.
+
+A registered `DraftSource` is the written form, `hybrid(suffix, model)`; built with a pair's parts
+it is a `Drafter`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from foredraft.core import Draft, Prompt, StepOutcome
+from foredraft.errors import ConfigError
+from foredraft.gamma.base import GammaPolicy
+from foredraft.registry import Registry
+from foredraft.sampling.rng import Rng
+
+
+class Drafter(ABC):
+    """Whatever proposes: a small model, n-gram counts, anything else.
+
+    A drafter never sees how tokens are verified, and the loop never sees how they are found.
+    """
+
+    @abstractmethod
+    def start(self, prompt: Prompt, rng: Rng) -> None:
+        """Begin a generation.
+
+        Args:
+            prompt: what the target was started with: the tokens the sequence begins with, or what
+                its encoder reads.
+            rng: the generation's source of randomness, shared with verification.
+        """
+
+    @abstractmethod
+    def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+        """Return at most `gamma` tokens that may follow `tokens`; none is a legal answer.
+
+        Args:
+            tokens: everything so far, what the sequence began with and its output; not edited.
+            gamma: the most tokens wanted, ≥ 0.
+            policy: asked before and after each token.
+        """
+
+    def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
+        """Learn from a finished step.
+
+        Args:
+            tokens: everything so far, the emitted tokens at its end.
+            num_emitted: how many those are, ≥ 1.
+            target_logits: the target's, shape `[≥ num_emitted, vocab]`; row i predicted emitted
+                token i.
+        """
+
+    def update(self, outcome: StepOutcome) -> None:
+        """Learn what a finished step cost and brought; comes after `observe`."""
+
+
+@dataclass(frozen=True)
+class DraftParts:
+    """What drafters are built from.
+
+    Attributes:
+        vocab_size: columns of the target's logits.
+        neural: drafts with the draft model; one object, however many drafters use it, since the
+            model's memory is one. None: there is no draft model.
+        knows_logits: whether the target's logits are its own, and not made from a recording; else
+            nothing is to be learned from them.
+    """
+
+    vocab_size: int
+    neural: Drafter | None = None
+    knows_logits: bool = True
+
+
+class DraftSource(ABC):
+    """A drafter as it is written down: a frozen dataclass of parameters.
+
+    Attributes:
+        retrieves: whether it builds a `RetrievalDrafter`, which may come first in a hybrid.
+    """
+
+    retrieves: bool = False
+
+    @abstractmethod
+    def build(self, parts: DraftParts) -> Drafter:
+        """Return a new drafter.
+
+        Raises:
+            ConfigError: it needs a draft model and there is none.
+        """
+
+
+DRAFTERS: Registry[DraftSource] = Registry("drafter")
+
+
+@DRAFTERS.register("model")
+@dataclass(frozen=True)
+class DraftModel(DraftSource):
+    """The draft model."""
+
+    def build(self, parts: DraftParts) -> Drafter:
+        if parts.neural is None:
+            raise ConfigError("this method needs a draft model; load one with drafter=…")
+        return parts.neural

@@ -1,0 +1,147 @@
+"""`hybrid(first, fallback)`: copy where copying pays, draft with the model where it does not.
+
+Retrieval costs next to nothing, so its draft of k tokens is worth (1 + π₁ + π₁π₂ + …) / T_v(k)
+tokens per second, π the calibrated chance of each token. It is used where that is at least what
+steps with the other drafter have been giving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from foredraft.core import Draft, DraftStop, Prompt, StepOutcome
+from foredraft.costs import Costs, Rate
+from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
+from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved, admit, draft_of
+from foredraft.errors import ConfigError, quoted
+from foredraft.gamma.base import GammaPolicy
+from foredraft.registry import Spec
+from foredraft.sampling.rng import Rng
+
+CONFIDENT = 0.8  # of the first token, to copy before there are rates to compare
+SUFFIX, MODEL = Spec("suffix"), Spec("model")
+FIRST_STEPS = 4  # steps of the fallback before its rate is believed
+
+
+class HybridDrafter(Drafter):
+    """Retrieval first, another drafter where that promises more.
+
+    A draft that the policy ended for its cost alone, or that the draft model had no position for,
+    is extended by retrieval: copied tokens after drawn ones, one-hot rows after soft ones. A draft
+    model that was not asked catches up in one pass when it is.
+
+    Args:
+        first: retrieves.
+        fallback: drafts where retrieval is not used.
+    """
+
+    def __init__(self, first: RetrievalDrafter, fallback: Drafter) -> None:
+        self.first, self.fallback = first, fallback
+        self.costs, self.rate = Costs(), Rate()
+        self._steps = 0  # of the fallback, that were measured
+        self._is_fallbacks = False  # whose the newest draft is
+
+    def start(self, prompt: Prompt, rng: Rng) -> None:
+        self.first.start(prompt, rng)
+        self.fallback.start(prompt, rng)
+        self.costs.start()
+
+    def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+        found = self.first.retrieve(tokens, gamma)
+        self._is_fallbacks = False
+        draft = draft_of(self._worth_copying(found), policy)
+        if draft.tokens:
+            return draft
+        self._is_fallbacks = True
+        draft = self.fallback.propose(tokens, gamma, policy)
+        return self._extended(draft, tokens, gamma, policy)
+
+    def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
+        self.first.observe(tokens, num_emitted, target_logits)
+        self.fallback.observe(tokens, num_emitted, target_logits)
+
+    def update(self, outcome: StepOutcome) -> None:
+        is_typical = self.costs.observe(outcome)
+        if self._is_fallbacks and outcome.draft.tokens and is_typical:
+            self.rate.add(outcome.num_emitted, outcome.seconds)
+            self._steps += 1
+
+    def _worth_copying(self, found: Retrieved) -> Retrieved:
+        """Return the part of a retrieved draft with the highest rate; nothing if it is too low."""
+        rate = self.rate.per_second
+        if not found.tokens:
+            return found
+        if self._steps < FIRST_STEPS or rate is None:
+            return found if found.confidences[0] >= CONFIDENT else Retrieved()
+        rates = [
+            expected / self.costs.verify_seconds(k)
+            for k, expected in enumerate(_expected_tokens(found), start=1)
+        ]
+        best = max(rates)
+        return found.first(rates.index(best) + 1) if best >= rate else Retrieved()
+
+    def _extended(self, draft: Draft, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+        length = len(draft.tokens)
+        for_cost = draft.stopped is DraftStop.POLICY and policy.stops_for_cost
+        if length >= gamma or not (for_cost or draft.stopped is DraftStop.CONTEXT):
+            return draft
+        found = self.first.retrieve(tokens, gamma - length, draft.tokens)
+        copied = admit(found, policy, length)
+        if not copied:
+            return draft
+        return replace(
+            draft,
+            tokens=[*draft.tokens, *copied],
+            probs=_with_one_hot_rows(draft.probs, copied),
+            stopped=DraftStop.POLICY if len(copied) < len(found.tokens) else None,
+        )
+
+
+def _expected_tokens(found: Retrieved) -> Iterator[float]:
+    """Yield 1 + π₁ + … + π₁⋯π_k for each k from 1 on."""
+    survival, expected = 1.0, 1.0
+    for confidence in found.confidences:
+        survival *= confidence
+        expected += survival
+        yield expected
+
+
+def _with_one_hot_rows(probs: Tensor | None, copied: list[int]) -> Tensor | None:
+    """Append the distributions of copied tokens to those of drawn ones, `[drafted, vocab]`."""
+    if probs is None:
+        return None
+    index = torch.tensor(copied, device=probs.device)[:, None]  # [copied, 1]
+    rows = probs.new_zeros(len(copied), probs.shape[1]).scatter_(1, index, 1.0)  # [copied, vocab]
+    return torch.cat([probs, rows])
+
+
+@DRAFTERS.register("hybrid")
+@dataclass(frozen=True)
+class Hybrid(DraftSource):
+    """Parameters of `HybridDrafter`.
+
+    Attributes:
+        first: spec string of a drafter that retrieves.
+        fallback: spec string of any other drafter.
+    """
+
+    first: Spec = SUFFIX
+    fallback: Spec = MODEL
+
+    def __post_init__(self) -> None:
+        if not DRAFTERS.create(self.first).retrieves:
+            legal = [name for name in DRAFTERS.names if DRAFTERS.get(name).retrieves]
+            raise ConfigError(
+                f"first must be a drafter that retrieves, not {quoted(self.first)}; "
+                f"legal: {', '.join(legal)}"
+            )
+        DRAFTERS.create(self.fallback)
+
+    def build(self, parts: DraftParts) -> HybridDrafter:
+        first = DRAFTERS.create(self.first).build(parts)
+        assert isinstance(first, RetrievalDrafter)
+        return HybridDrafter(first, DRAFTERS.create(self.fallback).build(parts))

@@ -1,0 +1,126 @@
+"""NASD: n-gram counts take the place of the draft model.
+
+Ou, Chen and Tian, "Lossless Acceleration of Large Language Model via Adaptive N-gram Parallel
+Decoding" (ANPD), 2024, is the case `filler_top_k = 1`; the filler also counts what the target
+nearly said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from foredraft.core import Prompt
+from foredraft.drafting.base import DRAFTERS, DraftParts, DraftSource
+from foredraft.drafting.ngram_storage import STORAGES, INgramStorage
+from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
+from foredraft.errors import ConfigError, quoted
+from foredraft.registry import check_range, nearest
+from foredraft.sampling.rng import Rng
+
+
+class NgramDrafter(RetrievalDrafter):
+    """Proposes the most frequent continuation seen so far; training-free.
+
+    The prompt is counted whole, so with an encoder–decoder model its input is looked up as well:
+    summaries and translations copy from there. Features are no tokens and are not counted.
+
+    Args:
+        storage: where n-grams are counted.
+        filler_top_k: how many of the target's likeliest tokens to count at each emitted position,
+            beside the emitted one; 1 counts the emitted one alone.
+        stop_if_unknown: end the draft at an unknown context instead of guessing at random.
+        reset_in_between: empty the storage before each generation.
+        min_confidence: end the draft before the chance that all of it is right, by the counts,
+            falls below this; 0 never does.
+    """
+
+    def __init__(
+        self,
+        storage: INgramStorage,
+        *,
+        filler_top_k: int = 3,
+        stop_if_unknown: bool = False,
+        reset_in_between: bool = True,
+        min_confidence: float = 0.0,
+    ) -> None:
+        check_range("filler_top_k", filler_top_k, 1, float("inf"))
+        check_range("min_confidence", min_confidence, 0, 1)
+        self.storage = storage
+        self.filler_top_k = filler_top_k
+        self.stop_if_unknown = stop_if_unknown
+        self.reset_in_between = reset_in_between
+        self.min_confidence = min_confidence
+
+    def start(self, prompt: Prompt, rng: Rng) -> None:
+        if self.reset_in_between:
+            self.storage.reset()
+        self.storage.initialize([] if isinstance(prompt, Tensor) else prompt)
+
+    def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
+        window, found, survival = self.storage.n - 1, Retrieved(), 1.0
+        context = [*tokens[-window:], *drafted][-window:]
+        while len(found.tokens) < gamma:
+            token, known = self.storage.next_token(context)
+            confidence = self.storage.confidence(context)
+            survival *= confidence
+            if survival < self.min_confidence or (self.stop_if_unknown and not known):
+                break
+            found.tokens.append(token)
+            found.confidences.append(confidence)
+            context = [*context, token][-window:]
+        return found
+
+    def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
+        window = self.storage.n - 1
+        likeliest: list[list[int]] = [[]] * num_emitted
+        if self.filler_top_k > 1:
+            k = min(self.filler_top_k, target_logits.shape[-1])
+            likeliest = target_logits[:num_emitted].topk(k).indices.tolist()  # [emitted, k]
+        first = len(tokens) - num_emitted
+        for position, fillers in zip(range(first, len(tokens)), likeliest, strict=True):
+            context = tokens[max(0, position - window) : position]
+            for token in (tokens[position], *fillers):
+                self.storage.update(context, token)
+
+
+@DRAFTERS.register("ngram")
+@dataclass(frozen=True)
+class Ngram(DraftSource):
+    """Parameters of `NgramDrafter`, with a storage of its own.
+
+    Attributes:
+        n: longest n-gram, 2 … 64 tokens.
+        storage: `basic` (multi-level) or `onelevel`.
+        filler_top_k: target tokens counted at each position, ≥ 1.
+        min_confidence: see `NgramDrafter`, in [0, 1].
+        keep: remember earlier prompts and outputs.
+    """
+
+    n: int = 3
+    storage: str = "basic"
+    filler_top_k: int = 3
+    min_confidence: float = 0.0
+    keep: bool = False
+    retrieves = True
+
+    def __post_init__(self) -> None:
+        check_range("n", self.n, 2, 64)
+        check_range("filler_top_k", self.filler_top_k, 1, float("inf"))
+        check_range("min_confidence", self.min_confidence, 0, 1)
+        if self.storage not in STORAGES:
+            raise ConfigError(
+                f"unknown storage {quoted(self.storage)}{nearest(self.storage, STORAGES)}; "
+                f"legal: {', '.join(STORAGES)}"
+            )
+
+    def build(self, parts: DraftParts) -> NgramDrafter:
+        return NgramDrafter(
+            STORAGES[self.storage](self.n, parts.vocab_size),
+            filler_top_k=self.filler_top_k if parts.knows_logits else 1,
+            stop_if_unknown=True,
+            reset_in_between=not self.keep,
+            min_confidence=self.min_confidence,
+        )

@@ -1,0 +1,76 @@
+"""`suffix(factor, min_match, keep, max_tokens)`: copy after the longest match of any length.
+
+Hu et al., "SAM Decoding", ACL 2025, and Oliaro et al., "SuffixDecoding", NeurIPS 2025, with one
+automaton over prompt and output: the longer the match, the longer the copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foredraft.drafting.base import DRAFTERS, DraftParts, DraftSource
+from foredraft.drafting.retrieval import LONGEST_COPY, CopyingDrafter
+from foredraft.drafting.suffix_automaton import SuffixAutomaton
+from foredraft.registry import check_count, check_range
+
+
+@DRAFTERS.register("suffix")
+@dataclass(frozen=True)
+class Suffix(DraftSource):
+    """Parameters of `SuffixDrafter`.
+
+    Attributes:
+        factor: tokens copied for each token matched, > 0.
+        min_match: shortest match to copy after, in tokens, ≥ 1.
+        keep: remember earlier prompts and outputs; else each generation begins with an empty text.
+        max_tokens: bound on memory; beyond it the older half of the text is forgotten.
+    """
+
+    factor: float = 1.0
+    min_match: int = 1
+    keep: bool = False
+    max_tokens: int = 100_000
+    retrieves = True
+
+    def __post_init__(self) -> None:
+        check_range("factor", self.factor, 0, float("inf"), open_low=True)
+        check_count("min_match", self.min_match)
+        check_count("max_tokens", self.max_tokens, 2)
+
+    def build(self, parts: DraftParts) -> SuffixDrafter:
+        return SuffixDrafter(parts.vocab_size, self)
+
+
+class SuffixDrafter(CopyingDrafter):
+    """Looks the end of the text up in a suffix automaton.
+
+    Args:
+        vocab_size: see `CopyingDrafter`.
+        settings: how much to copy, and what to remember.
+    """
+
+    def __init__(self, vocab_size: int, settings: Suffix | None = None) -> None:
+        super().__init__(vocab_size)
+        self.settings = settings or Suffix()
+        self.automaton = SuffixAutomaton(self.settings.max_tokens)
+
+    @property
+    def text(self) -> list[int]:
+        return self.automaton.text
+
+    def _restart(self) -> None:
+        if not self.settings.keep:
+            self.automaton = SuffixAutomaton(self.settings.max_tokens)
+        elif self.text:
+            self._append(self._new_border())
+
+    def _append(self, token: int) -> None:
+        self.automaton.append(token)
+
+    def _longest_match(self, drafted: Sequence[int]) -> tuple[int, int]:
+        length, begin = self.automaton.longest_match(drafted)
+        return (length, begin) if length >= self.settings.min_match else (0, 0)
+
+    def _cap(self, length: int) -> int:
+        return max(1, min(int(self.settings.factor * length), LONGEST_COPY))

@@ -1,0 +1,292 @@
+"""Engine: the one door. A loaded pair of models, and text in, text out.
+
+Puts the parts together from a `DecodingConfig`; contains no decoding itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from foredraft.assembly import Assembly
+from foredraft.config import METHODS, DecodingConfig
+from foredraft.core import Completion, StepRecord
+from foredraft.decoding import (
+    Difference,
+    Speculation,
+    autoregressive_steps,
+    first_difference,
+    speculative_steps,
+)
+from foredraft.decoding import Sequence as TokenSequence
+from foredraft.errors import ConfigError, RequestError
+from foredraft.models import LanguageModel, LoadedModel, LoadOptions, load, load_drafter
+from foredraft.models.base import check_vocabulary_holds
+from foredraft.registry import nearest
+from foredraft.sampling import SAMPLERS, rng_for
+from foredraft.text import TextStream, encode_prompt
+from foredraft.tracing import Summary, summarize
+from foredraft.verification import VERIFIERS
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one step adds: its record, and the text that has become certain."""
+
+    record: StepRecord
+    text: str
+
+
+@dataclass(eq=False)
+class Generation:
+    """One generation in progress: iterate for its chunks, then ask for the completion.
+
+    Abandoning it half-way is safe; what has been emitted stays readable. An engine's models hold
+    one sequence, so beginning another generation on the same engine ends this one.
+    """
+
+    engine: Engine
+    method: str
+    config: DecodingConfig
+    sequence: TokenSequence
+    steps: Iterator[StepRecord]
+    stream: TextStream
+    records: list[StepRecord] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        while not self.sequence.finished:
+            if self.engine.current is not self:
+                raise RequestError(
+                    "a newer generation has taken over this engine's models; finish one before "
+                    "beginning the next, or load a second engine"
+                )
+            record = next(self.steps)
+            self.records.append(record)
+            if not self.config.stop:  # else the sequence's stop check has pushed the tokens
+                for token in record.emitted:
+                    if token not in self.engine.target.eos_token_ids:
+                        self.stream.push(token)
+            if self.sequence.finished:
+                self.stream.finish()
+            yield Chunk(record, self.stream.take())
+
+    @property
+    def tokens(self) -> list[int]:
+        """Tokens emitted so far."""
+        return self.sequence.output
+
+    @property
+    def completion(self) -> Completion:
+        """The finished generation; runs whatever is left of it."""
+        for _ in self:
+            pass
+        assert self.sequence.finish_reason is not None
+        return Completion(
+            method=self.method,
+            tokens=self.tokens,
+            text=self.stream.text,
+            finish_reason=self.sequence.finish_reason,
+            seed=self.config.seed,
+            records=tuple(self.records),
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """One method's completion with its statistics, beside the baseline's.
+
+    Attributes:
+        completion: what was generated.
+        summary: its statistics.
+        speedup: baseline seconds per token / ours; None without a baseline.
+        matches_baseline: greedy equality with Target AR, or the first difference; None under
+            sampling or without a baseline.
+    """
+
+    completion: Completion
+    summary: Summary
+    speedup: float | None = None
+    matches_baseline: bool | Difference | None = None
+
+
+class Engine:
+    """A target, optionally a draft model, and everything to decode with them.
+
+    Args:
+        target: whose distribution is preserved.
+        drafter: the draft model; None leaves `target` and `ngram`.
+    """
+
+    def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
+        self.target = target
+        self.drafter = drafter
+        self.current: Generation | None = None
+        self._assembly = Assembly(target, drafter)
+
+    @classmethod
+    def load(
+        cls,
+        target: str = "bundled",
+        drafter: str | None = "bundled",
+        *,
+        options: LoadOptions | None = None,
+        drafter_options: LoadOptions | None = None,
+    ) -> Engine:
+        """Load models by name, folder or `bundled`.
+
+        Raises:
+            ModelError: one of them cannot be loaded, or they do not fit together.
+        """
+        options = options or LoadOptions()
+        loaded = load(target, "target", options)
+        if drafter is None:
+            return cls(loaded)
+        return cls(loaded, load_drafter(drafter, loaded, drafter_options or options))
+
+    def stream(
+        self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
+    ) -> Generation:
+        """Begin a generation; nothing is computed until it is iterated.
+
+        Args:
+            prompt: text.
+            config: how to decode; None means the defaults.
+            method: `speculative`, `ngram`, `target` or `drafter`; what the first drafts with is
+                `config.drafting`.
+
+        Raises:
+            RequestError: the prompt is empty or not text.
+            ContextOverflow: the prompt is longer than the model's context.
+            ConfigError: an unknown method, or one that needs the missing draft model.
+        """
+        config = config or DecodingConfig()
+        if method not in METHODS:
+            raise ConfigError(
+                f"unknown method {method!r}{nearest(method, METHODS)}; legal: {', '.join(METHODS)}"
+            )
+        tokens = self.encode(prompt, chat=config.chat)
+        model = self._assembly.model(method, config)
+        begin = model.start(tokens)
+        stream = TextStream(self.target.tokenizer, begin, config.stop)
+        sequence = TokenSequence(
+            begin,
+            prompt=tokens,
+            max_new_tokens=config.length,
+            max_length=model.max_length,
+            eos_token_ids=self.target.eos_token_ids,
+            # The text is needed inside the loop only where a stop string may end it.
+            stop_check=stream.push if config.stop else None,
+        )
+        steps = self._steps(method, model, sequence, config)
+        self.current = Generation(self, method, config, sequence, steps, stream)
+        return self.current
+
+    def generate(
+        self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
+    ) -> Completion:
+        """Generate to the end; arguments and errors as for `stream`."""
+        return self.stream(prompt, config, method=method).completion
+
+    def compare(
+        self, prompt: str, config: DecodingConfig | None = None, methods: Sequence[str] = ()
+    ) -> list[Result]:
+        """Run several methods on one prompt and compare each with Target AR, if it is among them.
+
+        Args:
+            prompt: text.
+            config: how to decode; each method starts from its seed.
+            methods: which; empty means those switched on in the config.
+        """
+        config = config or DecodingConfig()
+        done = [self.generate(prompt, config, method=m) for m in methods or config.methods]
+        return self.results(done, prompt, config)
+
+    def results(
+        self, completions: Sequence[Completion], prompt: str, config: DecodingConfig
+    ) -> list[Result]:
+        """Attach statistics and the comparison with Target AR to finished completions."""
+        baseline = next((c for c in completions if c.method == "target"), None)
+        return [self._result(c, baseline, prompt, config) for c in completions]
+
+    def _result(
+        self, done: Completion, baseline: Completion | None, prompt: str, config: DecodingConfig
+    ) -> Result:
+        summary = summarize(done.records)
+        if baseline is None:
+            return Result(done, summary)
+        ours, theirs = summary.tokens_per_second, summarize(baseline.records).tokens_per_second
+        matches: bool | Difference | None = None
+        if SAMPLERS.create(config.sampler).is_greedy and done.method != "drafter":
+            self.current = None  # the comparison may use the target's memory
+            tokens = self.encode(prompt, chat=config.chat)
+            difference = first_difference(self.target.model, tokens, done.tokens, baseline.tokens)
+            matches = difference or True
+        return Result(done, summary, ours / theirs if ours and theirs else None, matches)
+
+    def speculation(self, method: str, config: DecodingConfig) -> Speculation:
+        """Return the parts that `speculative` or `ngram` decodes with."""
+        return self._assembly.speculation(method, config)
+
+    def _steps(
+        self, method: str, model: LanguageModel, sequence: TokenSequence, config: DecodingConfig
+    ) -> Iterator[StepRecord]:
+        keyed = VERIFIERS.create(config.verifier).is_coupled
+        rng = rng_for(config.seed, keyed=keyed)
+        if method in ("target", "drafter"):
+            return autoregressive_steps(model, sequence, SAMPLERS.create(config.sampler), rng)
+        return speculative_steps(self.speculation(method, config), sequence, rng)
+
+    def warm_up(self) -> None:
+        """Run a few tokens through both models: first passes pay for allocations, not for work."""
+        config = DecodingConfig(length=8)
+        for method in ("target", "speculative" if self.drafter else "ngram"):
+            self.generate("Once upon a time", config, method=method)
+
+    def encode(self, prompt: str, *, chat: bool = False) -> list[int]:
+        """Return the prompt's tokens.
+
+        Raises:
+            RequestError: the prompt is empty or not text, or the model lacks one of its tokens.
+            ConfigError: `chat` without a chat template.
+        """
+        tokens = encode_prompt(self.target.tokenizer, prompt, chat=chat)
+        check_vocabulary_holds(tokens, self.target.model.prompt_vocab_size)
+        return tokens
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, special ones included: for traces."""
+        text: str = self.target.tokenizer.decode(list(tokens))
+        return text
+
+
+def check_request(engine: Engine, prompt: str, config: DecodingConfig) -> None:
+    """Raise what any of the switched-on methods would raise for this prompt, computing nothing."""
+    if not config.methods:
+        raise RequestError("every method is switched off; switch one on, e.g. /speculative")
+    for method in config.methods:
+        engine.stream(prompt, config, method=method)
+
+
+def result_dict(result: Result) -> dict[str, Any]:
+    """Return one flat JSON object for a result."""
+    done, matches = result.completion, result.matches_baseline
+    if isinstance(matches, Difference):
+        matches_value: Any = matches.to_dict()
+    else:
+        matches_value = matches
+    return {
+        "method": done.method,
+        "text": done.text,
+        "tokens": done.tokens,
+        "finish_reason": str(done.finish_reason),
+        "seed": done.seed,
+        **result.summary.to_dict(),
+        "speedup": result.speedup,
+        "matches_baseline": matches_value,
+    }
+
+
+def step_dict(record: StepRecord) -> dict[str, Any]:
+    """Return one JSON object for a step."""
+    return asdict(record) | {"gamma": record.gamma}

@@ -1,0 +1,60 @@
+"""Every error a user can cause, as one tree.
+
+```
+ForedraftError
+├── ConfigError              a value, flag or file of settings is wrong
+│   ├── UnknownComponent     no sampler, drafter, policy or verifier of that name
+│   └── BadSpecString        "name(key=value)" cannot be read, or its values are illegal
+├── ModelError               a model cannot do what is asked
+│   ├── VocabularyMismatch   drafter and target do not share a tokenizer
+│   ├── RollbackUnsupported  the model's memory cannot forget (recurrent, sliding window)
+│   └── ContextOverflow      more tokens than the model has positions for
+└── RequestError             the prompt or the request itself is wrong
+```
+
+Each message names the offending value, the legal range and the remedy, in one sentence.
+"""
+
+from __future__ import annotations
+
+
+def quoted(value: object, limit: int = 60) -> str:
+    """Return the value's repr, shortened: a message stays one sentence whatever was typed."""
+    shown = repr(value)
+    return shown if len(shown) <= limit else f"{shown[: limit - 4]}...{shown[-1]}"
+
+
+class ForedraftError(Exception):
+    """Base of all errors raised for the user; its text is fit to be shown as it is."""
+
+
+class ConfigError(ForedraftError):
+    """A setting is missing, of the wrong type or out of range."""
+
+
+class UnknownComponent(ConfigError):
+    """No component is registered under the given name."""
+
+
+class BadSpecString(ConfigError):
+    """A component's spec string cannot be parsed or does not fit its parameters."""
+
+
+class ModelError(ForedraftError):
+    """A model could not be loaded or cannot do what is asked of it."""
+
+
+class VocabularyMismatch(ModelError):
+    """The drafter's tokens do not mean what the target's tokens mean."""
+
+
+class RollbackUnsupported(ModelError):
+    """The model's memory cannot forget its newest tokens."""
+
+
+class ContextOverflow(ModelError):
+    """The text is longer than the model's context."""
+
+
+class RequestError(ForedraftError):
+    """The request itself (prompt, lengths) cannot be served."""

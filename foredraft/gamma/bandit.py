@@ -1,0 +1,86 @@
+"""`bandit(policy, …)`: whichever of several policies gives most tokens per second here.
+
+Derived in `docs/en/06-tricks-and-optimizations.md#letting-measurements-choose`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from foredraft.core import StepOutcome
+from foredraft.costs import Arms
+from foredraft.errors import ConfigError
+from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
+from foredraft.registry import Spec, check_count, check_range
+
+
+@GAMMA_POLICIES.register("bandit")
+@dataclass
+class BanditGamma(GammaPolicy):
+    """Plays policies in turns and scores them by measured tokens per second (UCB1).
+
+    Attributes:
+        arms: spec strings of the policies, at least one.
+        exploration: how much a policy gains by having been tried little, ≥ 0.
+        hold: steps a policy is played at a time, ≥ 1.
+    """
+
+    arms: tuple[Spec, ...] = (
+        Spec("fixed(gamma=2)"),
+        Spec("fixed(gamma=4)"),
+        Spec("fixed(gamma=8)"),
+        Spec("svip"),
+    )
+    exploration: float = 0.3
+    hold: int = 4
+    _policies: list[GammaPolicy] = field(init=False, compare=False, repr=False)
+    _scores: Arms = field(init=False, compare=False, repr=False)
+    _has_read: bool = field(init=False, compare=False, repr=False, default=False)
+
+    def __post_init__(self) -> None:
+        if not self.arms:
+            raise ConfigError("arms must name at least one policy, e.g. bandit(fixed, svip)")
+        check_range("exploration", self.exploration, 0, float("inf"))
+        check_count("hold", self.hold)
+        self._policies = [GAMMA_POLICIES.create(spec) for spec in self.arms]
+        self._scores = Arms(len(self.arms), self.exploration, self.hold)
+
+    @property
+    def _played(self) -> GammaPolicy:
+        return self._policies[self._scores.current]
+
+    @property
+    def stops_for_cost(self) -> bool:  # type: ignore[override]
+        """As for the policy that is played."""
+        return self._played.stops_for_cost
+
+    def start(self) -> None:
+        self._has_read = False
+        for policy in self._policies:
+            policy.start()
+
+    @property
+    def budget(self) -> int:
+        return self._played.budget
+
+    def before_token(self, signal: Signal, num_drafted: int) -> bool:
+        return self._played.before_token(signal, num_drafted)
+
+    def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
+        return self._played.after_token(token, signal, num_drafted)
+
+    def update(self, outcome: StepOutcome) -> None:
+        self._played.update(outcome)
+        # The steps in which a model reads the prompt say nothing about the policy.
+        is_first_call = outcome.draft.num_calls > 0 and not self._has_read
+        self._has_read = self._has_read or is_first_call
+        counts = not (outcome.read_prompt or is_first_call)
+        self._scores.add(outcome.num_emitted, outcome.seconds, counts=counts)
+
+    @property
+    def normalized_entropy(self) -> float | None:
+        return self._played.normalized_entropy
+
+    @property
+    def raw_gamma(self) -> float | None:
+        return self._played.raw_gamma

@@ -1,0 +1,190 @@
+"""GammaPolicy: how many tokens to draft in the next step.
+
+Knows what a drafter knows of its next token, and verdicts; knows no model. A policy may stop
+*before* a token is drawn or *after* one that is then kept and verified. It can never discard a
+drawn token: that would bias the output, so there is no method for it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from foredraft.core import StepOutcome
+from foredraft.registry import Registry
+
+WIDEST_MARGIN = 30.0  # of two logits; also what −∞ beside a number counts for
+
+
+class Signal:
+    """What a drafter knows about its next token before it is drawn.
+
+    A neural drafter has logits. A drafter that looks up or counts has one token and a confidence
+    in it; where a number needs a distribution, the most that the confidence says stands in.
+
+    Args:
+        logits: before any filter, shape `[vocab]`; None for a token that was looked up or of which
+            only a margin is kept.
+        token: the one looked up.
+        confidence: probability, in [0, 1], that the target would say it.
+    """
+
+    __slots__ = ("_margin", "_token", "confidence", "logits")
+
+    def __init__(self, logits: Tensor | None, token: int = -1, confidence: float = 0.0) -> None:
+        self.logits, self._token, self.confidence = logits, token, confidence
+        self._margin: float | None = None
+
+    @classmethod
+    def drafted(cls, token: int, margin: float) -> Signal:
+        """Return the signal of a token that was drafted greedily, of whose logits little is kept.
+
+        Args:
+            token: the likeliest.
+            margin: how far its logit is above the second largest.
+        """
+        signal = cls(None, token, 1 / (1 + math.exp(-min(margin, WIDEST_MARGIN))))
+        signal._margin = margin
+        return signal
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the token was looked up: it costs no draft call, and it is not drawn."""
+        return self.logits is None and self._margin is None
+
+    @property
+    def likeliest(self) -> int:
+        """The token the drafter thinks most of."""
+        if self._token < 0 and self.logits is not None:
+            self._token = _two_largest(self.logits)[0] if len(self.logits) > 1 else 0
+        return self._token
+
+    def probability(self, token: int) -> float:
+        """Return the drafter's probability of a token at temperature 1, before filters."""
+        if self.logits is None:
+            return self.confidence if token == self._token else 0.0
+        return float(self.logits.float().softmax(-1)[token])
+
+    @property
+    def entropy(self) -> float:
+        """H in nats at temperature 1; of a counted token −ln confidence, its min-entropy."""
+        if self.logits is None:
+            return -math.log(max(self.confidence, math.exp(-WIDEST_MARGIN)))
+        log_probs = self.logits.float().log_softmax(-1)
+        return float(torch.special.entr(log_probs.exp()).sum())  # entr(0) = 0: no NaN at −∞ logits
+
+    @property
+    def normalized_entropy(self) -> float:
+        """H / ln V, in [0, 1]; of a counted token 1 − confidence. One token in all: 0."""
+        if self.logits is None:
+            return 1 - self.confidence
+        vocab = len(self.logits)
+        return min(1.0, self.entropy / math.log(vocab)) if vocab > 1 else 0.0
+
+    @property
+    def margin(self) -> float:
+        """Largest minus second largest logit, ≤ 30; of a counted token the log-odds, within ±30."""
+        if self._margin is not None:
+            return min(self._margin, WIDEST_MARGIN)
+        if self.logits is None:
+            odds = max(self.confidence, 1e-13) / max(1 - self.confidence, 1e-13)
+            return min(max(math.log(odds), -WIDEST_MARGIN), WIDEST_MARGIN)
+        if len(self.logits) < 2:
+            return WIDEST_MARGIN
+        self._token, first, second = _two_largest(self.logits)
+        return min(first - second, WIDEST_MARGIN)
+
+
+def _two_largest(logits: Tensor) -> tuple[int, float, float]:
+    """Return the first of the likeliest tokens, its logit and the second largest, `[vocab ≥ 2]`.
+
+    On a CPU by numpy, which passes over them three times in less time than torch sorts them.
+    """
+    if logits.device.type != "cpu" or logits.dtype not in (torch.float32, torch.float64):
+        first, second = logits.topk(2).values.tolist()
+        return int(logits.argmax()), first, second  # of equals topk takes any
+    values = logits.detach().numpy()
+    at = int(values.argmax())
+    others = [part.max() for part in (values[:at], values[at + 1 :]) if len(part)]
+    return at, float(values[at]), float(max(others))
+
+
+class GammaPolicy(ABC):
+    """The rule for gamma.
+
+    Whoever keeps a policy keeps what it has learned of models and machine; `start` resets whatever
+    belongs to one generation.
+
+    Attributes:
+        stops_for_cost: whether a stop means that another draft call costs too much, not that the
+            draft is doubtful; tokens that cost no call may then be asked for still.
+    """
+
+    stops_for_cost: bool = False
+
+    def start(self) -> None:
+        """Forget the previous generation."""
+
+    @property
+    @abstractmethod
+    def budget(self) -> int:
+        """The most tokens the next draft may have, ≥ 0."""
+
+    def before_token(self, signal: Signal, num_drafted: int) -> bool:
+        """Whether to draw one more token.
+
+        Args:
+            signal: what the drafter knows of it.
+            num_drafted: tokens drawn so far in this step; 0 means a new step begins.
+        """
+        return True
+
+    def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
+        """Whether to go on after `token`, the `num_drafted`-th; it stays drafted either way.
+
+        Args:
+            token: just drawn.
+            signal: what the drafter knew of it before it was drawn.
+            num_drafted: tokens drawn so far in this step, `token` included.
+        """
+        return True
+
+    def update(self, outcome: StepOutcome) -> None:
+        """Learn from a finished step."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it looks at the tokens of a draft; if not, they may be drawn all at once."""
+        rule, silent = type(self), GammaPolicy
+        before, after = rule.before_token, rule.after_token
+        return before is not silent.before_token or after is not silent.after_token
+
+    def foresee(self, num_drafted: int) -> int:
+        """Return how many more tokens may be drafted before it is asked about the first of them.
+
+        Under greedy only, where a token that was drafted and is then not proposed biases nothing;
+        the signals of such tokens know their margins, and not the whole of their logits.
+
+        Args:
+            num_drafted: tokens drafted so far in this step.
+
+        Returns:
+            0 where the policy must hear each token's logits before the next draft call.
+        """
+        return 0
+
+    @property
+    def normalized_entropy(self) -> float | None:
+        """H / ln V measured in this step, for the record; None when not measured."""
+        return None
+
+    @property
+    def raw_gamma(self) -> float | None:
+        """The unrounded length wished for in this step, for the record."""
+        return None
+
+
+GAMMA_POLICIES: Registry[GammaPolicy] = Registry("gamma policy")

@@ -1,0 +1,94 @@
+"""Draft margin → chance of acceptance, fitted as the labels come in.
+
+A logistic curve a = σ(w·margin + b), by Newton steps on its 2 × 2 information matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+import torch
+
+from foredraft.core import StepOutcome
+
+FIRST_BIAS = 1.5  # before anything is known: acceptance 0.82 whatever the margin
+RIDGE = 1e-3  # on the distance from the last fit
+NEWTON_STEPS = 4
+LEAST, MOST = 0.02, 0.98
+LARGEST = 500.0
+
+
+class Calibration:
+    """The curve and the newest labels it is fitted to.
+
+    Args:
+        window: labels kept.
+        refit: labels between two fits.
+    """
+
+    def __init__(self, *, window: int = 512, refit: int = 48) -> None:
+        self._labels: deque[tuple[float, float]] = deque(maxlen=window)
+        self._refit, self._unfitted = refit, 0
+        self.weight, self.bias = 0.0, FIRST_BIAS
+
+    def acceptance(self, margin: float) -> float:
+        """Return the chance that a token of this margin is accepted, in [0.02, 0.98]."""
+        return min(max(_sigmoid(self.weight * margin + self.bias), LEAST), MOST)
+
+    def add(self, margin: float, label: float) -> None:
+        """Learn that a tested token of this margin was accepted with probability `label`."""
+        self._labels.append((margin, label))
+        self._unfitted += 1
+        if self._unfitted >= self._refit:
+            self._unfitted = 0
+            self._fit()
+
+    def _fit(self) -> None:
+        x, y = np.array(self._labels).T  # [labels], [labels]
+        features = np.stack((x, np.ones_like(x)))  # [2, labels]
+        start = np.array([self.weight, self.bias])
+        curve = start.copy()
+        for _ in range(NEWTON_STEPS):
+            odds = (curve @ features).clip(-LARGEST, LARGEST)  # e^odds is a number
+            a = 1 / (1 + np.exp(-odds))  # [labels]
+            slope = features @ (y - a) - RIDGE * (curve - start)
+            information = (features * (a * (1 - a))) @ features.T + RIDGE * np.eye(2)
+            curve += np.linalg.solve(information, slope).clip(-2, 2)
+        weight, bias = curve.tolist()
+        # A wider margin is never a worse sign: a falling curve is chance, and becomes a constant.
+        self.weight, self.bias = (weight, bias) if weight > 0 else (0.0, _log_odds(float(y.mean())))
+
+
+def acceptance_labels(outcome: StepOutcome) -> list[float]:
+    """Return the acceptance of each token that was tested: those kept and the first rejected.
+
+    What comes after a rejection was never tested. Where a token is kept with probability
+    Σ min(p, q), that number is the label: of the same mean as the outcome, and of less variance. A
+    token that was not drawn is kept with probability p.
+    """
+    draft, kept = outcome.draft, outcome.verdict.num_accepted
+    tested = min(kept + 1, len(draft.tokens), outcome.num_emitted)  # an end token may cut the block
+    if not tested:
+        return []
+    if outcome.target_probs is None:
+        return [float(i < kept) for i in range(tested)]
+    p = outcome.target_probs[:tested]  # [tested, vocab]
+    if draft.probs is None:
+        index = torch.tensor(draft.tokens[:tested], device=p.device)[:, None]  # [tested, 1]
+        labels: list[float] = p.gather(1, index)[:, 0].tolist()
+        return labels
+    if outcome.accepts_overlap:
+        overlaps: list[float] = torch.minimum(p, draft.probs[:tested].to(p)).sum(-1).tolist()
+        return overlaps
+    return [float(i < kept) for i in range(tested)]
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+def _log_odds(share: float) -> float:
+    share = min(max(share, LEAST), MOST)
+    return math.log(share / (1 - share))

@@ -1,0 +1,30 @@
+"""`fixed(gamma)`: the same draft length in every step (Leviathan et al., 2023).
+
+Derived in `docs/en/02-speculative-theory.md#the-best-draft-length`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy
+from foredraft.registry import check_count
+
+
+@GAMMA_POLICIES.register("fixed")
+@dataclass
+class FixedGamma(GammaPolicy):
+    """Always `gamma` tokens.
+
+    Attributes:
+        gamma: tokens a step, ≥ 1.
+    """
+
+    gamma: int = 4
+
+    def __post_init__(self) -> None:
+        check_count("gamma", self.gamma)
+
+    @property
+    def budget(self) -> int:
+        return self.gamma

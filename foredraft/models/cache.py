@@ -1,0 +1,226 @@
+"""The only file that touches a transformers cache.
+
+One preallocated buffer a layer: new keys and values are written in place and attention gets views,
+so a step copies nothing and rollback moves a pointer. (The stock `DynamicCache` concatenates, that
+is copies, everything at every step; the meaning of its `crop` has changed between releases.)
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
+
+from foredraft.errors import ModelError, RollbackUnsupported
+
+BLOCK = 256  # buffers grow by doubling, in multiples of this many positions
+
+
+class PreallocatedLayer(DynamicLayer):
+    """Keys and values of one attention layer, shape `[beams, heads, capacity, head_dim]`.
+
+    Positions beyond `length` are garbage that the next write covers. Sliding-window layers use it
+    too: all positions are kept and the attention mask, made by transformers, hides the old ones.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.length = 0
+        self._buffers: tuple[Tensor, Tensor] | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write `[beams, heads, time, head_dim]` after the held positions; return views of all."""
+        self.is_initialized = True
+        end = self.length + key_states.shape[-2]
+        keys, values = self._reserve(end, key_states, value_states)
+        keys[:, :, self.length : end] = key_states
+        values[:, :, self.length : end] = value_states
+        self.length = end
+        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
+        return self.keys, self.values
+
+    def _reserve(self, end: int, like_keys: Tensor, like_values: Tensor) -> tuple[Tensor, Tensor]:
+        if self._buffers is None or self._buffers[0].shape[-2] < end:
+            held = self._buffers[0].shape[-2] if self._buffers else 0
+            capacity = -(-max(end, 2 * held) // BLOCK) * BLOCK
+            self._buffers = (
+                self._grown(0, capacity, like_keys),
+                self._grown(1, capacity, like_values),
+            )
+        return self._buffers
+
+    def _grown(self, which: int, capacity: int, like: Tensor) -> Tensor:
+        beams, heads, _, head_dim = like.shape
+        new = like.new_empty(beams, heads, capacity, head_dim)
+        if self._buffers is not None and self.length:
+            new[:, :, : self.length] = self._buffers[which][:, :, : self.length]
+        return new
+
+    def branch(self, parents: Tensor) -> None:
+        """Make beam i a copy of beam `parents[i]`."""
+        if self._buffers is not None:
+            keys, values = self._buffers
+            self._buffers = (keys.index_select(0, parents), values.index_select(0, parents))
+
+    def merge(self) -> None:
+        """Drop all beams and all positions, keep the buffer of one beam."""
+        self.length = 0
+        if self._buffers is not None and self._buffers[0].shape[0] > 1:
+            self._buffers = None
+
+    def get_seq_length(self, *args: Any) -> int:
+        return self.length
+
+    def crop(self, tokens_to_remove: int) -> None:
+        self.length -= abs(tokens_to_remove)
+
+
+class RollbackCache(Cache):
+    """A transformers cache whose newest positions can be forgotten in O(layers).
+
+    Args:
+        num_layers: attention layers of the model.
+    """
+
+    def __init__(self, num_layers: int) -> None:
+        self._preallocated = [PreallocatedLayer() for _ in range(num_layers)]
+        super().__init__(layers=list(self._preallocated))
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+        return self._preallocated[0].length
+
+    def rollback_to(self, length: int) -> None:
+        """Forget positions `length` and later."""
+        for layer in self._preallocated:
+            layer.length = length
+
+    def restart(self) -> None:
+        """Forget everything, keep the memory."""
+        for layer in self._preallocated:
+            layer.merge()
+
+    def branch(self, parents: list[int]) -> None:
+        """Make beam i a copy of beam `parents[i]`, in every layer."""
+        keys = self._preallocated[0].keys
+        index = torch.tensor(parents, device=keys.device if keys is not None else None)
+        for layer in self._preallocated:
+            layer.branch(index)
+
+
+class CrossRollbackCache(EncoderDecoderCache):
+    """The memory of an encoder–decoder's decoder: what it says can be forgotten, the rest stays.
+
+    Cross-attention keys and values are computed by the first pass after `restart`.
+
+    Args:
+        num_layers: layers of the decoder.
+    """
+
+    def __init__(self, num_layers: int) -> None:
+        self._said = RollbackCache(num_layers)
+        super().__init__(self._said, DynamicCache())
+
+    @property
+    def length(self) -> int:
+        """Positions of the decoder held."""
+        return self._said.length
+
+    def rollback_to(self, length: int) -> None:
+        """Forget what was said at positions `length` and later."""
+        self._said.rollback_to(length)
+
+    def restart(self) -> None:
+        """Forget everything, what was read as well."""
+        self._said.restart()
+        self.cross_attention_cache = DynamicCache()
+        self.is_updated = {}
+
+    def branch(self, parents: list[int]) -> None:
+        """Make beam i a copy of beam `parents[i]`; all beams read the same."""
+        self._said.branch(parents)
+        read: list[Any] = self.cross_attention_cache.layers
+        for layer in read:
+            layer.keys = layer.keys[:1].expand(len(parents), -1, -1, -1)
+            layer.values = layer.values[:1].expand(len(parents), -1, -1, -1)
+
+
+def cache_argument(model: Any) -> str:
+    """Return the name of a forward pass's cache argument, which transformers 5.24 has changed."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
+ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
+
+
+def check_can_roll_back(model: Any, *, is_decoder: bool = False) -> None:
+    """Raise unless every layer's memory is plain causal attention, which can forget.
+
+    Args:
+        model: whose newest tokens are to be forgotten.
+        is_decoder: it is the decoder of an encoder–decoder, whatever its config says.
+
+    Raises:
+        RollbackUnsupported: recurrent or otherwise stateful layers.
+        ModelError: an encoder, in which a new token changes the past.
+    """
+    config = model.config.get_text_config(decoder=True)
+    name = type(model).__name__
+    layers_look_ahead = any(getattr(layer, "is_causal", True) is False for layer in model.modules())
+    is_decoder = is_decoder or getattr(config, "is_decoder", True)
+    if not is_decoder and layers_look_ahead:
+        raise ModelError(
+            f"{name} looks ahead (its config says is_decoder=False), so it cannot decode token by "
+            "token; choose a causal language model, or set is_decoder=True if it was trained as one"
+        )
+    if getattr(model, "_is_stateful", False):
+        raise RollbackUnsupported(
+            f"{name} keeps a recurrent state, which cannot forget rejected tokens; "
+            "choose a model whose layers are all attention"
+        )
+    odd = sorted(set(getattr(config, "layer_types", None) or ()) - set(ATTENTION_LAYERS))
+    if odd:
+        raise RollbackUnsupported(
+            f"{name} has {odd[0]} layers, whose memory cannot forget rejected tokens; "
+            f"legal layer types: {', '.join(ATTENTION_LAYERS)}"
+        )
+
+
+def prune_cache(cache: Cache, num_tokens_to_discard: int) -> Cache:
+    """Forget the newest tokens of any transformers cache.
+
+    Args:
+        cache: of a decoder, or of an encoder–decoder (the encoder's part stays).
+        num_tokens_to_discard: ≥ 0; 0 changes nothing.
+
+    Returns:
+        The same cache, shorter.
+
+    Raises:
+        RollbackUnsupported: more than is held, or a layer that cannot forget.
+    """
+    held = int(cache.get_seq_length())
+    if not 0 <= num_tokens_to_discard <= held:
+        raise RollbackUnsupported(
+            f"cannot forget {num_tokens_to_discard} tokens of a cache that holds {held}; "
+            f"legal: 0 … {held}"
+        )
+    if num_tokens_to_discard == 0:
+        return cache
+    part = getattr(cache, "self_attention_cache", cache)
+    try:
+        if not all(getattr(layer, "is_croppable", True) for layer in part.layers):
+            raise RuntimeError("what its window has passed over is gone")
+        part.crop(-num_tokens_to_discard)  # negative: the only form every release reads alike
+    except (AttributeError, RuntimeError, ValueError) as error:  # static; sliding, window passed
+        raise RollbackUnsupported(
+            f"{type(part).__name__} cannot forget its newest tokens ({error}); use a DynamicCache "
+            "without sliding layers"
+        ) from error
+    return cache

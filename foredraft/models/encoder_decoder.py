@@ -1,0 +1,273 @@
+"""Adapter for Hugging Face encoder–decoder models.
+
+The prompt is read by the encoder, once; the sequence that grows is the decoder's, and begins with
+the model's own start tokens. A draft model may read what the target's encoder has made of the
+prompt instead of encoding it again (Gandhi, von Platen and Rush, "Distil-Whisper", 2023).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
+
+from foredraft.core import Prompt
+from foredraft.errors import ContextOverflow, ModelError, RequestError
+from foredraft.models.base import LanguageModel
+from foredraft.models.cache import CrossRollbackCache, cache_argument, check_can_roll_back
+from foredraft.models.decoder_only import NO_LIMIT
+
+
+@dataclass
+class EncoderOutput(BaseModelOutput):
+    """What a decoder is handed in place of its encoder; Switch Transformers asks for the last."""
+
+    router_logits: tuple[Tensor, ...] | None = None
+
+
+class Encoder:
+    """Prompt → what the decoders read; remembers the newest, so that two decoders may share it.
+
+    Args:
+        model: the encoder–decoder model it belongs to.
+
+    Attributes:
+        vocab_size: rows of its embedding table; 0 if it reads features instead of tokens.
+        hidden_size: of what it returns.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.module = model.get_encoder()
+        config = model.config
+        self._device, self._dtype = model.device, model.dtype
+        self._reads_features = model.main_input_name != "input_ids"
+        embeddings = None if self._reads_features else model.get_input_embeddings()
+        self.vocab_size = embeddings.num_embeddings if embeddings is not None else 0
+        self.max_length = _positions(config, "max_encoder_position_embeddings")
+        encoder_config = getattr(config, "encoder", None) or config.get_text_config(encoder=True)
+        self.hidden_size = int(encoder_config.hidden_size)
+        self._prompt: Prompt | None = None
+        self._hidden: Tensor | None = None
+
+    @torch.inference_mode()
+    def encode(self, prompt: Prompt) -> Tensor:
+        """Return the hidden states of a prompt, shape `[1, source, hidden]`.
+
+        Args:
+            prompt: token ids; or, for a model that reads them, features of shape
+                `[features, frames]`.
+
+        Raises:
+            RequestError: tokens where features are read, or the other way round.
+            ContextOverflow: more tokens than the encoder has positions.
+        """
+        if self._hidden is None or not _same(prompt, self._prompt):
+            self._hidden = self.module(self._inputs(prompt)).last_hidden_state
+            self._prompt = prompt.clone() if isinstance(prompt, Tensor) else list(prompt)
+        return self._hidden
+
+    def _inputs(self, prompt: Prompt) -> Tensor:
+        if self._reads_features != isinstance(prompt, Tensor):
+            wanted = "features of shape [features, frames]" if self._reads_features else "token ids"
+            raise RequestError(f"this model's encoder reads {wanted}, not {type(prompt).__name__}")
+        if isinstance(prompt, Tensor):
+            if prompt.ndim != 2:
+                raise RequestError(
+                    f"features must have shape [features, frames], not {list(prompt.shape)}; "
+                    "batches are not supported, call it for each"
+                )
+            return prompt[None].to(self._device, self._dtype)  # [1, features, frames]
+        if len(prompt) > self.max_length:
+            raise ContextOverflow(
+                f"the prompt has {len(prompt)} tokens but the encoder has {self.max_length} "
+                f"positions; shorten the prompt to {self.max_length} tokens"
+            )
+        return torch.tensor([prompt], device=self._device)  # [1, source]
+
+
+def _same(one: Prompt, other: Prompt | None) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    return other is not None and list(one) == list(other)
+
+
+class EncoderDecoderModel(LanguageModel):
+    """A transformers encoder–decoder (T5, BART, mBART, Marian, Whisper, …) behind our door.
+
+    Tokens that its generation config forbids (`suppress_tokens`, single `bad_words_ids`, and
+    `begin_suppress_tokens` at the first place) have probability 0, as in its own `generate`;
+    Marian, for one, needs that. Nothing else of that config is taken over, not even
+    `forced_eos_token_id`: an output cut at its length limit says so instead of ending properly.
+
+    Args:
+        model: in evaluation mode: an encoder–decoder model, or the decoder of one alone
+            (`BartForCausalLM`, `WhisperForCausalLM`) if `encoder` is given.
+        vocab_size: columns wanted, as for `DecoderOnlyModel`.
+        decoder_start: tokens the decoder begins with; None takes the model's start token and the
+            tokens it forces after it (mBART's language, Whisper's task).
+        encoder: another model's, whose output this decoder reads; None takes the model's own.
+
+    Attributes:
+        encoder: reads the prompt; another decoder may share it.
+        start_tokens: what every sequence begins with.
+
+    Raises:
+        RollbackUnsupported: the decoder has layers that cannot forget.
+        ModelError: no start token is known; the encoder's hidden size is not this decoder's; or
+            the decoder takes one token a pass only.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        vocab_size: int | None = None,
+        decoder_start: Sequence[int] | None = None,
+        encoder: Encoder | None = None,
+    ) -> None:
+        check_can_roll_back(model, is_decoder=True)
+        _check_takes_blocks(model)
+        config = model.config.get_text_config(decoder=True)
+        self.model = model.eval()
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        if encoder is not None:
+            _check_shape(model, config, encoder)
+        self.encoder = encoder or Encoder(model)
+        self._num_embeddings = int(model.get_output_embeddings().weight.shape[0])
+        self.vocab_size = vocab_size or self._num_embeddings
+        self.max_length = _positions(
+            model.config, "max_target_positions", "max_decoder_position_embeddings"
+        )
+        self.start_tokens = _start_tokens(model) if decoder_start is None else list(decoder_start)
+        self._forbidden, self._forbidden_first = _forbidden_tokens(model, self._num_embeddings)
+        self._cache = CrossRollbackCache(_num_decoder_layers(model.config))
+        self._memory = {cache_argument(model): self._cache}
+        self._is_whole = bool(model.config.is_encoder_decoder)
+        self._reads_outputs = "encoder_outputs" in inspect.signature(model.forward).parameters
+
+    @property
+    def length(self) -> int:  # type: ignore[override]
+        """Tokens of the decoder held in the cache."""
+        return self._cache.length
+
+    @property
+    def prompt_vocab_size(self) -> int:
+        return self.encoder.vocab_size
+
+    def start(self, prompt: Prompt) -> list[int]:
+        self._hidden = self.encoder.encode(prompt).to(self.device, self.dtype)
+        self._cache.restart()
+        return list(self.start_tokens)
+
+    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+        return self._forward([list(tokens)], keep)[0]  # [keep, vocab]
+
+    def weights(self) -> Iterator[Tensor]:
+        yield from (tensor for _, tensor in sorted(self.model.state_dict().items()))
+
+    def rollback_to(self, length: int) -> None:
+        self._cache.rollback_to(length)
+
+    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        self._cache.branch(list(parents))
+        return self._forward([[t] for t in tokens], keep=1)[:, -1]  # [beams, vocab]
+
+    @torch.inference_mode()
+    def _forward(self, rows: list[list[int]], keep: int) -> Tensor:
+        """Feed `rows` of shape `[beams, time]`; return logits `[beams, keep, vocab]`."""
+        input_ids = torch.tensor(rows, device=self.device)  # [beams, time]
+        if self.vocab_size > self._num_embeddings:
+            input_ids.clamp_(max=self._num_embeddings - 1)  # see DecoderOnlyModel
+        hidden = self._hidden.expand(len(rows), -1, -1)  # [beams, source, hidden]
+        read: dict[str, Any] = {"encoder_hidden_states": hidden}
+        if self._reads_outputs:
+            read = {"encoder_outputs": EncoderOutput(hidden)}
+        fed = "decoder_input_ids" if self._is_whole else "input_ids"
+        logits: Tensor = self.model(
+            **{fed: input_ids}, **read, **self._memory, use_cache=True
+        ).logits[:, -keep:]
+        self._forbid(logits)
+        missing = self.vocab_size - logits.shape[-1]
+        return F.pad(logits, (0, missing), value=float("-inf")) if missing else logits
+
+    def _forbid(self, logits: Tensor) -> None:
+        """Set what must not be said to −∞ in logits `[beams, keep, vocab]`, the newest rows."""
+        if self._forbidden:
+            logits[..., self._forbidden] = float("-inf")
+        oldest = self._cache.length - logits.shape[1]  # tokens held before the first row's
+        first = len(self.start_tokens) - 1 - oldest  # the row that says the first token
+        if self._forbidden_first and 0 <= first < logits.shape[1]:
+            logits[:, first, self._forbidden_first] = float("-inf")
+
+
+def _check_takes_blocks(model: Any) -> None:
+    if "prophetnet" in model.config.model_type:
+        raise ModelError(
+            f"{type(model).__name__} takes one token a pass beside its cache, so a draft cannot be "
+            "verified in one; choose another architecture, e.g. T5 or BART"
+        )
+
+
+def _check_shape(model: Any, config: Any, encoder: Encoder) -> None:
+    if config.hidden_size != encoder.hidden_size:
+        raise ModelError(
+            f"{type(model).__name__} has hidden size {config.hidden_size} and cannot read an "
+            f"encoder of hidden size {encoder.hidden_size}; choose a draft model of the target's "
+            "hidden size, or one with an encoder of its own"
+        )
+
+
+def _num_decoder_layers(config: Any) -> int:
+    """Return the decoder's layers; `num_hidden_layers` often means the encoder's."""
+    own = (getattr(config, name, None) for name in ("num_decoder_layers", "decoder_layers"))
+    return int(
+        next(filter(None, own), None) or config.get_text_config(decoder=True).num_hidden_layers
+    )
+
+
+def _positions(config: Any, *names: str) -> int:
+    """Return the first of these settings there is, or what is said of both sides alike."""
+    found = (getattr(config, name, None) for name in (*names, "max_position_embeddings"))
+    return int(next(filter(None, found), NO_LIMIT))
+
+
+def _start_tokens(model: Any) -> list[int]:
+    """Return the start token and what is forced after it, from the generation config or config."""
+    start = _setting(model, "decoder_start_token_id")
+    if start is None:
+        start = _setting(model, "bos_token_id")
+    if start is None:
+        raise ModelError(
+            f"{type(model).__name__} names no decoder_start_token_id; give decoder_start=…"
+        )
+    tokens = [int(start)]
+    forced = dict(_setting(model, "forced_decoder_ids") or ())
+    first = _setting(model, "forced_bos_token_id")
+    if first is not None:
+        forced.setdefault(1, first)
+    while forced.get(len(tokens)) is not None:
+        tokens.append(int(forced[len(tokens)]))
+    return tokens
+
+
+def _forbidden_tokens(model: Any, num_embeddings: int) -> tuple[list[int], list[int]]:
+    """Return tokens that are never said, and those never said first."""
+    never = {t for t in _setting(model, "suppress_tokens") or () if 0 <= t < num_embeddings}
+    never |= {words[0] for words in _setting(model, "bad_words_ids") or () if len(words) == 1}
+    first = {t for t in _setting(model, "begin_suppress_tokens") or () if 0 <= t < num_embeddings}
+    return sorted(never), sorted(first)
+
+
+def _setting(model: Any, name: str) -> Any:
+    for config in (getattr(model, "generation_config", None), model.config):
+        found = getattr(config, name, None)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,271 @@
+"""Passes of fixed shape: on CUDA each is captured once as a graph, and then only replayed.
+
+A graph repeats the same kernels on the same addresses, so a static pass takes everything that
+changes from a few integers on the device: the tokens and where they begin. It is padded to a fixed
+number of rows, which leave garbage behind `length` that the next write covers, and attends to a
+whole bucket of positions under a mask. Nothing here needs CUDA but `capture_graph`: elsewhere the
+same functions run as they are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foredraft.errors import ModelError
+from foredraft.models.llama import Llama, Pass
+from foredraft.models.native import KEYS, NEVER, ROWS, NativeModel
+
+SIZES = (1, 2, 4, 8, 16, 32)  # rows of a static pass; more tokens go as a prompt does
+WARM_UPS = 2  # runs before a capture: libraries choose kernels and take workspace in them
+MOST_SHAPES = 256  # static passes that torch.compile may specialise
+
+Compute = Callable[[], Tensor]
+Capture = Callable[[Compute], Compute]
+
+
+@dataclass(frozen=True, slots=True)
+class StaticPass(Pass):
+    """A pass whose place in the memory is known on the device only.
+
+    Attributes:
+        positions: of the rows, shape `[time]`.
+    """
+
+    positions: Tensor
+
+    def write(self, place: int, new: Tensor) -> None:
+        memory = self.written[place]
+        memory.index_copy_(2, self.positions, new.to(memory.dtype))
+
+
+def static_pass(
+    llama: Llama, input_ids: Tensor, begin: Tensor, memory: Tensor, rotations: Tensor
+) -> Tensor:
+    """Feed ids at positions that only the device knows; return hidden states `[rows, hidden]`.
+
+    Args:
+        llama: the network.
+        input_ids: shape `[rows]`; those that are padding stand last.
+        begin: position of the first, shape `[1]`.
+        memory: keys and values of the positions that may be attended to, written in place, shape
+            `[layers, 1, 2 · kv_heads, bucket, head_dim]`.
+        rotations: of all positions, complex, shape `[≥ bucket, head_dim / 2]`.
+    """
+    positions = begin + torch.arange(len(input_ids), device=begin.device)  # [rows]
+    bucket = memory.shape[3]
+    hidden = torch.arange(bucket, device=begin.device) > positions[:, None]  # [rows, bucket]
+    mask = memory.new_zeros(hidden.shape).masked_fill_(hidden, NEVER).repeat(llama.group, 1)
+    turns = llama.for_all_heads(rotations.index_select(0, positions))
+    keys, values = memory.chunk(2, dim=2)
+    step = StaticPass(
+        turns, mask, memory.unbind(0), keys.unbind(0), values.unbind(0), positions=positions
+    )
+    return llama(input_ids[None], step)
+
+
+def run_eagerly(compute: Compute) -> Compute:
+    """Return the function as it is: the capture of a device without graphs."""
+    return compute
+
+
+class GraphCapture:
+    """Makes CUDA graphs that share one pool of memory, since only one of them runs at a time.
+
+    Args:
+        device: a CUDA device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, compute: Compute) -> Compute:
+        """Return a replay of `compute`; its result is overwritten by the next replay."""
+        with torch.cuda.device(self._device):
+            current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+            side.wait_stream(current)
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UPS):
+                    compute()
+            current.wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads may use the device meanwhile: a server has more than one.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                result = compute()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay
+
+
+class Recorded:
+    """A static function with the integers it reads; what it uses stays where it is.
+
+    Args:
+        fed: the integers, on the device.
+        compute: the function, kept with all its tensors.
+        capture: makes it quick; called with the first numbers in place.
+    """
+
+    def __init__(self, fed: Tensor, compute: Compute, capture: Capture) -> None:
+        self._fed, self._compute = fed, compute
+        self._run = capture(compute)
+
+    def __call__(self, numbers: Sequence[int]) -> Tensor:
+        """Return the result for these numbers; it is overwritten by the next one."""
+        self._fed.copy_(torch.tensor(numbers))
+        return self._run()
+
+
+class StaticModel(NativeModel):
+    """The native runtime with static passes; only a prompt is fed in passes of its own size.
+
+    Args:
+        network: as for `NativeModel`.
+        vocab_size: as for `NativeModel`.
+        int8: as for `NativeModel`.
+        invariant: as for `NativeModel`.
+        compiled: let torch.compile make the kernels of a pass.
+        new_capture: makes what captures the static passes, anew whenever the memory has moved; None
+            means CUDA graphs on CUDA and nothing elsewhere.
+
+    Raises:
+        ModelError: another architecture.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        *,
+        vocab_size: int | None = None,
+        int8: bool = False,
+        invariant: bool = False,
+        compiled: bool = False,
+        new_capture: Callable[[], Capture] | None = None,
+    ) -> None:
+        super().__init__(network, vocab_size=vocab_size, int8=int8, invariant=invariant)
+        self._sizes = (ROWS,) if invariant else SIZES
+        self._static_pass = compiled_pass() if compiled else static_pass
+        self._new_capture = new_capture or self._graphs_where_there_are
+        self._recorded: dict[tuple[int, int, int], Recorded] = {}
+        self._recorded_on: Tensor | None = None  # the memory block that they read and write
+        self._capture: Capture = run_eagerly
+
+    def _graphs_where_there_are(self) -> Capture:
+        return GraphCapture(self.device) if self.device.type == "cuda" else run_eagerly
+
+    @torch.inference_mode()
+    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+        most = self._sizes[-1]
+        early = len(tokens) - keep if self.invariant else 0
+        if early:
+            super().extend(tokens[:early], keep=1)
+        elif not self.invariant and (self.length == 0 or len(tokens) > most):
+            return super().extend(tokens, keep)  # a prompt
+        parts = [self._extend(tokens[i : i + most]) for i in range(early, len(tokens), most)]
+        logits = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self._fitted(logits[-keep:])
+
+    @torch.inference_mode()
+    def draft_greedily(self, tokens: Sequence[int], count: int) -> list[int]:
+        if self.invariant:
+            return super().draft_greedily(tokens, count)
+        if len(tokens) > 1 and (self.length == 0 or len(tokens) > self._sizes[-1]):
+            self.extend(tokens[:-1], keep=1)
+            tokens = tokens[-1:]
+        drafted: list[int] = self._run(tokens, count).tolist()
+        self._keys.length += len(tokens) + count - 1
+        return drafted
+
+    def _extend(self, tokens: Sequence[int]) -> Tensor:
+        """Feed tokens, as many as a static pass has rows; return logits `[time, vocab]`."""
+        logits = self._run(tokens, 0)[: len(tokens)].clone()
+        self._keys.length += len(tokens)
+        return logits
+
+    def _run(self, tokens: Sequence[int], drafted: int) -> Tensor:
+        """Return logits after each row `[rows, vocab]`, or the tokens of a draft, `[drafted]`."""
+        begin, count = self._keys.length, len(tokens)
+        rows = next(size for size in self._sizes if size >= count)
+        bucket = self._bucket(begin + rows + drafted)
+        last = self._num_embeddings - 1  # a drafter may be handed a token it has never heard of
+        padding = [0] * (rows - count)
+        numbers = [*(min(token, last) for token in tokens), *padding, begin, count]
+        shape = (rows, drafted, bucket)
+        if shape not in self._recorded:
+            self._recorded[shape] = self._record(shape, numbers)
+        return self._recorded[shape](numbers)
+
+    def _bucket(self, end: int) -> int:
+        """Return how many positions to attend to, with room for them; forget what has moved."""
+        bucket = KEYS
+        while bucket < end:
+            bucket *= 2
+        self._make_room(bucket)
+        if self._keys.block is not self._recorded_on:
+            self._recorded, self._recorded_on = {}, self._keys.block
+            self._capture = self._new_capture()
+        return bucket
+
+    def _record(self, shape: tuple[int, int, int], numbers: list[int]) -> Recorded:
+        rows, drafted, bucket = shape
+        fed = torch.tensor(numbers, device=self.device)
+        memory = self._keys.block[:, :, :, :bucket]
+        rotations, one_pass = self._rotations, self._static_pass
+
+        def feed(ids: Tensor, begin: Tensor) -> Tensor:
+            return one_pass(self.llama, ids, begin, memory, rotations)
+
+        def logits() -> Tensor:
+            return self.llama.logits(feed(fed[:rows], fed[rows : rows + 1]))
+
+        def draft() -> Tensor:
+            begin, count = fed[rows:].split(1)
+            hidden = feed(fed[:rows], begin).index_select(0, count - 1)
+            tokens = [self._likeliest(hidden)]
+            for i in range(drafted - 1):
+                tokens.append(self._likeliest(feed(tokens[-1], begin + count + i)))
+            return torch.cat(tokens)
+
+        compute = draft if drafted else logits
+        try:
+            return Recorded(fed, compute, self._capture)
+        except RuntimeError as error:
+            warnings.warn(f"no CUDA graphs, passes run eagerly: {error}", RuntimeWarning, 2)
+            self._new_capture = lambda: run_eagerly
+            self._capture = run_eagerly
+            return Recorded(fed, compute, run_eagerly)
+
+    def _likeliest(self, hidden: Tensor) -> Tensor:
+        return self._fitted(self.llama.logits(hidden)).argmax(-1)
+
+
+def compiled_pass() -> Callable[..., Tensor]:
+    """Return `static_pass` as torch.compile makes it, at first use of each shape.
+
+    Raises:
+        ModelError: when called, if there is no compiler, or it fails.
+    """
+    compiled = torch.compile(static_pass, dynamic=False, fullgraph=True)
+
+    def call(*arguments: Any) -> Tensor:
+        try:
+            with torch._dynamo.config.patch(recompile_limit=MOST_SHAPES):
+                result: Tensor = compiled(*arguments)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            first = str(error).strip().split("\n")[0]
+            raise ModelError(
+                f"torch.compile failed ({first}); leave --compile out, or install what it needs: "
+                "a C++ compiler for a CPU, Triton for CUDA"
+            ) from error
+        return result
+
+    return call

@@ -1,0 +1,342 @@
+"""A name, a folder or `bundled` → an adapter with its tokenizer.
+
+Whether a model is decoder-only or encoder–decoder, its own config says.
+All loading is transformers' own; this file decides where, in which precision, and turns whatever
+goes wrong into one sentence.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
+from transformers.utils import logging as transformers_logging
+
+from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, quoted
+from foredraft.models.base import LanguageModel
+from foredraft.models.encoder_decoder import EncoderDecoderModel
+from foredraft.models.pairing import fit_drafter, fit_target
+from foredraft.models.runtime import Runtime
+from foredraft.registry import check_range
+from foredraft.zoo import bundled_path
+
+BUNDLED, BUNDLED_SEQ2SEQ = "bundled", "bundled-seq2seq"
+BUNDLED_FOLDERS = {BUNDLED: "{role}", BUNDLED_SEQ2SEQ: "seq2seq_{role}"}
+HUB_NAME = re.compile(r"(?!\.)[\w.-]{1,96}(/[\w.-]{1,96})?")
+# What transformers, tokenizers and safetensors raise for files that are not what they should be.
+LOADING_ERRORS = (
+    *(OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError),
+    SafetensorError,
+)
+HUB_SECONDS = 10.0  # how long the hub may take to answer
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPE_CHOICES = ("auto", *DTYPES)
+DEVICE_CHOICES = ("auto", "cpu", "cuda")
+QUANTIZE_CHOICES = ("none", "int8")
+BYTES_A_THREAD = 4_000_000
+_all_threads = torch.get_num_threads()  # what torch would use
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load a model.
+
+    Attributes:
+        device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
+        dtype: `auto` (float32 on a CPU, the checkpoint's own elsewhere), or a name in `DTYPES`.
+        quantize: `none` or `int8` (weights only; torch's own kernel where the native runtime
+            computes on a CPU, torchao elsewhere).
+        trust_remote_code: run Python code that comes with the model.
+        runtime: `auto`, `native` or `transformers`, see `Runtime`.
+        invariant: see `Runtime`; of targets, since a drafter's logits decide no token.
+        check_runtime: compare the native runtime with transformers while loading.
+        compile: let torch.compile make the kernels of the native runtime's passes.
+        threads: of torch on a CPU; 0 takes as many as the model can use.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: str = "none"
+    trust_remote_code: bool = False
+    runtime: str = "auto"
+    invariant: bool = False
+    check_runtime: bool = False
+    compile: bool = False
+    threads: int = 0
+
+    def runtime_for(self, config: Any) -> Runtime:
+        """Return the runtime of a network with this transformers config."""
+        runtime = Runtime(self.runtime, False, self.invariant, self.check_runtime, self.compile)
+        on_cpu = resolve_device(self.device).type == "cpu"
+        native = not config.is_encoder_decoder and runtime.is_native_for(config)
+        return replace(runtime, int8=self.quantize == "int8" and native and on_cpu)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with what is needed to speak to it.
+
+    Attributes:
+        name: as asked for.
+        model: the adapter.
+        tokenizer: the Hugging Face tokenizer.
+        eos_token_ids: every token that ends a generation.
+    """
+
+    name: str
+    model: LanguageModel
+    tokenizer: Any
+    eos_token_ids: tuple[int, ...]
+
+
+def load_pair(
+    target: str, drafter: str, options: LoadOptions, drafter_options: LoadOptions | None = None
+) -> tuple[LoadedModel, LoadedModel]:
+    """Load a target and the draft model for it, on any two devices and in any two dtypes.
+
+    Raises:
+        ModelError: one of them cannot be loaded.
+        VocabularyMismatch: they do not share a tokenizer.
+    """
+    loaded_target = load(target, "target", options)
+    return loaded_target, load_drafter(drafter, loaded_target, drafter_options or options)
+
+
+def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> LoadedModel:
+    """Load a draft model and fit it to its target.
+
+    Args:
+        name: as for `load`; `bundled` is the bundled drafter of the target's kind.
+        target: the target, loaded.
+        options: device, precision and trust.
+
+    Raises:
+        ModelError: it cannot be loaded, or cannot draft for this kind of target.
+        VocabularyMismatch: it does not share the target's tokenizer.
+    """
+    if name == BUNDLED and isinstance(target.model, EncoderDecoderModel):
+        name = BUNDLED_SEQ2SEQ
+    options = replace(options, invariant=False)
+    network, tokenizer, runtime = _load_network(name, "drafter", options)
+    model = fit_drafter(network, target.model, runtime)
+    drafter = LoadedModel(name, model, tokenizer, _eos_token_ids(network, tokenizer))
+    check_vocabulary(target, drafter)
+    return drafter
+
+
+def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
+    """Load one model.
+
+    Args:
+        name: `bundled`, `bundled-seq2seq`, a folder, or a name on the Hugging Face hub.
+        role: `target` or `drafter`; decides which bundled model is meant.
+        options: device, precision and trust.
+
+    Raises:
+        ModelError: missing, corrupt, unreachable or of an unknown kind.
+        ConfigError: an option is illegal here.
+    """
+    network, tokenizer, runtime = _load_network(name, role, options)
+    model = fit_target(network, runtime)
+    set_threads(options, network)
+    return LoadedModel(name, model, tokenizer, _eos_token_ids(network, tokenizer))
+
+
+def _load_network(name: str, role: str, options: LoadOptions) -> tuple[Any, Any, Runtime]:
+    """Return a Hugging Face module, its tokenizer and the runtime to compute it with."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    device = resolve_device(options.device)
+    source = _resolve_source(name, role)
+    where: dict[str, Any] = {
+        "trust_remote_code": options.trust_remote_code,
+        "local_files_only": Path(source).is_dir() or not _hub_has(source),
+    }
+    try:
+        config = AutoConfig.from_pretrained(source, **where)
+        _check_reads_text(name, config)
+        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        loader: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        runtime = options.runtime_for(config)
+        model, info = loader.from_pretrained(
+            source,
+            dtype=_resolve_dtype(options.dtype, device),
+            quantization_config=None if runtime.int8 else _quantization(options.quantize),
+            use_safetensors=True,
+            output_loading_info=True,
+            **where,
+        )
+    except LOADING_ERRORS as error:
+        raise ModelError(_loading_sentence(name, source, error)) from error
+    if info["missing_keys"]:
+        raise ModelError(
+            f"the weights of {name!r} are incomplete: {len(info['missing_keys'])} tensors are "
+            f"missing, {min(info['missing_keys'])!r} among them; fetch the model again"
+        )
+    return model.to(device), tokenizer, runtime
+
+
+def set_threads(options: LoadOptions, network: Any) -> None:
+    """Give torch as many CPU threads as the model can use; a small one gains nothing from many.
+
+    Every product wakes all threads, which costs microseconds each; one thread reads
+    `BYTES_A_THREAD` of weights in about the time that the wakings of a whole pass take.
+    """
+    check_range("threads", options.threads, 0, 4096)
+    if network.device.type != "cpu" or not (options.threads or _all_threads > 1):
+        return
+    num_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
+    wanted = options.threads or min(_all_threads, -(-num_bytes // BYTES_A_THREAD))
+    torch.set_num_threads(wanted)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of a name; `auto` is CUDA where there is one.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        legal = ", ".join(DEVICE_CHOICES)
+        raise ConfigError(f"unknown device {name!r}; legal: {legal} (or cuda:0, …)") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} asked for but torch sees no GPU; use --device cpu")
+    return device
+
+
+def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
+    """Raise unless every id both tokenizers know means the same text.
+
+    Raises:
+        VocabularyMismatch: naming the first id that differs, or how little is shared.
+    """
+    ours = {i: t for t, i in target.tokenizer.get_vocab().items()}
+    theirs = {i: t for t, i in drafter.tokenizer.get_vocab().items()}
+    for i in sorted(ours.keys() & theirs.keys()):
+        if ours[i] != theirs[i]:
+            raise VocabularyMismatch(
+                f"the tokenizers of target {target.name!r} and drafter {drafter.name!r} differ: id "
+                f"{i} is {ours[i]!r} for one and {theirs[i]!r} for the other; choose a drafter of "
+                "the target's family"
+            )
+    if theirs.keys() - ours.keys() and ours.keys() - theirs.keys():
+        raise VocabularyMismatch(
+            f"the tokenizers of target {target.name!r} ({len(ours)} tokens) and drafter "
+            f"{drafter.name!r} ({len(theirs)}) each have tokens that the other lacks; choose a "
+            "drafter of the target's family"
+        )
+
+
+def _resolve_source(name: str, role: str) -> str:
+    if name in BUNDLED_FOLDERS:
+        return _bundled_source(name, BUNDLED_FOLDERS[name].format(role=role))
+    try:
+        path = Path(name).expanduser()
+        is_dir, exists = path.is_dir(), path.exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, ~nobody
+        is_dir = exists = False
+    if is_dir:
+        if not (path / "config.json").is_file():
+            raise ModelError(f"folder {name!r} holds no model: config.json is missing")
+        return str(path)
+    if exists or not HUB_NAME.fullmatch(name):
+        raise ModelError(
+            f"no model folder {quoted(name, 300)}; give 'bundled', 'bundled-seq2seq', an existing "
+            "folder, or a hub name such as Qwen/Qwen2.5-0.5B"
+        )
+    return name
+
+
+def _bundled_source(name: str, recipe: str) -> str:
+    folder = bundled_path(recipe)
+    if not (folder / "model.safetensors").is_file():
+        raise ModelError(
+            f"{name!r} has no weights here yet ({recipe}); make them with: "
+            f"foredraft train {recipe} --data FOLDER --out {folder}"
+        )
+    return str(folder)
+
+
+def _hub_has(name: str) -> bool:
+    """Ask the hub once, briefly: without an answer the local cache must do, at once.
+
+    transformers itself would try six times for each file before it looked into its cache.
+    """
+    try:
+        huggingface_hub.model_info(name, timeout=HUB_SECONDS)
+    except Exception:  # no network, switched off, unknown, gated: all mean "not from there"
+        return False
+    return True
+
+
+def _resolve_dtype(name: str, device: torch.device) -> torch.dtype | str:
+    if name not in DTYPE_CHOICES:
+        raise ConfigError(f"unknown dtype {name!r}; legal: {', '.join(DTYPE_CHOICES)}")
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    return DTYPES[name]
+
+
+def _quantization(name: str) -> Any:
+    if name not in QUANTIZE_CHOICES:
+        raise ConfigError(f"unknown quantization {name!r}; legal: {', '.join(QUANTIZE_CHOICES)}")
+    if name == "none":
+        return None
+    if importlib.util.find_spec("torchao") is None:
+        raise ConfigError("--quantize int8 needs torchao; install it with: uv sync --extra int8")
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def _check_reads_text(name: str, config: Any) -> None:
+    kind = type(config)
+    if (
+        kind in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
+        and kind not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    ):
+        raise ModelError(
+            f"{name!r} listens ({kind.__name__}) and prompts are text; give its features "
+            "to the functions that end in _encoder_decoder"
+        )
+
+
+def _eos_token_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    generation = getattr(model, "generation_config", None)
+    found = getattr(generation, "eos_token_id", None)
+    if found is None:
+        found = tokenizer.eos_token_id
+    if found is None:
+        return ()
+    return (found,) if isinstance(found, int) else tuple(found)
+
+
+def _loading_sentence(name: str, source: str, error: Exception) -> str:
+    if isinstance(error, SafetensorError):
+        return f"the weights of {name!r} are corrupt ({error}); fetch the model again"
+    first = " ".join(str(error).split("\n")[0].split())[:200]
+    if isinstance(error, OSError) and not Path(source).is_dir():
+        return (
+            f"cannot fetch {name!r}: it is not in the local Hugging Face cache and the hub is out "
+            "of reach or has no such model; give 'bundled', a folder, or a cached hub name"
+        )
+    return f"cannot load {name!r}: {first}"

@@ -1,0 +1,234 @@
+"""The native runtime: the Llama family without the library between the products.
+
+One preallocated block holds all keys and values, rollback moves a pointer, and a pass makes its
+views once for all layers. Architectures outside `weights.FAMILY` keep `DecoderOnlyModel`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foredraft.errors import ModelError
+from foredraft.models.decoder_only import CausalModel
+from foredraft.models.linear import has_bfloat16_products
+from foredraft.models.llama import Llama, Pass
+from foredraft.models.weights import Weights, is_in_family
+
+BLOCK = 256  # the memory grows by doubling, in multiples of this many positions
+CHUNK = 512  # tokens fed at once; a longer prompt is fed in several passes
+ROWS = 16  # of every pass after the prompt, where passes must not depend on their size
+KEYS = 512  # keys are then attended to in multiples of this: the block of torch's CPU attention
+PROOF = (3, 1, 4, 1, 5, 9, 2, 6)  # tokens whose logits must be those of transformers
+NEVER = float("-inf")
+
+
+class KeyValueMemory:
+    """Keys and values of all layers, shape `[layers, beams, 2 · kv_heads, capacity, head_dim]`.
+
+    Positions beyond `length` are garbage that the next write covers.
+
+    Args:
+        num_layers: of the network.
+        kv_heads: of a layer.
+        head_dim: of a head.
+        like: a tensor of the dtype and on the device wanted.
+    """
+
+    def __init__(self, num_layers: int, kv_heads: int, head_dim: int, like: Tensor) -> None:
+        self.length = 0
+        # Zeros: what attention multiplies by weight 0 must be a number.
+        self.block = like.new_zeros(num_layers, 1, 2 * kv_heads, 0, head_dim)
+
+    @property
+    def capacity(self) -> int:
+        """Positions there is room for."""
+        return self.block.shape[3]
+
+    def reserve(self, end: int) -> bool:
+        """Make room for `end` positions; return whether the block has moved."""
+        if end <= self.capacity:
+            return False
+        layers, beams, heads, _, size = self.block.shape
+        capacity = -(-max(end, 2 * self.capacity) // BLOCK) * BLOCK
+        grown = self.block.new_zeros(layers, beams, heads, capacity, size)
+        grown[:, :, :, : self.capacity] = self.block
+        self.block = grown
+        return True
+
+    def restart(self) -> None:
+        """Forget everything, keep the room of one beam."""
+        self.length = 0
+        if self.block.shape[1] > 1:
+            self.block = self.block[:, :1]
+
+    def rollback_to(self, length: int) -> None:
+        """Forget positions `length` and later."""
+        self.length = length
+
+    def branch(self, parents: list[int]) -> None:
+        """Make beam i a copy of beam `parents[i]`."""
+        self.block = self.block.index_select(1, torch.tensor(parents, device=self.block.device))
+
+
+class NativeModel(CausalModel):
+    """A Llama, Mistral, Qwen2 or Qwen3 network computed without transformers.
+
+    Args:
+        network: a transformers causal LM whose config `is_in_family`; its weights are taken over.
+        vocab_size: columns wanted, see `CausalModel`.
+        int8: round the weights to 8 bits; on a CPU only.
+        invariant: feed `ROWS` rows in every pass after the prompt, padded, and attend to keys in
+            multiples of `KEYS`: a token's logits then do not depend, to the bit, on how many tokens
+            share its pass.
+
+    Raises:
+        ModelError: another architecture.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        *,
+        vocab_size: int | None = None,
+        int8: bool = False,
+        invariant: bool = False,
+    ) -> None:
+        check_is_in_family(network)
+        self.llama = llama = Llama(Weights(_in_native_precision(network, int8)), int8=int8)
+        config = network.config
+        memory = KeyValueMemory(len(llama.layers), llama.kv_heads, llama.head_dim, llama.embedding)
+        super().__init__(config, vocab_size, network.device, memory)
+        self.dtype = llama.dtype
+        self.invariant = invariant
+        self.weight_bytes = 1 if int8 else None
+        self._keys = memory
+        self._rotations = llama.rotations(0)
+        self._steps = torch.empty(0)
+
+    def weights(self) -> Iterator[Tensor]:
+        yield from self.llama.weights()
+
+    def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
+        beams = len(input_ids)
+        if self.invariant and beams == 1:
+            return self._in_fixed_passes(input_ids, keep)[None]
+        hidden = self._in_passes(input_ids, keep)
+        return self.llama.logits(hidden).view(beams, keep, -1)
+
+    def _in_passes(self, input_ids: Tensor, keep: int) -> Tensor:
+        """Feed ids `[beams, time]`; return the newest hidden states, `[beams · keep, hidden]`."""
+        beams, time = input_ids.shape
+        hidden = [self._pass(part, part.shape[1]) for part in input_ids.split(CHUNK, dim=1)]
+        if keep == time and len(hidden) == 1:
+            return hidden[0]
+        rows = [part.view(beams, -1, part.shape[-1]) for part in hidden]
+        return torch.cat(rows, 1)[:, -keep:].flatten(0, 1)
+
+    def _in_fixed_passes(self, input_ids: Tensor, keep: int) -> Tensor:
+        """Feed ids `[1, time]`, the last `keep` in passes of one size; return logits of those."""
+        before = input_ids.shape[1] - keep
+        if before:
+            self._in_passes(input_ids[:, :before], 1)
+        kept = []
+        for part in input_ids[:, before:].split(ROWS, dim=1):
+            padded = part.new_zeros(1, ROWS)
+            padded[:, : part.shape[1]] = part
+            hidden = self._pass(padded, part.shape[1])
+            kept.append(self.llama.logits(hidden)[: part.shape[1]])
+        return torch.cat(kept)  # [keep, vocab]
+
+    def _pass(self, input_ids: Tensor, count: int) -> Tensor:
+        """Feed ids `[beams, time]` and remember the first `count`; return all hidden states."""
+        time, begin = input_ids.shape[1], self._keys.length
+        end = begin + time
+        seen = -(-end // KEYS) * KEYS if self.invariant else end
+        self._make_room(seen)
+        block, heads = self._keys.block, self.llama.kv_heads
+        step = Pass(
+            self.llama.for_all_heads(self._rotations[begin:end]),
+            self._mask(begin, time, seen),
+            block[:, :, :, begin:end].unbind(0),
+            block[:, :, :heads, :seen].unbind(0),
+            block[:, :, heads:, :seen].unbind(0),
+        )
+        hidden = self.llama(input_ids, step)
+        self._keys.length = begin + count
+        return hidden
+
+    def _make_room(self, end: int) -> None:
+        """Have memory and rotations for `end` positions."""
+        if self._keys.reserve(end) or len(self._rotations) < self._keys.capacity:
+            self._rotations = self.llama.rotations(self._keys.capacity)
+
+    def _mask(self, begin: int, time: int, seen: int) -> Tensor | None:
+        """Return 0 where row i may look, up to position begin + i, and −∞ elsewhere."""
+        if seen == begin + 1:
+            return None
+        # One staircase serves every pass: row i of it ends `capacity + i` columns from the left.
+        capacity = self._keys.capacity
+        if self._steps.shape[-1] < 2 * capacity + CHUNK or self._steps.shape[0] < time:
+            self._steps = self._staircase(capacity, time)
+        mask = self._steps[:time, capacity - begin : capacity - begin + seen]
+        return mask if self.llama.group == 1 else mask.repeat(self.llama.group, 1)
+
+    def _staircase(self, capacity: int, time: int) -> Tensor:
+        rows = min(CHUNK, -(-time // ROWS) * ROWS)
+        columns = torch.arange(2 * capacity + CHUNK, device=self.device)
+        ends = torch.arange(rows, device=self.device)[:, None] + capacity
+        mask = torch.zeros(rows, len(columns), dtype=self.dtype, device=self.device)
+        return mask.masked_fill_(columns > ends, NEVER)
+
+
+def check_is_in_family(network: Any) -> None:
+    """Raise `ModelError` unless the native runtime computes a transformers module exactly."""
+    if not is_in_family(network.config):
+        raise ModelError(
+            f"the native runtime does not know {type(network).__name__} (or a setting of it); "
+            "use --runtime auto or --runtime transformers"
+        )
+
+
+def prove_equal(native: CausalModel, network: Any) -> float:
+    """Return the largest difference between the logits of both runtimes on a short text.
+
+    Args:
+        native: the runtime to prove.
+        network: the transformers module that it was made from.
+
+    Raises:
+        ModelError: they differ by more than rounding explains.
+    """
+    tokens = [t % native._num_embeddings for t in PROOF]
+    if native.dtype != network.dtype:  # computed more exactly than the network is by itself
+        network = copy.deepcopy(network).to(native.dtype)
+    with torch.inference_mode():
+        theirs = network(torch.tensor([tokens], device=native.device), use_cache=False).logits[0]
+    native.start(tokens)
+    first = native.extend(tokens[:5], keep=5)
+    ours = torch.cat((first, native.extend(tokens[5:], keep=len(tokens) - 5)))
+    columns = min(ours.shape[1], theirs.shape[1])
+    gap = float((ours[:, :columns].float() - theirs[:, :columns].float()).abs().max())
+    if not gap <= native.rounding(theirs):
+        raise ModelError(
+            f"the native runtime differs from transformers by {gap:.3g} in a logit, more than "
+            f"rounding explains ({native.rounding(theirs):.3g}); use --runtime transformers"
+        )
+    native.start(tokens)
+    return gap
+
+
+def _in_native_precision(network: Any, int8: bool) -> Any:
+    """Return the network in the precision that is quick on its device."""
+    on_cpu = network.device.type == "cpu"
+    if int8 and not on_cpu:
+        raise ModelError("int8 weights of the native runtime are for a CPU; use float or torchao")
+    if int8:
+        return network.bfloat16()
+    if on_cpu and network.dtype == torch.bfloat16 and not has_bfloat16_products():
+        return network.float()
+    return network

@@ -1,0 +1,94 @@
+"""Which adapter a network gets, as a target and as a target's draft model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from foredraft.errors import ModelError
+from foredraft.models.base import LanguageModel
+from foredraft.models.encoder_decoder import EncoderDecoderModel
+from foredraft.models.runtime import TRANSFORMERS, Runtime
+
+CROSS_ATTENTION = ("encoder_attn", "crossattention", "EncDecAttention")  # names of such modules
+
+
+def fit_target(network: Any, runtime: Runtime = TRANSFORMERS) -> LanguageModel:
+    """Return the adapter of a Hugging Face module, by what its config says it is.
+
+    Args:
+        network: a transformers module.
+        runtime: which code computes a decoder-only network.
+
+    Raises:
+        ModelError: an encoder, or a decoder without its encoder.
+        RollbackUnsupported: it has layers that cannot forget.
+    """
+    if network.config.is_encoder_decoder:
+        _check_runtime(network, runtime)
+        return EncoderDecoderModel(network)
+    if _reads_an_encoder(network):
+        raise ModelError(
+            f"{type(network).__name__} is a decoder without its encoder; it can draft for an "
+            "encoder–decoder model, but it cannot be a target"
+        )
+    return runtime.adapt(network)
+
+
+def fit_drafter(
+    network: Any, target: LanguageModel, runtime: Runtime = TRANSFORMERS
+) -> LanguageModel:
+    """Return the adapter of a draft model, with the target's columns.
+
+    For an encoder–decoder target: a draft model with the target's own encoder, weight for weight,
+    or with none, reads what the target's encoder has made of the prompt; any other has its own.
+
+    Raises:
+        ModelError: a decoder-only model for an encoder–decoder target, or the other way round; or
+            hidden sizes that do not fit.
+        RollbackUnsupported: it has layers that cannot forget.
+    """
+    name, vocab_size = type(network).__name__, target.vocab_size
+    if not isinstance(target, EncoderDecoderModel):
+        if network.config.is_encoder_decoder:
+            raise ModelError(
+                f"{name} is an encoder–decoder model and cannot draft for a decoder-only target; "
+                "choose a decoder-only draft model"
+            )
+        return runtime.adapt(network, vocab_size=vocab_size)
+    _check_runtime(network, runtime)
+    has_encoder = network.config.is_encoder_decoder
+    if not has_encoder and not _reads_an_encoder(network):
+        raise ModelError(
+            f"{name} is decoder-only and cannot see what an encoder–decoder target reads; choose "
+            "an encoder–decoder draft model, or a decoder with cross-attention"
+        )
+    shared = not has_encoder or _encoders_are_equal(network, target.model)
+    return EncoderDecoderModel(
+        network,
+        vocab_size=vocab_size,
+        decoder_start=target.start_tokens,
+        encoder=target.encoder if shared else None,
+    )
+
+
+def _check_runtime(network: Any, runtime: Runtime) -> None:
+    name = type(network).__name__
+    if runtime.name == "native":
+        raise ModelError(
+            f"the native runtime does not know {name}, an encoder–decoder model; use --runtime auto"
+        )
+    runtime.check_needs_no_native(name)
+
+
+def _reads_an_encoder(network: Any) -> bool:
+    return any(name.endswith(CROSS_ATTENTION) for name, _ in network.named_modules())
+
+
+def _encoders_are_equal(one: Any, other: Any) -> bool:
+    ours, theirs = one.get_encoder().state_dict(), other.get_encoder().state_dict()
+    return ours.keys() == theirs.keys() and all(
+        ours[key].shape == theirs[key].shape and torch.equal(ours[key].cpu(), theirs[key].cpu())
+        for key in ours
+    )

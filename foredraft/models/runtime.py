@@ -1,0 +1,118 @@
+"""Runtime: which code computes a network, and the choice of it."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from foredraft.errors import ConfigError, ModelError
+from foredraft.models.base import LanguageModel
+from foredraft.models.decoder_only import CausalModel, DecoderOnlyModel
+from foredraft.models.fused import FusedModel, library
+from foredraft.models.graphs import StaticModel
+from foredraft.models.native import NativeModel, prove_equal
+from foredraft.models.weights import is_in_family
+
+RUNTIME_CHOICES = ("auto", "native", "transformers")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Which code computes a network.
+
+    Attributes:
+        name: `native` (the Llama family only), `transformers`, or `auto`: native where it can be.
+        int8: round the weights of the native runtime to 8 bits.
+        invariant: a token's logits do not depend on how many share its pass; native runtime only.
+        check: compare the native runtime with transformers before it is used.
+        compile: let torch.compile make the kernels of the native runtime's passes; on CUDA only.
+
+    Raises:
+        ConfigError: an unknown name, or `invariant` or `compile` with transformers.
+    """
+
+    name: str = "transformers"
+    int8: bool = False
+    invariant: bool = False
+    check: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in RUNTIME_CHOICES:
+            legal = ", ".join(RUNTIME_CHOICES)
+            raise ConfigError(f"unknown runtime {self.name!r}; legal: {legal}")
+        if self._native_flags and self.name == "transformers":
+            raise ConfigError(
+                f"{self._native_flags[0]} needs the native runtime; use --runtime native or auto"
+            )
+
+    @property
+    def _native_flags(self) -> list[str]:
+        """What was asked for that the native runtime alone can do."""
+        flags = {"--invariant": self.invariant, "--compile": self.compile}
+        return [flag for flag, given in flags.items() if given]
+
+    def is_native_for(self, config: Any) -> bool:
+        """Whether the causal LM of a transformers config gets the native runtime."""
+        return self.name == "native" or (self.name == "auto" and is_in_family(config))
+
+    def adapt(self, network: Any, *, vocab_size: int | None = None) -> CausalModel:
+        """Return the adapter of a causal LM.
+
+        Args:
+            network: a transformers module.
+            vocab_size: columns wanted, see `CausalModel`.
+
+        Raises:
+            ModelError: the native runtime does not know it, or differs from transformers.
+            ConfigError: `invariant` or `compile`, and it does not get the native runtime.
+            RollbackUnsupported: it has layers that cannot forget.
+        """
+        if not self.is_native_for(network.config):
+            self.check_needs_no_native(type(network).__name__)
+            return DecoderOnlyModel(network, vocab_size=vocab_size)
+        device = network.device.type
+        if self.compile and device != "cuda":
+            raise ConfigError(
+                "--compile makes kernels for CUDA; on a CPU the native runtime is compiled C "
+                "already; leave it out"
+            )
+        how: Any = {"vocab_size": vocab_size, "int8": self.int8, "invariant": self.invariant}
+        if device == "cuda":
+            model: CausalModel = StaticModel(network, compiled=self.compile, **how)
+        elif device == "cpu" and not self.int8 and can_fuse():
+            model = FusedModel(network, vocab_size=vocab_size)  # invariant, whatever was asked for
+        else:
+            model = NativeModel(network, **how)
+        if self.check and not self.int8:  # rounded weights are another network
+            prove_equal(model, network)
+        return model
+
+    def check_needs_no_native(self, name: str) -> None:
+        """Raise if the native runtime is needed for a network that it does not know."""
+        if self._native_flags:
+            raise ConfigError(
+                f"{self._native_flags[0]} needs the native runtime, which does not know {name}; "
+                "leave it out"
+            )
+
+
+@functools.cache
+def can_fuse() -> bool:
+    """Whether the native runtime can be one C function a pass; warns, once, if it cannot."""
+    try:
+        library()
+    except ModelError as error:
+        warnings.warn(f"the native runtime is slower than it could be: {error}", RuntimeWarning, 2)
+        return False
+    return True
+
+
+TRANSFORMERS = Runtime()
+
+
+def is_native(model: LanguageModel) -> bool:
+    """Whether a model is computed by the native runtime."""
+    return isinstance(model, FusedModel | NativeModel)

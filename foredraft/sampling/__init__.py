@@ -1,0 +1,24 @@
+"""Logits → distribution → token."""
+
+from foredraft.sampling.base import SAMPLERS, Sampler
+from foredraft.sampling.rng import KeyedRng, Rng, rng_for
+from foredraft.sampling.samplers import (
+    GreedySampler,
+    MultinomialSampler,
+    NucleusSampler,
+    TopKNucleusSampler,
+    TopKSampler,
+)
+
+__all__ = [
+    "SAMPLERS",
+    "GreedySampler",
+    "KeyedRng",
+    "MultinomialSampler",
+    "NucleusSampler",
+    "Rng",
+    "Sampler",
+    "TopKNucleusSampler",
+    "TopKSampler",
+    "rng_for",
+]

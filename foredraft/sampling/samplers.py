@@ -1,0 +1,172 @@
+"""The five samplers of the command line: greedy, multinomial, top-k, nucleus, top-k + nucleus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foredraft.registry import check_range
+from foredraft.sampling.base import SAMPLERS, Sampler, as_float
+from foredraft.sampling.filters import keep_nucleus, nucleus_of
+
+INFINITY = float("inf")
+
+
+@SAMPLERS.register("greedy")
+@dataclass(frozen=True)
+class GreedySampler(Sampler):
+    """All mass on the largest logit (the first of equals).
+
+    Attributes:
+        temperature: accepted so that every sampler starts with a temperature; the argmax does not
+            depend on it.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        best = logits.argmax(-1, keepdim=True)
+        return torch.zeros_like(logits, dtype=as_float(logits).dtype).scatter_(-1, best, 1.0)
+
+    @property
+    def is_greedy(self) -> bool:
+        return True
+
+
+@SAMPLERS.register("multinomial")
+@dataclass(frozen=True)
+class MultinomialSampler(Sampler):
+    """softmax(logits / temperature).
+
+    Attributes:
+        temperature: > 0; 1 draws from the model's own distribution.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        return _softmax(logits, self.temperature)
+
+
+@SAMPLERS.register("topk")
+@dataclass(frozen=True)
+class TopKSampler(Sampler):
+    """The `top_k` likeliest tokens, renormalised (Fan et al., 2018).
+
+    Attributes:
+        temperature: > 0.
+        top_k: ≥ 1; more than the vocabulary keeps everything.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 10
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+        check_range("top_k", self.top_k, 1, INFINITY)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        return _over_top_k(logits, self.top_k, lambda kept: _softmax(kept, self.temperature))
+
+
+@SAMPLERS.register("nucleus")
+@dataclass(frozen=True)
+class NucleusSampler(Sampler):
+    """The smallest set of tokens with mass ≥ `top_p`, renormalised (Holtzman et al., 2020).
+
+    Attributes:
+        temperature: > 0.
+        top_p: in (0, 1]; 1 keeps everything.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 0.9
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+        check_range("top_p", self.top_p, 0, 1, open_low=True)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        logits = as_float(logits)
+        if logits.device.type == "cpu" and self.top_p < 1:
+            return _over_nuclei(logits, self.top_p, self.temperature)
+        return _softmax(keep_nucleus(logits, self.top_p), self.temperature)
+
+
+@SAMPLERS.register("topknucleus")
+@dataclass(frozen=True)
+class TopKNucleusSampler(Sampler):
+    """Top-k, then nucleus on what is left.
+
+    Attributes:
+        temperature: > 0.
+        top_k: ≥ 1.
+        top_p: in (0, 1].
+    """
+
+    temperature: float = 1.0
+    top_k: int = 10
+    top_p: float = 0.9
+
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+        check_range("top_k", self.top_k, 1, INFINITY)
+        check_range("top_p", self.top_p, 0, 1, open_low=True)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        def probs(kept: Tensor) -> Tensor:
+            return _softmax(keep_nucleus(as_float(kept), self.top_p), self.temperature)
+
+        return _over_top_k(logits, self.top_k, probs)
+
+
+def _check_temperature(temperature: float) -> None:
+    check_range("temperature", temperature, 0, INFINITY, open_low=True)
+
+
+def _over_top_k(logits: Tensor, top_k: int, probs: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return `probs` of the `top_k` largest logits of each row, and 0 for all others.
+
+    Args:
+        logits: shape `[..., vocab]`.
+        top_k: how many; more than the vocabulary means all. Ties are cut to exactly so many.
+        probs: logits `[..., kept]` → their probabilities.
+    """
+    if top_k >= logits.shape[-1]:
+        return probs(logits)
+    values, indices = logits.topk(top_k, dim=-1)
+    zeros = torch.zeros_like(logits, dtype=as_float(logits).dtype)
+    return zeros.scatter_(-1, indices, probs(values))
+
+
+def _over_nuclei(logits: Tensor, top_p: float, temperature: float) -> Tensor:
+    """Return the softmax over the nucleus of each row `[..., vocab]` on a CPU, 0 for all others."""
+    rows = logits.detach().numpy().reshape(-1, logits.shape[-1])
+    probs = np.zeros_like(rows)
+    for row, out in zip(rows, probs, strict=True):
+        tokens = nucleus_of(row, top_p)
+        kept = row[tokens]
+        weights = np.exp((kept - kept.max()) / _bounded(temperature))
+        out[tokens] = weights / weights.sum()
+    return torch.from_numpy(probs).view(logits.shape)
+
+
+def _bounded(temperature: float) -> float:
+    # Beyond these bounds float32 sees 0 or ∞; at them the result is already one-hot or uniform.
+    return min(max(temperature, 1e-30), 1e30)
+
+
+def _softmax(logits: Tensor, temperature: float) -> Tensor:
+    # The largest logit is moved to 0 first: a tiny temperature then divides into −∞, never into +∞.
+    shifted = as_float(logits) - as_float(logits).amax(-1, keepdim=True)
+    return (shifted / _bounded(temperature)).softmax(-1)

@@ -1,0 +1,117 @@
+"""Every statistic of the house, each formula once: step records → numbers.
+
+Counts are `num_*`, rates `*_rate`, ratios `*_ratio`, durations `*_seconds`. A number that a run
+cannot give (no drafts, a single step) is None, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, median
+from typing import Any
+
+from foredraft.core import StepRecord
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Statistics of one generation.
+
+    Attributes:
+        num_steps: draft–verify–accept rounds.
+        num_target_calls: forward passes of the target.
+        num_draft_calls: forward passes of the draft model.
+        num_drafted_tokens: proposed tokens.
+        num_accepted_tokens: proposed tokens that stand in the output.
+        num_emitted_tokens: tokens of the output.
+        acceptance_rate: accepted / drafted.
+        conditional_acceptance_rate: accepted / (accepted + first rejections), the per-token α.
+        acceptance_by_position: among steps that drafted position i, the share that kept it.
+        mean_accepted_tokens: accepted / steps.
+        mean_acceptance_length: emitted / steps, τ; plain decoding has 1.
+        mean_gamma: drafted tokens a drafting step.
+        mean_normalized_entropy: mean H / ln V over the steps that measured it.
+        undrafted_step_share: share of steps whose draft was empty.
+        tokens_per_second: emitted / seconds, the first step (the prompt) left out of both.
+        total_seconds: all steps, the first too.
+        time_to_first_token_seconds: the first step.
+        seconds_per_token: median over the later steps.
+        draft_cost_ratio: seconds a draft call / seconds a target call over the later steps, c.
+    """
+
+    num_steps: int
+    num_target_calls: int
+    num_draft_calls: int
+    num_drafted_tokens: int
+    num_accepted_tokens: int
+    num_emitted_tokens: int
+    acceptance_rate: float | None
+    conditional_acceptance_rate: float | None
+    acceptance_by_position: tuple[float, ...]
+    mean_accepted_tokens: float | None
+    mean_acceptance_length: float | None
+    mean_gamma: float | None
+    mean_normalized_entropy: float | None
+    undrafted_step_share: float | None
+    tokens_per_second: float | None
+    total_seconds: float | None
+    time_to_first_token_seconds: float | None
+    seconds_per_token: float | None
+    draft_cost_ratio: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return asdict(self) | {"acceptance_by_position": list(self.acceptance_by_position)}
+
+
+def summarize(records: Sequence[StepRecord]) -> Summary:
+    """Return the statistics of a generation's records, in the order they were made."""
+    drafted = sum(len(r.drafted) for r in records)
+    accepted = sum(r.num_accepted for r in records)
+    emitted = sum(len(r.emitted) for r in records)
+    rejections = sum(r.is_rejection for r in records)
+    drafting = sum(bool(r.drafted) for r in records)
+    entropies = [r.normalized_entropy for r in records if r.normalized_entropy is not None]
+    later = [r for r in records[1:] if r.emitted]
+    return Summary(
+        num_steps=len(records),
+        num_target_calls=sum(r.num_target_calls for r in records),
+        num_draft_calls=sum(r.num_draft_calls for r in records),
+        num_drafted_tokens=drafted,
+        num_accepted_tokens=accepted,
+        num_emitted_tokens=emitted,
+        acceptance_rate=_ratio(accepted, drafted),
+        conditional_acceptance_rate=_ratio(accepted, accepted + rejections),
+        acceptance_by_position=_by_position(records),
+        mean_accepted_tokens=_ratio(accepted, len(records)),
+        mean_acceptance_length=_ratio(emitted, len(records)),
+        mean_gamma=_ratio(drafted, drafting),
+        mean_normalized_entropy=fmean(entropies) if entropies else None,
+        undrafted_step_share=_ratio(len(records) - drafting, len(records)),
+        tokens_per_second=_ratio(sum(len(r.emitted) for r in later), sum(r.seconds for r in later)),
+        total_seconds=sum(r.seconds for r in records) if records else None,
+        time_to_first_token_seconds=records[0].seconds if records else None,
+        seconds_per_token=median(r.seconds / len(r.emitted) for r in later) if later else None,
+        draft_cost_ratio=_draft_cost_ratio(later),
+    )
+
+
+def _ratio(a: float, b: float) -> float | None:
+    return a / b if b else None
+
+
+def _by_position(records: Sequence[StepRecord]) -> tuple[float, ...]:
+    longest = max((len(r.drafted) for r in records), default=0)
+    shares = []
+    for i in range(longest):
+        reached = [r.num_accepted > i for r in records if len(r.drafted) > i]
+        shares.append(sum(reached) / len(reached))
+    return tuple(shares)
+
+
+def _draft_cost_ratio(later: Sequence[StepRecord]) -> float | None:
+    # Medians: the draft model's first call reads the whole prompt and must not count as typical.
+    draft = [r.draft_seconds / r.num_draft_calls for r in later if r.num_draft_calls]
+    verify = [r.verify_seconds / r.num_target_calls for r in later if r.num_target_calls]
+    return median(draft) / median(verify) if draft and verify and median(verify) else None

@@ -1,0 +1,81 @@
+"""Block verification: the draft is judged as a whole, and kept as far as the whole allows.
+
+Sun et al., "Block Verification Accelerates Speculative Decoding", ICLR 2025, algorithm 2. Never
+fewer accepted tokens in expectation than token by token; equal for gamma 1 and for one-hot drafts.
+
+Derived in `docs/en/02-speculative-theory.md#block-verification`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from foredraft.core import Draft, Verdict
+from foredraft.verification.base import (
+    VERIFIERS,
+    Randomness,
+    Verifier,
+    draft_distributions,
+    probs_of_drafted,
+    residual_distribution,
+)
+
+
+@VERIFIERS.register("block")
+@dataclass(frozen=True)
+class BlockVerifier(Verifier):
+    """Keep the longest prefix that passes its own test, even if a shorter one fails.
+
+    With p_0 = 1 and p_i = min(1, p_{i−1} · p(x_i) / q(x_i)), prefix i passes with probability
+    h_i = Z_i / (Z_i + 1 − p_i), where Z_i = Σ_x max(0, p_i · p(x | x_≤i) − q(x | x_≤i)), and
+    h_γ = p_γ. After prefix τ < γ the next token comes from norm(max(0, p_τ · p − q)), after the
+    whole draft from p.
+    """
+
+    accepts_overlap = True
+
+    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
+        gamma = len(draft.tokens)
+        if gamma == 0:
+            return Verdict(0, rng.categorical(target_probs[0], position))
+        draft_probs = draft_distributions(draft, target_probs)  # [drafted, vocab]
+        weights = prefix_weights(draft, target_probs, draft_probs)
+        passes = pass_probabilities(weights, target_probs, draft_probs)
+        kept = self._longest_pass(passes, rng)
+        next_probs = target_probs[kept]  # [vocab]
+        if kept < gamma:
+            next_probs = self._residual(weights[kept], next_probs, draft_probs[kept])
+        return Verdict(kept, rng.categorical(next_probs, position + kept))
+
+    def _longest_pass(self, passes: list[float], rng: Randomness) -> int:
+        # From the longest down: the first to pass is the last of all that would.
+        return next((i for i in range(len(passes), 0, -1) if rng.accepts(passes[i - 1])), 0)
+
+    def _residual(self, weight: float, target_probs: Tensor, draft_probs: Tensor) -> Tensor:
+        return residual_distribution(weight * target_probs, draft_probs)
+
+
+def prefix_weights(draft: Draft, target_probs: Tensor, draft_probs: Tensor) -> list[float]:
+    """Return p_0 … p_γ, `drafted + 1` numbers in [0, 1]."""
+    weights = [1.0]
+    p = probs_of_drafted(target_probs, draft.tokens)
+    q = probs_of_drafted(draft_probs, draft.tokens)
+    for p_i, q_i in zip(p, q, strict=True):
+        joint = weights[-1] * p_i
+        weights.append(1.0 if joint >= q_i else joint / q_i)
+    return weights
+
+
+def pass_probabilities(
+    weights: list[float], target_probs: Tensor, draft_probs: Tensor
+) -> list[float]:
+    """Return h_1 … h_γ."""
+    inner = target_probs.new_tensor(weights[1:-1])[:, None]  # [drafted − 1, 1]
+    surplus = (inner * target_probs[1:-1] - draft_probs[1:]).clamp_(min=0).sum(-1).tolist()
+    passes = []
+    for z, weight in zip(surplus, weights[1:-1], strict=True):
+        lack = 1 - weight
+        passes.append(z / (z + lack) if z + lack > 0 else 1.0)
+    return [*passes, weights[-1]]

@@ -1,0 +1,154 @@
+"""What a finished model can do on held-out documents: acceptance as a drafter, translation."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from foredraft.core import StepRecord
+from foredraft.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from foredraft.drafting import DraftModelDrafter
+from foredraft.errors import ConfigError
+from foredraft.gamma import FixedGamma
+from foredraft.models import LanguageModel, fit_drafter, fit_target
+from foredraft.sampling import GreedySampler, Rng
+from foredraft.tracing import Summary, summarize
+from foredraft.verification import RejectionVerifier
+from foredraft.zoo.corpus import Document, split
+from foredraft.zoo.run import Run
+from foredraft.zoo.teacher import load_teacher
+
+PROMPT_TOKENS = 32  # the beginning of a document that a causal model is given
+NEW_TOKENS = 60
+GAMMA = 4
+TRANSLATED = 1000  # sentences
+GREEDY = GreedySampler()
+
+
+def held_out_acceptance(
+    run: Run, teacher: Any, drafter: Any, tokenizer: Any, *, num_documents: int = 60
+) -> Summary:
+    """Decode held-out documents greedily and return the statistics of all.
+
+    A causal model continues their beginnings, an encoder–decoder answers their prompts.
+
+    Args:
+        run: the drafter's; its first source is measured on.
+        teacher: the target, a Hugging Face module.
+        drafter: the trained draft model, likewise.
+        tokenizer: of both.
+        num_documents: how many to decode.
+    """
+    target = fit_target(teacher)
+    parts = Speculation(
+        target,
+        DraftModelDrafter(fit_drafter(drafter, target), GREEDY),
+        FixedGamma(GAMMA),
+        RejectionVerifier(),
+        GREEDY,
+    )
+    records: list[StepRecord] = []
+    for document in _held_out(run)[:num_documents]:
+        text = document.prompt if run.recipe.is_seq2seq else document.text
+        prompt = tokenizer(text)["input_ids"]
+        prompt = prompt if run.recipe.is_seq2seq else prompt[:PROMPT_TOKENS]
+        records += speculative_steps(parts, _sequence(target, prompt, tokenizer), Rng(0))
+    return summarize(records)
+
+
+@dataclass(frozen=True)
+class Translation:
+    """Quality of greedy translations, as sacrebleu measures it (Post, 2018).
+
+    Attributes:
+        bleu: corpus BLEU, 0 … 100.
+        chrf: corpus chrF2, 0 … 100.
+        num_sentences: how many were translated.
+    """
+
+    bleu: float
+    chrf: float
+    num_sentences: int
+
+
+def held_out_translation(run: Run, network: Any, tokenizer: Any) -> Translation:
+    """Translate held-out prompts greedily and compare them with their answers.
+
+    Args:
+        run: whose first source is measured on; a prompt that occurs twice counts once.
+        network: the trained model, a Hugging Face module.
+        tokenizer: its tokenizer.
+
+    Raises:
+        ConfigError: sacrebleu is not installed.
+    """
+    check_sacrebleu()
+    import sacrebleu
+
+    model = fit_target(network)
+    pairs = {document.prompt: document.answer for document in _held_out(run)}
+    prompts = list(pairs)[:TRANSLATED]
+    ours = [_translate(model, tokenizer, prompt) for prompt in prompts]
+    references = [[pairs[prompt] for prompt in prompts]]
+    bleu, chrf = sacrebleu.corpus_bleu(ours, references), sacrebleu.corpus_chrf(ours, references)
+    return Translation(bleu.score, chrf.score, len(prompts))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What goes into a model card beside the losses.
+
+    Attributes:
+        acceptance: of a distilled drafter.
+        translation: of an encoder–decoder model.
+    """
+
+    acceptance: Summary | None = None
+    translation: Translation | None = None
+
+
+def measure(run: Run, network: Any, tokenizer: Any) -> Measured:
+    """Measure what there is to measure of a finished network.
+
+    Args:
+        run: that made it.
+        network: in evaluation mode, a Hugging Face module.
+        tokenizer: its tokenizer.
+    """
+    teacher = load_teacher(run)
+    return Measured(
+        held_out_acceptance(run, teacher, network, tokenizer) if teacher else None,
+        held_out_translation(run, network, tokenizer) if run.recipe.is_seq2seq else None,
+    )
+
+
+def check_sacrebleu() -> None:
+    """Raise unless translations can be measured: before hours of training, not after."""
+    if importlib.util.find_spec("sacrebleu") is None:
+        raise ConfigError(
+            "a card of an encoder–decoder model needs sacrebleu; install it with: "
+            "uv sync --extra train"
+        )
+
+
+def _translate(model: LanguageModel, tokenizer: Any, prompt: str) -> str:
+    sequence = _sequence(model, tokenizer(prompt)["input_ids"], tokenizer)
+    for _ in autoregressive_steps(model, sequence, GREEDY, Rng(0)):
+        pass
+    text: str = tokenizer.decode(sequence.output, skip_special_tokens=True)
+    return text
+
+
+def _held_out(run: Run) -> list[Document]:
+    return split(run.recipe.data[0], run.data_dir, held_out=True)
+
+
+def _sequence(model: LanguageModel, prompt: list[int], tokenizer: Any) -> Sequence:
+    return Sequence(
+        model.start(prompt),
+        prompt=prompt,
+        max_new_tokens=NEW_TOKENS,
+        max_length=model.max_length,
+        eos_token_ids=(tokenizer.eos_token_id,),
+    )

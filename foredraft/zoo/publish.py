@@ -1,0 +1,165 @@
+"""A finished run → a Hugging Face folder with its model card.
+
+Writes what was measured, where the text came from and under which licences; measures nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from foredraft.tracing import Summary
+from foredraft.tracing.render import percent, rate
+from foredraft.zoo.evaluation import GAMMA, Measured, Translation
+from foredraft.zoo.recipe import Distillation, Recipe
+from foredraft.zoo.run import Run
+from foredraft.zoo.training import Progress
+
+MEASURED = "\n[measured]"
+
+
+def publish(
+    run: Run,
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    progress: Progress,
+    measured: Measured,
+) -> Path:
+    """Write weights (bf16 safetensors), tokenizer, recipe and card; return the folder.
+
+    Args:
+        run: what was trained and where it goes.
+        model: the trained network.
+        tokenizer: its tokenizer.
+        progress: losses and time.
+        measured: what it can do on held-out documents; see `evaluation`.
+    """
+    folder = run.out_dir
+    model.to(torch.bfloat16).save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+    tokenizer.save_pretrained(folder)
+    recipe_text = run.recipe_path.read_text(encoding="utf-8").split(MEASURED)[0].rstrip()
+    figures = _measured_toml(run, progress, measured)
+    recipe_text = f"{recipe_text}\n{MEASURED}\n{figures}"
+    (folder / "recipe.toml").write_text(recipe_text, encoding="utf-8")
+    size = sum(p.numel() for p in model.parameters())
+    card = model_card(run.recipe, progress, size, measured)
+    (folder / "CARD.md").write_text(card, encoding="utf-8")
+    return folder
+
+
+def _measured_toml(run: Run, progress: Progress, measured: Measured) -> str:
+    step, train, held_out = progress.losses[-1]
+    lines = [
+        "# Written by `foredraft train`; read by nothing.",
+        f"steps = {step}",
+        f"tokens = {step * run.recipe.training.tokens_per_step}",
+        f"train_loss = {train:.4f}  # nats a token, cross-entropy of the last batch",
+        f"held_out_loss = {held_out:.4f}  # nats a token",
+        f"seconds = {progress.seconds:.0f}",
+        f'device = "{run.device.type}"',
+        f'torch = "{torch.__version__.split("+")[0]}"',
+        f'python = "{platform.python_version()}"',
+    ]
+    rate = measured.acceptance and measured.acceptance.conditional_acceptance_rate
+    if rate is not None:
+        lines.append(f"conditional_acceptance_rate = {rate:.4f}")
+    if measured.translation:
+        lines += [f"bleu = {measured.translation.bleu:.2f}"]
+        lines += [f"chrf = {measured.translation.chrf:.2f}"]
+    return "\n".join(lines) + "\n"
+
+
+def model_card(recipe: Recipe, progress: Progress, num_parameters: int, measured: Measured) -> str:
+    """Return the model card in Markdown."""
+    step, _, held_out = progress.losses[-1]
+    training = recipe.training
+    longest = training.sequence_length if recipe.is_seq2seq else training.final_sequence_length
+    rows = "\n".join(f"| {s:,} | {t:.3f} | {h:.3f} |" for s, t, h in progress.losses)
+    total = sum(s.share for s in recipe.data)
+    sources = "\n".join(
+        f"| `{s.path.split('/')[0]}` | {100 * s.share / total:.0f}% | {s.licence} |"
+        for s in recipe.data
+    )
+    taught = _taught(recipe)
+    quality = _accepted(measured.acceptance) + _translated(measured.translation)
+    return f"""# {recipe.name}
+
+{recipe.summary}
+
+{num_parameters / 1e6:.2f}M parameters: {recipe.model.describe()}, tied embeddings, byte-level \
+BPE of {recipe.tokenizer.vocab_size:,} tokens; trained on sequences of up to {longest} tokens. \
+Weights: bf16 safetensors.
+
+It exists to show and to test speculative decoding on a laptop. It knows simple texts, not facts; do
+not rely on what it says.
+
+## Training
+{taught}
+{step:,} steps, {step * training.tokens_per_step / 1e6:.1f}M tokens, seed {recipe.seed}, \
+{progress.seconds / 60:.0f} minutes. Reproduce with `foredraft train {recipe.name} --data FOLDER`; \
+every setting is in `recipe.toml`.
+
+| step | training loss (nats a token) | held-out loss |
+|---:|---:|---:|
+{rows}
+
+Final held-out perplexity {math.exp(held_out):.1f} a token, on documents held out by a hash of \
+their first words (of the English sentence, for translations); none of them was trained on.
+{quality}
+## Data and licences
+
+| source | share of tokens | licence and attribution |
+|---|---:|---|
+{sources}
+
+The text of the corpora is not distributed here. Weights: MIT, like the project; the attributions
+above stay with them.
+"""
+
+
+def _taught(recipe: Recipe) -> str:
+    if recipe.distillation is None:
+        return ""
+    weight = recipe.distillation.weight
+    return (
+        f"\nDistilled from `{recipe.distillation.teacher}`: loss = "
+        f"{weight:g}·KL(teacher‖student) + {1 - weight:g}·cross-entropy.\n"
+        + _continued(recipe.distillation)
+    )
+
+
+def _continued(distillation: Distillation) -> str:
+    if not distillation.continued_tokens:
+        return ""
+    share = percent(distillation.continued_share)
+    return (
+        f"\n{share} of its training tokens are documents as the teacher continues them, greedily\n"
+        f"and at temperature 0.8 in turn; it wrote {distillation.continued_tokens:,} tokens.\n"
+    )
+
+
+def _accepted(acceptance: Summary | None) -> str:
+    if acceptance is None:
+        return ""
+    s = acceptance
+    return f"""
+Greedy, gamma {GAMMA}, on held-out documents of the first source: conditional
+acceptance rate {percent(s.conditional_acceptance_rate)}, {percent(s.acceptance_rate)} of
+{s.num_drafted_tokens:,} drafted tokens accepted, {rate(s.mean_acceptance_length)} tokens a step.
+"""
+
+
+def _translated(translation: Translation | None) -> str:
+    if translation is None:
+        return ""
+    t = translation
+    return f"""
+Greedy translations of {t.num_sentences:,} held-out sentences, one reference each (sacrebleu):
+BLEU {t.bleu:.1f}, chrF {t.chrf:.1f}.
+"""

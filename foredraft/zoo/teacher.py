@@ -1,0 +1,135 @@
+"""The network that a recipe distils: its weights, and what it writes itself.
+
+A drafter is judged on its target's text, not on people's, so part of what it learns from are the
+target's own continuations of training documents (Kim and Rush, 2016; Zhou et al., 2024).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from foredraft.errors import ConfigError
+from foredraft.zoo.corpus import Document
+from foredraft.zoo.run import Run, model_folder
+from foredraft.zoo.tokenizer import chat_document
+
+Tokens = npt.NDArray[np.uint16]
+
+TOGETHER = 256  # documents continued in one batch
+BEGINNING = (4, 48)  # tokens of a document without a prompt that the teacher is given
+NEW_TOKENS = 128
+TEMPERATURES = (0.0, 0.8)  # in turn; 0 is greedy
+
+
+def load_teacher(run: Run, dtype: torch.dtype = torch.float32) -> Any:
+    """Return the network that a run distils, frozen; None if it distils none.
+
+    Args:
+        run: whose recipe names the teacher.
+        dtype: of its weights.
+
+    Raises:
+        ConfigError: it has no weights yet.
+    """
+    if run.recipe.distillation is None:
+        return None
+    folder = model_folder(run.recipe.distillation.teacher)
+    if not (folder / "model.safetensors").is_file():
+        raise ConfigError(f"the teacher {folder} has no weights yet; train it first")
+    kind = AutoModelForSeq2SeqLM if run.recipe.is_seq2seq else AutoModelForCausalLM
+    teacher: Any = kind.from_pretrained(folder, dtype=dtype)
+    return teacher.to(run.device).eval().requires_grad_(False)
+
+
+def continuations(
+    run: Run,
+    tokenizer: Any,
+    documents: list[list[Document]],
+    num_tokens: int,
+    report: Callable[[int], None],
+) -> list[Tokens]:
+    """Return training documents as the teacher continues them, `num_tokens` in all or a few more.
+
+    Every batch is written into the run folder when it is done; a second call goes on from there.
+
+    Args:
+        run: of a causal drafter with a teacher.
+        tokenizer: of both.
+        documents: of each source of the recipe; sources are drawn by their shares.
+        num_tokens: wanted, beginnings included.
+        report: called with the number of tokens reached, after every batch.
+    """
+    path = run.run_dir / "continued.jsonl"
+    batches = _written(path)
+    done = sum(len(ids) for batch in batches for ids in batch)
+    teacher = load_teacher(run, torch.bfloat16) if done < num_tokens else None
+    shares = [s.share if d else 0.0 for s, d in zip(run.recipe.data, documents, strict=True)]
+    while done < num_tokens:
+        seed = run.recipe.seed * 1_000_003 + len(batches)
+        rng = random.Random(seed)
+        [source] = rng.choices(documents, shares)
+        given = [_beginning(rng.choice(source), tokenizer, rng) for _ in range(TOGETHER)]
+        temperature = TEMPERATURES[len(batches) % len(TEMPERATURES)]
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            batches.append(_continued(teacher, tokenizer, given, temperature))
+        done += sum(map(len, batches[-1]))
+        with path.open("a") as file:
+            file.write(json.dumps(batches[-1], separators=(",", ":")) + "\n")
+        report(done)
+    return [np.array(ids, dtype=np.uint16) for batch in batches for ids in batch]
+
+
+def _written(path: Path) -> list[list[list[int]]]:
+    """Return the batches in a file, and cut off a line that an interrupt has torn."""
+    text = path.read_text() if path.is_file() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _beginning(document: Document, tokenizer: Any, rng: random.Random) -> list[int]:
+    """Return what the teacher is given: a question whole, of other text the first tokens."""
+    if document.prompt:
+        text = chat_document(document.prompt, "") if rng.random() < 0.5 else document.prompt
+        ids: list[int] = tokenizer(text)["input_ids"]
+        return ids[: 4 * BEGINNING[1]]
+    ids = tokenizer(document.text[:1000])["input_ids"]
+    return ids[: rng.randint(*BEGINNING)]
+
+
+@torch.inference_mode()
+def _continued(
+    teacher: Any, tokenizer: Any, given: list[list[int]], temperature: float
+) -> list[list[int]]:
+    """Return every beginning with what the teacher writes behind it, up to its end token."""
+    width = max(map(len, given))
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    ids = torch.tensor([[pad] * (width - len(g)) + g for g in given], device=teacher.device)
+    mask = torch.tensor([[0] * (width - len(g)) + [1] * len(g) for g in given])
+    how: dict[str, Any] = {"do_sample": False}
+    if temperature:
+        how = {"do_sample": True, "temperature": temperature, "top_k": 0}
+    out = teacher.generate(
+        ids,
+        attention_mask=mask.to(teacher.device),
+        max_new_tokens=min(NEW_TOKENS, teacher.config.max_position_embeddings - width),
+        pad_token_id=pad,
+        eos_token_id=eos,
+        **how,
+    )
+    texts = []
+    for beginning, row in zip(given, out[:, width:].tolist(), strict=True):
+        end = row.index(eos) + 1 if eos in row else len(row)
+        texts.append(beginning + row[:end])
+    return texts

@@ -1,0 +1,234 @@
+"""`foredraft train`: one recipe → one Hugging Face folder, resumable at any moment.
+
+The run folder holds the tokenizer, the newest checkpoint and, for a causal model, token streams;
+a second call with the same run folder continues where the first stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from foredraft.zoo.corpus import sample_texts, split
+from foredraft.zoo.networks import build_network
+from foredraft.zoo.pairs import PairBatches
+from foredraft.zoo.recipe import TrainingRecipe
+from foredraft.zoo.run import IGNORED, Batch, Run, model_folder
+from foredraft.zoo.streams import StreamBatches
+from foredraft.zoo.teacher import load_teacher
+from foredraft.zoo.tokenizer import train_tokenizer
+
+Batches = StreamBatches | PairBatches
+
+
+@dataclass
+class Progress:
+    """What a run has reached; saved in the checkpoint and copied into the model card."""
+
+    step: int = 0
+    seconds: float = 0.0
+    losses: list[tuple[int, float, float]] = field(default_factory=list)  # step, train, held out
+    half_done: bool = False  # between the two optimisers of a step: nothing to save
+
+
+def prepare(run: Run) -> PreTrainedTokenizerFast:
+    """Return the tokenizer; the first call makes it and writes it into the run folder."""
+    run.run_dir.mkdir(parents=True, exist_ok=True)
+    recipe, folder = run.recipe, run.run_dir / "tokenizer"
+    if recipe.tokenizer.from_model:
+        folder = model_folder(recipe.tokenizer.from_model)
+    elif not folder.is_dir():
+        per_source = recipe.tokenizer.sample_mb * 1e6
+        total = sum(s.share for s in recipe.data)
+        texts = [
+            text
+            for s in recipe.data
+            for text in sample_texts(
+                split(s, run.data_dir, held_out=False),
+                int(per_source * s.share / total),
+                recipe.seed,
+            )
+        ]
+        size = recipe.tokenizer.vocab_size
+        train_tokenizer(texts, size, for_pairs=recipe.is_seq2seq).save_pretrained(folder)
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    return tokenizer
+
+
+def batches_of(
+    run: Run, tokenizer: PreTrainedTokenizerFast, wrote: Callable[[int], None] = lambda done: None
+) -> Batches:
+    """Return the batches that a run learns from; `wrote` as for `StreamBatches`."""
+    if run.recipe.is_seq2seq:
+        return PairBatches(run, tokenizer)
+    return StreamBatches(run, tokenizer, wrote)
+
+
+def build_optimizers(network: Any, training: TrainingRecipe) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., 2024) for the hidden matrices, AdamW for embeddings and norms."""
+    tables = {
+        id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Embedding)
+    }
+    hidden = [p for p in network.parameters() if p.ndim == 2 and id(p) not in tables]
+    ids = {id(p) for p in hidden}
+    rest = [p for p in network.parameters() if id(p) not in ids]
+    return [
+        torch.optim.Muon(
+            hidden,
+            lr=training.learning_rate,
+            weight_decay=training.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(
+            rest, lr=training.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+        ),
+    ]
+
+
+def learning_rate_scale(step: int, training: TrainingRecipe) -> float:
+    """Warm-up, constant, then linear decay to zero: the factor on the peak rate."""
+    warmup = min(1.0, (step + 1) / training.warmup_steps)
+    left = (training.steps - step) / max(1, math.ceil(training.steps * training.decay_share))
+    return min(warmup, left, 1.0)
+
+
+def build_loss(
+    network: Any, teacher: Any, weight: float, device: torch.device
+) -> Callable[[Batch], tuple[Tensor, Tensor]]:
+    """Return batch → (loss to minimise, cross-entropy in nats a token)."""
+
+    def logits(network: Any, batch: Batch) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            out: Tensor = network(**batch.inputs, use_cache=False).logits
+        return out.flatten(0, 1).float()  # [batch · time, vocab]
+
+    def loss(batch: Batch) -> tuple[Tensor, Tensor]:
+        labels = batch.labels.flatten()
+        student = logits(network, batch)
+        cross_entropy = F.cross_entropy(student, labels, ignore_index=IGNORED)
+        if teacher is None:
+            return cross_entropy, cross_entropy.detach()
+        with torch.no_grad():
+            target_log_probs = logits(teacher, batch).log_softmax(-1)
+        by_position = F.kl_div(
+            student.log_softmax(-1), target_log_probs, log_target=True, reduction="none"
+        ).sum(-1)
+        counts = labels != IGNORED
+        divergence = (by_position * counts).sum() / counts.sum()
+        return weight * divergence + (1 - weight) * cross_entropy, cross_entropy.detach()
+
+    return loss
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds."""
+
+    network: Any
+    optimizers: list[torch.optim.Optimizer]
+    progress: Progress
+
+
+def train(
+    run: Run,
+    report: Callable[[Progress, float], None],
+    wrote: Callable[[int], None] = lambda done: None,
+) -> tuple[Any, Progress]:
+    """Train to the recipe's last step, from the newest checkpoint if there is one.
+
+    Args:
+        run: what to train and where.
+        report: called after every step with the progress and the step's cross-entropy.
+        wrote: called before that, with the tokens that the teacher has written for a drafter.
+
+    Raises:
+        KeyboardInterrupt: after a checkpoint has been written; the same call continues.
+    """
+    tokenizer = prepare(run)
+    batches = batches_of(run, tokenizer, wrote)
+    network = build_network(run.recipe, tokenizer).to(run.device).train()
+    state = _restore(run, network, build_optimizers(network, run.recipe.training))
+    distillation = run.recipe.distillation
+    weight = distillation.weight if distillation else 0.0
+    loss_fn = build_loss(network, load_teacher(run), weight, run.device)
+    try:
+        _steps(run, state, torch.compile(loss_fn) if run.compile else loss_fn, batches, report)
+    finally:
+        if not state.progress.half_done:  # else the newest checkpoint is the last whole step
+            _save(run, state)
+    network.eval()
+    return network, state.progress
+
+
+def _steps(
+    run: Run,
+    state: _State,
+    loss_fn: Callable[[Batch], tuple[Tensor, Tensor]],
+    batches: Batches,
+    report: Callable[[Progress, float], None],
+) -> None:
+    t, progress = run.recipe.training, state.progress
+    clock = saved = time.monotonic()
+    while progress.step < t.steps:
+        for optimizer in state.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = t.learning_rate * learning_rate_scale(progress.step, t)
+        loss, cross_entropy = loss_fn(batches.batch(progress.step).to(run.device))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+        progress.half_done = True
+        for optimizer in state.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.half_done = False
+        now = time.monotonic()
+        progress.seconds += now - clock
+        clock = now
+        if progress.step % 500 == 0 or progress.step == t.steps:
+            held_out = held_out_loss(run, state.network, batches)
+            progress.losses.append((progress.step, float(cross_entropy), held_out))
+        if now - saved > t.checkpoint_seconds:
+            _save(run, state)
+            saved = now
+        report(progress, float(cross_entropy))
+
+
+@torch.no_grad()
+def held_out_loss(run: Run, network: Any, batches: Batches) -> float:
+    """Cross-entropy on held-out batches, in nats a token; batches of any size count alike."""
+    network.eval()
+    loss = build_loss(network, None, 0.0, run.device)
+    losses = [float(loss(batch.to(run.device))[1]) for batch in batches.held_out()]
+    network.train()
+    return sum(losses) / len(losses)
+
+
+def _save(run: Run, state: _State) -> None:
+    held: dict[str, Any] = {
+        "model": state.network.state_dict(),
+        "optimizers": [o.state_dict() for o in state.optimizers],
+        "progress": vars(state.progress),
+    }
+    partial = run.checkpoint_path.with_suffix(".partial")
+    torch.save(held, partial)
+    partial.replace(run.checkpoint_path)  # atomic: an interrupted write never harms the old one
+
+
+def _restore(run: Run, network: Any, optimizers: list[torch.optim.Optimizer]) -> _State:
+    """Return the newest checkpoint's state, or a fresh one."""
+    if not run.checkpoint_path.is_file():
+        return _State(network, optimizers, Progress())
+    held = torch.load(run.checkpoint_path, map_location=run.device, weights_only=True)
+    network.load_state_dict(held["model"])
+    for optimizer, saved in zip(optimizers, held["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return _State(network, optimizers, Progress(**held["progress"]))

@@ -1,6 +1,0 @@
-"""Steps as data, numbers from them, and their looks."""
-
-from specdec.tracing.render import print_step, step_text, summary_text
-from specdec.tracing.summary import Summary, summarize
-
-__all__ = ["Summary", "print_step", "step_text", "summarize", "summary_text"]
