@@ -17,10 +17,16 @@ Each message names the offending value, the legal range and the remedy, in one s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 def quoted(value: object, limit: int = 60) -> str:
     """Return the value's repr, shortened: a message stays one sentence whatever was typed."""
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except Exception:  # a number of more digits than Python prints, an object of somebody else's
+        shown = f"<{type(value).__name__}>"
     return shown if len(shown) <= limit else f"{shown[: limit - 4]}...{shown[-1]}"
 
 
@@ -58,3 +64,24 @@ class ContextOverflow(ModelError):
 
 class RequestError(ForedraftError):
     """The request itself (prompt, lengths) cannot be served."""
+
+
+@contextmanager
+def foreign(what: str, remedy: str, kind: type[ForedraftError] = ModelError) -> Iterator[None]:
+    """Call code that is not ours: whatever it raises becomes one sentence of ours.
+
+    Templates, tokenizers, config classes, torch and the reader of a weight file raise what they
+    like, out of memory and recursion included. Our own errors and Ctrl-C pass.
+
+    Args:
+        what: was being done, as the subject of the sentence: "the chat template of 'x'".
+        remedy: what the user can do, e.g. "switch chat off".
+        kind: of the error that is raised.
+    """
+    try:
+        yield
+    except ForedraftError:
+        raise
+    except Exception as error:
+        said = quoted(" ".join(str(error).split()), 160)
+        raise kind(f"{what} failed with {type(error).__name__} {said}; {remedy}") from error

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "foredraft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-GROUND = {"core", "errors", "registry", "costs", "version"}
+GROUND = {"core", "costs", "errors", "escape", "files", "registry", "version"}
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = GROUND | ROOMS | {"config", "text", "decoding"}
 FRONT_ENDS = {"cli", "server"}
@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "core": set[str](),
     "costs": {"core"},
     "errors": set[str](),
+    "escape": set[str](),
+    "files": {"errors"},
     "version": set[str](),
     "registry": {"errors"},
     "text": GROUND,
