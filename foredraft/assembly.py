@@ -68,7 +68,7 @@ class Assembly:
         self, method: str, sampler: Sampler, config: DecodingConfig
     ) -> tuple[Drafter, GammaPolicy]:
         drafting = config.drafting if method == "speculative" else method
-        learned_on = (method, drafting, config.sampler, config.cache)
+        learned_on = (method, drafting, config.sampler, config.verifier, config.cache)
         spec = config.policy_spec if method == "speculative" else config.policy
         policy = _kept(
             self._policies,

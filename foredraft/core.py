@@ -14,6 +14,7 @@ from torch import Tensor
 # What a generation answers: token ids; for a model whose encoder reads them, features of shape
 # [features, frames].
 Prompt = SequenceOf[int] | Tensor
+MOST_LAG = 16  # tokens that a draft call reads in passing; more of them make it a long one
 
 
 class FinishReason(StrEnum):
@@ -45,9 +46,8 @@ class Draft:
         probs: the distributions the tokens were drawn from, shape `[drafted, vocab]`; None for a
             drafter that does not draw (n-grams) and is read as one-hot.
         num_calls: forward passes of the draft model that were spent.
-        normalized_entropy: H / ln V of the drafter's first distribution at temperature 1, in
-            [0, 1]; None where no policy asked for it.
-        raw_gamma: the adaptive policy's unrounded wish, in tokens; None where there is none.
+        num_read: tokens these passes read that were not drafted in them: one or two, unless the
+            draft model had rested, or had the prompt to read.
         stopped: why it has no more tokens; None: it has as many as were wanted, or the drafter does
             not say.
     """
@@ -55,8 +55,7 @@ class Draft:
     tokens: list[int]
     probs: Tensor | None = None
     num_calls: int = 0
-    normalized_entropy: float | None = None
-    raw_gamma: float | None = None
+    num_read: int = 0
     stopped: DraftStop | None = None
 
 
@@ -105,6 +104,11 @@ class StepOutcome:
         return self.num_fed > len(self.draft.tokens) + 1
 
     @property
+    def is_typical(self) -> bool:
+        """Whether neither model had more to read than it has in the middle of a generation."""
+        return not self.read_prompt and self.draft.num_read <= MOST_LAG
+
+    @property
     def seconds(self) -> float:
         """Wall time of the whole step."""
         return self.draft_seconds + self.verify_seconds
@@ -120,8 +124,9 @@ class StepRecord:
         emitted: tokens added to the output: the accepted ones, then `recovered` or `bonus`.
         num_draft_calls: forward passes of the draft model.
         num_target_calls: forward passes of the target.
-        normalized_entropy: see `Draft`.
-        raw_gamma: see `Draft`.
+        normalized_entropy: H / ln V of the drafter's first distribution at temperature 1, in
+            [0, 1]; None where the policy did not measure it in this step.
+        raw_gamma: the adaptive policy's unrounded wish, in tokens; None where there is none.
         stopped: why the draft ended where it did; None for a step of plain decoding.
         draft_seconds: wall time of drafting.
         verify_seconds: wall time of the target pass and the verdict.

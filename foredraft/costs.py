@@ -11,10 +11,10 @@ from bisect import bisect_left
 from collections import deque
 from statistics import median_low
 
-from foredraft.core import StepOutcome
+from foredraft.core import MOST_LAG, StepOutcome
 
-MOST_LAG = 16  # tokens that a draft call reads in passing; more of them make it a long one
 NOTICED = 0.02  # change of a median, relative, below which nothing is worked out anew
+TINY = 1e-12  # seconds: of what a clock did not see pass
 NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
 
 
@@ -121,22 +121,14 @@ class Costs:
 
     def __init__(self) -> None:
         self.draft_seconds, self.verify_seconds = Curve(from_nothing=True), Curve()
-        self._lag = math.inf  # tokens the draft model has not read
 
-    def start(self) -> None:
-        """Begin a generation: the first draft call will read the prompt."""
-        self._lag = math.inf
-
-    def observe(self, outcome: StepOutcome) -> bool:
-        """Measure a step; return whether it was typical, neither model having had much to read."""
-        num_calls = outcome.draft.num_calls
-        has_caught_up = self._lag <= MOST_LAG
-        self._lag = 0 if num_calls else self._lag + outcome.num_emitted
-        if num_calls and has_caught_up:
-            self.draft_seconds.add(num_calls, outcome.draft_seconds)
+    def observe(self, outcome: StepOutcome) -> None:
+        """Measure a step, but for what a model with much to read took."""
+        draft = outcome.draft
+        if draft.num_calls and draft.num_read <= MOST_LAG:
+            self.draft_seconds.add(draft.num_calls, outcome.draft_seconds)
         if not outcome.read_prompt:
-            self.verify_seconds.add(len(outcome.draft.tokens), outcome.verify_seconds)
-        return not outcome.read_prompt and (has_caught_up or not num_calls)
+            self.verify_seconds.add(len(draft.tokens), outcome.verify_seconds)
 
 
 class Rate:

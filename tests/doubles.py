@@ -127,6 +127,7 @@ def judged_step(
     draft_seconds: float = 0.0,
     verify_seconds: float = 0.0,
     num_calls: int = 0,
+    num_read: int = 0,
     fed: int | None = None,
     target_probs: Tensor | None = None,
     draft_probs: Tensor | None = None,
@@ -135,7 +136,7 @@ def judged_step(
     """Return the outcome of a step that drafted zeros."""
     kept = torch.eye(2)[[0] * accepted + [1] * (drafted + 1 - accepted)]  # [drafted + 1, vocab]
     return StepOutcome(
-        Draft([0] * drafted, draft_probs, num_calls=num_calls),
+        Draft([0] * drafted, draft_probs, num_calls=num_calls, num_read=num_read),
         Verdict(accepted, 1),
         kept if target_probs is None else target_probs,
         num_emitted=accepted + 1,

@@ -132,6 +132,9 @@ class Thrifty(CostAwareGamma):
     def budget(self) -> int:
         return 4
 
+    def stride(self, num_drafted: int) -> int:
+        return 2
+
     def before_token(self, signal: object, num_drafted: int) -> bool:
         return True
 

@@ -9,9 +9,12 @@ from torch import Tensor
 
 from foredraft.core import StepRecord
 from foredraft.decoding.sequence import Sequence
+from foredraft.logits import check_decides, likeliest
 from foredraft.models.base import LanguageModel
-from foredraft.sampling.base import Sampler, likeliest
+from foredraft.sampling.base import Sampler
 from foredraft.sampling.rng import Rng
+
+MODEL = "the model"
 
 
 def autoregressive_steps(
@@ -24,10 +27,14 @@ def autoregressive_steps(
         sequence: grows in place.
         sampler: decides the distribution drawn from.
         rng: source of randomness; a `KeyedRng` gives the text of coupled speculation.
+
+    Raises:
+        ModelError: a row of logits holds no number.
     """
     while not sequence.finished:
         begin = perf_counter()
         logits = target.extend(sequence.tokens[target.length :], keep=1)  # [1, vocab]
+        check_decides(logits, MODEL, target.dtype)
         token = _draw(logits, sampler, rng, sequence.length)
         emitted = sequence.commit([token])
         yield StepRecord([], 0, emitted, 0.0, perf_counter() - begin)

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from foredraft.logits import check_decides
 from foredraft.models.base import LanguageModel
 from foredraft.registry import check_count, check_range
 
 INFINITY = float("inf")
+MODEL = "the model"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def beam_search(
     logits = target.extend(prompt[target.length :], keep=1)  # [1, vocab]
     beams, best = [Hypothesis((), 0.0)], Hypothesis((), -INFINITY)
     while True:
+        check_decides(logits, MODEL, target.dtype)
         candidates = _expand(beams, logits, settings, eos_token_ids)
         beams = []
         for candidate in candidates:
@@ -108,7 +111,7 @@ def beam_search(
 def _expand(
     beams: list[Hypothesis], logits: Tensor, settings: BeamSettings, eos: Collection[int]
 ) -> list[Hypothesis]:
-    """Return all continuations by descending probability, at most 2 · num_beams live and ended."""
+    """Return all continuations, ended ones among them, by descending probability."""
     log_probs = logits.float().log_softmax(-1)  # [beams, vocab]
     values, indices = log_probs.topk(min(settings.top_k, log_probs.shape[-1]))  # [beams, top_k]
     candidates = [

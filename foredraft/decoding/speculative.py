@@ -10,17 +10,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+import torch
 from torch import Tensor
 
-from foredraft.core import Draft, DraftStop, StepOutcome, StepRecord
+from foredraft.core import Draft, DraftStop, StepOutcome, StepRecord, Verdict
 from foredraft.decoding.sequence import Sequence
 from foredraft.drafting.base import Drafter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy
+from foredraft.logits import check_decides, likeliest, num_decided
 from foredraft.models.base import LanguageModel
-from foredraft.sampling.base import Sampler, likeliest
+from foredraft.sampling.base import Sampler
 from foredraft.sampling.rng import Rng
 from foredraft.verification.base import Verifier
+
+TARGET = "the target"
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,7 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
         drafted = clock()
         unseen = sequence.tokens[target.length :] + draft.tokens
         logits = target.extend(unseen, keep=len(draft.tokens) + 1)  # [drafted + 1, vocab]
-        target_probs = _target_probs(parts.sampler, logits)
-        if target_probs is None:
-            choices = likeliest(logits)  # [drafted + 1]
-            verdict = parts.verifier.judge_greedy(draft, choices, rng, sequence.length)
-        else:
-            verdict = parts.verifier.judge(draft, target_probs, rng, sequence.length)
+        verdict, target_probs = _judged(parts, draft, logits, rng, sequence.length)
         emitted = sequence.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
         target.rollback_to(sequence.length - 1)  # forget what was rejected
         drafter.observe(sequence.tokens, len(emitted), logits)
@@ -93,15 +92,47 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
             verify_seconds=clock() - drafted,
             accepts_overlap=parts.verifier.accepts_overlap,
         )
+        record = _record(outcome, emitted, policy)  # before the policy turns to the next step
         drafter.update(outcome)
         policy.update(outcome)
-        yield _record(outcome, emitted, verify_seconds=clock() - drafted)
+        yield replace(record, verify_seconds=clock() - drafted)
         plain = False
 
 
-def _target_probs(sampler: Sampler, logits: Tensor) -> Tensor | None:
-    """Return what the target draws from, `[drafted + 1, vocab]`; None if it has but one choice."""
-    return None if sampler.is_greedy else sampler.probs(logits)
+def _judged(
+    parts: Speculation, draft: Draft, logits: Tensor, rng: Rng, position: int
+) -> tuple[Verdict, Tensor | None]:
+    """Return the verdict, and what the target draws from; None where it has but one choice.
+
+    Args:
+        parts: verifier and sampler.
+        draft: `drafted` tokens.
+        logits: the target's, `[drafted + 1, vocab]`.
+        rng: see `speculative_steps`.
+        position: of the first drafted token.
+
+    Raises:
+        ModelError: the row that decides the next token holds no number. Rows behind it, which
+            answer what the text does not say, are allowed to be anything.
+    """
+    decided = num_decided(logits)
+    sound = logits if decided == len(logits) else _silenced(logits, decided)
+    if parts.sampler.is_greedy:
+        target_probs = None
+        verdict = parts.verifier.judge_greedy(draft, likeliest(sound), rng, position)
+    else:
+        target_probs = parts.sampler.probs(sound)  # [drafted + 1, vocab]
+        verdict = parts.verifier.judge(draft, target_probs, rng, position)
+    if verdict.num_accepted >= decided:
+        check_decides(logits[decided : decided + 1], TARGET, parts.target.dtype)
+    return verdict, target_probs
+
+
+def _silenced(logits: Tensor, decided: int) -> Tensor:
+    """Return the rows with zeros in place of those from the first that decides nothing."""
+    sound = torch.zeros_like(logits)
+    sound[:decided] = logits[:decided]
+    return sound
 
 
 def _draft(parts: Speculation, sequence: Sequence) -> Draft:
@@ -118,16 +149,16 @@ def _draft(parts: Speculation, sequence: Sequence) -> Draft:
     return replace(draft, stopped=at_bound if len(draft.tokens) == gamma else DraftStop.UNKNOWN)
 
 
-def _record(outcome: StepOutcome, emitted: list[int], verify_seconds: float) -> StepRecord:
+def _record(outcome: StepOutcome, emitted: list[int], policy: GammaPolicy) -> StepRecord:
     draft = outcome.draft
     return StepRecord(
         drafted=draft.tokens,
         num_accepted=min(outcome.verdict.num_accepted, len(emitted)),
         emitted=emitted,
         draft_seconds=outcome.draft_seconds,
-        verify_seconds=verify_seconds,
+        verify_seconds=outcome.verify_seconds,
         num_draft_calls=draft.num_calls,
-        normalized_entropy=draft.normalized_entropy,
-        raw_gamma=draft.raw_gamma,
+        normalized_entropy=policy.normalized_entropy,
+        raw_gamma=policy.raw_gamma,
         stopped=draft.stopped,
     )

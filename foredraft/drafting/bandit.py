@@ -27,10 +27,8 @@ class BanditDrafter(Drafter):
 
     def __init__(self, drafters: list[Drafter], scores: Arms) -> None:
         self.drafters, self.scores = drafters, scores
-        self._has_read = False
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
-        self._has_read = False
         for drafter in self.drafters:
             drafter.start(prompt, rng)
 
@@ -44,10 +42,7 @@ class BanditDrafter(Drafter):
     def update(self, outcome: StepOutcome) -> None:
         self.drafters[self.scores.current].update(outcome)
         # The steps in which a model reads the prompt say nothing about the drafter.
-        is_first_call = outcome.draft.num_calls > 0 and not self._has_read
-        self._has_read = self._has_read or is_first_call
-        counts = not (outcome.read_prompt or is_first_call)
-        self.scores.add(outcome.num_emitted, outcome.seconds, counts=counts)
+        self.scores.add(outcome.num_emitted, outcome.seconds, counts=outcome.is_typical)
 
 
 @DRAFTERS.register("bandit")

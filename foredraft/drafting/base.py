@@ -7,13 +7,14 @@ it is a `Drafter`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from foredraft.core import Draft, Prompt, StepOutcome
 from foredraft.errors import ConfigError
-from foredraft.gamma.base import GammaPolicy
+from foredraft.gamma.base import GammaPolicy, Signal
 from foredraft.registry import Registry
 from foredraft.sampling.rng import Rng
 
@@ -56,6 +57,33 @@ class Drafter(ABC):
 
     def update(self, outcome: StepOutcome) -> None:
         """Learn what a finished step cost and brought; comes after `observe`."""
+
+
+def admit(
+    signals: Iterable[Signal],
+    policy: GammaPolicy,
+    num_drafted: int = 0,
+    draw: Callable[[Signal, int], int] = lambda signal, _: signal.likeliest,
+) -> tuple[list[int], bool]:
+    """Return the tokens that a policy admits, and whether it would go on after them.
+
+    Args:
+        signals: what is known of one token after another; the next is asked for only when the
+            policy has gone on.
+        policy: asked before and after each token.
+        num_drafted: tokens already in the draft.
+        draw: the token of a signal, and how many were drafted before it; the likeliest, unless a
+            sampler says otherwise.
+    """
+    tokens = list[int]()
+    for signal in signals:
+        before = num_drafted + len(tokens)
+        if not policy.before_token(signal, before):
+            return tokens, False
+        tokens.append(draw(signal, before))
+        if not policy.after_token(tokens[-1], signal, before + 1):
+            return tokens, False
+    return tokens, True
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
 
 from foredraft.core import Draft, DraftStop, Prompt
-from foredraft.drafting.base import Drafter
+from foredraft.drafting.base import Drafter, admit
 from foredraft.errors import ContextOverflow
 from foredraft.gamma.base import GammaPolicy, Signal
+from foredraft.logits import check_decides, undecided
 from foredraft.models.base import LanguageModel
 from foredraft.sampling.base import Sampler
 from foredraft.sampling.rng import Rng
+
+DRAFT_MODEL = "the draft model"
 
 
 class DraftModelDrafter(Drafter):
@@ -43,43 +49,55 @@ class DraftModelDrafter(Drafter):
             return Draft([], stopped=DraftStop.CONTEXT)
         self._forget_rejected(tokens)
         room = model.max_length - len(tokens) + 1  # the last draft is never fed
-        stopped = DraftStop.CONTEXT if room < gamma else None
         most = min(gamma, room)
-        drafted = list[int]()
+        self._begin, self._drafted, self._calls = len(tokens), list[int](), 0
+        num_read = len(tokens) - model.length
         probs: list[Tensor] = []
-        calls = 0
-        if most > 0 and self.sampler.is_greedy and not policy.asks:  # nothing between the tokens
-            drafted = model.draft_greedily(tokens[model.length :], most)
-            calls = most
-        going_on = True
-        while going_on and len(drafted) < most:
-            unseen = (tokens + drafted)[model.length :]
-            ahead = policy.foresee(len(drafted)) if self.sampler.is_greedy else 0
-            if ahead:
-                ahead = min(ahead, most - len(drafted))
-                signals = list(map(Signal.drafted, *model.draft_with_margins(unseen, ahead)))
-            else:
-                signals = [Signal(model.extend(unseen, keep=1)[0])]
-            calls += max(ahead, 1)
-            for signal in signals:
-                if not policy.before_token(signal, len(drafted)):
-                    stopped, going_on = DraftStop.POLICY, False
-                    break
-                drafted.append(self._draw(signal, probs, len(tokens) + len(drafted)))
-                if not policy.after_token(drafted[-1], signal, len(drafted)):
-                    going_on = False
-                    if len(drafted) < gamma:  # at its bound it would have ended anyway
-                        stopped = DraftStop.POLICY
-                    break
-        self._begin, self._drafted = len(tokens), drafted
+        goes_on = True
+        while goes_on and len(self._drafted) < most:
+            stride = min(policy.stride(len(self._drafted)), most - len(self._drafted))
+            signals = self._signals(tokens, stride)
+            admitted, goes_on = admit(signals, policy, len(self._drafted), self._drawing(probs))
+            self._drafted += admitted
+            goes_on = goes_on and stride > 0
+        is_cut = not goes_on and len(self._drafted) < gamma  # at its bound it would have ended
         return Draft(
-            drafted,
+            list(self._drafted),
             torch.stack(probs) if probs else None,  # [drafted, vocab]
-            num_calls=calls,
-            normalized_entropy=policy.normalized_entropy if calls else None,
-            raw_gamma=policy.raw_gamma if calls else None,
-            stopped=stopped,
+            num_calls=self._calls,
+            num_read=num_read if self._calls else 0,
+            stopped=_why(is_cut, room < gamma),
         )
+
+    def _signals(self, tokens: list[int], stride: int) -> Iterator[Signal]:
+        """Yield what is known of the next tokens: of one, or under greedy of the whole stride."""
+        if stride <= 0:
+            return
+        model = self.draft_model
+        unseen = (tokens + self._drafted)[model.length :]
+        if stride == 1 or not self.sampler.is_greedy:
+            self._calls += 1
+            logits = model.extend(unseen, keep=1)  # [1, vocab]
+            check_decides(logits, DRAFT_MODEL, model.dtype)
+            yield Signal(logits[0], num_calls=self._calls)
+            return
+        self._calls += stride
+        for token, margin in zip(*model.draft(unseen, stride), strict=True):
+            if math.isnan(margin):
+                raise undecided(margin, DRAFT_MODEL, model.dtype)
+            yield Signal.drafted(token, margin, self._calls)
+
+    def _drawing(self, probs: list[Tensor]) -> Callable[[Signal, int], int]:
+        """Return what draws a token and keeps its distribution; under greedy there is none."""
+
+        def draw(signal: Signal, num_drafted: int) -> int:
+            if self.sampler.is_greedy:
+                return signal.likeliest
+            assert signal.logits is not None
+            probs.append(self.sampler.probs(signal.logits))
+            return self._rng.categorical(probs[-1], self._begin + num_drafted)
+
+        return draw
 
     def _forget_rejected(self, tokens: list[int]) -> None:
         """Roll back to what the newest draft shares with the tokens, however long ago it was."""
@@ -89,9 +107,9 @@ class DraftModelDrafter(Drafter):
         model = self.draft_model
         model.rollback_to(min(model.length, self._begin + kept, len(tokens) - 1))
 
-    def _draw(self, signal: Signal, probs: list[Tensor], position: int) -> int:
-        if self.sampler.is_greedy:
-            return signal.likeliest
-        assert signal.logits is not None
-        probs.append(self.sampler.probs(signal.logits))
-        return self._rng.categorical(probs[-1], position)
+
+def _why(is_cut: bool, is_short_of_positions: bool) -> DraftStop | None:
+    """Return why a draft has no more tokens; None: it has as many as were wanted."""
+    if is_cut:
+        return DraftStop.POLICY
+    return DraftStop.CONTEXT if is_short_of_positions else None

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from foredraft.core import Draft, DraftStop, Prompt, StepOutcome
-from foredraft.costs import Costs, Rate
-from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
-from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved, admit, draft_of
+from foredraft.costs import TINY, Costs, Rate
+from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource, admit
+from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved, draft_of
 from foredraft.errors import ConfigError, quoted
 from foredraft.gamma.base import GammaPolicy
 from foredraft.registry import Spec
@@ -43,30 +43,34 @@ class HybridDrafter(Drafter):
         self.first, self.fallback = first, fallback
         self.costs, self.rate = Costs(), Rate()
         self._steps = 0  # of the fallback, that were measured
-        self._is_fallbacks = False  # whose the newest draft is
+        self._proposer: Drafter | None = None  # whose the newest draft is
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
         self.first.start(prompt, rng)
         self.fallback.start(prompt, rng)
-        self.costs.start()
+        self._proposer = None
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         found = self.first.retrieve(tokens, gamma)
-        self._is_fallbacks = False
+        self._proposer = self.first
         draft = draft_of(self._worth_copying(found), policy)
         if draft.tokens:
             return draft
-        self._is_fallbacks = True
+        self._proposer = self.fallback
         draft = self.fallback.propose(tokens, gamma, policy)
-        return self._extended(draft, tokens, gamma, policy)
+        return self._extended(draft, found, tokens, gamma, policy)
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
         self.first.observe(tokens, num_emitted, target_logits)
         self.fallback.observe(tokens, num_emitted, target_logits)
 
     def update(self, outcome: StepOutcome) -> None:
-        is_typical = self.costs.observe(outcome)
-        if self._is_fallbacks and outcome.draft.tokens and is_typical:
+        self.costs.observe(outcome)
+        proposer, self._proposer = self._proposer, None
+        if proposer is None:  # the loop has asked for no draft
+            return
+        proposer.update(outcome)
+        if proposer is self.fallback and outcome.draft.tokens and outcome.is_typical:
             self.rate.add(outcome.num_emitted, outcome.seconds)
             self._steps += 1
 
@@ -78,19 +82,25 @@ class HybridDrafter(Drafter):
         if self._steps < FIRST_STEPS or rate is None:
             return found if found.confidences[0] >= CONFIDENT else Retrieved()
         rates = [
-            expected / self.costs.verify_seconds(k)
+            expected / max(self.costs.verify_seconds(k), TINY)
             for k, expected in enumerate(_expected_tokens(found), start=1)
         ]
         best = max(rates)
         return found.first(rates.index(best) + 1) if best >= rate else Retrieved()
 
-    def _extended(self, draft: Draft, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+    def _extended(
+        self, draft: Draft, found: Retrieved, tokens: list[int], gamma: int, policy: GammaPolicy
+    ) -> Draft:
+        """Return a draft that ended for its cost or for want of positions with copies after it."""
         length = len(draft.tokens)
         for_cost = draft.stopped is DraftStop.POLICY and policy.stops_for_cost
         if length >= gamma or not (for_cost or draft.stopped is DraftStop.CONTEXT):
             return draft
-        found = self.first.retrieve(tokens, gamma - length, draft.tokens)
-        copied = admit(found, policy, length)
+        if length:
+            found = self.first.retrieve(tokens, gamma - length, draft.tokens)
+        else:
+            self._proposer = self.first
+        copied, _ = admit(found.signals(draft.num_calls), policy, length)
         if not copied:
             return draft
         return replace(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from foredraft.core import Draft, DraftStop, Prompt
-from foredraft.drafting.base import Drafter
+from foredraft.drafting.base import Drafter, admit
 from foredraft.gamma.base import GammaPolicy, Signal
 from foredraft.sampling.rng import Rng
 
@@ -33,22 +33,10 @@ class Retrieved:
         """Return the first `count` of them."""
         return Retrieved(self.tokens[:count], self.confidences[:count])
 
-
-def admit(found: Retrieved, policy: GammaPolicy, num_drafted: int = 0) -> list[int]:
-    """Return those of the retrieved tokens that a policy admits.
-
-    Args:
-        found: what may be drafted.
-        policy: asked before and after each token.
-        num_drafted: tokens already in the draft.
-    """
-    for i, (token, confidence) in enumerate(zip(found.tokens, found.confidences, strict=True)):
-        signal = Signal(None, token, confidence)
-        if not policy.before_token(signal, num_drafted + i):
-            return found.tokens[:i]
-        if not policy.after_token(token, signal, num_drafted + i + 1):
-            return found.tokens[: i + 1]
-    return found.tokens
+    def signals(self, num_calls: int = 0) -> Iterator[Signal]:
+        """Yield what a policy is told of each, after so many draft calls for other tokens."""
+        for token, confidence in zip(self.tokens, self.confidences, strict=True):
+            yield Signal(None, token, confidence, num_calls=num_calls)
 
 
 class RetrievalDrafter(Drafter):
@@ -70,7 +58,7 @@ class RetrievalDrafter(Drafter):
 
 def draft_of(found: Retrieved, policy: GammaPolicy) -> Draft:
     """Return what a policy makes of retrieved tokens."""
-    tokens = admit(found, policy)
+    tokens, _ = admit(found.signals(), policy)
     is_cut = len(tokens) < len(found.tokens)
     return Draft(tokens, stopped=DraftStop.POLICY if is_cut else None)
 

@@ -35,7 +35,6 @@ class BanditGamma(GammaPolicy):
     hold: int = 4
     _policies: list[GammaPolicy] = field(init=False, compare=False, repr=False)
     _scores: Arms = field(init=False, compare=False, repr=False)
-    _has_read: bool = field(init=False, compare=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
         if not self.arms:
@@ -55,13 +54,15 @@ class BanditGamma(GammaPolicy):
         return self._played.stops_for_cost
 
     def start(self) -> None:
-        self._has_read = False
         for policy in self._policies:
             policy.start()
 
     @property
     def budget(self) -> int:
         return self._played.budget
+
+    def stride(self, num_drafted: int) -> int:
+        return self._played.stride(num_drafted)
 
     def before_token(self, signal: Signal, num_drafted: int) -> bool:
         return self._played.before_token(signal, num_drafted)
@@ -72,10 +73,7 @@ class BanditGamma(GammaPolicy):
     def update(self, outcome: StepOutcome) -> None:
         self._played.update(outcome)
         # The steps in which a model reads the prompt say nothing about the policy.
-        is_first_call = outcome.draft.num_calls > 0 and not self._has_read
-        self._has_read = self._has_read or is_first_call
-        counts = not (outcome.read_prompt or is_first_call)
-        self._scores.add(outcome.num_emitted, outcome.seconds, counts=counts)
+        self._scores.add(outcome.num_emitted, outcome.seconds, counts=outcome.is_typical)
 
     @property
     def normalized_entropy(self) -> float | None:

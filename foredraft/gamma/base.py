@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from foredraft.core import StepOutcome
+from foredraft.logits import two_largest
 from foredraft.registry import Registry
 
 WIDEST_MARGIN = 30.0  # of two logits; also what −∞ beside a number counts for
@@ -30,23 +31,35 @@ class Signal:
             only a margin is kept.
         token: the one looked up.
         confidence: probability, in [0, 1], that the target would say it.
+        num_calls: draft calls made in this step by the time of the question, the one that gave
+            this token among them.
     """
 
-    __slots__ = ("_margin", "_token", "confidence", "logits")
+    __slots__ = ("_margin", "_token", "confidence", "logits", "num_calls")
 
-    def __init__(self, logits: Tensor | None, token: int = -1, confidence: float = 0.0) -> None:
+    def __init__(
+        self,
+        logits: Tensor | None,
+        token: int = -1,
+        confidence: float = 0.0,
+        *,
+        num_calls: int = 0,
+    ) -> None:
         self.logits, self._token, self.confidence = logits, token, confidence
+        self.num_calls = num_calls
         self._margin: float | None = None
 
     @classmethod
-    def drafted(cls, token: int, margin: float) -> Signal:
+    def drafted(cls, token: int, margin: float, num_calls: int) -> Signal:
         """Return the signal of a token that was drafted greedily, of whose logits little is kept.
 
         Args:
             token: the likeliest.
             margin: how far its logit is above the second largest.
+            num_calls: as for the class.
         """
-        signal = cls(None, token, 1 / (1 + math.exp(-min(margin, WIDEST_MARGIN))))
+        confidence = 1 / (1 + math.exp(-min(margin, WIDEST_MARGIN)))
+        signal = cls(None, token, confidence, num_calls=num_calls)
         signal._margin = margin
         return signal
 
@@ -59,7 +72,7 @@ class Signal:
     def likeliest(self) -> int:
         """The token the drafter thinks most of."""
         if self._token < 0 and self.logits is not None:
-            self._token = _two_largest(self.logits)[0] if len(self.logits) > 1 else 0
+            self._token = two_largest(self.logits)[0]
         return self._token
 
     def probability(self, token: int) -> float:
@@ -92,24 +105,8 @@ class Signal:
         if self.logits is None:
             odds = max(self.confidence, 1e-13) / max(1 - self.confidence, 1e-13)
             return min(max(math.log(odds), -WIDEST_MARGIN), WIDEST_MARGIN)
-        if len(self.logits) < 2:
-            return WIDEST_MARGIN
-        self._token, first, second = _two_largest(self.logits)
+        self._token, first, second = two_largest(self.logits)
         return min(first - second, WIDEST_MARGIN)
-
-
-def _two_largest(logits: Tensor) -> tuple[int, float, float]:
-    """Return the first of the likeliest tokens, its logit and the second largest, `[vocab ≥ 2]`.
-
-    On a CPU by numpy, which passes over them three times in less time than torch sorts them.
-    """
-    if logits.device.type != "cpu" or logits.dtype not in (torch.float32, torch.float64):
-        first, second = logits.topk(2).values.tolist()
-        return int(logits.argmax()), first, second  # of equals topk takes any
-    values = logits.detach().numpy()
-    at = int(values.argmax())
-    others = [part.max() for part in (values[:at], values[at + 1 :]) if len(part)]
-    return at, float(values[at]), float(max(others))
 
 
 class GammaPolicy(ABC):
@@ -155,35 +152,29 @@ class GammaPolicy(ABC):
     def update(self, outcome: StepOutcome) -> None:
         """Learn from a finished step."""
 
-    @property
-    def asks(self) -> bool:
-        """Whether it looks at the tokens of a draft; if not, they may be drawn all at once."""
-        rule, silent = type(self), GammaPolicy
-        before, after = rule.before_token, rule.after_token
-        return before is not silent.before_token or after is not silent.after_token
+    def stride(self, num_drafted: int) -> int:
+        """Return how many tokens may be drafted now before it is asked about the first of them.
 
-    def foresee(self, num_drafted: int) -> int:
-        """Return how many more tokens may be drafted before it is asked about the first of them.
-
-        Under greedy only, where a token that was drafted and is then not proposed biases nothing;
-        the signals of such tokens know their margins, and not the whole of their logits.
+        A question without an effect; the answer is a bound on draft calls, so tokens that are
+        looked up need none. 1: it must hear each token's logits before the next call. More: under
+        greedy sampling, where a token that was drafted and is then not proposed biases nothing,
+        they may be drafted in one call, and their signals know margins, not whole rows of logits;
+        a token that is drawn is asked about one by one all the same. 0: no further call is worth
+        its time.
 
         Args:
             num_drafted: tokens drafted so far in this step.
-
-        Returns:
-            0 where the policy must hear each token's logits before the next draft call.
         """
-        return 0
+        return 1
 
     @property
     def normalized_entropy(self) -> float | None:
-        """H / ln V measured in this step, for the record; None when not measured."""
+        """H / ln V measured since the last `update`, for the record; None when not measured."""
         return None
 
     @property
     def raw_gamma(self) -> float | None:
-        """The unrounded length wished for in this step, for the record."""
+        """The unrounded length wished for since the last `update`, for the record."""
         return None
 
 

@@ -18,6 +18,8 @@ RIDGE = 1e-3  # on the distance from the last fit
 NEWTON_STEPS = 4
 LEAST, MOST = 0.02, 0.98
 LARGEST = 500.0
+FIRST_MEAN = 0.75
+MEAN_MEMORY = 1 / 64  # weight of a new label in the mean
 
 
 class Calibration:
@@ -26,12 +28,16 @@ class Calibration:
     Args:
         window: labels kept.
         refit: labels between two fits.
+
+    Attributes:
+        mean: ā, the mean of the newest labels.
     """
 
     def __init__(self, *, window: int = 512, refit: int = 48) -> None:
         self._labels: deque[tuple[float, float]] = deque(maxlen=window)
         self._refit, self._unfitted = refit, 0
         self.weight, self.bias = 0.0, FIRST_BIAS
+        self.mean = FIRST_MEAN
 
     def acceptance(self, margin: float) -> float:
         """Return the chance that a token of this margin is accepted, in [0.02, 0.98]."""
@@ -40,6 +46,7 @@ class Calibration:
     def add(self, margin: float, label: float) -> None:
         """Learn that a tested token of this margin was accepted with probability `label`."""
         self._labels.append((margin, label))
+        self.mean += MEAN_MEMORY * (label - self.mean)
         self._unfitted += 1
         if self._unfitted >= self._refit:
             self._unfitted = 0

@@ -18,30 +18,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from foredraft.core import StepOutcome
-from foredraft.costs import Costs, Rate
+from foredraft.costs import TINY, Costs, Rate
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
 from foredraft.gamma.calibration import Calibration, acceptance_labels
 from foredraft.registry import check_count
 
 FIRST_STEPS = 8  # drafting steps of lengths 1, 2, …, before costs and rates are believed
 LOOK_AHEAD = 8  # tokens that are weighed together
-MEAN_MEMORY = 1 / 64  # weight of a new label in ā
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
 REFRESH = 8  # drafting steps between two looks at the best length
-TINY = 1e-12  # seconds
 LONGEST_REST = 512  # plain steps between two tries, when tries keep failing
 
 
 @dataclass
 class _Knowledge:
-    """What outlives a generation: costs, rates, and how margins relate to acceptance."""
+    """What outlives a generation: costs, rates, and how margins relate to acceptance.
+
+    Of drawn and of copied tokens apart: copies that fail say nothing of the draft model.
+    """
 
     costs: Costs = field(default_factory=Costs)
     rate: Rate = field(default_factory=Rate)
     drawn: Calibration = field(default_factory=Calibration)
     counted: Calibration = field(default_factory=Calibration)
-    mean: float = 0.75  # ā
     steps: int = 0  # drafting steps learned from
+    called: int = 0  # those of them that cost draft calls
+
+    def curve(self, signal: Signal) -> Calibration:
+        """Return what is known of tokens that are found as this one was."""
+        return self.counted if signal.is_counted else self.drawn
 
 
 @GAMMA_POLICIES.register("cost_aware")
@@ -71,9 +76,6 @@ class CostAwareGamma(GammaPolicy):
     _signals: list[tuple[bool, float]] = field(
         init=False, compare=False, repr=False, default_factory=list
     )
-    # Of this draft: calls made, and tokens that they have paid for.
-    _made: int = field(init=False, compare=False, repr=False, default=0)
-    _paid: int = field(init=False, compare=False, repr=False, default=0)
     _length: int = field(init=False, compare=False, repr=False, default=1)  # best on the whole
     _pays: bool = field(init=False, compare=False, repr=False, default=True)
     _acceptance: float = field(init=False, compare=False, repr=False, default=1.0)
@@ -86,68 +88,64 @@ class CostAwareGamma(GammaPolicy):
         self._patience = self.explore
 
     def start(self) -> None:
-        self._known.costs.start()
         self._forget_draft()
 
     @property
     def budget(self) -> int:
+        # Whether draft calls pay is the question of `stride`: what is looked up costs none.
         if self._is_learning:
             return min(1 + self._known.steps % self.gamma, self.gamma_max)
-        if self._pays:
-            return self.gamma_max
-        return 1 if self._rested >= self._patience else 0
+        return self.gamma_max
+
+    def stride(self, num_drafted: int) -> int:
+        if self._known.called < FIRST_STEPS:
+            return max(1 + self._known.called % self.gamma - num_drafted, 0)
+        if not self._pays:
+            return int(num_drafted == 0 and self._rested >= self._patience)
+        return FURTHER if num_drafted else self._length
 
     def before_token(self, signal: Signal, num_drafted: int) -> bool:
         margin = signal.margin
-        curve = self._known.counted if signal.is_counted else self._known.drawn
-        self._acceptance = curve.acceptance(margin)
-        if not signal.is_counted and num_drafted >= self._paid:  # it was a call of its own
-            self._made, self._paid = self._made + 1, num_drafted + 1
+        self._acceptance = self._known.curve(signal).acceptance(margin)
         self._signals[num_drafted:] = [(signal.is_counted, margin)]
-        if self._is_learning or not self._pays:  # a try is a try
+        if self._accepts_all(signal):
             return True
-        return self._is_worth(self._survival * self._acceptance, num_drafted, signal.is_counted)
+        return self._is_worth(self._survival * self._acceptance, num_drafted, signal)
 
     def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
         self._survival *= self._acceptance
-        if self._is_learning:
+        if self._accepts_all(signal):
             return True
-        return self._is_worth(self._survival * self._known.mean, num_drafted, signal.is_counted)
+        survival = self._survival * self._known.curve(signal).mean
+        return self._is_worth(survival, num_drafted, signal)
 
     def update(self, outcome: StepOutcome) -> None:
         known, drafted = self._known, len(outcome.draft.tokens)
-        is_typical = known.costs.observe(outcome)
-        if is_typical:
+        known.costs.observe(outcome)
+        if outcome.is_typical:
             known.rate.add(outcome.num_emitted, outcome.seconds)
         for (is_counted, margin), label in zip(
             self._signals, acceptance_labels(outcome), strict=False
         ):
             (known.counted if is_counted else known.drawn).add(margin, label)
-            known.mean += MEAN_MEMORY * (label - known.mean)
-        known.steps += is_typical and drafted > 0
+        num_calls = outcome.draft.num_calls
+        known.steps += outcome.is_typical and drafted > 0
+        known.called += outcome.is_typical and num_calls > 0
         self._forget_draft()
         # Whether a draft of some length beats plain decoding: at R = 1 / T_v(0).
         plain = known.costs.verify_seconds(0)
-        self._pays = plain > 0 and self._gains(1 / plain, known.mean, 0, is_free=False)
-        self._count_rest(drafted, is_typical)
+        self._pays = plain > 0 and self._gains(1 / plain, known.drawn, known.drawn.mean, 0, 0)
+        self._count_rest(num_calls, outcome.is_typical)
         if known.steps % REFRESH == 0:
             self._length = self._best_length()
 
-    def foresee(self, num_drafted: int) -> int:
-        ahead = self.budget - num_drafted
-        if self._pays and not self._is_learning:
-            ahead = min(ahead, self._length if num_drafted == 0 else FURTHER)
-        ahead = max(ahead, 1)
-        self._made, self._paid = self._made + ahead, num_drafted + ahead
-        return ahead
-
     def _forget_draft(self) -> None:
-        self._survival, self._made, self._paid = 1.0, 0, 0
+        self._survival = 1.0
         self._signals.clear()
 
     def _best_length(self) -> int:
         """Return the length that brings most tokens a second if every token is a mean one."""
-        costs, mean = self._known.costs, self._known.mean
+        costs, mean = self._known.costs, self._known.drawn.mean
         best, fastest, expected, survival = 1, 0.0, 1.0, 1.0
         for length in range(1, self.gamma_max + 1):
             survival *= mean
@@ -161,37 +159,44 @@ class CostAwareGamma(GammaPolicy):
     def _is_learning(self) -> bool:
         return self._known.steps < FIRST_STEPS
 
-    def _is_worth(self, survival: float, drafted: int, is_free: bool) -> bool:
-        """Whether tokens after the first `drafted` are worth their time at the running rate."""
-        rate = self._known.rate.per_second or 0.0
-        return self._gains(rate, survival, drafted, is_free=is_free)
+    def _accepts_all(self, signal: Signal) -> bool:
+        """Whether it takes what it gets: it is learning, or trying whether calls pay again."""
+        return self._is_learning or not (self._pays or signal.is_counted)
 
-    def _gains(self, rate: float, survival: float, drafted: int, *, is_free: bool) -> bool:
+    def _is_worth(self, survival: float, drafted: int, signal: Signal) -> bool:
+        """Whether tokens after the first `drafted` are worth their time at the running rate."""
+        rate, curve = self._known.rate.per_second or 0.0, self._known.curve(signal)
+        return self._gains(rate, curve, survival, drafted, signal.num_calls)
+
+    def _gains(
+        self, rate: float, curve: Calibration, survival: float, drafted: int, num_calls: int
+    ) -> bool:
         """Whether 1 … `LOOK_AHEAD` tokens more bring more than `rate` would in their time.
 
         Args:
             rate: tokens per second.
+            curve: of what is weighed: copied tokens cost no draft calls.
             survival: chance that the first of them is kept; each further one is with chance ā.
             drafted: tokens before them.
-            is_free: they are copied, without draft calls.
+            num_calls: draft calls made, each of which has paid for a token.
         """
         draft, verify = self._known.costs.draft_seconds, self._known.costs.verify_seconds
-        before, gain = draft(self._made) + verify(drafted), 0.0
-        paid = max(self._paid, drafted)
+        before, gain = draft(num_calls) + verify(drafted), 0.0
+        paid = max(num_calls, drafted)
         for length in range(drafted + 1, min(drafted + LOOK_AHEAD, self.gamma_max) + 1):
             gain += survival
-            further = 0 if is_free else max(length - paid, 0)
-            if gain > rate * (draft(self._made + further) + verify(length) - before):
+            further = 0 if curve is self._known.counted else max(length - paid, 0)
+            if gain > rate * (draft(num_calls + further) + verify(length) - before):
                 return True
-            survival *= self._known.mean
+            survival *= curve.mean
         return False
 
-    def _count_rest(self, drafted: int, is_typical: bool) -> None:
-        """Count plain steps; a try ends with a step in which the draft model had caught up."""
+    def _count_rest(self, num_calls: int, is_typical: bool) -> None:
+        """Count steps without a call; a try ends when the draft model had caught up in it."""
         if self._is_learning or self._pays:
             self._rested, self._patience = 0, self.explore
-        elif drafted and is_typical:
+        elif num_calls and is_typical:
             self._known.costs.draft_seconds.forget()
             self._rested, self._patience = 0, min(2 * self._patience, LONGEST_REST)
-        elif not drafted:
+        elif not num_calls:
             self._rested += 1

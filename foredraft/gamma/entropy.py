@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from foredraft.core import StepOutcome
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
 from foredraft.registry import check_range
 
@@ -69,11 +70,14 @@ class EntropyGamma(GammaPolicy):
             self._smoothed = before + (1 - self.ema) * (self._raw - before)
         return True
 
-    def foresee(self, num_drafted: int) -> int:
-        return max(self.gamma - num_drafted, 0) if num_drafted else 0  # the first decides
+    def stride(self, num_drafted: int) -> int:
+        return max(self.gamma - num_drafted, 1) if num_drafted else 1  # the first decides
 
     def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
         return num_drafted < self.gamma
+
+    def update(self, outcome: StepOutcome) -> None:
+        self._entropy = self._raw = None
 
     @property
     def normalized_entropy(self) -> float | None:

@@ -28,3 +28,6 @@ class FixedGamma(GammaPolicy):
     @property
     def budget(self) -> int:
         return self.gamma
+
+    def stride(self, num_drafted: int) -> int:
+        return self.gamma - num_drafted

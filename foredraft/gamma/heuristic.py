@@ -38,6 +38,9 @@ class HeuristicGamma(GammaPolicy):
     def budget(self) -> int:
         return self._current
 
+    def stride(self, num_drafted: int) -> int:
+        return self._current - num_drafted
+
     def update(self, outcome: StepOutcome) -> None:
         drafted = len(outcome.draft.tokens)
         if drafted == 0:

@@ -44,6 +44,9 @@ class OracleGamma(GammaPolicy):
             return self.gamma_max
         return self.lengths[self._step] if self._step < len(self.lengths) else 0
 
+    def stride(self, num_drafted: int) -> int:
+        return 1 if self.lengths is None else self.budget - num_drafted
+
     def before_token(self, signal: Signal, num_drafted: int) -> bool:
         position = self._emitted + num_drafted
         return self.lengths is not None or (

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from foredraft.core import Prompt
 from foredraft.errors import ContextOverflow, RequestError
+from foredraft.logits import two_largest
 
-INFINITY = float("inf")
 UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half precision
 
 
@@ -64,7 +64,7 @@ class LanguageModel(ABC):
             Logits after each of the last `keep` tokens, shape `[keep, vocab]`.
         """
 
-    def draft_greedily(self, tokens: Sequence[int], count: int) -> list[int]:
+    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
         """Feed tokens, then each likeliest next token but the last.
 
         A device that is slow to ask can do better than this: nobody asks between the tokens.
@@ -74,26 +74,14 @@ class LanguageModel(ABC):
             count: tokens wanted, ≥ 1.
 
         Returns:
-            The `count` likeliest tokens; `count − 1` of them are held in memory.
-        """
-        drafted = [int(self.extend(tokens, keep=1)[0].argmax())]
-        while len(drafted) < count:
-            drafted.append(int(self.extend(drafted[-1:], keep=1)[0].argmax()))
-        return drafted
-
-    def draft_with_margins(
-        self, tokens: Sequence[int], count: int
-    ) -> tuple[list[int], list[float]]:
-        """Draft as `draft_greedily` does, and say how sure each token was.
-
-        Returns:
-            The tokens, and of each how far its logit is above the second largest.
+            The `count` likeliest tokens, of which `count − 1` are held in memory; and how far the
+            logit of each is above the second largest: NaN where the row holds no number, ∞ where
+            no other token is possible.
         """
         drafted, margins = list[int](), list[float]()
         while len(drafted) < count:
-            logits = self.extend(drafted[-1:] or tokens, keep=1)[0].float()  # [vocab]
-            token = int(logits.argmax())
-            first, second = logits.topk(2).values.tolist() if len(logits) > 1 else (INFINITY, 0.0)
+            row = self.extend(drafted[-1:] or tokens, keep=1)[0].float()  # [vocab]
+            token, first, second = two_largest(row)
             drafted.append(token)
             margins.append(first - second)
         return drafted, margins

@@ -55,6 +55,19 @@ class Encoder:
         self._prompt: Prompt | None = None
         self._hidden: Tensor | None = None
 
+    def check(self, prompt: Prompt) -> None:
+        """Raise what `encode` would raise for a prompt, computing nothing.
+
+        Raises:
+            RequestError: tokens where features are read, or the other way round.
+            ContextOverflow: more tokens than the encoder has positions.
+        """
+        self._inputs(prompt)
+
+    def forget(self) -> None:
+        """Read the next prompt anew, even if it is the same: each generation pays for its own."""
+        self._prompt = self._hidden = None
+
     @torch.inference_mode()
     def encode(self, prompt: Prompt) -> Tensor:
         """Return the hidden states of a prompt, shape `[1, source, hidden]`.
@@ -62,10 +75,6 @@ class Encoder:
         Args:
             prompt: token ids; or, for a model that reads them, features of shape
                 `[features, frames]`.
-
-        Raises:
-            RequestError: tokens where features are read, or the other way round.
-            ContextOverflow: more tokens than the encoder has positions.
         """
         if self._hidden is None or not _same(prompt, self._prompt):
             self._hidden = self.module(self._inputs(prompt)).last_hidden_state
@@ -139,7 +148,9 @@ class EncoderDecoderModel(LanguageModel):
         self.dtype: torch.dtype = model.dtype
         if encoder is not None:
             _check_shape(model, config, encoder)
-        self.encoder = encoder or Encoder(model)
+        self.encoder, self._owns_encoder = encoder or Encoder(model), encoder is None
+        self._prompt: Prompt = []
+        self._hidden: Tensor | None = None  # [1, source, hidden], once it has been asked for
         self._num_embeddings = int(model.get_output_embeddings().weight.shape[0])
         self.vocab_size = vocab_size or self._num_embeddings
         self.max_length = _positions(
@@ -162,7 +173,11 @@ class EncoderDecoderModel(LanguageModel):
         return self.encoder.vocab_size
 
     def start(self, prompt: Prompt) -> list[int]:
-        self._hidden = self.encoder.encode(prompt).to(self.device, self.dtype)
+        self.encoder.check(prompt)
+        if self._owns_encoder:
+            self.encoder.forget()
+        # The prompt is read by the first pass, so that the time of reading is the first step's.
+        self._prompt, self._hidden = prompt, None
         self._cache.restart()
         return list(self.start_tokens)
 
@@ -185,6 +200,8 @@ class EncoderDecoderModel(LanguageModel):
         input_ids = torch.tensor(rows, device=self.device)  # [beams, time]
         if self.vocab_size > self._num_embeddings:
             input_ids.clamp_(max=self._num_embeddings - 1)  # see DecoderOnlyModel
+        if self._hidden is None:
+            self._hidden = self.encoder.encode(self._prompt).to(self.device, self.dtype)
         hidden = self._hidden.expand(len(rows), -1, -1)  # [beams, source, hidden]
         read: dict[str, Any] = {"encoder_hidden_states": hidden}
         if self._reads_outputs:

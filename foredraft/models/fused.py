@@ -124,12 +124,7 @@ class FusedModel(CausalModel):
             self._feed(part.flatten().tolist(), beams, count, kept[-1])
         return torch.cat(kept, dim=1)
 
-    def draft_greedily(self, tokens: Sequence[int], count: int) -> list[int]:
-        return self.draft_with_margins(tokens, count)[0]
-
-    def draft_with_margins(
-        self, tokens: Sequence[int], count: int
-    ) -> tuple[list[int], list[float]]:
+    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
         if len(tokens) > CHUNK:
             self.extend(tokens[:-1], keep=1)
             tokens = tokens[-1:]

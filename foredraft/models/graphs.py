@@ -175,15 +175,15 @@ class StaticModel(NativeModel):
         return self._fitted(logits[-keep:])
 
     @torch.inference_mode()
-    def draft_greedily(self, tokens: Sequence[int], count: int) -> list[int]:
+    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
         if self.invariant:
-            return super().draft_greedily(tokens, count)
+            return super().draft(tokens, count)
         if len(tokens) > 1 and (self.length == 0 or len(tokens) > self._sizes[-1]):
             self.extend(tokens[:-1], keep=1)
             tokens = tokens[-1:]
-        drafted: list[int] = self._run(tokens, count).tolist()
+        drafted, margins = self._run(tokens, count).tolist()
         self._keys.length += len(tokens) + count - 1
-        return drafted
+        return [int(token) for token in drafted], margins
 
     def _extend(self, tokens: Sequence[int]) -> Tensor:
         """Feed tokens, as many as a static pass has rows; return logits `[time, vocab]`."""
@@ -192,7 +192,7 @@ class StaticModel(NativeModel):
         return logits
 
     def _run(self, tokens: Sequence[int], drafted: int) -> Tensor:
-        """Return logits after each row `[rows, vocab]`, or the tokens of a draft, `[drafted]`."""
+        """Return logits after each row `[rows, vocab]`, or tokens and margins, `[2, drafted]`."""
         begin, count = self._keys.length, len(tokens)
         rows = next(size for size in self._sizes if size >= count)
         bucket = self._bucket(begin + rows + drafted)
@@ -230,10 +230,11 @@ class StaticModel(NativeModel):
         def draft() -> Tensor:
             begin, count = fed[rows:].split(1)
             hidden = feed(fed[:rows], begin).index_select(0, count - 1)
-            tokens = [self._likeliest(hidden)]
+            found = [self._likeliest(hidden)]
             for i in range(drafted - 1):
-                tokens.append(self._likeliest(feed(tokens[-1], begin + count + i)))
-            return torch.cat(tokens)
+                found.append(self._likeliest(feed(found[-1][0], begin + count + i)))
+            # One tensor, so that one copy brings tokens and margins: float64 holds every id.
+            return torch.stack([torch.cat(part).double() for part in zip(*found, strict=True)])
 
         compute = draft if drafted else logits
         try:
@@ -244,8 +245,14 @@ class StaticModel(NativeModel):
             self._capture = run_eagerly
             return Recorded(fed, compute, run_eagerly)
 
-    def _likeliest(self, hidden: Tensor) -> Tensor:
-        return self._fitted(self.llama.logits(hidden)).argmax(-1)
+    def _likeliest(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the likeliest token after a row and its margin, `[1]` each.
+
+        The token is asked of argmax: of equals topk takes any.
+        """
+        logits = self._fitted(self.llama.logits(hidden))  # [1, vocab]
+        largest = logits.float().topk(min(2, logits.shape[-1]), dim=-1).values
+        return logits.argmax(-1), largest[:, 0] - largest[:, -1]
 
 
 def compiled_pass() -> Callable[..., Tensor]:

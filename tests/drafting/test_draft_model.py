@@ -10,8 +10,15 @@ import torch
 from foredraft.core import Draft, DraftStop, StepOutcome
 from foredraft.decoding import Sequence, Speculation, speculative_steps
 from foredraft.drafting import DraftModelDrafter
-from foredraft.gamma import ConfidenceGamma, FixedGamma, GammaPolicy, HeuristicGamma
+from foredraft.gamma import (
+    BanditGamma,
+    ConfidenceGamma,
+    FixedGamma,
+    GammaPolicy,
+    HeuristicGamma,
+)
 from foredraft.models import TableModel
+from foredraft.registry import Spec
 from foredraft.sampling import (
     SAMPLERS,
     GreedySampler,
@@ -258,9 +265,9 @@ def test_a_greedy_draft_nobody_looks_at_is_made_by_one_call() -> None:
     class AtOnce(CountingTable):
         calls = 0
 
-        def draft_greedily(self, tokens: SequenceOf[int], count: int) -> list[int]:
+        def draft(self, tokens: SequenceOf[int], count: int) -> tuple[list[int], list[float]]:
             self.calls += 1
-            return super().draft_greedily(tokens, count)
+            return super().draft(tokens, count)
 
     looked_at = started(GreedySampler()).propose(PROMPT, 4, ScriptedPolicy())
     model = AtOnce(random_table(VOCAB, seed=0), max_length=1024)
@@ -272,17 +279,18 @@ def test_a_greedy_draft_nobody_looks_at_is_made_by_one_call() -> None:
     assert model.calls == 1
 
 
-def test_only_policies_that_look_at_tokens_ask() -> None:
-    assert not FixedGamma(4).asks
-    assert not HeuristicGamma(4).asks
-    assert ConfidenceGamma().asks
-    assert ScriptedPolicy().asks
+def test_a_policy_that_looks_at_tokens_takes_them_one_by_one() -> None:
+    assert [FixedGamma(4).stride(n) for n in range(5)] == [4, 3, 2, 1, 0]
+    assert HeuristicGamma(4).stride(0) == 4
+    assert ConfidenceGamma().stride(0) == ScriptedPolicy().stride(2) == 1
+    bandit = BanditGamma(arms=(Spec("fixed(gamma=3)"), Spec("svip")))
+    assert bandit.stride(0) == 3, "whatever plays is drafted as it would be alone"
 
 
-class Foreseeing(ScriptedPolicy):
+class Striding(ScriptedPolicy):
     """A scripted policy that lets tokens be drafted in threes before it is asked about them."""
 
-    def foresee(self, num_drafted: int) -> int:
+    def stride(self, num_drafted: int) -> int:
         return 3
 
 
@@ -296,7 +304,7 @@ def test_tokens_drafted_at_once_are_those_asked_for_one_by_one(stops_after: int)
         return found, model
 
     (asked, alone), (foreseen, at_once) = (
-        draft(policy(before=stops_after)) for policy in (ScriptedPolicy, Foreseeing)
+        draft(policy(before=stops_after)) for policy in (ScriptedPolicy, Striding)
     )
     assert foreseen.tokens == asked.tokens
     assert foreseen.stopped == asked.stopped
@@ -307,6 +315,6 @@ def test_tokens_drafted_at_once_are_those_asked_for_one_by_one(stops_after: int)
 
 def test_nothing_is_drafted_at_once_where_tokens_are_drawn() -> None:
     asked = started(seed=3).propose(PROMPT, 5, ScriptedPolicy(before=1))
-    foreseen = started(seed=3).propose(PROMPT, 5, Foreseeing(before=1))
+    foreseen = started(seed=3).propose(PROMPT, 5, Striding(before=1))
     assert foreseen.tokens == asked.tokens
     assert foreseen.num_calls == asked.num_calls == 2

@@ -23,8 +23,13 @@ from foredraft.gamma import (
 from foredraft.gamma.calibration import Calibration, acceptance_labels
 from tests.doubles import judged_step, logits_of
 
-SURE = Signal(torch.tensor([8.0, 0.0]))
-DOUBTFUL = Signal(torch.tensor([0.1, 0.0]))
+
+def sure(num_calls: int) -> Signal:
+    return Signal(torch.tensor([8.0, 0.0]), num_calls=num_calls)
+
+
+def doubtful(num_calls: int) -> Signal:
+    return Signal(torch.tensor([0.1, 0.0]), num_calls=num_calls)
 
 
 def entropy_signal(nats: float) -> Signal:
@@ -61,25 +66,26 @@ def test_adaedl_moves_its_threshold_towards_the_wished_acceptance() -> None:
 
 def test_costs_are_medians_and_a_line_beyond_them() -> None:
     costs = Costs()
-    costs.start()
     assert not costs.verify_seconds.is_known
-    assert not costs.observe(judged_step(2, 0, draft_seconds=99, num_calls=2, verify_seconds=12))
+    costs.observe(judged_step(2, 0, draft_seconds=99, num_calls=2, num_read=40, verify_seconds=12))
     for k, seconds in ((0, 10.0), (2, 12.0), (4, 14.0)):
         for noise in (0.0, 0.0, 50.0):
             step = judged_step(
                 k, 0, draft_seconds=3.0 * k, num_calls=k, verify_seconds=seconds + noise
             )
-            assert costs.observe(step)
+            assert step.is_typical
+            costs.observe(step)
     assert [costs.draft_seconds(k) for k in (0, 1, 2, 4, 6)] == pytest.approx([0, 3, 6, 12, 18])
     assert [costs.verify_seconds(k) for k in (0, 1, 8)] == pytest.approx([10, 11, 18])
-    assert not costs.observe(judged_step(0, 0, verify_seconds=500, fed=40))  # a prompt was read
+    read = judged_step(0, 0, verify_seconds=500, fed=40)  # a prompt
+    assert not read.is_typical
+    costs.observe(read)
     assert costs.verify_seconds(0) == pytest.approx(10)
 
 
 def test_a_first_draft_call_may_cost_more_than_a_further_one() -> None:
     costs = Costs()
-    costs.start()
-    costs.observe(judged_step(1, 0, draft_seconds=99, num_calls=1))  # reads the prompt
+    costs.observe(judged_step(1, 0, draft_seconds=99, num_calls=1, num_read=40))  # the prompt
     for calls in (1, 2, 4, 1, 2, 4):
         costs.observe(judged_step(calls, 0, draft_seconds=5.0 + calls, num_calls=calls))
     assert [costs.draft_seconds(k) for k in (0, 1, 2, 3, 4, 8)] == pytest.approx(
@@ -181,15 +187,17 @@ class World:
         drafted, kept, alive, calls, paid = 0, 0, True, 0, 0
         budget = policy.budget
         while drafted < budget:
-            sure = self.random.random() < 0.8
-            signal = SURE if sure else DOUBTFUL
             if drafted >= paid:
-                ahead = min(policy.foresee(drafted), budget - drafted) if self.at_once else 0
-                calls, paid = calls + max(ahead, 1), drafted + max(ahead, 1)
+                stride = min(policy.stride(drafted), budget - drafted if self.at_once else 1)
+                if stride <= 0:
+                    break
+                calls, paid = calls + stride, drafted + stride
+            is_sure = self.random.random() < 0.8
+            signal = sure(calls) if is_sure else doubtful(calls)
             if not policy.before_token(signal, drafted):
                 break
             drafted += 1
-            alive = alive and self.random.random() < (0.97 if sure else 0.3)
+            alive = alive and self.random.random() < (0.97 if is_sure else 0.3)
             kept += alive
             if not policy.after_token(0, signal, drafted):
                 break
@@ -235,16 +243,16 @@ def test_cost_aware_is_not_slower_than_the_best_fixed_gamma(
 def test_cost_aware_decodes_plainly_when_drafts_are_too_dear() -> None:
     world, policy = World(1.2, 0.05), CostAwareGamma()
     assert world.rate(policy) > 0.97  # plain decoding has 1; a little is spent on trying again
-    assert policy.budget in (0, 1)
+    assert policy.stride(0) in (0, 1)
 
 
 def test_cost_aware_tries_again_ever_less_and_comes_back_when_it_pays() -> None:
     world, policy = World(1.2, 0.05), CostAwareGamma(explore=4)
     world.rate(policy, steps=400)
-    tried = [policy.budget]
+    tried = [policy.stride(0)]
     for _ in range(1200):
         world.step(policy)
-        tried.append(policy.budget)
+        tried.append(policy.stride(0))
     assert 0 < sum(tried) < 20
     world.draft = 0.01
     assert world.rate(policy, steps=6000) > 1.5
@@ -253,21 +261,21 @@ def test_cost_aware_tries_again_ever_less_and_comes_back_when_it_pays() -> None:
 def test_cost_aware_stops_after_a_doubtful_token_and_not_after_sure_ones() -> None:
     world, policy = World(0.2, 0.02), CostAwareGamma()
     world.rate(policy, steps=600)
-    assert policy.before_token(SURE, 0)
-    assert policy.after_token(0, SURE, 1)
-    policy.before_token(DOUBTFUL, 1)
-    assert not policy.after_token(0, DOUBTFUL, 2)
+    assert policy.before_token(sure(1), 0)
+    assert policy.after_token(0, sure(1), 1)
+    policy.before_token(doubtful(2), 1)
+    assert not policy.after_token(0, doubtful(2), 2)
 
 
 def test_a_copied_token_is_weighed_without_the_price_of_a_call() -> None:
     world, policy = World(0.6, 0.01), CostAwareGamma()
     world.rate(policy, steps=600)
-    policy.before_token(SURE, 0)
-    policy.after_token(0, SURE, 1)
-    policy.before_token(DOUBTFUL, 1)
-    assert not policy.after_token(0, DOUBTFUL, 2)
+    policy.before_token(sure(1), 0)
+    policy.after_token(0, sure(1), 1)
+    policy.before_token(doubtful(2), 1)
+    assert not policy.after_token(0, doubtful(2), 2)
     assert policy.stops_for_cost
-    assert policy.before_token(Signal(None, 3, 0.9), 2)
+    assert policy.before_token(Signal(None, 3, 0.9, num_calls=2), 2)
 
 
 def test_the_bandit_plays_what_gives_most() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foredraft.core import Draft
+from foredraft.core import StepRecord
 from foredraft.decoding import Sequence, Speculation, speculative_steps
 from foredraft.drafting import DraftModelDrafter
 from foredraft.errors import ConfigError
@@ -196,36 +196,28 @@ def test_egag_begins_each_generation_with_an_unsmoothed_step() -> None:
     assert length_drafted(policy, ONE_HOT) == 6
 
 
-def run(policy: GammaPolicy, draft_model: TableModel, sampler: Sampler, tokens: int) -> list[Draft]:
-    """Return what was drafted in each step of a generation."""
-    drafts: list[Draft] = []
-
-    class Listening(DraftModelDrafter):
-        def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
-            drafts.append(super().propose(tokens, gamma, policy))
-            return drafts[-1]
-
+def run(
+    policy: GammaPolicy, draft_model: TableModel, sampler: Sampler, tokens: int
+) -> list[StepRecord]:
+    """Return the records of the steps of a generation that drafted."""
     target = TableModel(random_table(4, seed=1))
-    parts = Speculation(
-        target, Listening(draft_model, sampler), policy, RejectionVerifier(), sampler
-    )
+    drafter = DraftModelDrafter(draft_model, sampler)
+    parts = Speculation(target, drafter, policy, RejectionVerifier(), sampler)
     sequence = Sequence(target.start([0, 1]), max_new_tokens=tokens, max_length=1024)
-    for _ in speculative_steps(parts, sequence, Rng(0)):
-        pass
-    return drafts
+    return [r for r in speculative_steps(parts, sequence, Rng(0)) if r.drafted]
 
 
 def test_egag_spends_no_forward_pass_of_its_own() -> None:
     model = CountingTable(random_table(4, seed=2, zeros=2))
-    drafts = run(EntropyGamma(1, 6), model, MultinomialSampler(), 40)
-    assert len({len(d.tokens) for d in drafts}) > 1, "gamma should adapt in this run"
-    assert len(model.fed) == sum(len(d.tokens) for d in drafts)
+    records = run(EntropyGamma(1, 6), model, MultinomialSampler(), 40)
+    assert len({r.gamma for r in records}) > 1, "gamma should adapt in this run"
+    assert len(model.fed) == sum(r.gamma for r in records)
 
 
 def test_egag_records_the_entropy_it_measured_at_each_step() -> None:
-    drafts = run(EntropyGamma(1, 6), TableModel(lambda tokens: SLOPE), MultinomialSampler(), 20)
-    assert [d.normalized_entropy for d in drafts] == pytest.approx([7 / 8] * len(drafts))
-    assert [d.raw_gamma for d in drafts] == pytest.approx([0.75] * len(drafts), abs=1e-5)
+    records = run(EntropyGamma(1, 6), TableModel(lambda tokens: SLOPE), MultinomialSampler(), 20)
+    assert [r.normalized_entropy for r in records] == pytest.approx([7 / 8] * len(records))
+    assert [r.raw_gamma for r in records] == pytest.approx([0.75] * len(records), abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -122,24 +122,23 @@ def test_a_draft_in_one_call_is_the_draft_token_by_token(vocab_size: int, proces
     model = FusedModel(build("llama"), vocab_size=vocab_size)
     for length in (1, 3, CHUNK + 2):
         tokens = [*random_tokens(source, length - 1), vocab_size - 1]
-        one_by_one = LanguageModel.draft_greedily(model, model.start(tokens), 6)
+        one_by_one, margins = LanguageModel.draft(model, model.start(tokens), 6)
         held = model.length
-        _, margins = LanguageModel.draft_with_margins(model, model.start(tokens), 6)
-        drafted, ours = model.draft_with_margins(model.start(tokens), 6)
+        drafted, ours = model.draft(model.start(tokens), 6)
         assert drafted == one_by_one
         assert ours == pytest.approx(margins, abs=1e-5)
         assert model.length == held == length + 5
         model.rollback_to(length)
-        assert model.draft_greedily(one_by_one[:1], 3) == one_by_one[1:4]
+        assert model.draft(one_by_one[:1], 3)[0] == one_by_one[1:4]
 
 
 @needs_a_compiler
 def test_a_draft_may_outgrow_the_memory() -> None:
     model = FusedModel(build("llama"))
     tokens = random_tokens(random.Random(0), 254)
-    one_by_one = LanguageModel.draft_greedily(model, model.start(tokens), 6)
+    one_by_one, _ = LanguageModel.draft(model, model.start(tokens), 6)
     fresh = FusedModel(build("llama"))
-    assert fresh.draft_greedily(fresh.start(tokens), 6) == one_by_one
+    assert fresh.draft(fresh.start(tokens), 6)[0] == one_by_one
 
 
 @needs_a_compiler

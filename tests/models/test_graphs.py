@@ -107,8 +107,10 @@ def test_a_draft_at_once_is_the_draft_token_by_token(unseen: int, count: int) ->
                 model.start(tokens)
                 if held:
                     model.extend(tokens[:held], keep=1)
-            drafted = ours.draft_greedily(tokens[held:], count)
-            assert drafted == theirs.draft_greedily(tokens[held:], count)
+            drafted, margins = ours.draft(tokens[held:], count)
+            theirs_drafted, theirs_margins = theirs.draft(tokens[held:], count)
+            assert drafted == theirs_drafted
+            assert margins == pytest.approx(theirs_margins, abs=1e-4)
             assert ours.length == theirs.length == len(tokens) + count - 1
             text = [*tokens, *drafted]
             ours.rollback_to(len(text) - 2)
@@ -124,8 +126,8 @@ def test_a_drafter_gets_the_targets_columns(vocab_size: int) -> None:
         model.extend(model.start([3, 4]), keep=1)
     tokens = [3, vocab_size - 1]
     assert_same_logits(ours.extend(tokens, keep=2), theirs.extend(tokens, keep=2))
-    drafted = ours.draft_greedily([7], 30)
-    assert drafted == theirs.draft_greedily([7], 30)
+    drafted, _ = ours.draft([7], 30)
+    assert drafted == theirs.draft([7], 30)[0]
     assert max(drafted) < min(VOCAB, vocab_size)
 
 
@@ -240,7 +242,7 @@ def test_gpu_graphs_say_what_eager_passes_say(member: str) -> None:
             assert_same_logits(ours.extend(new, keep=kept), theirs.extend(new, keep=kept))
             for model in (ours, theirs):
                 model.rollback_to(max(1, ours.length - count // 2))
-        assert ours.draft_greedily([5], 6) == theirs.draft_greedily([5], 6)
+        assert ours.draft([5], 6)[0] == theirs.draft([5], 6)[0]
 
 
 @pytest.mark.gpu
@@ -252,7 +254,7 @@ def test_gpu_passes_are_really_captured() -> None:
         warnings.simplefilter("error")
         model.extend([6], keep=1)
         model.extend([6, 7, 8], keep=3)
-        model.draft_greedily([9, 8], 5)
+        model.draft([9, 8], 5)
     assert len(model._recorded) == 3
 
 
