@@ -18,7 +18,7 @@ PACKAGE = ROOT / "foredraft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-GROUND = {"core", "costs", "errors", "escape", "files", "registry", "version"}
+GROUND = {"core", "costs", "errors", "escape", "files", "ranges", "registry", "version"}
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = GROUND | ROOMS | {"config", "text", "decoding"}
 FRONT_ENDS = {"cli", "server"}
@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "escape": set[str](),
     "files": {"errors"},
     "version": set[str](),
-    "registry": {"errors"},
+    "ranges": {"errors"},
+    "registry": {"errors", "ranges"},
     "text": GROUND,
     "config": GROUND | {"sampling", "gamma", "verification", "drafting"},  # to check specs
     "models": GROUND | {"zoo"},

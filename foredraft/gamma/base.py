@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from foredraft.core import StepOutcome
+from foredraft.ranges import Checked
 from foredraft.registry import Registry
 
 WIDEST_MARGIN = 30.0  # of two logits; also what −∞ beside a number counts for
@@ -112,7 +113,7 @@ def _two_largest(logits: Tensor) -> tuple[int, float, float]:
     return at, float(values[at]), float(max(others))
 
 
-class GammaPolicy(ABC):
+class GammaPolicy(Checked, ABC):
     """The rule for gamma.
 
     Whoever keeps a policy keeps what it has learned of models and machine; `start` resets whatever
