@@ -142,7 +142,7 @@ def _default(f: Field[Any]) -> Any:
 def _parse(spec: str, kind: str) -> tuple[str, list[ast.expr], dict[str, ast.expr]]:
     """Return the name, the components without a key, and the values with one, as syntax."""
     try:
-        if not isinstance(spec, str) or len(spec) > MOST_CHARACTERS or _depth(spec) > MOST_DEEP:
+        if not isinstance(spec, str) or _is_too_much(spec):
             raise ValueError
         with warnings.catch_warnings(action="ignore"):
             tree = ast.parse(spec.strip(), mode="eval").body
@@ -158,15 +158,16 @@ def _parse(spec: str, kind: str) -> tuple[str, list[ast.expr], dict[str, ast.exp
         raise _unreadable(spec, kind) from None
 
 
-def _depth(spec: str) -> int:
-    return max(accumulate((c in "([{") - (c in ")]}") for c in spec), default=0)
+def _is_too_much(spec: str) -> bool:
+    depths = accumulate((c in "([{") - (c in ")]}") for c in spec)
+    return len(spec) > MOST_CHARACTERS or max(depths, default=0) > MOST_DEEP
 
 
-def _unreadable(spec: object, kind: str) -> BadSpecString:
-    return BadSpecString(
-        f"cannot read the {kind} {quoted(spec)}; write name or name(key=value, key=value) in at "
-        f"most {MOST_CHARACTERS} characters, brackets at most {MOST_DEEP} deep"
-    )
+def _unreadable(spec: Any, kind: str) -> BadSpecString:
+    remedy = "write name or name(key=value, key=value)"
+    if isinstance(spec, str) and _is_too_much(spec):
+        remedy += f" in at most {MOST_CHARACTERS} characters, brackets at most {MOST_DEEP} deep"
+    return BadSpecString(f"cannot read the {kind} {quoted(spec)}; {remedy}")
 
 
 def _in_order(components: list[ast.expr], cls: type) -> dict[str, Any]:

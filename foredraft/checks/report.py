@@ -18,7 +18,7 @@ from foredraft.verification.mutants import MUTANTS
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name → engine method, settings
     "speculative": ("speculative", {}),
     "egag": ("speculative", {"egag": True}),
-    "ngram": ("ngram", {}),
+    "ngram": ("ngram", {"stop_if_unknown": False}),  # guesses are rejected: that is checked too
 }
 LOSSLESS = tuple(name for name in VERIFIERS.names if VERIFIERS.get(name).is_lossless)
 PROMPTS = (

@@ -14,7 +14,7 @@ from foredraft.ranges import Range
 from foredraft.sampling.base import SAMPLERS, Sampler, as_float
 from foredraft.sampling.filters import keep_nucleus, nucleus_of
 
-Temperature = Annotated[float, Range(0, 100, open_low=True)]
+Temperature = Annotated[float, Range(0, 10_000, open_low=True)]
 TopK = Annotated[int, Range(1, 2**31 - 1)]
 TopP = Annotated[float, Range(0, 1, open_low=True)]
 
