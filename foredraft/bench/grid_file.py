@@ -150,7 +150,8 @@ def _prompts(values: dict[str, Any]) -> tuple[PromptItem, ...]:
     )
 
 
-def _seeds(seeds: list[Any]) -> tuple[int, ...]:
-    if not seeds or len(set(map(str, seeds))) < len(seeds):
-        raise ConfigError(f"seeds must be different and at least one, not {quoted(seeds)}")
-    return tuple(checked("seed", seed, GridSeed) for seed in seeds)
+def _seeds(given: list[Any]) -> tuple[int, ...]:
+    seeds = tuple(checked("seed", seed, GridSeed) for seed in given)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds must be different and at least one, not {quoted(given)}")
+    return seeds
