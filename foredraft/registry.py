@@ -24,6 +24,7 @@ NESTED = (Spec, tuple[Spec, ...])
 
 # What `ast` raises for text that is no literal: {[]}, thousands of minus signs, huge numbers.
 UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
+NOT_FINITE = ("nan", "inf", "-inf")  # read, so that the parameter's range refuses them
 MOST_CHARACTERS, MOST_DEEP = 4096, 16  # of a spec string; components in it are read again each
 
 
@@ -197,7 +198,8 @@ def _value(node: ast.expr, hint: Any) -> Any:
     if hint == NESTED[1]:
         items = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
         return tuple(_component(item) for item in items)
-    return ast.literal_eval(node)
+    word = ast.unparse(node)
+    return float(word) if word in NOT_FINITE else ast.literal_eval(node)
 
 
 def _component(node: ast.expr) -> str:

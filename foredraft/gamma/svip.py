@@ -24,7 +24,7 @@ class SvipGamma(GammaPolicy):
     """Stop after a token when √(0.15 · H) > threshold; at 0.3 that is H > 0.6 nats.
 
     Attributes:
-        threshold: no number of nats reaches √(0.15 · H) > 3.
+        threshold: 0 stops after any token that is not certain.
         gamma_max: upper bound.
     """
 
