@@ -14,12 +14,23 @@ from typing import Any
 from foredraft.drafting import DRAFTERS, STORAGES
 from foredraft.errors import ConfigError, quoted
 from foredraft.gamma import GAMMA_POLICIES
-from foredraft.gamma.entropy import EntropyGamma
-from foredraft.registry import check_range, nearest
+from foredraft.gamma.entropy import Ema, EntropyGamma
+from foredraft.ranges import (
+    LONGEST_DRAFT,
+    Checked,
+    DraftLength,
+    Fillers,
+    Length,
+    NgramOrder,
+    Range,
+    Seed,
+    checked,
+    hints_of,
+)
+from foredraft.registry import nearest
 from foredraft.sampling import SAMPLERS
 from foredraft.verification import VERIFIERS
 
-INFINITY = float("inf")
 EGAG_BOUNDS = ("egag_gamma_min", "gamma", "egag_gamma_max")
 METHODS = ("speculative", "ngram", "target", "drafter")  # the order in which they run
 
@@ -29,18 +40,18 @@ def _setting(default: Any, help: str) -> Any:
 
 
 @dataclass(frozen=True)
-class DecodingConfig:
+class DecodingConfig(Checked):
     """How to decode; what each setting means stands beside it."""
 
-    length: int = _setting(35, "most tokens to generate")
-    seed: int = _setting(42, "seed of every random decision; each method starts from it anew")
+    length: Length = _setting(35, "most tokens to generate")
+    seed: Seed = _setting(42, "seed of every random decision; each method starts from it anew")
     sampler: str = _setting(
         "greedy", "spec string of the sampler, e.g. nucleus(temperature=0.8, top_p=0.9)"
     )
     verifier: str = _setting(
         "rejection", "accept/reject rule: rejection, block, exact_match or coupled"
     )
-    gamma: int = _setting(4, "draft length, in tokens")
+    gamma: DraftLength = _setting(4, "draft length, in tokens")
     policy: str = _setting(
         "fixed", "spec string of the gamma policy of Speculative and Ngram Assisted"
     )
@@ -50,14 +61,14 @@ class DecodingConfig:
         "or bandit(...)",
     )
     egag: bool = _setting(False, "entropy-adaptive gamma in place of the policy")
-    egag_gamma_min: int = _setting(1, "EGAG: lower bound, in tokens")
-    egag_gamma_max: int | None = _setting(None, "EGAG: upper bound, in tokens; none means gamma")
-    egag_ema: float = _setting(0.0, "EGAG: smoothing of its average, in [0, 1); 0 is none")
+    egag_gamma_min: DraftLength = _setting(1, "EGAG: lower bound, in tokens")
+    egag_gamma_max: DraftLength | None = _setting(None, "EGAG: upper bound; none means gamma")
+    egag_ema: Ema = _setting(0.0, "EGAG: smoothing of its average; 0 is none")
     ngramstorage: str = _setting("basic", "n-gram storage: basic (multi-level) or onelevel")
-    ngram_order: int = _setting(3, "n of the n-gram storage")
-    top_k_filler: int = _setting(3, "target tokens that Ngram Assisted counts at each position")
+    ngram_order: NgramOrder = _setting(3, "n of the n-gram storage")
+    top_k_filler: Fillers = _setting(3, "target tokens that Ngram Assisted counts at each position")
     stop_if_unknown: bool = _setting(
-        False, "Ngram Assisted ends a draft at an unknown context instead of guessing"
+        True, "Ngram Assisted ends a draft at an unknown context instead of guessing"
     )
     reset_in_between: bool = _setting(True, "Ngram Assisted forgets between prompts")
     first_target: bool = _setting(True, "the first step decodes one token without a draft")
@@ -71,11 +82,7 @@ class DecodingConfig:
     drafter: bool = _setting(False, "run Drafter AR")
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            _check_type(setting.name, getattr(self, setting.name), str(setting.type))
-        for name in ("length", "gamma", "top_k_filler"):
-            check_range(name, getattr(self, name), 1, INFINITY)
-        check_range("ngram_order", self.ngram_order, 2, 64)
+        super().__post_init__()
         if self.ngramstorage not in STORAGES:
             guess = nearest(self.ngramstorage, STORAGES)
             raise ConfigError(
@@ -88,7 +95,6 @@ class DecodingConfig:
         DRAFTERS.create(self.drafting)
         # EGAG is checked while off, too: switching it on must not be what is refused.
         _check_egag_bounds(vars(self), "egag_gamma_min")
-        check_range("egag_ema", self.egag_ema, 0, 1, open_high=True)
 
     @property
     def _gamma_max(self) -> int:
@@ -118,9 +124,8 @@ class DecodingConfig:
         for name in changes:
             if name not in legal:
                 raise ConfigError(f"unknown setting {quoted(name)}{nearest(name, legal)}")
-        for setting in fields(self):
-            if setting.name in changes:
-                _check_type(setting.name, changes[setting.name], str(setting.type))
+        hints = hints_of(type(self))
+        changes = {name: checked(name, value, hints[name]) for name, value in changes.items()}
         for blamed in EGAG_BOUNDS:  # the value that was changed is the one to name
             if blamed in changes:
                 _check_egag_bounds(vars(self) | changes, blamed)
@@ -133,35 +138,14 @@ class DecodingConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DecodingConfig:
         """Rebuild a config from `to_dict`; missing names take their defaults."""
-        if isinstance(values.get("stop"), list):
-            values = values | {"stop": tuple(values["stop"])}
         return cls().replace(**values)
 
 
-def _check_type(name: str, value: Any, annotation: str) -> None:
-    legal = {
-        "int": (int,),
-        "int | None": (int, type(None)),
-        "float": (int, float),
-        "bool": (bool,),
-        "str": (str,),
-        "tuple[str, ...]": (tuple,),
-    }[annotation]
-    if not isinstance(value, legal) or (isinstance(value, bool) and bool not in legal):
-        words = annotation.replace(" | None", "")
-        raise ConfigError(f"{name} must be of type {words}, not {quoted(value)}")
-    if isinstance(value, tuple) and not all(isinstance(item, str) for item in value):
-        raise ConfigError(f"{name} must be a tuple of strings, not {quoted(value)}")
-
-
 def _check_egag_bounds(values: Mapping[str, Any], blamed: str) -> None:
-    """Raise unless 1 ≤ egag_gamma_min ≤ its upper bound; `blamed` is the setting to name."""
+    """Raise unless egag_gamma_min is at most its upper bound; `blamed` is the setting to name."""
     low, gamma, high = (values[name] for name in EGAG_BOUNDS)
     top = gamma if high is None else high
-    if 1 <= low <= top:
-        return
-    if blamed == "gamma" and high is not None:
-        return  # gamma is no bound here
-    if blamed == "egag_gamma_min" or low < 1:
-        check_range("egag_gamma_min", low, 1, max(top, 1))
-    check_range(blamed, values[blamed] if values[blamed] is not None else gamma, low, INFINITY)
+    if blamed == "egag_gamma_min":
+        Range(1, top).check(blamed, low)
+    elif blamed == "egag_gamma_max" or high is None:  # else gamma is no bound here
+        Range(low, LONGEST_DRAFT).check(blamed, top)

@@ -214,7 +214,7 @@ def ngram_assisted_speculative_generate(
     pad_token_id: int = 0,
     use_cache: bool = True,
     first_target: bool = True,
-    stop_if_unknown: bool = False,
+    stop_if_unknown: bool = True,
     debug: bool = False,
     seed: int = 42,
     verifier: str | Verifier = "rejection",
@@ -234,7 +234,8 @@ def ngram_assisted_speculative_generate(
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
         use_cache: False computes the whole prefix at every pass.
         first_target: decode the first token with the target alone.
-        stop_if_unknown: end a draft at an unknown context instead of guessing.
+        stop_if_unknown: end a draft at an unknown context; False guesses a random token there, as
+            the original does, and is then slower than plain decoding where little repeats.
         debug: print every step.
         seed: of the random decisions.
         verifier: accept/reject rule, by name or object: rejection, block, exact_match, coupled.

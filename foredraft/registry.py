@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ast
 import difflib
-import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
+from itertools import accumulate
 from typing import Any, Generic, NewType, TypeVar, get_type_hints
 
 from foredraft.errors import BadSpecString, ConfigError, UnknownComponent, quoted
+from foredraft.ranges import checked, hints_of
 
 T = TypeVar("T")
 Spec = NewType("Spec", str)  # the type of a parameter that is the spec string of a component
@@ -23,6 +24,8 @@ NESTED = (Spec, tuple[Spec, ...])
 
 # What `ast` raises for text that is no literal: {[]}, thousands of minus signs, huge numbers.
 UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
+NOT_FINITE = ("nan", "inf", "-inf")  # read, so that the parameter's range refuses them
+MOST_CHARACTERS, MOST_DEEP = 4096, 16  # of a spec string; components in it are read again each
 
 
 def nearest(name: str, legal: Iterable[str]) -> str:
@@ -123,51 +126,14 @@ class Registry(Generic[T]):
         return f"{name}({', '.join(values)})"
 
     def _build(self, cls: type[T], name: str, values: dict[str, Any]) -> T:
-        hints = get_type_hints(cls)
+        hints = hints_of(cls)
         missing = [k for k, v in self.parameters(name).items() if v is ... and k not in values]
         if missing:
             raise BadSpecString(f"{self.kind} {name!r} needs a value for {missing[0]!r}")
         try:
-            return cls(**{k: _typed(k, v, hints[k]) for k, v in values.items()})
+            return cls(**{k: checked(k, v, hints.get(k, Any)) for k, v in values.items()})
         except ConfigError as error:
             raise BadSpecString(f"{self.kind} {name!r}: {error}") from None
-
-
-def check_range(
-    name: str,
-    value: float,
-    low: float,
-    high: float,
-    *,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> None:
-    """Raise unless the value lies between `low` and `high`; ends count unless they are open.
-
-    NaN is never legal, and ∞ is open whatever is said.
-    """
-    open_high = open_high or high == float("inf")
-    inside = (low < value if open_low else low <= value) and (
-        value < high if open_high else value <= high
-    )
-    if not inside:
-        begin = f"{'(' if open_low else '['}{_end(low)}"
-        end = _end(high)
-        legal = f"{begin}, {end}{')' if open_high else ']'}"
-        raise ConfigError(f"{name} must lie in {legal}, not {quoted(value)}")
-
-
-def check_count(name: str, value: int, low: int = 1) -> None:
-    """Raise unless the value is a whole number of at least `low`; 2.0 and NaN are none."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigError(f"{name} must be a whole number in [{low}, ∞), not {quoted(value)}")
-    check_range(name, value, low, float("inf"))
-
-
-def _end(bound: float) -> str:
-    if bound == float("inf"):
-        return "∞"
-    return f"{bound:g}" if isinstance(bound, float) else quoted(bound)
 
 
 def _default(f: Field[Any]) -> Any:
@@ -177,6 +143,8 @@ def _default(f: Field[Any]) -> Any:
 def _parse(spec: str, kind: str) -> tuple[str, list[ast.expr], dict[str, ast.expr]]:
     """Return the name, the components without a key, and the values with one, as syntax."""
     try:
+        if not isinstance(spec, str) or _is_too_much(spec):
+            raise ValueError
         with warnings.catch_warnings(action="ignore"):
             tree = ast.parse(spec.strip(), mode="eval").body
         if isinstance(tree, ast.Name):
@@ -191,10 +159,16 @@ def _parse(spec: str, kind: str) -> tuple[str, list[ast.expr], dict[str, ast.exp
         raise _unreadable(spec, kind) from None
 
 
-def _unreadable(spec: str, kind: str) -> BadSpecString:
-    return BadSpecString(
-        f"cannot read the {kind} {quoted(spec)}; write name or name(key=value, key=value)"
-    )
+def _is_too_much(spec: str) -> bool:
+    depths = accumulate((c in "([{") - (c in ")]}") for c in spec)
+    return len(spec) > MOST_CHARACTERS or max(depths, default=0) > MOST_DEEP
+
+
+def _unreadable(spec: Any, kind: str) -> BadSpecString:
+    remedy = "write name or name(key=value, key=value)"
+    if isinstance(spec, str) and _is_too_much(spec):
+        remedy += f" in at most {MOST_CHARACTERS} characters, brackets at most {MOST_DEEP} deep"
+    return BadSpecString(f"cannot read the {kind} {quoted(spec)}; {remedy}")
 
 
 def _in_order(components: list[ast.expr], cls: type) -> dict[str, Any]:
@@ -224,7 +198,8 @@ def _value(node: ast.expr, hint: Any) -> Any:
     if hint == NESTED[1]:
         items = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
         return tuple(_component(item) for item in items)
-    return ast.literal_eval(node)
+    word = ast.unparse(node)
+    return float(word) if word in NOT_FINITE else ast.literal_eval(node)
 
 
 def _component(node: ast.expr) -> str:
@@ -249,12 +224,3 @@ def _literal(word: str) -> Any:
             return ast.literal_eval(word)
     except UNREADABLE:
         return word
-
-
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """Return the value as the parameter's type: an int is a float, a bool is no number."""
-    if hint is float and type(value) is int and abs(value) <= sys.float_info.max:
-        return float(value)
-    if hint in (int, float, bool, str) and type(value) is not hint:
-        raise ConfigError(f"{name} must be {hint.__name__}, not {quoted(value)}")
-    return value

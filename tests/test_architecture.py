@@ -18,7 +18,7 @@ PACKAGE = ROOT / "foredraft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-GROUND = {"core", "costs", "errors", "escape", "files", "logits", "registry", "version"}
+GROUND = {"core", "costs", "errors", "escape", "files", "logits", "ranges", "registry", "version"}
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = GROUND | ROOMS | {"config", "text", "decoding"}
 FRONT_ENDS = {"cli", "server"}
@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "files": {"errors"},
     "logits": {"errors"},
     "version": set[str](),
-    "registry": {"errors"},
+    "ranges": {"errors"},
+    "registry": {"errors", "ranges"},
     "text": GROUND,
     "config": GROUND | {"sampling", "gamma", "verification", "drafting"},  # to check specs
     "models": GROUND | {"zoo"},

@@ -50,7 +50,7 @@ DOCUMENTED: dict[str, tuple[list[str], dict[str, Any]]] = {
     ),
     "ngram_assisted_speculative_generate": (
         ["inputs", "ngramstorage", "target"],
-        SPECULATIVE | {"filler_top_k": 3, "stop_if_unknown": False},
+        SPECULATIVE | {"filler_top_k": 3, "stop_if_unknown": True},
     ),
 }
 

@@ -15,6 +15,7 @@ from foredraft.cli import main as program
 from foredraft.cli.commands import COMMANDS
 from foredraft.core import StepRecord
 from foredraft.drafting import STORAGES
+from foredraft.ranges import hints_of, range_of
 from foredraft.registry import Registry
 from foredraft.tracing import Summary
 
@@ -83,7 +84,10 @@ def commands(language: str) -> str:
 
 def components(language: str) -> str:
     """Return every registered component with its parameters and their defaults."""
-    lines = ["| kind | spec string, with its defaults | what it is |", "|---|---|---|"]
+    lines = [
+        "| kind | spec string, with its defaults | what it is | numbers |",
+        "|---|---|---|---|",
+    ]
     for registry in REGISTRIES:
         for name in registry.names:
             given = registry.parameters(name)
@@ -91,16 +95,22 @@ def components(language: str) -> str:
                 f"{key}={'…' if value is ... else repr(value)}" for key, value in given.items()
             )
             spec = f"{name}({values})" if values else name
-            lines.append(f"| {registry.kind} | `{spec}` | {first_line(registry.get(name))} |")
-    lines += [f"| storage | `{name}` | {first_line(cls)} |" for name, cls in STORAGES.items()]
+            cls = registry.get(name)
+            legal = {key: range_of(hints_of(cls)[key]) for key in given}
+            numbers = "; ".join(f"{key} {its.words}" for key, its in legal.items() if its)
+            lines.append(f"| {registry.kind} | `{spec}` | {first_line(cls)} | {numbers} |")
+    lines += [f"| storage | `{name}` | {first_line(cls)} | |" for name, cls in STORAGES.items()]
     return "\n".join(lines)
 
 
 def settings(language: str) -> str:
     """Return the fields of `DecodingConfig`."""
-    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    lines = ["| setting | default | meaning | numbers |", "|---|---|---|---|"]
+    hints = hints_of(foredraft.DecodingConfig)
     for field in dataclasses.fields(foredraft.DecodingConfig):
-        lines.append(f"| `{field.name}` | `{field.default!r}` | {field.metadata['help']} |")
+        legal = range_of(hints[field.name])
+        words = f"{field.metadata['help']} | {legal.words if legal else ''}"
+        lines.append(f"| `{field.name}` | `{field.default!r}` | {words} |")
     return "\n".join(lines)
 
 

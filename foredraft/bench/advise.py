@@ -21,7 +21,7 @@ from foredraft.core import Completion
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError
 from foredraft.models import LanguageModel
-from foredraft.registry import check_count
+from foredraft.ranges import Count, DraftLength, Length, checked
 from foredraft.tracing import summarize
 
 GAMMAS = (1, 2, 3, 4, 6, 8, 12)
@@ -180,8 +180,9 @@ def advise(
     Raises:
         ConfigError: there is no draft model, or the target has an encoder.
     """
-    for name, value in (("length", length), ("K", num_speculative_tokens), ("repeats", repeats)):
-        check_count(name, value)
+    length = checked("length", length, Length)
+    num_speculative_tokens = checked("K", num_speculative_tokens, DraftLength)
+    repeats = checked("repeats", repeats, Count)
     if engine.drafter is None:
         raise ConfigError("advise weighs a draft model; load one with drafter=…")
     draft_model = engine.drafter.model

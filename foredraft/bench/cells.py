@@ -166,5 +166,4 @@ def _config(given: Settings) -> DecodingConfig:
             raise ConfigError(
                 f"unknown axis {quoted(name)}{nearest(name, names)}; legal: {', '.join(names)}"
             )
-    lists = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-    return DEFAULT.replace(**lists)
+    return DEFAULT.replace(**given)

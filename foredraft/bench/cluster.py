@@ -21,7 +21,7 @@ from foredraft.bench.measure import failed
 from foredraft.bench.rows import Row
 from foredraft.bench.worker import Pair, Worker
 from foredraft.errors import ConfigError, quoted
-from foredraft.registry import check_count
+from foredraft.ranges import Count, checked
 
 ATTEMPTS = 3  # a block that kills its worker so often is recorded as failed
 SWITCHES = {
@@ -106,7 +106,7 @@ def seats_of(nodes: Sequence[dict[str, Any]], *, on_cpu: bool, count: int | None
         raise ConfigError("the Ray cluster has no machine with a free processor; add one")
     if count is None:
         return devices
-    check_count("--ray-workers", count)
+    count = checked("--ray-workers", count, Count)
     if gpus and count > len(gpus):
         raise ConfigError(
             f"--ray-workers must lie in [1, {len(gpus)}], one a GPU, not {count}; add GPUs"

@@ -20,15 +20,16 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from foredraft.bench.cells import Experiment, cells_of
 from foredraft.bench.grid import Grid
 from foredraft.bench.prompt_sets import KINDS, PromptItem, load_prompts
 from foredraft.errors import ConfigError, quoted
-from foredraft.registry import check_count, nearest
-from foredraft.sampling import rng_for
+from foredraft.ranges import Count, Length, Range, Seed, checked
+from foredraft.registry import nearest
 
+GridSeed = Annotated[int, Range(0, 2**63 - 1)]
 GRIDS_DIR = Path(__file__).parent / "grids"
 MODES = ("product", "one_at_a_time")
 TOP: dict[str, Any] = {  # key → default
@@ -95,7 +96,7 @@ def read_grid(table: Mapping[str, Any], *, name: str = "grid") -> Grid:
         cells=cells,
         prompts=_prompts(values),
         seeds=_seeds(values["seeds"]),
-        order_seed=values["order_seed"],
+        order_seed=checked("order_seed", values["order_seed"], Seed),
         references=tuple(values["references"]),
     )
 
@@ -135,26 +136,22 @@ def _experiment(top: dict[str, Any], inner: dict[str, Any]) -> Experiment:
 
 def _prompts(values: dict[str, Any]) -> tuple[PromptItem, ...]:
     """Return the prompts, as many of each set and as long as the grid allows."""
-    for name in ("max_prompts", "max_length"):
-        if values[name] is not None:
-            check_count(name, values[name])
+    most = checked("max_prompts", values["max_prompts"], Count | None)
+    longest = checked("max_length", values["max_length"], Length | None)
     if not all(isinstance(name, str) for name in values["prompts"]):
         raise ConfigError(f"prompts must be names or files, not {quoted(values['prompts'])}")
-    longest = values["max_length"]
     items = [
         item
         for _, kind in groupby(load_prompts(values["prompts"]), key=lambda item: item.kind)
-        for item in list(kind)[: values["max_prompts"]]
+        for item in list(kind)[:most]
     ]
     return tuple(
         dataclasses.replace(item, length=min(item.length, longest or item.length)) for item in items
     )
 
 
-def _seeds(seeds: list[Any]) -> tuple[int, ...]:
-    if not seeds or len(set(map(str, seeds))) < len(seeds):
-        raise ConfigError(f"seeds must be different and at least one, not {quoted(seeds)}")
-    for seed in seeds:
-        check_count("seed", seed, 0)
-        rng_for(seed, keyed=False)  # refuses what is no seed
-    return tuple(seeds)
+def _seeds(given: list[Any]) -> tuple[int, ...]:
+    seeds = tuple(checked("seed", seed, GridSeed) for seed in given)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds must be different and at least one, not {quoted(given)}")
+    return seeds

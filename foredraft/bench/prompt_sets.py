@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from foredraft.errors import ConfigError, quoted
-from foredraft.registry import check_count, nearest
+from foredraft.ranges import Length, checked
+from foredraft.registry import nearest
 
 PROMPTS_DIR = Path(__file__).parent / "prompts"
 KINDS = ("dialogue", "translation", "long", "code")
@@ -37,14 +38,14 @@ class PromptItem:
     id: str
     kind: str
     prompt: str
-    length: int = DEFAULT_LENGTH
+    length: Length = DEFAULT_LENGTH
 
     def __post_init__(self) -> None:
         for name in ("id", "kind", "prompt"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise ConfigError(f"{name} must be text that is not empty, not {quoted(value)}")
-        check_count("length", self.length)
+        checked("length", self.length, Length)
 
 
 def load_prompts(names: Iterable[str] = KINDS) -> tuple[PromptItem, ...]:

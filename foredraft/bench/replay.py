@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -22,16 +22,18 @@ from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
 from foredraft.errors import ModelError
 from foredraft.gamma import GAMMA_POLICIES, GammaPolicy, OracleGamma
 from foredraft.models import LanguageModel
+from foredraft.ranges import Checked, Range
 from foredraft.sampling import GreedySampler, Rng
 from foredraft.tracing import summarize
 from foredraft.verification import ExactMatchVerifier
 
 GREEDY = GreedySampler()
 UNBOUNDED = 1 << 30
+Cost = Annotated[float, Range(0, 10**9)]  # seconds, or target passes
 
 
 @dataclass(frozen=True)
-class CostTable:
+class CostTable(Checked):
     """Seconds, or any unit of time: only ratios matter.
 
     Attributes:
@@ -40,9 +42,9 @@ class CostTable:
         verify_token: what each drafted token adds to it.
     """
 
-    draft: float = 0.2
-    verify: float = 1.0
-    verify_token: float = 0.02
+    draft: Cost = 0.2
+    verify: Cost = 1.0
+    verify_token: Cost = 0.02
 
 
 class Clock:

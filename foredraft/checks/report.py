@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from foredraft.config import DecodingConfig
 from foredraft.errors import ConfigError, quoted
 from foredraft.models import EncoderDecoderModel, LanguageModel
-from foredraft.registry import check_count, check_range, nearest
-from foredraft.sampling import SAMPLERS, rng_for
+from foredraft.ranges import Checked, Count, DraftLength, Range, Seed
+from foredraft.registry import nearest
+from foredraft.sampling import SAMPLERS
 from foredraft.verification import VERIFIERS, Verifier
 from foredraft.verification.mutants import MUTANTS
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name → engine method, settings
     "speculative": ("speculative", {}),
     "egag": ("speculative", {"egag": True}),
-    "ngram": ("ngram", {}),
+    "ngram": ("ngram", {"stop_if_unknown": False}),  # guesses are rejected: that is checked too
 }
 LOSSLESS = tuple(name for name in VERIFIERS.names if VERIFIERS.get(name).is_lossless)
 PROMPTS = (
@@ -46,7 +47,7 @@ Progress = Callable[[str, int, int], None]  # what is being done, how much of it
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Checked):
     """What to check, and how hard.
 
     Attributes:
@@ -54,7 +55,7 @@ class Plan:
         verifiers: spec strings of the accept/reject rules.
         prompts: texts; none means eight short ones of ours, of which sampling uses four.
         samples: generations for each method and verifier.
-        level: probability of any false alarm over all distribution tests, in (0, 1).
+        level: probability of any false alarm over all distribution tests.
         sampler: spec string of the sampler that is tested.
         gamma: draft length while sampling; a sample is gamma + 1 tokens, a whole block.
         length: tokens of a greedy generation.
@@ -65,27 +66,21 @@ class Plan:
     methods: tuple[str, ...] = tuple(METHODS)
     verifiers: tuple[str, ...] = LOSSLESS
     prompts: tuple[str, ...] = ()
-    samples: int = 20_000
-    level: float = 1e-3
+    samples: Count = 20_000
+    level: Annotated[float, Range(0, 1, open_low=True, open_high=True)] = 1e-3
     sampler: str = "topk(temperature=1.0, top_k=5)"
-    gamma: int = 3
-    length: int = 40
-    seed: int = 42
+    gamma: DraftLength = 3
+    length: Annotated[int, Range(2, 10**9)] = 40  # one token: no draft
+    seed: Seed = 42
     mutant: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for method in self.methods:
             if method not in METHODS:
                 guess = nearest(method, METHODS)
                 legal = ", ".join(METHODS)
                 raise ConfigError(f"unknown method {quoted(method)}{guess}; legal: {legal}")
-        for name, low in (("samples", 1), ("gamma", 1), ("length", 2)):  # one token: no draft
-            check_count(name, getattr(self, name), low)
-        rng_for(self.seed, keyed=False)  # refuses what is no seed
-        for name in ("methods", "verifiers", "prompts"):
-            if not isinstance(getattr(self, name), tuple):
-                raise ConfigError(f"{name} must be a tuple, not {quoted(getattr(self, name))}")
-        check_range("level", self.level, 0, 1, open_low=True, open_high=True)
         if SAMPLERS.create(self.sampler).is_greedy:
             raise ConfigError(
                 f"sampler must draw, not {quoted(self.sampler)}: greedy output is checked anyway; "

@@ -33,8 +33,9 @@ from foredraft.bench.report import reading, write_report
 from foredraft.bench.run import Alone, Crew, Outcome, blocks_left, run_grid
 from foredraft.bench.run import Progress as Report
 from foredraft.bench.worker import Pair, Worker
-from foredraft.cli.arguments import add_model_flags, load_options
+from foredraft.cli.arguments import Number, add_model_flags, load_options
 from foredraft.errors import ConfigError
+from foredraft.ranges import Count
 
 LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
@@ -58,7 +59,7 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="spread over a Ray cluster: `local`, an address, or none for the running one",
     )
-    add("--ray-workers", type=int, metavar="N", help="workers [one a device]")
+    add("--ray-workers", type=Number(Count), metavar="N", help="workers [one a device]")
     add_model_flags(parser)
     parser.set_defaults(run=_ablate)
 

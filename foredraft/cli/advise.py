@@ -8,10 +8,11 @@ from pathlib import Path
 
 from foredraft.bench.advise import advise
 from foredraft.bench.prompt_sets import KINDS, load_prompts
-from foredraft.cli.arguments import add_model_flags, load_options
+from foredraft.cli.arguments import Number, add_model_flags, load_options
 from foredraft.cli.view import View
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError, quoted
+from foredraft.ranges import Count, DraftLength, Length
 
 BUNDLED_EACH = 3  # prompts of each bundled kind
 
@@ -23,9 +24,10 @@ def add_advise(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--prompt", action="append", metavar="TEXT", help="may be repeated [a few bundled ones]")
     add("--prompts", metavar="FILE", help="a prompt a line, or JSON lines with `prompt`")
-    add("--length", type=int, default=60, metavar="V", help="tokens of an answer [%(default)s]")
-    add("--positions", type=int, default=8, metavar="K", help="draft positions [%(default)s]")
-    add("--repeats", type=int, default=15, metavar="N", help="of each timing [%(default)s]")
+    length, positions, repeats = map(Number, (Length, DraftLength, Count))
+    add("--length", type=length, default=60, metavar="V", help="tokens of an answer [%(default)s]")
+    add("--positions", type=positions, default=8, metavar="K", help="draft positions [%(default)s]")
+    add("--repeats", type=repeats, default=15, metavar="N", help="of each timing [%(default)s]")
     add("--chat", action="store_true", help="send prompts through the chat template")
     add("--json", action="store_true", help="one JSON object instead of sentences")
     parser.set_defaults(run=_advise)

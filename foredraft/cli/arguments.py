@@ -11,6 +11,7 @@ import sys
 from typing import Any, NoReturn
 
 from foredraft.config import DecodingConfig
+from foredraft.errors import ConfigError
 from foredraft.models.loading import (
     BUNDLED,
     BUNDLED_FOLDERS,
@@ -20,16 +21,43 @@ from foredraft.models.loading import (
     LoadOptions,
 )
 from foredraft.models.runtime import RUNTIME_CHOICES
+from foredraft.ranges import hints_of, range_of, read
 
 NO_DRAFTER = "none"  # `--drafter none`
 SWITCHES = ("speculative", "ngram", "target", "drafter", "debug")  # `--method`, `--trace` instead
+
+
+class Number:
+    """Reads the number of a flag, as the parameter it sets declares it.
+
+    Args:
+        hint: the parameter's type, with its range.
+    """
+
+    def __init__(self, hint: Any) -> None:
+        self.hint = hint
+
+    def __call__(self, text: str) -> Any:
+        """Return the number; what is none is refused in words of ours."""
+        try:
+            return read("the value", text, self.hint)
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+
+class Help(argparse.HelpFormatter):
+    """Shows the legal range of a number after its meaning."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        legal = range_of(action.type.hint) if isinstance(action.type, Number) else None
+        return f"{action.help} ({legal.words})" if legal else action.help
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that refuses in one sentence, with exit code 2."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, **kwargs)
+        super().__init__(allow_abbrev=False, formatter_class=Help, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Print one line and leave."""
@@ -59,7 +87,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     add("--invariant", action="store_true", help="logits that do not depend on the pass's size")
     add("--check-runtime", action="store_true", help="compare native and transformers logits first")
     add("--compile", action="store_true", help="let torch.compile make the native kernels, on CUDA")
-    add("--threads", type=int, default=0, metavar="N", help="CPU threads [as the model can use]")
+    threads = Number(hints_of(LoadOptions)["threads"])
+    add("--threads", type=threads, default=0, metavar="N", help="CPU threads [0: as many as help]")
     add("--trust-remote-code", action="store_true", help="run code that comes with a model")
 
 
@@ -95,14 +124,14 @@ def add_decoding_flags(parser: argparse.ArgumentParser, names: tuple[str, ...] =
         shown = f"{field.metadata['help']} [{_shown(field.default)}]"
         # SUPPRESS: only flags that were given reach the config, which keeps its own defaults.
         common: dict[str, Any] = {"help": shown, "default": argparse.SUPPRESS}
-        match str(field.type):
-            case "bool":
-                group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
-            case "tuple[str, ...]":
-                group.add_argument(flag, action="append", metavar="TEXT", **common)
-            case kind:
-                number = {"int": int, "int | None": int, "float": float}.get(kind, str)
-                group.add_argument(flag, type=number, metavar="V", **common)
+        hint = hints_of(DecodingConfig)[field.name]
+        if hint is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+        elif hint == tuple[str, ...]:
+            group.add_argument(flag, action="append", metavar="TEXT", **common)
+        else:
+            kind = str if hint is str else Number(hint)
+            group.add_argument(flag, type=kind, metavar="V", **common)
 
 
 def decoding_config(args: argparse.Namespace, **fixed: Any) -> DecodingConfig:

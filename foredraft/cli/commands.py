@@ -19,10 +19,12 @@ from foredraft.drafting import DRAFTERS, STORAGES
 from foredraft.engine import result_dict
 from foredraft.errors import ConfigError, RequestError, quoted
 from foredraft.gamma import GAMMA_POLICIES
+from foredraft.ranges import hints_of, read
 from foredraft.registry import nearest
 from foredraft.sampling import SAMPLERS
 from foredraft.verification import VERIFIERS
 
+HINTS = hints_of(DecodingConfig)
 HELP = {f.name: f.metadata["help"] for f in dataclasses.fields(DecodingConfig)}
 
 
@@ -78,18 +80,11 @@ def _toggle(setting: str) -> Command:
     return Command(f"/{setting}", "[on|off]", HELP[setting], run, _shows(setting), ("on", "off"))
 
 
-def _number(name: str, setting: str, kind: Callable[[str], Any]) -> Command:
+def _number(setting: str) -> Command:
     def run(session: Session, rest: str) -> None:
-        try:
-            value = kind(rest)
-        except ValueError:
-            word = "a number" if kind is float else "a whole number"
-            raise ConfigError(
-                f"{name} needs {word}, not {quoted(rest)}; usage: {name} <v>"
-            ) from None
-        session.set(**{setting: value})
+        session.set(**{setting: read(setting, rest, HINTS[setting])})
 
-    return Command(name, "<v>", HELP[setting], run, _shows(setting))
+    return Command(f"/{setting}", "<v>", HELP[setting], run, _shows(setting))
 
 
 def _spec(name: str, setting: str, choices: list[str]) -> Command:
@@ -123,15 +118,12 @@ def _processor(session: Session, rest: str) -> None:
 
 
 def _ngramstorage(session: Session, rest: str) -> None:
-    usage = f"usage: /set_ngramstorage {'|'.join(STORAGES)} <n>"
     words = rest.split()
-    try:
-        name, n = words[0], int(words[1])
-    except (IndexError, ValueError):
-        n = 0
-    if len(words) != 2 or n < 1:
-        raise ConfigError(f"/set_ngramstorage needs a name and n ≥ 2, not {quoted(rest)}; {usage}")
-    session.set(ngramstorage=name, ngram_order=n)
+    if len(words) != 2:
+        usage = f"usage: /set_ngramstorage {'|'.join(STORAGES)} <n>"
+        raise ConfigError(f"/set_ngramstorage needs a name and n, not {quoted(rest)}; {usage}")
+    order = read("ngram_order", words[1], HINTS["ngram_order"])
+    session.set(ngramstorage=words[0], ngram_order=order)
 
 
 def _stats(session: Session, rest: str) -> None:
@@ -186,11 +178,7 @@ def _quit(session: Session, rest: str) -> None:
 _ALL = [
     *(_toggle(method) for method in ("speculative", "target", "drafter", "ngram")),
     _toggle("egag"),
-    _number("/egag_gamma_min", "egag_gamma_min", int),
-    _number("/egag_gamma_max", "egag_gamma_max", lambda v: None if v == "none" else int(v)),
-    _number("/egag_ema", "egag_ema", float),
-    _number("/length", "length", int),
-    _number("/gamma", "gamma", int),
+    *map(_number, ("egag_gamma_min", "egag_gamma_max", "egag_ema", "length", "gamma")),
     Command(
         "/processor",
         "<name> <values>",
@@ -200,7 +188,8 @@ _ALL = [
         tuple(SAMPLERS.names),
     ),
     *(_toggle(setting) for setting in ("debug", "cache", "chat")),
-    _number("/top_k_filler", "top_k_filler", int),
+    _number("top_k_filler"),
+    _toggle("stop_if_unknown"),
     Command(
         "/set_ngramstorage",
         "<name> <n>",
@@ -210,7 +199,7 @@ _ALL = [
         tuple(STORAGES),
     ),
     _toggle("reset_in_between"),
-    _number("/seed", "seed", int),
+    _number("seed"),
     _spec("/verifier", "verifier", VERIFIERS.names),
     _spec("/policy", "policy", GAMMA_POLICIES.names),
     _spec("/drafting", "drafting", DRAFTERS.names),

@@ -11,11 +11,13 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from foredraft.bench.recordings import read_recordings
-from foredraft.bench.replay import CostTable, RecordedModel, Replay, Replayed
+from foredraft.bench.replay import Cost, CostTable, RecordedModel, Replay, Replayed
+from foredraft.cli.arguments import Number
 from foredraft.cli.view import View
-from foredraft.errors import ConfigError, ModelError, quoted
+from foredraft.errors import ModelError, quoted
 from foredraft.models import LoadedModel, LoadOptions, load_drafter
 from foredraft.models.loading import BUNDLED
+from foredraft.ranges import DraftLength
 from foredraft.zoo import bundled_path
 
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
@@ -34,8 +36,9 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     add("--drafting", action="append", metavar="SPEC", help=f"may be repeated [{usual}]")
     policies = ", ".join(POLICIES)
     add("--policy", action="append", metavar="SPEC", help=f"may be repeated [{policies}]")
-    add("--gamma", type=int, default=4, metavar="V", help="for policies without one [%(default)s]")
-    in_passes: dict[str, Any] = {"type": float, "metavar": "C"}
+    usual = "for policies without one [%(default)s]"
+    add("--gamma", type=Number(DraftLength), default=4, metavar="V", help=usual)
+    in_passes: dict[str, Any] = {"type": Number(Cost), "metavar": "C"}
     add("--draft-cost", **in_passes, help="a draft call, in target passes [%(default)s]")
     add("--token-cost", **in_passes, help="a token to verify, likewise [%(default)s]")
     add("--no-first-target", action="store_true", help="the recorded run began with a draft")
@@ -44,8 +47,6 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
 
 
 def _replay(args: argparse.Namespace) -> None:
-    if not (0 <= args.draft_cost < float("inf") and 0 <= args.token_cost < float("inf")):
-        raise ConfigError("--draft-cost and --token-cost must lie in [0, ∞)")
     tokenizer = _tokenizer(args.target)
     recordings = read_recordings(Path(args.file).expanduser(), tokenizer)
     with_model = args.drafter != "none"

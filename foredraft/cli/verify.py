@@ -19,10 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from foredraft.checks import Finding, Plan, Report, check
 from foredraft.checks.report import LOSSLESS, METHODS
 from foredraft.checks.statistics import POWER
-from foredraft.cli.arguments import add_model_flags, drafter_name, load_options
+from foredraft.cli.arguments import Number, add_model_flags, drafter_name, load_options
 from foredraft.cli.view import View
 from foredraft.engine import Engine
 from foredraft.errors import VocabularyMismatch
+from foredraft.ranges import hints_of
 
 MARKS = {True: ("ok", "green"), False: ("FAIL", "bold red"), None: ("?", "yellow")}
 DEFAULT = Plan()
@@ -36,12 +37,15 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
     add("--method", action="append", choices=tuple(METHODS), help="may be repeated [all]")
     rules = ", ".join(LOSSLESS)
     add("--verifier", action="append", metavar="SPEC", help=f"may be repeated [{rules}]")
-    add("--samples", type=int, metavar="N", help="generations a method and verifier [%(default)s]")
-    add("--level", type=float, metavar="P", help="chance of any false alarm [%(default)s]")
+    number = {name: Number(hint) for name, hint in hints_of(Plan).items()}
+    shown = "generations a method and verifier [%(default)s]"
+    add("--samples", type=number["samples"], metavar="N", help=shown)
+    add("--level", type=number["level"], metavar="P", help="chance of a false alarm [%(default)s]")
     add("--sampler", metavar="SPEC", help="sampler to test [%(default)s]")
-    add("--gamma", type=int, metavar="V", help="draft length while sampling [%(default)s]")
-    add("--length", type=int, metavar="V", help="tokens of a greedy generation [%(default)s]")
-    add("--seed", type=int, metavar="V", help="sample i is drawn with seed + i [%(default)s]")
+    add("--gamma", type=number["gamma"], metavar="V", help="draft length in sampling [%(default)s]")
+    shown = "tokens of a greedy generation [%(default)s]"
+    add("--length", type=number["length"], metavar="V", help=shown)
+    add("--seed", type=number["seed"], metavar="V", help="sample i has seed + i [%(default)s]")
     add(
         "--prompt",
         action="append",

@@ -8,38 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
 from foredraft.logits import check_decides
 from foredraft.models.base import LanguageModel
-from foredraft.registry import check_count, check_range
+from foredraft.ranges import Checked, Count, Range
 
 INFINITY = float("inf")
 MODEL = "the model"
 
 
 @dataclass(frozen=True)
-class BeamSettings:
+class BeamSettings(Checked):
     """Width and scoring of a search.
 
     Attributes:
-        num_beams: hypotheses kept, ≥ 1.
-        top_k: continuations considered for each of them, ≥ 1.
-        min_length: constant of the length penalty, > −1, in tokens.
-        alpha: its exponent, ≥ 0; 0 compares plain log-probabilities.
+        num_beams: hypotheses kept.
+        top_k: continuations considered for each of them.
+        min_length: constant of the length penalty, in tokens.
+        alpha: its exponent; 0 compares plain log-probabilities.
     """
 
-    num_beams: int = 4
-    top_k: int = 3
-    min_length: float = 5.0
-    alpha: float = 1.2
-
-    def __post_init__(self) -> None:
-        check_count("num_beams", self.num_beams)
-        check_count("top_k", self.top_k)
-        check_range("min_length", self.min_length, -1, INFINITY, open_low=True)
-        check_range("alpha", self.alpha, 0, INFINITY)
+    num_beams: Annotated[int, Range(1, 1024)] = 4
+    top_k: Count = 3
+    min_length: Annotated[float, Range(-1, 10**6, open_low=True)] = 5.0
+    alpha: Annotated[float, Range(0, 10)] = 1.2  # the penalty stays a float whatever the lengths
 
     def length_penalty(self, length: int) -> float:
         """Return lp(length)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from foredraft.core import FinishReason, Prompt
-from foredraft.registry import check_count
+from foredraft.ranges import Length, checked
 
 
 class Sequence:
@@ -17,7 +17,7 @@ class Sequence:
 
     Args:
         begin: tokens the sequence begins with: what the target's `start` returned.
-        max_new_tokens: most tokens to emit, ≥ 1.
+        max_new_tokens: most tokens to emit.
         max_length: positions of the target; prompt and output together stay within.
         eos_token_ids: tokens that end the generation; the end token is emitted.
         stop_check: called once with each emitted token; True ends the generation after it.
@@ -34,7 +34,7 @@ class Sequence:
         stop_check: Callable[[int], bool] | None = None,
         prompt: Prompt | None = None,
     ) -> None:
-        check_count("max_new_tokens", max_new_tokens)
+        max_new_tokens = checked("max_new_tokens", max_new_tokens, Length)
         self.prompt: Prompt = list(begin) if prompt is None else prompt
         self.tokens = list(begin)
         self._first = len(begin)

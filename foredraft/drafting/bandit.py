@@ -11,7 +11,8 @@ from foredraft.costs import Arms
 from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy
-from foredraft.registry import Spec, check_count, check_range
+from foredraft.ranges import Exploration, Hold
+from foredraft.registry import Spec
 from foredraft.sampling.rng import Rng
 
 
@@ -52,21 +53,20 @@ class Bandit(DraftSource):
 
     Attributes:
         arms: spec strings of the drafters, at least one.
-        exploration: how much a drafter gains by having been tried little, ≥ 0.
-        hold: steps a drafter is played at a time, ≥ 1.
+        exploration: how much a drafter gains by having been tried little.
+        hold: steps a drafter is played at a time.
     """
 
     arms: tuple[Spec, ...] = (Spec("model"), Spec("suffix"), Spec("hybrid(suffix, model)"))
-    exploration: float = 0.3
-    hold: int = 4
+    exploration: Exploration = 0.3
+    hold: Hold = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.arms:
             raise ConfigError("arms must name at least one drafter, e.g. bandit(model, suffix)")
         for spec in self.arms:
             DRAFTERS.create(spec)
-        check_range("exploration", self.exploration, 0, float("inf"))
-        check_count("hold", self.hold)
 
     def build(self, parts: DraftParts) -> BanditDrafter:
         drafters = [DRAFTERS.create(spec).build(parts) for spec in self.arms]

@@ -15,6 +15,7 @@ from torch import Tensor
 from foredraft.core import Draft, Prompt, StepOutcome
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy, Signal
+from foredraft.ranges import Checked
 from foredraft.registry import Registry
 from foredraft.sampling.rng import Rng
 
@@ -103,7 +104,7 @@ class DraftParts:
     knows_logits: bool = True
 
 
-class DraftSource(ABC):
+class DraftSource(Checked, ABC):
     """A drafter as it is written down: a frozen dataclass of parameters.
 
     Attributes:

@@ -143,6 +143,7 @@ class Hybrid(DraftSource):
     fallback: Spec = MODEL
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not DRAFTERS.create(self.first).retrieves:
             legal = [name for name in DRAFTERS.names if DRAFTERS.get(name).retrieves]
             raise ConfigError(

@@ -17,7 +17,8 @@ from foredraft.drafting.base import DRAFTERS, DraftParts, DraftSource
 from foredraft.drafting.ngram_storage import STORAGES, INgramStorage
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
 from foredraft.errors import ConfigError, quoted
-from foredraft.registry import check_range, nearest
+from foredraft.ranges import Fillers, NgramOrder, Share, checked
+from foredraft.registry import nearest
 from foredraft.sampling.rng import Rng
 
 
@@ -31,7 +32,8 @@ class NgramDrafter(RetrievalDrafter):
         storage: where n-grams are counted.
         filler_top_k: how many of the target's likeliest tokens to count at each emitted position,
             beside the emitted one; 1 counts the emitted one alone.
-        stop_if_unknown: end the draft at an unknown context instead of guessing at random.
+        stop_if_unknown: end the draft at an unknown context; else a token is guessed at random
+            there, as the original does.
         reset_in_between: empty the storage before each generation.
         min_confidence: end the draft before the chance that all of it is right, by the counts,
             falls below this; 0 never does.
@@ -41,18 +43,16 @@ class NgramDrafter(RetrievalDrafter):
         self,
         storage: INgramStorage,
         *,
-        filler_top_k: int = 3,
-        stop_if_unknown: bool = False,
+        filler_top_k: Fillers = 3,
+        stop_if_unknown: bool = True,
         reset_in_between: bool = True,
-        min_confidence: float = 0.0,
+        min_confidence: Share = 0.0,
     ) -> None:
-        check_range("filler_top_k", filler_top_k, 1, float("inf"))
-        check_range("min_confidence", min_confidence, 0, 1)
         self.storage = storage
-        self.filler_top_k = filler_top_k
+        self.filler_top_k = checked("filler_top_k", filler_top_k, Fillers)
         self.stop_if_unknown = stop_if_unknown
         self.reset_in_between = reset_in_between
-        self.min_confidence = min_confidence
+        self.min_confidence = checked("min_confidence", min_confidence, Share)
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
         if self.reset_in_between:
@@ -92,24 +92,22 @@ class Ngram(DraftSource):
     """Parameters of `NgramDrafter`, with a storage of its own.
 
     Attributes:
-        n: longest n-gram, 2 … 64 tokens.
+        n: longest n-gram, in tokens.
         storage: `basic` (multi-level) or `onelevel`.
-        filler_top_k: target tokens counted at each position, ≥ 1.
-        min_confidence: see `NgramDrafter`, in [0, 1].
+        filler_top_k: target tokens counted at each position.
+        min_confidence: see `NgramDrafter`.
         keep: remember earlier prompts and outputs.
     """
 
-    n: int = 3
+    n: NgramOrder = 3
     storage: str = "basic"
-    filler_top_k: int = 3
-    min_confidence: float = 0.0
+    filler_top_k: Fillers = 3
+    min_confidence: Share = 0.0
     keep: bool = False
     retrieves = True
 
     def __post_init__(self) -> None:
-        check_range("n", self.n, 2, 64)
-        check_range("filler_top_k", self.filler_top_k, 1, float("inf"))
-        check_range("min_confidence", self.min_confidence, 0, 1)
+        super().__post_init__()
         if self.storage not in STORAGES:
             raise ConfigError(
                 f"unknown storage {quoted(self.storage)}{nearest(self.storage, STORAGES)}; "

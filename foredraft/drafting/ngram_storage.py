@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from foredraft.registry import check_range
+from foredraft.ranges import Count, NgramOrder, Seed, checked
 
 
 class INgramStorage(ABC):
@@ -78,13 +78,18 @@ class _CountingStorage(INgramStorage):
     _lengths: tuple[int, ...]
 
     def __init__(
-        self, n: int, vocab_size: int, *, max_contexts: int = 500_000, seed: int = 0
+        self,
+        n: NgramOrder,
+        vocab_size: Count,
+        *,
+        max_contexts: Count = 500_000,
+        seed: Seed = 0,
     ) -> None:
-        check_range("n", n, 2, 64)
-        check_range("vocab_size", vocab_size, 1, float("inf"))
-        check_range("max_contexts", max_contexts, 1, float("inf"))
-        self.n, self.vocab_size, self.max_contexts, self.seed = n, vocab_size, max_contexts, seed
-        self._lengths = self._context_lengths(n)
+        self.n = checked("n", n, NgramOrder)
+        self.vocab_size: int = checked("vocab_size", vocab_size, Count)
+        self.max_contexts: int = checked("max_contexts", max_contexts, Count)
+        self.seed: int = checked("seed", seed, Seed)
+        self._lengths = self._context_lengths(self.n)
         self.reset()
 
     @staticmethod

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from foredraft.drafting.base import DRAFTERS, DraftParts, DraftSource
 from foredraft.drafting.retrieval import CopyingDrafter
-from foredraft.registry import check_count, check_range
+from foredraft.ranges import Range
+
+MatchLength = Annotated[int, Range(1, 64)]  # tokens
 
 
 class PromptLookupDrafter(CopyingDrafter):
@@ -61,17 +64,17 @@ class PromptLookup(DraftSource):
     """Parameters of `PromptLookupDrafter`.
 
     Attributes:
-        max_ngram: longest match, in tokens, ≥ 1.
+        max_ngram: longest match, in tokens.
         min_ngram: shortest match, in tokens, 1 … max_ngram.
     """
 
-    max_ngram: int = 3
-    min_ngram: int = 1
+    max_ngram: MatchLength = 3
+    min_ngram: MatchLength = 1
     retrieves = True
 
     def __post_init__(self) -> None:
-        check_count("max_ngram", self.max_ngram)
-        check_range("min_ngram", self.min_ngram, 1, self.max_ngram)
+        super().__post_init__()
+        Range(1, self.max_ngram).check("min_ngram", self.min_ngram)
 
     def build(self, parts: DraftParts) -> PromptLookupDrafter:
         return PromptLookupDrafter(parts.vocab_size, self.max_ngram, self.min_ngram)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from foredraft.drafting.base import DRAFTERS, DraftParts, DraftSource
 from foredraft.drafting.retrieval import LONGEST_COPY, CopyingDrafter
 from foredraft.drafting.suffix_automaton import SuffixAutomaton
-from foredraft.registry import check_count, check_range
+from foredraft.ranges import Count, Range
 
 
 @DRAFTERS.register("suffix")
@@ -21,22 +22,17 @@ class Suffix(DraftSource):
     """Parameters of `SuffixDrafter`.
 
     Attributes:
-        factor: tokens copied for each token matched, > 0.
-        min_match: shortest match to copy after, in tokens, ≥ 1.
+        factor: tokens copied for each token matched.
+        min_match: shortest match to copy after, in tokens.
         keep: remember earlier prompts and outputs; else each generation begins with an empty text.
         max_tokens: bound on memory; beyond it the older half of the text is forgotten.
     """
 
-    factor: float = 1.0
-    min_match: int = 1
+    factor: Annotated[float, Range(0, 1000, open_low=True)] = 1.0
+    min_match: Count = 1
     keep: bool = False
-    max_tokens: int = 100_000
+    max_tokens: Annotated[int, Range(2, 10**9)] = 100_000
     retrieves = True
-
-    def __post_init__(self) -> None:
-        check_range("factor", self.factor, 0, float("inf"), open_low=True)
-        check_count("min_match", self.min_match)
-        check_count("max_tokens", self.max_tokens, 2)
 
     def build(self, parts: DraftParts) -> SuffixDrafter:
         return SuffixDrafter(parts.vocab_size, self)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from foredraft.core import StepOutcome
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
-from foredraft.registry import check_count, check_range
+from foredraft.ranges import DraftLength, Range
 
 SHARE = 0.2  # of H in the bound 1 − √(0.2 · H)
 FIRST_THRESHOLD = 0.5
@@ -30,18 +31,14 @@ class AdaEdlGamma(GammaPolicy):
     where it is not and a draft was rejected; λ is smoothed in turn.
 
     Attributes:
-        target: acceptance rate aimed at, in (0, 1].
-        gamma_max: upper bound, ≥ 1.
+        target: acceptance rate aimed at.
+        gamma_max: upper bound.
     """
 
-    target: float = 0.9
-    gamma_max: int = 20
+    target: Annotated[float, Range(0, 1, open_low=True)] = 0.9
+    gamma_max: DraftLength = 20
     _threshold: float = field(init=False, default=FIRST_THRESHOLD)
     _acceptance: float | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        check_range("target", self.target, 0, 1, open_low=True)
-        check_count("gamma_max", self.gamma_max)
 
     def start(self) -> None:
         self._threshold, self._acceptance = FIRST_THRESHOLD, None

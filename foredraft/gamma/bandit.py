@@ -11,7 +11,8 @@ from foredraft.core import StepOutcome
 from foredraft.costs import Arms
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
-from foredraft.registry import Spec, check_count, check_range
+from foredraft.ranges import Exploration, Hold
+from foredraft.registry import Spec
 
 
 @GAMMA_POLICIES.register("bandit")
@@ -21,8 +22,8 @@ class BanditGamma(GammaPolicy):
 
     Attributes:
         arms: spec strings of the policies, at least one.
-        exploration: how much a policy gains by having been tried little, ≥ 0.
-        hold: steps a policy is played at a time, ≥ 1.
+        exploration: how much a policy gains by having been tried little.
+        hold: steps a policy is played at a time.
     """
 
     arms: tuple[Spec, ...] = (
@@ -31,16 +32,15 @@ class BanditGamma(GammaPolicy):
         Spec("fixed(gamma=8)"),
         Spec("svip"),
     )
-    exploration: float = 0.3
-    hold: int = 4
+    exploration: Exploration = 0.3
+    hold: Hold = 4
     _policies: list[GammaPolicy] = field(init=False, compare=False, repr=False)
     _scores: Arms = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.arms:
             raise ConfigError("arms must name at least one policy, e.g. bandit(fixed, svip)")
-        check_range("exploration", self.exploration, 0, float("inf"))
-        check_count("hold", self.hold)
         self._policies = [GAMMA_POLICIES.create(spec) for spec in self.arms]
         self._scores = Arms(len(self.arms), self.exploration, self.hold)
 

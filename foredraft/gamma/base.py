@@ -15,6 +15,7 @@ from torch import Tensor
 
 from foredraft.core import StepOutcome
 from foredraft.logits import two_largest
+from foredraft.ranges import Checked
 from foredraft.registry import Registry
 
 WIDEST_MARGIN = 30.0  # of two logits; also what −∞ beside a number counts for
@@ -109,7 +110,7 @@ class Signal:
         return min(first - second, WIDEST_MARGIN)
 
 
-class GammaPolicy(ABC):
+class GammaPolicy(Checked, ABC):
     """The rule for gamma.
 
     Whoever keeps a policy keeps what it has learned of models and machine; `start` resets whatever

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
-from foredraft.registry import check_range
+from foredraft.ranges import DraftLength, Share
 
 
 @GAMMA_POLICIES.register("confidence")
@@ -21,16 +21,12 @@ class ConfidenceGamma(GammaPolicy):
     up it is the drafter's confidence.
 
     Attributes:
-        threshold: in [0, 1].
-        gamma: upper bound, ≥ 1.
+        threshold: a probability.
+        gamma: upper bound.
     """
 
-    threshold: float = 0.4
-    gamma: int = 10
-
-    def __post_init__(self) -> None:
-        check_range("threshold", self.threshold, 0, 1)
-        check_range("gamma", self.gamma, 1, float("inf"))
+    threshold: Share = 0.4
+    gamma: DraftLength = 10
 
     @property
     def budget(self) -> int:

@@ -21,7 +21,7 @@ from foredraft.core import StepOutcome
 from foredraft.costs import TINY, Costs, Rate
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
 from foredraft.gamma.calibration import Calibration, acceptance_labels
-from foredraft.registry import check_count
+from foredraft.ranges import DraftLength, Hold
 
 FIRST_STEPS = 8  # drafting steps of lengths 1, 2, …, before costs and rates are believed
 LOOK_AHEAD = 8  # tokens that are weighed together
@@ -61,15 +61,15 @@ class CostAwareGamma(GammaPolicy):
     text of the same distribution.
 
     Attributes:
-        gamma: longest of the first drafts, while costs are unknown, ≥ 1.
-        gamma_max: upper bound, ≥ 1.
-        explore: plain steps until drafting is tried again once it did not pay, ≥ 1; doubled each
-            time it still does not.
+        gamma: longest of the first drafts, while costs are unknown.
+        gamma_max: upper bound.
+        explore: plain steps until drafting is tried again once it did not pay; doubled each time
+            it still does not.
     """
 
-    gamma: int = 4
-    gamma_max: int = 16
-    explore: int = 16
+    gamma: DraftLength = 4
+    gamma_max: DraftLength = 16
+    explore: Hold = 16
     stops_for_cost = True
     _known: _Knowledge = field(init=False, compare=False, repr=False, default_factory=_Knowledge)
     _survival: float = field(init=False, compare=False, repr=False, default=1.0)
@@ -83,8 +83,7 @@ class CostAwareGamma(GammaPolicy):
     _patience: int = field(init=False, compare=False, repr=False, default=0)
 
     def __post_init__(self) -> None:
-        for name in ("gamma", "gamma_max", "explore"):
-            check_count(name, getattr(self, name))
+        super().__post_init__()
         self._patience = self.explore
 
     def start(self) -> None:

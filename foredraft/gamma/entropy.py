@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from foredraft.core import StepOutcome
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
-from foredraft.registry import check_range
+from foredraft.ranges import LONGEST_DRAFT, DraftLength, Range
 
-INFINITY = float("inf")
+Ema = Annotated[float, Range(0, 1, open_high=True)]  # 1 would never move
 
 
 @GAMMA_POLICIES.register("entropy")
@@ -31,22 +32,21 @@ class EntropyGamma(GammaPolicy):
     """Entropy-adaptive gamma (EGAG).
 
     Attributes:
-        gamma_min: lower bound, ≥ 1.
+        gamma_min: lower bound.
         gamma_max: upper bound, ≥ gamma_min.
-        ema: β of the exponential moving average, in [0, 1); 0 means no smoothing.
+        ema: β of the exponential moving average; 0 means no smoothing.
     """
 
-    gamma_min: int = 1
-    gamma_max: int = 4
-    ema: float = 0.0
+    gamma_min: DraftLength = 1
+    gamma_max: DraftLength = 4
+    ema: Ema = 0.0
     _smoothed: float | None = field(init=False, default=None)
     _entropy: float | None = field(init=False, default=None)
     _raw: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        check_range("gamma_min", self.gamma_min, 1, INFINITY)
-        check_range("gamma_max", self.gamma_max, self.gamma_min, INFINITY)
-        check_range("ema", self.ema, 0, 1, open_high=True)  # 1 would never move
+        super().__post_init__()
+        Range(self.gamma_min, LONGEST_DRAFT).check("gamma_max", self.gamma_max)
 
     def start(self) -> None:
         self._smoothed = self._entropy = self._raw = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy
-from foredraft.registry import check_count
+from foredraft.ranges import DraftLength
 
 
 @GAMMA_POLICIES.register("fixed")
@@ -17,13 +17,10 @@ class FixedGamma(GammaPolicy):
     """Always `gamma` tokens.
 
     Attributes:
-        gamma: tokens a step, ≥ 1.
+        gamma: tokens a step.
     """
 
-    gamma: int = 4
-
-    def __post_init__(self) -> None:
-        check_count("gamma", self.gamma)
+    gamma: DraftLength = 4
 
     @property
     def budget(self) -> int:

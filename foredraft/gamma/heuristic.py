@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from foredraft.core import StepOutcome
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy
-from foredraft.registry import check_range
+from foredraft.ranges import DraftLength, Range
 
 
 @GAMMA_POLICIES.register("heuristic")
@@ -18,17 +18,17 @@ class HeuristicGamma(GammaPolicy):
     """The rule that assisted generation in transformers made known.
 
     Attributes:
-        gamma: length of the first draft, ≥ 1.
-        gamma_max: upper bound, ≥ gamma.
+        gamma: length of the first draft, at most gamma_max.
+        gamma_max: upper bound.
     """
 
-    gamma: int = 4
-    gamma_max: int = 20
+    gamma: DraftLength = 4
+    gamma_max: DraftLength = 20
     _current: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        check_range("gamma_max", self.gamma_max, 1, float("inf"))
-        check_range("gamma", self.gamma, 1, self.gamma_max)
+        super().__post_init__()
+        Range(1, self.gamma_max).check("gamma", self.gamma)
         self.start()
 
     def start(self) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
-from foredraft.registry import check_count, check_range
+from foredraft.ranges import DraftLength, Range
 
 SHARE = 0.15  # of H, as in the authors' code
 
@@ -23,16 +24,12 @@ class SvipGamma(GammaPolicy):
     """Stop after a token when √(0.15 · H) > threshold; at 0.3 that is H > 0.6 nats.
 
     Attributes:
-        threshold: ≥ 0.
-        gamma_max: upper bound, ≥ 1.
+        threshold: 0 stops after any token that is not certain.
+        gamma_max: upper bound.
     """
 
-    threshold: float = 0.3
-    gamma_max: int = 20
-
-    def __post_init__(self) -> None:
-        check_range("threshold", self.threshold, 0, float("inf"))
-        check_count("gamma_max", self.gamma_max)
+    threshold: Annotated[float, Range(0, 100)] = 0.3
+    gamma_max: DraftLength = 20
 
     @property
     def budget(self) -> int:

@@ -11,7 +11,7 @@ import importlib.util
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import huggingface_hub
 import torch
@@ -31,7 +31,7 @@ from foredraft.models.base import LanguageModel
 from foredraft.models.encoder_decoder import EncoderDecoderModel
 from foredraft.models.pairing import fit_drafter, fit_target
 from foredraft.models.runtime import Runtime
-from foredraft.registry import check_range
+from foredraft.ranges import Checked, Range
 from foredraft.zoo import bundled_path
 
 BUNDLED, BUNDLED_SEQ2SEQ = "bundled", "bundled-seq2seq"
@@ -52,7 +52,7 @@ _all_threads = torch.get_num_threads()  # what torch would use
 
 
 @dataclass(frozen=True)
-class LoadOptions:
+class LoadOptions(Checked):
     """How to load a model.
 
     Attributes:
@@ -76,7 +76,7 @@ class LoadOptions:
     invariant: bool = False
     check_runtime: bool = False
     compile: bool = False
-    threads: int = 0
+    threads: Annotated[int, Range(0, 4096)] = 0
 
     def runtime_for(self, config: Any) -> Runtime:
         """Return the runtime of a network with this transformers config."""
@@ -196,7 +196,6 @@ def set_threads(options: LoadOptions, network: Any) -> None:
     Every product wakes all threads, which costs microseconds each; one thread reads
     `BYTES_A_THREAD` of weights in about the time that the wakings of a whole pass take.
     """
-    check_range("threads", options.threads, 0, 4096)
     if network.device.type != "cpu" or not (options.threads or _all_threads > 1):
         return
     num_bytes = sum(p.numel() * p.element_size() for p in network.parameters())

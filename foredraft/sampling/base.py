@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from foredraft.ranges import Checked
 from foredraft.registry import Registry
 
 
-class Sampler(ABC):
+class Sampler(Checked, ABC):
     """Turns logits into the distribution that is drawn from; holds no state.
 
     Filters come first, temperature last: top-k, then nucleus on what is left, then

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foredraft.errors import ConfigError, quoted
+from foredraft.ranges import Seed, checked
 
 DOUBLE = torch.float64
 NOISE_KEPT = 32  # positions; a longer draft has its noise made twice
@@ -197,8 +197,7 @@ def rng_for(seed: int, *, keyed: bool) -> Rng:
     """Return the source of randomness for a seed; `keyed` is what a coupled verifier asks for.
 
     Raises:
-        ConfigError: the seed is no whole number.
+        ConfigError: the seed is no whole number of 64 bits.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise ConfigError(f"seed must be a whole number, not {quoted(seed)}")
+    seed = checked("seed", seed, Seed)
     return KeyedRng(seed) if keyed else Rng(seed)

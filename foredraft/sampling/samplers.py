@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from foredraft.registry import check_range
+from foredraft.ranges import Range
 from foredraft.sampling.base import SAMPLERS, Sampler, as_float
 from foredraft.sampling.filters import keep_nucleus, nucleus_of
 
-INFINITY = float("inf")
+Temperature = Annotated[float, Range(0, 10_000, open_low=True)]
+TopK = Annotated[int, Range(1, 2**31 - 1)]
+TopP = Annotated[float, Range(0, 1, open_low=True)]
 
 
 @SAMPLERS.register("greedy")
@@ -26,10 +29,7 @@ class GreedySampler(Sampler):
             depend on it.
     """
 
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_temperature(self.temperature)
+    temperature: Temperature = 1.0
 
     def probs(self, logits: Tensor) -> Tensor:
         best = logits.argmax(-1, keepdim=True)
@@ -46,13 +46,10 @@ class MultinomialSampler(Sampler):
     """softmax(logits / temperature).
 
     Attributes:
-        temperature: > 0; 1 draws from the model's own distribution.
+        temperature: 1 draws from the model's own distribution.
     """
 
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_temperature(self.temperature)
+    temperature: Temperature = 1.0
 
     def probs(self, logits: Tensor) -> Tensor:
         return _softmax(logits, self.temperature)
@@ -64,16 +61,12 @@ class TopKSampler(Sampler):
     """The `top_k` likeliest tokens, renormalised (Fan et al., 2018).
 
     Attributes:
-        temperature: > 0.
-        top_k: ≥ 1; more than the vocabulary keeps everything.
+        temperature: of the softmax.
+        top_k: more than the vocabulary keeps everything.
     """
 
-    temperature: float = 1.0
-    top_k: int = 10
-
-    def __post_init__(self) -> None:
-        _check_temperature(self.temperature)
-        check_range("top_k", self.top_k, 1, INFINITY)
+    temperature: Temperature = 1.0
+    top_k: TopK = 10
 
     def probs(self, logits: Tensor) -> Tensor:
         return _over_top_k(logits, self.top_k, lambda kept: _softmax(kept, self.temperature))
@@ -85,16 +78,12 @@ class NucleusSampler(Sampler):
     """The smallest set of tokens with mass ≥ `top_p`, renormalised (Holtzman et al., 2020).
 
     Attributes:
-        temperature: > 0.
-        top_p: in (0, 1]; 1 keeps everything.
+        temperature: of the softmax.
+        top_p: 1 keeps everything.
     """
 
-    temperature: float = 1.0
-    top_p: float = 0.9
-
-    def __post_init__(self) -> None:
-        _check_temperature(self.temperature)
-        check_range("top_p", self.top_p, 0, 1, open_low=True)
+    temperature: Temperature = 1.0
+    top_p: TopP = 0.9
 
     def probs(self, logits: Tensor) -> Tensor:
         logits = as_float(logits)
@@ -109,29 +98,20 @@ class TopKNucleusSampler(Sampler):
     """Top-k, then nucleus on what is left.
 
     Attributes:
-        temperature: > 0.
-        top_k: ≥ 1.
-        top_p: in (0, 1].
+        temperature: of the softmax.
+        top_k: how many at most.
+        top_p: mass of what is kept of those.
     """
 
-    temperature: float = 1.0
-    top_k: int = 10
-    top_p: float = 0.9
-
-    def __post_init__(self) -> None:
-        _check_temperature(self.temperature)
-        check_range("top_k", self.top_k, 1, INFINITY)
-        check_range("top_p", self.top_p, 0, 1, open_low=True)
+    temperature: Temperature = 1.0
+    top_k: TopK = 10
+    top_p: TopP = 0.9
 
     def probs(self, logits: Tensor) -> Tensor:
         def probs(kept: Tensor) -> Tensor:
             return _softmax(keep_nucleus(as_float(kept), self.top_p), self.temperature)
 
         return _over_top_k(logits, self.top_k, probs)
-
-
-def _check_temperature(temperature: float) -> None:
-    check_range("temperature", temperature, 0, INFINITY, open_low=True)
 
 
 def _over_top_k(logits: Tensor, top_k: int, probs: Callable[[Tensor], Tensor]) -> Tensor:
@@ -162,8 +142,7 @@ def _over_nuclei(logits: Tensor, top_p: float, temperature: float) -> Tensor:
 
 
 def _bounded(temperature: float) -> float:
-    # Beyond these bounds float32 sees 0 or ∞; at them the result is already one-hot or uniform.
-    return min(max(temperature, 1e-30), 1e30)
+    return max(temperature, 1e-30)  # below it float32 sees 0; there the result is one-hot already
 
 
 def _softmax(logits: Tensor, temperature: float) -> Tensor:

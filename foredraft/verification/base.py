@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from foredraft.core import Draft, Verdict
+from foredraft.ranges import Checked
 from foredraft.registry import Registry
 
 
@@ -52,7 +53,7 @@ def decides_on_device(rng: Randomness, probs: Tensor) -> TypeGuard[Foresight]:
     return probs.is_cuda and getattr(rng, "foresees", False)
 
 
-class Verifier(ABC):
+class Verifier(Checked, ABC):
     """The accept/reject rule; stateless.
 
     Attributes:

@@ -17,22 +17,23 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from foredraft.errors import ConfigError
-from foredraft.registry import check_range
+from foredraft.ranges import Checked, Range, Share
 from foredraft.zoo import ZOO_DIR
 
+Id = Annotated[int, Range(-(2**63), 2**63 - 1)]  # of a record
 HELD_OUT_PERCENT = 2
 END_OF_DOCUMENT = "<|endoftext|>"
 COMMON_NAMES = (("Tom", "Tom"), ("Mary", "Marie"), ("Mary", "Mary"), ("John", "John"))
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Checked):
     """One `[[data]]` table of a recipe: where text lies and how it becomes documents.
 
     Attributes:
@@ -56,21 +57,18 @@ class Source:
 
     path: str
     format: str
-    share: float
+    share: Annotated[float, Range(0, 10**6, open_low=True)]
     licence: str
     ours: bool = False
     template: str = ""
     python: bool = False
     code_field: str = ""
-    chat_share: float = 0.0
+    chat_share: Share = 0.0
     id_field: str = ""
-    id_min: int = 0
-    id_max: int = 0
-    max_words: int = 0
-    rename_share: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_range("share", self.share, 0, float("inf"), open_low=True)
+    id_min: Id = 0
+    id_max: Id = 0
+    max_words: Annotated[int, Range(0, 10**9)] = 0
+    rename_share: Share = 0.0
 
 
 @dataclass(frozen=True)

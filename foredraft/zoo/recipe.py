@@ -9,29 +9,33 @@ from __future__ import annotations
 import tomllib
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 from foredraft.errors import ConfigError
-from foredraft.registry import check_range
+from foredraft.ranges import Checked, Count, Range, Share
 from foredraft.zoo import ZOO_DIR, bundled_recipes
 from foredraft.zoo.corpus import Source
 from foredraft.zoo.tokenizer import SPECIAL_TOKENS
 
 T = TypeVar("T")
-INFINITY = float("inf")
+Width = Annotated[int, Range(1, 1 << 20)]
+Depth = Annotated[int, Range(1, 1024)]
+# 256 bytes and the special tokens at least; token streams are 16 bits wide.
+VocabSize = Annotated[int, Range(256 + len(SPECIAL_TOKENS), 1 << 16)]
+NotOne = Annotated[float, Range(0, 1, open_high=True)]
 
 
 @dataclass(frozen=True)
-class LlamaShape:
+class LlamaShape(Checked):
     """A Llama configuration with tied embeddings."""
 
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    intermediate_size: int
-    max_position_embeddings: int = 1024
-    rope_theta: float = 10_000.0
+    hidden_size: Width
+    num_hidden_layers: Depth
+    num_attention_heads: Depth
+    num_key_value_heads: Depth
+    intermediate_size: Width
+    max_position_embeddings: Count = 1024
+    rope_theta: Annotated[float, Range(1, 10**12)] = 10_000.0
 
     def describe(self) -> str:
         """Return the shape in words."""
@@ -42,16 +46,16 @@ class LlamaShape:
 
 
 @dataclass(frozen=True)
-class T5Shape:
+class T5Shape(Checked):
     """A T5 configuration (encoder–decoder) with tied embeddings."""
 
-    d_model: int
-    d_kv: int
-    d_ff: int
-    num_heads: int
-    num_layers: int
-    num_decoder_layers: int
-    dropout_rate: float = 0.0
+    d_model: Width
+    d_kv: Width
+    d_ff: Width
+    num_heads: Depth
+    num_layers: Depth
+    num_decoder_layers: Depth
+    dropout_rate: NotOne = 0.0
 
     def describe(self) -> str:
         """Return the shape in words."""
@@ -65,20 +69,16 @@ ARCHITECTURES = {"llama": LlamaShape, "t5": T5Shape}
 
 
 @dataclass(frozen=True)
-class TokenizerRecipe:
+class TokenizerRecipe(Checked):
     """A byte-level BPE, trained on `sample_mb` of the training split, or taken `from_model`."""
 
-    vocab_size: int = 8192
-    sample_mb: float = 24.0
+    vocab_size: VocabSize = 8192
+    sample_mb: Annotated[float, Range(0, 10**6, open_low=True)] = 24.0
     from_model: str = ""
-
-    def __post_init__(self) -> None:
-        # 256 bytes and the special tokens at least; token streams are 16 bits wide.
-        check_range("vocab_size", self.vocab_size, 256 + len(SPECIAL_TOKENS), 1 << 16)
 
 
 @dataclass(frozen=True)
-class TrainingRecipe:
+class TrainingRecipe(Checked):
     """Optimisation: Muon for hidden matrices, AdamW for the rest, warm-up–stable–decay.
 
     Attributes:
@@ -92,28 +92,25 @@ class TrainingRecipe:
         decay_share: share of the steps over which the rate falls linearly to zero.
     """
 
-    steps: int
-    learning_rate: float
-    tokens_per_step: int = 4096
-    sequence_length: int = 256
-    final_sequence_length: int = 512
-    final_share: float = 0.25
-    warmup_steps: int = 100
-    decay_share: float = 0.4
-    weight_decay: float = 0.1
-    checkpoint_seconds: int = 180
+    steps: Count
+    learning_rate: Annotated[float, Range(0, 100, open_low=True)]
+    tokens_per_step: Count = 4096
+    sequence_length: Count = 256
+    final_sequence_length: Count = 512
+    final_share: Share = 0.25
+    warmup_steps: Annotated[int, Range(0, 10**9)] = 100
+    decay_share: Share = 0.4
+    weight_decay: Annotated[float, Range(0, 100)] = 0.1
+    checkpoint_seconds: Annotated[int, Range(0, 10**6)] = 180
 
     def __post_init__(self) -> None:
-        check_range("steps", self.steps, 1, INFINITY)
-        check_range("learning_rate", self.learning_rate, 0, INFINITY, open_low=True)
+        super().__post_init__()
         for name in ("sequence_length", "final_sequence_length"):
-            check_range(name, getattr(self, name), 1, self.tokens_per_step)
-        for name in ("final_share", "decay_share"):
-            check_range(name, getattr(self, name), 0, 1)
+            Range(1, self.tokens_per_step).check(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
-class Distillation:
+class Distillation(Checked):
     """Learn from a teacher's distribution: loss = weight·KL(teacher‖student) + (1 − weight)·CE.
 
     Attributes:
@@ -124,23 +121,18 @@ class Distillation:
     """
 
     teacher: str
-    weight: float = 0.9
-    continued_tokens: int = 0
-    continued_share: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_range("weight", self.weight, 0, 1)
-        check_range("continued_tokens", self.continued_tokens, 0, INFINITY)
-        check_range("continued_share", self.continued_share, 0, 1, open_high=True)
+    weight: Share = 0.9
+    continued_tokens: Annotated[int, Range(0, 10**10)] = 0
+    continued_share: NotOne = 0.5
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """One `recipe.toml`, checked."""
 
     name: str
     summary: str
-    seed: int
+    seed: Annotated[int, Range(0, 2**32 - 1)]
     model: LlamaShape | T5Shape
     tokenizer: TokenizerRecipe
     training: TrainingRecipe
@@ -148,6 +140,7 @@ class Recipe:
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.is_seq2seq and self.distillation and self.distillation.continued_tokens:
             raise ConfigError(
                 "continued_tokens is of causal models: an encoder–decoder continues no document; "
@@ -207,16 +200,11 @@ def _model(table: dict[str, Any]) -> LlamaShape | T5Shape:
 
 
 def _section(kind: type[T], table: dict[str, Any]) -> T:
-    """Return a dataclass from a TOML table: no key unknown, missing or of another type."""
+    """Return a dataclass from a TOML table: no key unknown or missing."""
     legal = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    hints = get_type_hints(kind)
-    for key, value in table.items():
+    for key in table:
         if key not in legal:
             raise ConfigError(f"unknown key {key!r}; legal keys: {', '.join(legal)}")
-        wanted = hints[key]
-        fits = type(value) is wanted or (wanted is float and type(value) is int)
-        if wanted in (int, float, bool, str) and not fits:
-            raise ConfigError(f"{key} must be {wanted.__name__}, not {value!r}")
     for key, declared in legal.items():
         if key not in table and declared.default is MISSING:
             raise ConfigError(f"key {key!r} is missing")

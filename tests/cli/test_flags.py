@@ -38,7 +38,7 @@ def _given(field: dataclasses.Field[Any]) -> tuple[list[str], Any]:
             return [flag if not field.default else f"--no-{flag[2:]}"], not field.default
         case "tuple[str, ...]":
             return [flag, "a", flag, "b c"], ("a", "b c")
-        case "float":
+        case "Ema":
             return [flag, "0.5"], 0.5
         case "str":
             return [flag, OTHER[field.name]], OTHER[field.name]
@@ -87,11 +87,14 @@ def test_every_subcommand_explains_itself(run: Run, command: str) -> None:
         ((*GENERATE, "--method", "greedy"), "'greedy'"),
         ((*GENERATE, "--json", "--text-only"), "--text-only"),
         ((*GENERATE, "--gamma", "x"), "'x'"),
-        ((*GENERATE, "--gamma", "0"), "gamma must lie in [1, ∞), not 0"),
+        ((*GENERATE, "--gamma", "0"), "argument --gamma: the value must lie in [1, 1024], not 0"),
         ((*GENERATE, "--sampler", "nonsense"), "'nonsense'; legal: greedy, "),
-        ((*GENERATE, "--sampler", "topk(top_k=0)"), "top_k must lie in [1, ∞), not 0"),
+        ((*GENERATE, "--sampler", "topk(top_k=0)"), "top_k must lie in [1, 2147483647], not 0"),
         ((*GENERATE, "--sampler", "topk("), "'topk('"),
-        ((*GENERATE, "--ngram-order", "1"), "ngram_order must lie in [2, 64], not 1"),
+        (
+            (*GENERATE, "--ngram-order", "1"),
+            "argument --ngram-order: the value must lie in [2, 64], not 1",
+        ),
         (("generate", "--prompt", " "), "the prompt is empty"),
         (("generate", "--prompt", "la " * 300), "the prompt has "),
         (("train", "nonsense", "--data", "."), "'nonsense'"),

@@ -99,7 +99,7 @@ ratio to Target AR: Speculative #x · Ngram Assisted #x · Target AR #x
 > /nonsense
 error: unknown command '/nonsense'; /help lists all commands
 > /gamma -3
-error: gamma must lie in [1, ∞), not -3
+error: gamma must lie in [1, 1024], not -3
 > /help
 /speculative [on|off]  on  run Speculative
 /target [on|off]  on  run Target AR

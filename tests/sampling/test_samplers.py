@@ -215,7 +215,7 @@ WITH_TEMPERATURE = [pytest.param(SAMPLERS.get(name), id=name) for name in SAMPLE
 @pytest.mark.parametrize("make", WITH_TEMPERATURE)
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, -math.inf])
 def test_a_temperature_outside_its_range_is_refused(make: Make, bad: float) -> None:
-    with pytest.raises(ConfigError, match=r"temperature must lie in \(0, ∞\), not"):
+    with pytest.raises(ConfigError, match=r"temperature must lie in \(0, 10000\], not"):
         make(bad)
 
 
@@ -244,7 +244,7 @@ def test_small_and_large_temperatures_are_legal(make: Make, temperature: float) 
 @pytest.mark.parametrize("bad", [0, -3])
 @pytest.mark.parametrize("make", [TopKSampler, TopKNucleusSampler])
 def test_a_top_k_below_one_is_refused(make: Callable[..., Sampler], bad: int) -> None:
-    with pytest.raises(ConfigError, match=rf"top_k must lie in \[1, ∞\), not {bad}"):
+    with pytest.raises(ConfigError, match=rf"top_k must lie in \[1, 2147483647\], not {bad}"):
         make(1.0, top_k=bad)
 
 

@@ -1,0 +1,163 @@
+"""The legal range of each number: stated once, beside it, and checked wherever it is set.
+
+`gamma: DraftLength = 4`, with `DraftLength = Annotated[int, Range(1, 1024)]`, is all that a
+parameter says. Spec strings, flags, slash commands, files and direct construction check by it;
+help texts and documents show it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from foredraft.errors import ConfigError, quoted
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between two finite ends, which belong to it unless they are open; never NaN."""
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        above = self.low < value if self.open_low else self.low <= value
+        return bool(above and (value < self.high if self.open_high else value <= self.high))
+
+    def __str__(self) -> str:
+        """Return it as an interval, `[0, 1)`."""
+        begin, end = "(" if self.open_low else "[", ")" if self.open_high else "]"
+        return f"{begin}{_end(self.low)}, {_end(self.high)}{end}"
+
+    @property
+    def words(self) -> str:
+        """It as help texts show it: `0 … < 1`."""
+        begin, end = "> " * self.open_low, "< " * self.open_high
+        return f"{begin}{_end(self.low)} … {end}{_end(self.high)}"
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise `ConfigError` unless the value lies in it."""
+        if value not in self:
+            raise ConfigError(f"{name} must lie in {self}, not {quoted(value)}")
+
+
+WIDEST = Range(-1e308, 1e308)  # of a number that declares none
+
+Length = Annotated[int, Range(1, 10**9)]  # of a generation, in tokens
+LONGEST_DRAFT = 1024  # tokens
+DraftLength = Annotated[int, Range(1, LONGEST_DRAFT)]
+NgramOrder = Annotated[int, Range(2, 64)]  # tokens
+Fillers = Annotated[int, Range(1, 1024)]  # tokens counted at one position
+Count = Annotated[int, Range(1, 10**9)]
+Share = Annotated[float, Range(0, 1)]
+Seed = Annotated[int, Range(-(2**63), 2**63 - 1)]
+Exploration = Annotated[float, Range(0, 1000)]  # of a bandit
+Hold = Annotated[int, Range(1, 10**6)]  # steps
+
+
+class Checked:
+    """Base of dataclasses whose parameters are checked when one is made, however it is made.
+
+    A class with rules of its own calls `super().__post_init__()` first.
+    """
+
+    def __post_init__(self) -> None:
+        """Replace each parameter by its checked value, as `checked` returns it."""
+        hints = hints_of(type(self))
+        for field in fields(self):  # type: ignore[arg-type]
+            if field.init and field.name in hints:
+                value = checked(field.name, getattr(self, field.name), hints[field.name])
+                object.__setattr__(self, field.name, value)  # it may be frozen
+
+
+def hints_of(cls: type) -> dict[str, Any]:
+    """Return parameter → declared type, ranges included; of a name that nobody knows, nothing."""
+    return _hints_of(cls)
+
+
+@cache
+def _hints_of(cls: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(cls, include_extras=True)
+    except NameError:  # a class of somebody else's, made where its types were local
+        return {}
+
+
+def range_of(hint: Any) -> Range | None:
+    """Return the range that a type declares."""
+    return _parts(hint)[1]
+
+
+def checked(name: str, value: Any, hint: Any) -> Any:
+    """Return a value as its declared type: an int is a float, a bool is no number.
+
+    Args:
+        name: of the parameter, for messages.
+        value: whatever was given; a number of numpy's is one, a list of strings is a tuple.
+        hint: `int`, `float`, either with its `Range`, `bool`, `str` or a tuple of strings, and any
+            of them or None; what is declared as anything else is taken as it is.
+
+    Raises:
+        ConfigError: with the value and what is legal.
+    """
+    kind, legal, optional = _parts(hint)
+    if value is None and optional:
+        return None
+    if kind in (int, float):
+        return _number(name, value, kind, legal or WIDEST)
+    if kind is bool and not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false, not {quoted(value)}")
+    if kind is str and not isinstance(value, str):
+        raise ConfigError(f"{name} must be text, not {quoted(value)}")
+    if kind is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+            raise ConfigError(f"{name} must be a tuple of strings, not {quoted(value)}")
+        return tuple(value)
+    return value
+
+
+def read(name: str, text: str, hint: Any) -> Any:
+    """Return the number that a flag or a slash command spells; `none` where it may be None."""
+    kind, _, optional = _parts(hint)
+    if optional and text == "none":
+        return None
+    try:
+        value = kind(text)
+    except ValueError:
+        value = text  # `checked` says what it should have been
+    return checked(name, value, hint)
+
+
+def _number(name: str, value: Any, kind: type, legal: Range) -> Any:
+    if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+        word = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"{name} must be {word} in {legal}, not {quoted(value)}")
+    legal.check(name, int(value) if isinstance(value, Integral) else value)
+    return kind(value)
+
+
+@cache
+def _parts(hint: Any) -> tuple[Any, Range | None, bool]:
+    """Return the bare type, the range that is declared, and whether None is legal."""
+    optional = False
+    if get_origin(hint) in (Union, UnionType):
+        members = [member for member in get_args(hint) if member is not NoneType]
+        optional = NoneType in get_args(hint)
+        hint = members[0] if len(members) == 1 else Any
+    declared = getattr(hint, "__metadata__", ())
+    if declared:
+        hint = hint.__origin__
+    hint = getattr(hint, "__supertype__", hint)  # of a NewType
+    if get_origin(hint) is tuple:
+        members = [getattr(member, "__supertype__", member) for member in get_args(hint)]
+        hint = tuple if members == [str, ...] else hint
+    return hint, next((m for m in declared if isinstance(m, Range)), None), optional
+
+
+def _end(bound: float) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
