@@ -156,6 +156,8 @@ def cache_argument(model: Any) -> str:
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
+# Their modules mask, or count positions of, a block beside a cache wrongly; a test tries them all.
+ONE_TOKEN_A_PASS = ("prophetnet", "xlm-prophetnet")
 ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
 
 
@@ -189,6 +191,19 @@ def check_can_roll_back(model: Any, *, is_decoder: bool = False) -> None:
         raise RollbackUnsupported(
             f"{name} has {odd[0]} layers, whose memory cannot forget rejected tokens; "
             f"legal layer types: {', '.join(ATTENTION_LAYERS)}"
+        )
+
+
+def check_takes_blocks(model: Any) -> None:
+    """Raise unless a pass beside the cache may have several tokens: a draft is verified in one.
+
+    Raises:
+        ModelError: naming the model.
+    """
+    if model.config.model_type in ONE_TOKEN_A_PASS:
+        raise ModelError(
+            f"{type(model).__name__} takes one token a pass beside its cache, so a draft cannot be "
+            "verified in one; choose another architecture, e.g. Llama or T5"
         )
 
 
