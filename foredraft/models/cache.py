@@ -181,7 +181,21 @@ def check_can_roll_back(model: Any, *, is_decoder: bool = False) -> None:
             f"{name} looks ahead (its config says is_decoder=False), so it cannot decode token by "
             "token; choose a causal language model, or set is_decoder=True if it was trained as one"
         )
-    if getattr(model, "_is_stateful", False):
+    check_layers_can_roll_back(type(model), model.config)
+
+
+def check_layers_can_roll_back(kind: Any, config: Any) -> None:
+    """Raise unless a class of networks, set up so, has layers that can forget; no weight is needed.
+
+    Args:
+        kind: the class of the network.
+        config: of transformers.
+
+    Raises:
+        RollbackUnsupported: recurrent or otherwise stateful layers.
+    """
+    config, name = config.get_text_config(decoder=True), kind.__name__
+    if getattr(kind, "_is_stateful", False):
         raise RollbackUnsupported(
             f"{name} keeps a recurrent state, which cannot forget rejected tokens; "
             "choose a model whose layers are all attention"

@@ -22,7 +22,7 @@ from foredraft.errors import ModelError, quoted
 from foredraft.models.documents import shown
 from foredraft.models.rotary import check_rotary
 
-MOST_LAYERS, MOST_COUNT, MOST_SIZE, MOST_INT = 256, 1 << 16, 1 << 24, (1 << 31) - 1
+MOST_LAYERS, MOST_COUNT, MOST_SIZE, MOST_INT = 512, 1 << 16, 1 << 24, (1 << 31) - 1
 LAYERS = re.compile(
     r"n_layers?|num_layers|num_hidden_layers|num_(en|de)coder_layers|(en|de)coder_layers"
 )
@@ -48,13 +48,12 @@ WORDS = {
 }
 
 
-def check_config(path: Path, config: dict[str, Any], depth: int, *, trusted: bool) -> None:
+def check_config(path: Path, config: dict[str, Any], *, trusted: bool) -> None:
     """Raise unless a network can be built from a config.json without harm.
 
     Args:
         path: of the file, for messages.
         config: what it holds.
-        depth: layers that the weights are known to have.
         trusted: code that comes with the model may be run.
 
     Raises:
@@ -63,7 +62,7 @@ def check_config(path: Path, config: dict[str, Any], depth: int, *, trusted: boo
     kind = config.get("model_type")
     has_code = isinstance(config.get("auto_map"), dict) and bool(config["auto_map"])
     if isinstance(kind, str) and kind in CONFIG_MAPPING.keys():  # noqa: SIM118 - a lazy mapping
-        _check_fields(f"{shown(path)}: ", config, CONFIG_MAPPING[kind], depth)
+        _check_fields(f"{shown(path)}: ", config, CONFIG_MAPPING[kind])
     elif not has_code:
         raise ModelError(
             f"{shown(path)}: model_type must name an architecture that this transformers knows "
@@ -75,17 +74,16 @@ def check_config(path: Path, config: dict[str, Any], depth: int, *, trusted: boo
             "which is not run; read it, then give --trust-remote-code"
         )
     else:
-        _check_fields(f"{shown(path)}: ", config, None, depth)
+        _check_fields(f"{shown(path)}: ", config, None)
 
 
-def _check_fields(place: str, config: dict[str, Any], kind: Any, depth: int) -> None:
+def _check_fields(place: str, config: dict[str, Any], kind: Any) -> None:
     """Check the fields of a config, and of those inside it.
 
     Args:
         place: what messages say before a field's name.
         config: the fields.
         kind: their config class; None if it is not known.
-        depth: as for `check_config`.
     """
     fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
     hints = {field.name: field.type for field in fields}
@@ -93,11 +91,11 @@ def _check_fields(place: str, config: dict[str, Any], kind: Any, depth: int) -> 
     for name, value in config.items():
         own = aliases.get(name, name)
         _check_type(place, name, value, hints.get(own, Any))
-        _check_value(place, name, value, depth)
+        _check_value(place, name, value)
         if own != name:
-            _check_value(place, own, value, depth)
+            _check_value(place, own, value)
         if isinstance(value, dict):
-            _check_fields(f"{place}{name}.", value, _kind_inside(kind, name, value), depth)
+            _check_fields(f"{place}{name}.", value, _kind_inside(kind, name, value))
     check_rotary(place, config, kind)
 
 
@@ -131,7 +129,7 @@ def _is_float_type(name: str) -> bool:
     return isinstance(found, torch.dtype) and found.is_floating_point and found.itemsize > 1
 
 
-def _check_value(place: str, name: str, value: Any, depth: int) -> None:
+def _check_value(place: str, name: str, value: Any) -> None:
     """Raise unless a number is in the range of what its name says it is."""
     if name in ACTIVATIONS and isinstance(value, str) and value not in ACT2FN:
         raise ModelError(
@@ -142,7 +140,7 @@ def _check_value(place: str, name: str, value: Any, depth: int) -> None:
         raise ModelError(f"{place}return_dict must be true, not false; leave it out")
     if type(value) not in (int, float):
         return
-    low, high = _range(name, depth, is_integer=type(value) is int)
+    low, high = _range(name, is_integer=type(value) is int)
     if not low <= value <= high or not math.isfinite(value):
         legal = f"{low:,} … {high:,}" if abs(low) < math.inf > high else "a finite number"
         raise ModelError(
@@ -151,10 +149,10 @@ def _check_value(place: str, name: str, value: Any, depth: int) -> None:
         )
 
 
-def _range(name: str, depth: int, *, is_integer: bool) -> tuple[float, float]:
+def _range(name: str, *, is_integer: bool) -> tuple[float, float]:
     """Return what a number of this name may be, from … to."""
     if LAYERS.fullmatch(name):
-        return 1, max(MOST_LAYERS, depth)
+        return 1, MOST_LAYERS
     if POSITIONS.fullmatch(name):
         return 1, MOST_INT
     if SIZES.fullmatch(name):
