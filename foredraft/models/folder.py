@@ -17,6 +17,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    GenerationConfig,
 )
 
 from foredraft.errors import ModelError, foreign, quoted
@@ -107,6 +108,8 @@ def read_folder(path: Path, *, trusted: bool) -> ModelFolder:
         raise ModelError(f"{place}: vocab_size is missing; fetch the model again")
     found = ModelFolder(path, fields, read_document(path / GENERATION), config, loader)
     check_generation(path / GENERATION, found.generation or {}, found.vocab_size)
+    with foreign(f"reading {shown(path / GENERATION)}", "correct it after the model's card"):
+        GenerationConfig.from_dict(dict(found.generation or {}))
     if found.generation is None and config.is_encoder_decoder:
         check_generation(path / CONFIG, fields, found.vocab_size)
     check_vocabulary_files(path, found.vocab_size)

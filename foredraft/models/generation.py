@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ NUMBERS = ("temperature", "top_p", "top_k", *(k for k, v in SHAPING.items() if v
 IDS = ("pad_token_id", "bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
 LISTS = ("suppress_tokens", "begin_suppress_tokens")
 PAIRS = ("bad_words_ids", "forced_decoder_ids")
+LARGE = 1e30  # larger than any setting
 REMEDY = "correct the file, or remove the field"
 
 
@@ -49,7 +49,7 @@ def check_generation(path: Path, found: Mapping[str, Any], vocab_size: int) -> N
             check_end_tokens(field, value)
         if value is None:
             continue
-        if name in NUMBERS and (type(value) not in (int, float) or not math.isfinite(value)):
+        if name in NUMBERS and (type(value) not in (int, float) or not abs(value) < LARGE):
             raise ModelError(f"{field} must be a number, not {quoted(value)}; {REMEDY}")
         if name == "do_sample" and type(value) is not bool:
             raise ModelError(f"{field} must be true or false, not {quoted(value)}; {REMEDY}")

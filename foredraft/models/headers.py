@@ -158,11 +158,13 @@ def _checked(path: Path, header: dict[str, Any], room: int) -> dict[str, Stored]
 def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], tuple[int, int]]:
     """Return dtype, shape and the bytes from … to of one tensor."""
     parts = entry if isinstance(entry, dict) else {}
-    dtype, shape, span = (parts.get(key) for key in ("dtype", "shape", "data_offsets"))
+    dtype: Any = parts.get("dtype")
+    shape: Any = parts.get("shape")
+    span: Any = parts.get("data_offsets")
     sound = isinstance(dtype, str) and _are_counts(shape) and _are_counts(span)
     if not sound or len(span) != 2 or len(shape) > 64 or span[1] < span[0]:
         raise _corrupt(path, f"the entry of {quoted(name, 100)} is {quoted(entry)}")
-    return str(dtype), tuple(shape), (span[0], span[1])
+    return dtype, tuple(shape), (span[0], span[1])
 
 
 def _are_counts(found: Any) -> bool:

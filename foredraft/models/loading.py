@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,7 +122,8 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
         name = BUNDLED_SEQ2SEQ
     options = replace(options, invariant=False)
     folder, network, tokenizer, runtime = _load_network(name, "drafter", options)
-    model = fit_drafter(network, target.model, runtime)
+    with _fitting(folder):
+        model = fit_drafter(network, target.model, runtime)
     drafter = LoadedModel(name, model, tokenizer, folder.end_tokens(tokenizer.eos_token_id))
     check_vocabulary(target, drafter)
     return drafter
@@ -140,7 +142,8 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
         ConfigError: an option is illegal here.
     """
     folder, network, tokenizer, runtime = _load_network(name, role, options)
-    model = fit_target(network, runtime)
+    with _fitting(folder):
+        model = fit_target(network, runtime)
     set_threads(options, network)
     unheard = folder.unheard()
     if role == "target" and unheard:
@@ -163,7 +166,9 @@ def _load_network(
         fetched(source, weight_files(path))
     check_folder_weights(folder)
     again = "fetch the model again, or correct its files after its card"
-    with foreign(f"reading the tokenizer of {shown(path)} (tokenizer.json and beside it)", again):
+    with foreign(
+        f"reading the tokenizer of {shown(path)} (tokenizer.json, tokenizer_config.json)", again
+    ):
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=options.trust_remote_code, local_files_only=True
         )
@@ -186,6 +191,12 @@ def _load_network(
     ):
         network.to(device)
     return folder, network, tokenizer, runtime
+
+
+def _fitting(folder: ModelFolder) -> AbstractContextManager[None]:
+    """Return the border round what reads a network and its config once more."""
+    what = f"setting up the network of {shown(folder.path / 'config.json')}"
+    return foreign(what, "free some memory, or correct the file after the model's card")
 
 
 def set_threads(options: LoadOptions, network: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -19,6 +18,7 @@ NEEDED = {
 }
 AT_LEAST = {"factor": 1.0, "rope_theta": 0.0, "original_max_position_embeddings": 1.0}
 POSITIVE = ("beta_fast", "beta_slow", "low_freq_factor", "high_freq_factor", "attention_factor")
+LARGE = 1e30  # larger than any setting
 REMEDY = "correct it after the model's card"
 
 
@@ -87,7 +87,7 @@ def _check_one(name: str, found: dict[str, Any], kind: Any) -> None:
 
 
 def _check_number(name: str, value: Any, least: float, *, above: bool) -> None:
-    sound = type(value) in (int, float) and math.isfinite(value)
+    sound = type(value) in (int, float) and value < LARGE
     if not sound or not (value > least or (value == least and not above)):
         legal = f"above {least:g}" if above else f"at least {least:g}"
         raise ModelError(f"{name} must be a number {legal}, not {quoted(value)}; {REMEDY}")

@@ -7,7 +7,6 @@ needs no line here.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import types
 import typing
@@ -22,6 +21,7 @@ from foredraft.errors import ModelError, quoted
 from foredraft.models.documents import shown
 from foredraft.models.rotary import check_rotary
 
+LARGE = 1e30  # larger than any setting, and no overflow away from float32's end
 MOST_LAYERS, MOST_COUNT, MOST_SIZE, MOST_INT = 512, 1 << 16, 1 << 24, (1 << 31) - 1
 LAYERS = re.compile(
     r"n_layers?|num_layers|num_hidden_layers|num_(en|de)coder_layers|(en|de)coder_layers"
@@ -38,11 +38,25 @@ SIZES = re.compile(
 )
 COUNTS = re.compile(r"(num|n)_.*|.*(layers|heads|experts|groups|blocks|labels|buckets)")
 POSITIONS = re.compile(r"(original_)?max_position_embeddings|sliding_window")
-SHARES = re.compile(r".*(dropout|pdrop|dropout_rate|dropout_prob|layerdrop|_drop)|dropout")
+SHARES = re.compile(
+    r".*(dropout|pdrop|dropout_rate|dropout_prob|layerdrop|_drop)|dropout|initializer_range"
+)
 SMALL = re.compile(r".*(eps|epsilon)")
-NOT_NEGATIVE = re.compile(r"initializer_(range|factor)|init_std|.*(capping|softcap)")
+NOT_NEGATIVE = re.compile(r"initializer_factor|init_std|.*(capping|softcap)")
 ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "afn")
-WORDS = {
+# What transformers touches before its classes check the types of their fields.
+REWRITTEN: dict[str, Any] = {
+    **{name: dict[str, Any] | None for name in ("quantization_config", "compression_config")},
+    **{name: str | dict[str, Any] | None for name in ("dtype", "torch_dtype")},
+    **{
+        name: str | dict[str, Any] | None
+        for name in ("attn_implementation", "_attn_implementation")
+    },
+    **{"layer_types": list[str] | None, "id2label": dict[str, Any] | None, "num_labels": int},
+    **{"auto_map": dict[str, Any], "per_layer_config": dict[str, Any] | list[Any] | None},
+    **{"return_dict": bool, "transformers_version": str | None, "architectures": list[str] | None},
+}
+WORDS: dict[Any, str] = {
     **{int: "an integer", float: "a number", bool: "true or false", str: "a text"},
     **{list: "a list", tuple: "a list", dict: "an object", type(None): "null"},
 }
@@ -90,7 +104,9 @@ def _check_fields(place: str, config: dict[str, Any], kind: Any) -> None:
     aliases = getattr(kind, "attribute_map", {})
     for name, value in config.items():
         own = aliases.get(name, name)
-        _check_type(place, name, value, hints.get(own, Any))
+        sized = LAYERS.fullmatch(own) or SIZES.fullmatch(own)
+        usual: Any = int | None if hints and sized else Any  # read by some, declared by none
+        _check_type(place, name, value, hints.get(own, usual))
         _check_value(place, name, value)
         if own != name:
             _check_value(place, own, value)
@@ -109,14 +125,13 @@ def _kind_inside(kind: Any, name: str, value: dict[str, Any]) -> Any:
 
 
 def _check_type(place: str, name: str, value: Any, hint: Any) -> None:
-    if name in ("dtype", "torch_dtype"):
-        if isinstance(value, str) and not _is_float_type(value.removeprefix("torch.")):
-            raise ModelError(
-                f"{place}{name} must be float32, bfloat16 or float16, not {quoted(value)}; "
-                "correct it, or leave it out"
-            )
-        if value is None or isinstance(value, str | dict):
-            return
+    hint = REWRITTEN.get(name, hint)
+    is_type = name in ("dtype", "torch_dtype") and isinstance(value, str)
+    if is_type and not _is_float_type(value.removeprefix("torch.")):
+        raise ModelError(
+            f"{place}{name} must be float32, bfloat16 or float16, not {quoted(value)}; correct it, "
+            "or leave it out"
+        )
     if not fits(value, hint):
         raise ModelError(
             f"{place}{name} must be {words(hint)}, not {quoted(value)}; correct the file, or "
@@ -131,7 +146,7 @@ def _is_float_type(name: str) -> bool:
 
 def _check_value(place: str, name: str, value: Any) -> None:
     """Raise unless a number is in the range of what its name says it is."""
-    if name in ACTIVATIONS and isinstance(value, str) and value not in ACT2FN:
+    if name in ACTIVATIONS and value is not None and not (type(value) is str and value in ACT2FN):
         raise ModelError(
             f"{place}{name} {quoted(value)} is no activation function; legal: "
             f"{', '.join(sorted(ACT2FN)[:8])}, …; correct it"
@@ -141,8 +156,14 @@ def _check_value(place: str, name: str, value: Any) -> None:
     if type(value) not in (int, float):
         return
     low, high = _range(name, is_integer=type(value) is int)
-    if not low <= value <= high or not math.isfinite(value):
-        legal = f"{low:,} … {high:,}" if abs(low) < math.inf > high else "a finite number"
+    if not low <= value <= high:
+        legal = (
+            f"{low:,g} … {high:,g}"
+            if high < LARGE
+            else f"at least {low:g}"
+            if low == 0
+            else "a finite number"
+        )
         raise ModelError(
             f"{place}{name} must be {legal}, not {quoted(value)}; correct the file, or fetch the "
             "model again"
@@ -160,9 +181,9 @@ def _range(name: str, *, is_integer: bool) -> tuple[float, float]:
     if SHARES.fullmatch(name) or SMALL.fullmatch(name):
         return 0, 1
     if NOT_NEGATIVE.fullmatch(name):
-        return 0, math.inf
+        return 0, LARGE
     if not is_integer or "theta" in name:
-        return -math.inf, math.inf
+        return -LARGE, LARGE
     return -MOST_INT, MOST_COUNT if COUNTS.fullmatch(name) else MOST_INT
 
 
@@ -199,4 +220,4 @@ def words(hint: Any) -> str:
         return " or ".join(map(quoted, inside))
     if origin in (list, tuple) and inside and inside[0] in WORDS:
         return f"a list, each {WORDS[inside[0]]}"
-    return WORDS.get(origin or hint, "an object")
+    return str(WORDS.get(origin or hint, "an object"))

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from foredraft.errors import ModelError, quoted
 from foredraft.models.documents import MEGABYTE, REMEDY, read_document, shown
+from foredraft.models.settings import fits, words
 
 MOST_TOKENIZER = 256 * MEGABYTE
 SIDE_FILES = ("special_tokens_map.json", "added_tokens.json")
-WRITTEN = ("tokenizer_class", "padding_side", "truncation_side", "processor_class")
-SWITCHES = ("add_bos_token", "add_eos_token", "add_prefix_space", "clean_up_tokenization_spaces")
-SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
+SIDES = Literal["left", "right"]
+HINTS: dict[str, Any] = {
+    **{name: str | None for name in ("tokenizer_class", "processor_class")},
+    **{name: SIDES for name in ("padding_side", "truncation_side")},
+    **{name: bool for name in ("add_prefix_space", "split_special_tokens", "legacy")},
+    **{
+        name: bool | None
+        for name in ("add_bos_token", "add_eos_token", "use_default_system_prompt")
+    },
+    "clean_up_tokenization_spaces": bool | None,
+    **{f"{name}_token": str | dict | None for name in ("bos", "eos", "unk", "sep", "pad", "cls")},
+    "model_max_length": int | float | None,
+    "chat_template": str | list | dict | None,
+    "added_tokens_decoder": dict,
+    "auto_map": dict,
+    "model_input_names": list[str],
+    "extra_special_tokens": list | dict,
+    "additional_special_tokens": list | None,
+}
 MOST_ID = 1 << 24
 
 
@@ -43,36 +60,25 @@ def check_vocabulary_files(folder: Path, vocab_size: int) -> None:
 
 def _check_settings(place: str, found: Mapping[str, Any]) -> None:
     for name, value in found.items():
-        wanted: str | None = None
-        if value is None:
-            continue
-        if name in WRITTEN and not isinstance(value, str):
-            wanted = "a text"
-        elif name in SWITCHES and type(value) is not bool:
-            wanted = "true or false"
-        elif name in SPECIAL and not isinstance(_content(value), str):
-            wanted = "a text, or an object with the text as content"
-        elif name == "model_max_length" and (type(value) not in (int, float) or not value >= 1):
+        hint = HINTS.get(name, Any)
+        wanted = None if fits(value, hint) else words(hint)
+        if name == "model_max_length" and value is not None and not (wanted or value >= 1):
             wanted = "a number of at least 1"
-        elif name == "chat_template" and not isinstance(value, str | list):
-            wanted = "a text, or a list of named ones"
-        elif name == "added_tokens_decoder" and not _are_added(value):
+        if name == "added_tokens_decoder" and not (wanted or _are_added(value)):
             wanted = "an object with an object of a text as content for each token id"
+        if hint == str | dict | None and isinstance(value, dict) and not _is_text(value):
+            wanted = "a text, or an object with the text as content"
         if wanted:
             raise ModelError(f"{place}: {name} must be {wanted}, not {quoted(value)}; {REMEDY}")
 
 
-def _content(value: Any) -> Any:
-    return value.get("content") if isinstance(value, dict) else value
+def _is_text(one: Any) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("content"), str)
 
 
-def _are_added(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        key.isdecimal()
-        and len(key) <= 8
-        and isinstance(one, dict)
-        and isinstance(_content(one), str)
-        for key, one in value.items()
+def _are_added(value: Mapping[str, Any]) -> bool:
+    return all(
+        key.isdecimal() and int(key[:9]) < MOST_ID and _is_text(one) for key, one in value.items()
     )
 
 
@@ -81,7 +87,7 @@ def _check_added(place: str, added: Any) -> None:
         raise ModelError(f"{place}: added_tokens must be a list, not {quoted(added)}; {REMEDY}")
     for one in added or ():
         token = one.get("id") if isinstance(one, dict) else None
-        if type(token) is not int or not 0 <= token < MOST_ID or not isinstance(_content(one), str):
+        if type(token) is not int or not 0 <= token < MOST_ID or not _is_text(one):
             raise ModelError(
                 f"{place}: an added token must have an id of 0 … {MOST_ID - 1} and a text as "
                 f"content, not {quoted(one)}; {REMEDY}"
