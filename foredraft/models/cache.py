@@ -157,7 +157,7 @@ def cache_argument(model: Any) -> str:
 
 
 # Their modules mask, or count positions of, a block beside a cache wrongly; a test tries them all.
-ONE_TOKEN_A_PASS = ("prophetnet", "xlm-prophetnet")
+ONE_TOKEN_A_PASS = ("prophetnet", "xlm-prophetnet", "fsmt", "xlm")
 ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
 
 

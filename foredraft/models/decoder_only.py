@@ -139,8 +139,8 @@ class TokenMemory:
 class DecoderOnlyModel(CausalModel):
     """A transformers causal LM (Llama, Qwen, Mistral, GPT-2, GPT-NeoX, …) behind our door.
 
-    A network that leaves our cache empty (GPT-1, XLNet, whatever keywords their signatures swallow)
-    is found out by its first pass, and reads its whole text at every pass from then on.
+    A network whose memory is not ours (GPT-1, XLNet, CPM-Ant, whatever keywords their signatures
+    swallow) is found out by its first pass, and reads its whole text at every pass from then on.
 
     Args:
         model: in evaluation mode, on any device, of any dtype.
@@ -173,7 +173,7 @@ class DecoderOnlyModel(CausalModel):
         logits = self._pass(input_ids, keep, self._cached)
         if memory.length == held + time:
             return logits
-        if memory.length or held:
+        if held:
             raise ModelError(
                 f"{type(self.model).__name__} was fed {held + time} tokens and remembers "
                 f"{memory.length}, so its texts would be wrong; switch the cache off, or choose "

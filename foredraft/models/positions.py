@@ -13,6 +13,7 @@ from foredraft.models.rotary import reach
 
 NO_LIMIT = 1 << 30  # positions of a model that states none
 TABLE = re.compile(r"(.*\.)?(wpe|embed_positions|pos_encoding|(w?pos|positions?)_emb\w*)")
+UNSTATED = -1  # how XLNet says that it has no limit
 STATED = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"),
     *("max_target_positions", "n_ctx"),
@@ -38,7 +39,7 @@ def _stated(config: Any, names: tuple[str, ...]) -> int:
         return NO_LIMIT
     for name in (*names, *STATED):
         stated = getattr(config, name, None)
-        if stated is None:
+        if stated is None or (stated == UNSTATED and type(stated) is int):
             continue
         if type(stated) is not int or stated < 1:
             raise ModelError(
