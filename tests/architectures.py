@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from foredraft.models import fit_target
-from tests.tiny import Witness
+from tests.tiny import Witness, assert_same_logits, full_logits
 
 VOCAB, MOST_WEIGHTS = 64, 20_000_000
 PROMPT = [7, 8, 9, 10, 11, 12]
@@ -118,6 +118,11 @@ def check(network: Any) -> str:
     witness = Witness(network, target)
     begin = witness.start(PROMPT)
     witness.extend(begin, keep=1)
+    causal = full_logits(network, begin, PROMPT)[-1]
+    witness.extend([5, 6, 7, 8, 9], keep=5)
+    witness.rollback_to(len(begin) - 1)
+    assert_same_logits(witness.extend([begin[-1], 9, 8, 7], keep=4)[0], causal)  # nothing looks on
+    witness.rollback_to(len(begin))
     for block, back in (([5, 6, 7, 8, 9], 3), ([10], 0), ([11, 12], 1), ([13, 14, 15, 16], 4)):
         witness.extend(block, keep=len(block))
         witness.rollback_to(witness.length - back)

@@ -179,9 +179,22 @@ class DecoderOnlyModel(CausalModel):
                 f"{memory.length}, so its texts would be wrong; switch the cache off, or choose "
                 "another model"
             )
+        self._check_is_causal(input_ids)
         self._memory = memory = TokenMemory()
         memory.branch([0] * len(input_ids))
         return self._pass(memory.grown(input_ids), keep, {"use_cache": False})
+
+    def _check_is_causal(self, input_ids: Tensor) -> None:
+        """Raise if what follows a token changes its logits (XLNet): no draft could be verified."""
+        alone = input_ids[:1, :1]
+        uncached = {"use_cache": False}
+        short = self._pass(alone, 1, uncached)[0, 0]
+        long = self._pass(input_ids[:1, :1].repeat(1, 3), 3, uncached)[0, 0]
+        if float((short - long).abs().max()) > self.rounding(short):
+            raise ModelError(
+                f"{type(self.model).__name__} looks ahead: a token's logits change with what "
+                "follows it, so no draft can be verified; choose a causal language model"
+            )
 
     def _pass(self, input_ids: Tensor, keep: int, cached: dict[str, Any]) -> Tensor:
         """Return the network's logits of ids `[beams, time]`, shape `[beams, keep, vocab]`."""

@@ -124,7 +124,7 @@ def check_folder_weights(folder: ModelFolder) -> None:
         RollbackUnsupported: the network has layers that cannot forget.
     """
     tensors = stored_tensors(folder.path, folder.fields.get("transformers_weights"))
-    check_quantization(folder.path, folder.fields, tensors)
+    is_quantized = check_quantization(folder.path, folder.fields, tensors)
     if (folder.path / "adapter_config.json").exists():
         raise ModelError(
             f"{shown(folder.path / 'adapter_config.json')} belongs to an adapter, which is not "
@@ -134,7 +134,8 @@ def check_folder_weights(folder: ModelFolder) -> None:
         return  # its code may not bear to be built without memory
     network = skeleton(folder.path, folder.config, folder.loader)
     check_can_roll_back(network, is_decoder=bool(folder.config.is_encoder_decoder))
-    check_weights_fit(folder.path, folder.fields, network, tensors)
+    if not is_quantized:  # else a weight is packed, or lies beside its scales
+        check_weights_fit(folder.path, folder.fields, network, tensors)
 
 
 def _is_foreign(config: Any) -> bool:

@@ -39,8 +39,8 @@ REMEDY = (
 
 def check_quantization(
     folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored]
-) -> None:
-    """Raise unless the weights are plain numbers, or a kind that transformers can compute here.
+) -> bool:
+    """Return whether the weights are quantised, in a way that transformers can compute here.
 
     Args:
         folder: of the model.
@@ -57,6 +57,7 @@ def check_quantization(
         _check_package(f"{place}: {name}", method)
     if method is None:
         _check_unstated(folder, place, tensors)
+    return method is not None
 
 
 def _stated(config: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -43,6 +43,7 @@ SHARES = re.compile(
 )
 SMALL = re.compile(r".*(eps|epsilon)")
 NOT_NEGATIVE = re.compile(r"initializer_factor|init_std|.*(capping|softcap)")
+USUAL = ("silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "quick_gelu")
 ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "dense_act_fn", "afn")
 # What transformers touches before its classes check the types of their fields.
 REWRITTEN: dict[str, Any] = {
@@ -149,7 +150,7 @@ def _check_value(place: str, name: str, value: Any) -> None:
     if name in ACTIVATIONS and value is not None and not (type(value) is str and value in ACT2FN):
         raise ModelError(
             f"{place}{name} {quoted(value)} is no activation function; legal: "
-            f"{', '.join(sorted(ACT2FN)[:8])}, …; correct it"
+            f"{', '.join(name for name in USUAL if name in ACT2FN)}, …; correct it"
         )
     if name == "return_dict" and value is False:
         raise ModelError(f"{place}return_dict must be true, not false; leave it out")

@@ -10,7 +10,7 @@ from foredraft.errors import ModelError, quoted
 from foredraft.models.documents import MEGABYTE, REMEDY, read_document, shown
 from foredraft.models.settings import fits, words
 
-MOST_TOKENIZER = 256 * MEGABYTE
+MOST_TOKENIZER = 256 * MEGABYTE  # the largest known have some 35
 SIDE_FILES = ("special_tokens_map.json", "added_tokens.json")
 SIDES = Literal["left", "right"]
 HINTS: dict[str, Any] = {

@@ -46,7 +46,9 @@ def test_block_wise_fp8_is_refused_by_its_name(folder: Path, stated: bool) -> No
         edit(folder / "config.json", lambda found: found.update(quantization_config=settings))
         refusal(folder, "config.json", "quantization_config", "'fp8'", "unquantised")
     else:
-        refusal(folder, "model.safetensors", "F8_E4M3", "no quantization_config", "unquantised")
+        refusal(
+            folder, "model.safetensors", "weight_scale_inv", "no quantization_config", "unquantised"
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)

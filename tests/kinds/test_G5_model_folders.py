@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -150,14 +151,22 @@ def test_a_tensor_too_many_is_refused_if_it_belongs_into_the_network(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a": ' * 100_000, b"9" * 10_000]
-    + [b'{"vocab_size": 1, "vocab_size": 2}', b"{} {}", b" " * (9 << 20)],
+    [
+        *(b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a": ' * 100_000),
+        *(b"9" * 10_000, b'{"vocab_size": 1, "vocab_size": 2}', b"{} {}"),
+    ],
     ids=lambda content: repr(content[:20]),
 )
 @pytest.mark.parametrize("file", MORE)
 def test_what_is_no_json_object_is_refused(folder: Path, file: str, content: bytes) -> None:
     (folder / file).write_bytes(content)
     refusal(folder, file)
+
+
+@pytest.mark.parametrize("file", [*MORE, "tokenizer.json"])
+def test_a_file_of_gigabytes_is_not_read(folder: Path, file: str) -> None:
+    os.truncate(folder / file, 1 << 33)
+    refusal(folder, file, "8,589,934,592 bytes")
 
 
 def test_a_byte_order_mark_is_no_fault(folder: Path) -> None:
