@@ -186,10 +186,10 @@ class DecoderOnlyModel(CausalModel):
 
     def _check_is_causal(self, input_ids: Tensor) -> None:
         """Raise if what follows a token changes its logits (XLNet): no draft could be verified."""
-        alone = input_ids[:1, :1]
-        uncached = {"use_cache": False}
-        short = self._pass(alone, 1, uncached)[0, 0]
-        long = self._pass(input_ids[:1, :1].repeat(1, 3), 3, uncached)[0, 0]
+        first, uncached = input_ids[:1, :1], {"use_cache": False}
+        followed = (first + torch.arange(5, device=self.device)) % self._num_embeddings
+        short = self._pass(first, 1, uncached)[0, 0]
+        long = self._pass(followed, 5, uncached)[0, 0]
         if float((short - long).abs().max()) > self.rounding(short):
             raise ModelError(
                 f"{type(self.model).__name__} looks ahead: a token's logits change with what "
