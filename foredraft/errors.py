@@ -80,8 +80,8 @@ def foreign(what: str, remedy: str, kind: type[ForedraftError] = ModelError) -> 
     """
     try:
         yield
-    except ForedraftError:
+    except (ForedraftError, KeyboardInterrupt, GeneratorExit, SystemExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         said = quoted(" ".join(str(error).split()), 160)
         raise kind(f"{what} failed with {type(error).__name__} {said}; {remedy}") from error

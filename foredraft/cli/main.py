@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from foredraft.cli.view import HEADINGS, View
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.engine import Engine, check_request, result_dict, step_dict
 from foredraft.errors import ForedraftError
+from foredraft.escape import for_line
 from foredraft.version import __version__
 from foredraft.zoo import bundled_recipes, describe_bundled
 
@@ -64,6 +66,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a code page without γ is no reason to die
         sys.stdout.reconfigure(errors="backslashreplace")
     args = parser.parse_args(argv)
+    _show_notes()
     command: Callable[[argparse.Namespace], None] = args.run
     try:
         command(args)
@@ -76,6 +79,19 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
     except BrokenPipeError:  # the reader of our output has left, e.g. `| head`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else the exit would flush again
         raise SystemExit(0) from None
+
+
+class Notes(logging.Handler):
+    """What a model asks for and does not get: one line on standard error, whatever that is now."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(for_line(f"note: {record.getMessage()}"), file=sys.stderr)
+
+
+def _show_notes() -> None:
+    logger = logging.getLogger("foredraft")
+    if not any(isinstance(handler, Notes) for handler in logger.handlers):
+        logger.addHandler(Notes())
 
 
 # --- chat -----------------------------------------------------------------------------------------

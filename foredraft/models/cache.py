@@ -156,6 +156,8 @@ def cache_argument(model: Any) -> str:
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
+# Their modules mask, or count positions of, a block beside a cache wrongly; a test tries them all.
+ONE_TOKEN_A_PASS = ("prophetnet", "xlm-prophetnet", "fsmt", "xlm")
 ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
 
 
@@ -179,7 +181,21 @@ def check_can_roll_back(model: Any, *, is_decoder: bool = False) -> None:
             f"{name} looks ahead (its config says is_decoder=False), so it cannot decode token by "
             "token; choose a causal language model, or set is_decoder=True if it was trained as one"
         )
-    if getattr(model, "_is_stateful", False):
+    check_layers_can_roll_back(type(model), model.config)
+
+
+def check_layers_can_roll_back(kind: Any, config: Any) -> None:
+    """Raise unless a class of networks, set up so, has layers that can forget; no weight is needed.
+
+    Args:
+        kind: the class of the network.
+        config: of transformers.
+
+    Raises:
+        RollbackUnsupported: recurrent or otherwise stateful layers.
+    """
+    config, name = config.get_text_config(decoder=True), kind.__name__
+    if getattr(kind, "_is_stateful", False):
         raise RollbackUnsupported(
             f"{name} keeps a recurrent state, which cannot forget rejected tokens; "
             "choose a model whose layers are all attention"
@@ -189,6 +205,19 @@ def check_can_roll_back(model: Any, *, is_decoder: bool = False) -> None:
         raise RollbackUnsupported(
             f"{name} has {odd[0]} layers, whose memory cannot forget rejected tokens; "
             f"legal layer types: {', '.join(ATTENTION_LAYERS)}"
+        )
+
+
+def check_takes_blocks(model: Any) -> None:
+    """Raise unless a pass beside the cache may have several tokens: a draft is verified in one.
+
+    Raises:
+        ModelError: naming the model.
+    """
+    if model.config.model_type in ONE_TOKEN_A_PASS:
+        raise ModelError(
+            f"{type(model).__name__} takes one token a pass beside its cache, so a draft cannot be "
+            "verified in one; choose another architecture, e.g. Llama or T5"
         )
 
 

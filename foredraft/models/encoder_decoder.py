@@ -20,8 +20,15 @@ from transformers.modeling_outputs import BaseModelOutput
 from foredraft.core import Prompt
 from foredraft.errors import ContextOverflow, ModelError, RequestError
 from foredraft.models.base import LanguageModel
-from foredraft.models.cache import CrossRollbackCache, cache_argument, check_can_roll_back
-from foredraft.models.decoder_only import NO_LIMIT
+from foredraft.models.cache import (
+    CrossRollbackCache,
+    cache_argument,
+    check_can_roll_back,
+    check_takes_blocks,
+)
+from foredraft.models.decoder_only import foreign_pass
+from foredraft.models.positions import positions_of
+from foredraft.models.views import in_evaluation
 
 
 @dataclass
@@ -49,7 +56,9 @@ class Encoder:
         self._reads_features = model.main_input_name != "input_ids"
         embeddings = None if self._reads_features else model.get_input_embeddings()
         self.vocab_size = embeddings.num_embeddings if embeddings is not None else 0
-        self.max_length = _positions(config, "max_encoder_position_embeddings")
+        self.max_length = positions_of(
+            config, self.module, ("max_encoder_position_embeddings", "max_source_positions")
+        )
         encoder_config = getattr(config, "encoder", None) or config.get_text_config(encoder=True)
         self.hidden_size = int(encoder_config.hidden_size)
         self._prompt: Prompt | None = None
@@ -77,7 +86,9 @@ class Encoder:
                 `[features, frames]`.
         """
         if self._hidden is None or not _same(prompt, self._prompt):
-            self._hidden = self.module(self._inputs(prompt)).last_hidden_state
+            inputs = self._inputs(prompt)
+            with foreign_pass(self.module):
+                self._hidden = self.module(inputs).last_hidden_state
             self._prompt = prompt.clone() if isinstance(prompt, Tensor) else list(prompt)
         return self._hidden
 
@@ -141,9 +152,9 @@ class EncoderDecoderModel(LanguageModel):
         encoder: Encoder | None = None,
     ) -> None:
         check_can_roll_back(model, is_decoder=True)
-        _check_takes_blocks(model)
+        check_takes_blocks(model)
         config = model.config.get_text_config(decoder=True)
-        self.model = model.eval()
+        self.model = in_evaluation(model)
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         if encoder is not None:
@@ -153,9 +164,8 @@ class EncoderDecoderModel(LanguageModel):
         self._hidden: Tensor | None = None  # [1, source, hidden], once it has been asked for
         self._num_embeddings = int(model.get_output_embeddings().weight.shape[0])
         self.vocab_size = vocab_size or self._num_embeddings
-        self.max_length = _positions(
-            model.config, "max_target_positions", "max_decoder_position_embeddings"
-        )
+        names = ("max_target_positions", "max_decoder_position_embeddings")
+        self.max_length = positions_of(model.config, _decoder_of(model), names)
         self.start_tokens = _start_tokens(model) if decoder_start is None else list(decoder_start)
         self._forbidden, self._forbidden_first = _forbidden_tokens(model, self._num_embeddings)
         self._cache = CrossRollbackCache(_num_decoder_layers(model.config))
@@ -207,9 +217,15 @@ class EncoderDecoderModel(LanguageModel):
         if self._reads_outputs:
             read = {"encoder_outputs": EncoderOutput(hidden)}
         fed = "decoder_input_ids" if self._is_whole else "input_ids"
-        logits: Tensor = self.model(
-            **{fed: input_ids}, **read, **self._memory, use_cache=True
-        ).logits[:, -keep:]
+        held = self._cache.length
+        with foreign_pass(self.model):
+            said = self.model(**{fed: input_ids}, **read, **self._memory, use_cache=True)
+            logits: Tensor = said.logits[:, -keep:]
+        if self._cache.length != held + input_ids.shape[1]:
+            raise ModelError(
+                f"{type(self.model).__name__} was fed {held + input_ids.shape[1]} tokens and "
+                f"remembers {self._cache.length}, so its texts would be wrong; choose another model"
+            )
         self._forbid(logits)
         missing = self.vocab_size - logits.shape[-1]
         return F.pad(logits, (0, missing), value=float("-inf")) if missing else logits
@@ -224,14 +240,6 @@ class EncoderDecoderModel(LanguageModel):
             logits[:, first, self._forbidden_first] = float("-inf")
 
 
-def _check_takes_blocks(model: Any) -> None:
-    if "prophetnet" in model.config.model_type:
-        raise ModelError(
-            f"{type(model).__name__} takes one token a pass beside its cache, so a draft cannot be "
-            "verified in one; choose another architecture, e.g. T5 or BART"
-        )
-
-
 def _check_shape(model: Any, config: Any, encoder: Encoder) -> None:
     if config.hidden_size != encoder.hidden_size:
         raise ModelError(
@@ -241,18 +249,17 @@ def _check_shape(model: Any, config: Any, encoder: Encoder) -> None:
         )
 
 
+def _decoder_of(model: Any) -> Any:
+    """Return what holds the decoder's table of positions, and not the encoder's."""
+    return model.get_decoder() if model.config.is_encoder_decoder else model
+
+
 def _num_decoder_layers(config: Any) -> int:
     """Return the decoder's layers; `num_hidden_layers` often means the encoder's."""
     own = (getattr(config, name, None) for name in ("num_decoder_layers", "decoder_layers"))
     return int(
         next(filter(None, own), None) or config.get_text_config(decoder=True).num_hidden_layers
     )
-
-
-def _positions(config: Any, *names: str) -> int:
-    """Return the first of these settings there is, or what is said of both sides alike."""
-    found = (getattr(config, name, None) for name in (*names, "max_position_embeddings"))
-    return int(next(filter(None, found), NO_LIMIT))
 
 
 def _start_tokens(model: Any) -> list[int]:

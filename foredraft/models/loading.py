@@ -1,48 +1,38 @@
 """A name, a folder or `bundled` → an adapter with its tokenizer.
 
 Whether a model is decoder-only or encoder–decoder, its own config says.
-All loading is transformers' own; this file decides where, in which precision, and turns whatever
-goes wrong into one sentence.
+The files are read by ours first (`folder`), the weights by transformers' own; this file decides
+where, in which precision, and turns whatever goes wrong into one sentence.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import re
+import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import huggingface_hub
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
-    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-)
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, quoted
+from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, foreign, quoted
 from foredraft.models.base import LanguageModel
+from foredraft.models.documents import shown
 from foredraft.models.encoder_decoder import EncoderDecoderModel
+from foredraft.models.folder import ModelFolder, check_folder_weights, read_folder
+from foredraft.models.hub import HUB_NAME, SETTINGS_FILES, fetched, weight_files
 from foredraft.models.pairing import fit_drafter, fit_target
 from foredraft.models.runtime import Runtime
+from foredraft.models.skeleton import check_loaded
 from foredraft.ranges import Checked, Range
 from foredraft.zoo import bundled_path
 
 BUNDLED, BUNDLED_SEQ2SEQ = "bundled", "bundled-seq2seq"
 BUNDLED_FOLDERS = {BUNDLED: "{role}", BUNDLED_SEQ2SEQ: "seq2seq_{role}"}
-HUB_NAME = re.compile(r"(?!\.)[\w.-]{1,96}(/[\w.-]{1,96})?")
-# What transformers, tokenizers and safetensors raise for files that are not what they should be.
-LOADING_ERRORS = (
-    *(OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError),
-    SafetensorError,
-)
-HUB_SECONDS = 10.0  # how long the hub may take to answer
+LOG = logging.getLogger("foredraft")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPE_CHOICES = ("auto", *DTYPES)
 DEVICE_CHOICES = ("auto", "cpu", "cuda")
@@ -131,9 +121,10 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
     if name == BUNDLED and isinstance(target.model, EncoderDecoderModel):
         name = BUNDLED_SEQ2SEQ
     options = replace(options, invariant=False)
-    network, tokenizer, runtime = _load_network(name, "drafter", options)
-    model = fit_drafter(network, target.model, runtime)
-    drafter = LoadedModel(name, model, tokenizer, _eos_token_ids(network, tokenizer))
+    folder, network, tokenizer, runtime = _load_network(name, "drafter", options)
+    with _fitting(folder):
+        model = fit_drafter(network, target.model, runtime)
+    drafter = LoadedModel(name, model, tokenizer, folder.end_tokens(tokenizer.eos_token_id))
     check_vocabulary(target, drafter)
     return drafter
 
@@ -150,44 +141,62 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
         ModelError: missing, corrupt, unreachable or of an unknown kind.
         ConfigError: an option is illegal here.
     """
-    network, tokenizer, runtime = _load_network(name, role, options)
-    model = fit_target(network, runtime)
+    folder, network, tokenizer, runtime = _load_network(name, role, options)
+    with _fitting(folder):
+        model = fit_target(network, runtime)
     set_threads(options, network)
-    return LoadedModel(name, model, tokenizer, _eos_token_ids(network, tokenizer))
+    unheard = folder.unheard()
+    if role == "target" and unheard:
+        LOG.warning("%s: %s", quoted(name, 300), unheard)
+    return LoadedModel(name, model, tokenizer, folder.end_tokens(tokenizer.eos_token_id))
 
 
-def _load_network(name: str, role: str, options: LoadOptions) -> tuple[Any, Any, Runtime]:
-    """Return a Hugging Face module, its tokenizer and the runtime to compute it with."""
+def _load_network(
+    name: str, role: str, options: LoadOptions
+) -> tuple[ModelFolder, Any, Any, Runtime]:
+    """Return what a folder says, a Hugging Face module, its tokenizer and the runtime for it."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     device = resolve_device(options.device)
+    dtype = _resolve_dtype(options.dtype, device)
     source = _resolve_source(name, role)
-    where: dict[str, Any] = {
-        "trust_remote_code": options.trust_remote_code,
-        "local_files_only": Path(source).is_dir() or not _hub_has(source),
-    }
-    try:
-        config = AutoConfig.from_pretrained(source, **where)
-        _check_reads_text(name, config)
-        tokenizer = AutoTokenizer.from_pretrained(source, **where)
-        loader: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        runtime = options.runtime_for(config)
-        model, info = loader.from_pretrained(
-            source,
-            dtype=_resolve_dtype(options.dtype, device),
-            quantization_config=None if runtime.int8 else _quantization(options.quantize),
+    path = Path(source) if Path(source).is_dir() else fetched(source, SETTINGS_FILES)
+    folder = read_folder(path, trusted=options.trust_remote_code)
+    if path != Path(source):
+        fetched(source, weight_files(path))
+    check_folder_weights(folder)
+    again = "fetch the model again, or correct its files after its card"
+    with foreign(
+        f"reading the tokenizer of {shown(path)} (tokenizer.json, tokenizer_config.json)", again
+    ):
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=options.trust_remote_code, local_files_only=True
+        )
+    runtime = options.runtime_for(folder.config)
+    quantization = None if runtime.int8 else _quantization(options.quantize)
+    with foreign(f"reading the weights of {shown(path)}", f"{again}, or free some memory"):
+        network, info = folder.loader.from_pretrained(
+            path,
+            dtype=dtype,
+            quantization_config=quantization,
             use_safetensors=True,
             output_loading_info=True,
-            **where,
+            ignore_mismatched_sizes=True,  # they are refused by name
+            trust_remote_code=options.trust_remote_code,
+            local_files_only=True,
         )
-    except LOADING_ERRORS as error:
-        raise ModelError(_loading_sentence(name, source, error)) from error
-    if info["missing_keys"]:
-        raise ModelError(
-            f"the weights of {name!r} are incomplete: {len(info['missing_keys'])} tensors are "
-            f"missing, {min(info['missing_keys'])!r} among them; fetch the model again"
-        )
-    return model.to(device), tokenizer, runtime
+    check_loaded(name, network, info)
+    with foreign(
+        f"moving {quoted(name, 300)} to {device}", "free some of its memory, or --device cpu"
+    ):
+        network.to(device)
+    return folder, network, tokenizer, runtime
+
+
+def _fitting(folder: ModelFolder) -> AbstractContextManager[None]:
+    """Return the border round what reads a network and its config once more."""
+    what = f"setting up the network of {shown(folder.path / 'config.json')}"
+    return foreign(what, "free some memory, or correct the file after the model's card")
 
 
 def set_threads(options: LoadOptions, network: Any) -> None:
@@ -274,18 +283,6 @@ def _bundled_source(name: str, recipe: str) -> str:
     return str(folder)
 
 
-def _hub_has(name: str) -> bool:
-    """Ask the hub once, briefly: without an answer the local cache must do, at once.
-
-    transformers itself would try six times for each file before it looked into its cache.
-    """
-    try:
-        huggingface_hub.model_info(name, timeout=HUB_SECONDS)
-    except Exception:  # no network, switched off, unknown, gated: all mean "not from there"
-        return False
-    return True
-
-
 def _resolve_dtype(name: str, device: torch.device) -> torch.dtype | str:
     if name not in DTYPE_CHOICES:
         raise ConfigError(f"unknown dtype {name!r}; legal: {', '.join(DTYPE_CHOICES)}")
@@ -305,37 +302,3 @@ def _quantization(name: str) -> Any:
     from transformers import TorchAoConfig
 
     return TorchAoConfig(Int8WeightOnlyConfig())
-
-
-def _check_reads_text(name: str, config: Any) -> None:
-    kind = type(config)
-    if (
-        kind in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
-        and kind not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
-    ):
-        raise ModelError(
-            f"{name!r} listens ({kind.__name__}) and prompts are text; give its features "
-            "to the functions that end in _encoder_decoder"
-        )
-
-
-def _eos_token_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    generation = getattr(model, "generation_config", None)
-    found = getattr(generation, "eos_token_id", None)
-    if found is None:
-        found = tokenizer.eos_token_id
-    if found is None:
-        return ()
-    return (found,) if isinstance(found, int) else tuple(found)
-
-
-def _loading_sentence(name: str, source: str, error: Exception) -> str:
-    if isinstance(error, SafetensorError):
-        return f"the weights of {name!r} are corrupt ({error}); fetch the model again"
-    first = " ".join(str(error).split("\n")[0].split())[:200]
-    if isinstance(error, OSError) and not Path(source).is_dir():
-        return (
-            f"cannot fetch {name!r}: it is not in the local Hugging Face cache and the hub is out "
-            "of reach or has no such model; give 'bundled', a folder, or a cached hub name"
-        )
-    return f"cannot load {name!r}: {first}"

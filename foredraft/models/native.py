@@ -17,6 +17,7 @@ from foredraft.errors import ModelError
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.linear import has_bfloat16_products
 from foredraft.models.llama import Llama, Pass
+from foredraft.models.views import view_of
 from foredraft.models.weights import Weights, is_in_family
 
 BLOCK = 256  # the memory grows by doubling, in multiples of this many positions
@@ -223,12 +224,12 @@ def prove_equal(native: CausalModel, network: Any) -> float:
 
 
 def _in_native_precision(network: Any, int8: bool) -> Any:
-    """Return the network in the precision that is quick on its device."""
+    """Return the network in the precision that is quick on its device; it stays as it is."""
     on_cpu = network.device.type == "cpu"
     if int8 and not on_cpu:
         raise ModelError("int8 weights of the native runtime are for a CPU; use float or torchao")
     if int8:
-        return network.bfloat16()
+        return view_of(network).bfloat16()
     if on_cpu and network.dtype == torch.bfloat16 and not has_bfloat16_products():
-        return network.float()
+        return view_of(network).float()
     return network

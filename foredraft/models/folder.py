@@ -1,0 +1,168 @@
+"""The one reader of a model folder: types, ranges and sizes, before anything is built.
+
+Every refusal names the file and the field. Code that comes with a model is not run, pickles are not
+opened, and no weight is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GenerationConfig,
+)
+
+from foredraft.errors import ModelError, foreign, quoted
+from foredraft.models.cache import check_can_roll_back, check_layers_can_roll_back
+from foredraft.models.documents import read_document, shown
+from foredraft.models.endings import check_end_tokens, end_tokens
+from foredraft.models.generation import check_generation, unheard
+from foredraft.models.headers import stored_tensors
+from foredraft.models.quantized import check_quantization
+from foredraft.models.settings import check_config
+from foredraft.models.skeleton import check_weights_fit, skeleton
+from foredraft.models.vocabulary import check_vocabulary_files
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """What the files of a folder say of a model.
+
+    Attributes:
+        path: of the folder.
+        fields: of its config.json.
+        generation: the fields of its generation_config.json; None without one.
+        config: of transformers.
+        loader: the transformers class that loads such a network.
+    """
+
+    path: Path
+    fields: dict[str, Any]
+    generation: dict[str, Any] | None
+    config: Any
+    loader: Any
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that the model has embeddings for."""
+        return int(self.config.get_text_config(decoder=True).vocab_size)
+
+    def end_tokens(self, spoken: Any) -> tuple[int, ...]:
+        """Return every token that ends a text; `spoken` is the tokenizer's.
+
+        Raises:
+            ModelError: one of them is no token.
+        """
+        inside = self.fields.get("text_config")
+        named = {
+            f"{shown(self.path / GENERATION)}: ": self.generation,
+            f"{shown(self.path / CONFIG)}: ": self.fields,
+            f"{shown(self.path / CONFIG)}: text_config.": inside,
+        }
+        sources = {
+            f"{place}eos_token_id": fields["eos_token_id"]
+            for place, fields in named.items()
+            if isinstance(fields, dict) and fields.get("eos_token_id") is not None
+        }
+        default = getattr(self.config.get_text_config(decoder=True), "eos_token_id", None)
+        return end_tokens(sources, spoken, default, self.vocab_size)
+
+    def unheard(self) -> str | None:
+        """Return a sentence on what the checkpoint asks for and does not get, if there is any."""
+        found = self.fields if self.generation is None else self.generation
+        return unheard(found, is_encoder_decoder=bool(self.config.is_encoder_decoder))
+
+
+def read_folder(path: Path, *, trusted: bool) -> ModelFolder:
+    """Read the settings of a model folder.
+
+    Args:
+        path: of the folder.
+        trusted: code that comes with the model may be run.
+
+    Raises:
+        ModelError: naming the file, the field and what is legal.
+        RollbackUnsupported: the model keeps a state that cannot forget.
+    """
+    fields = read_document(path / CONFIG)
+    if fields is None:
+        raise ModelError(f"folder {shown(path)} holds no model: {CONFIG} is missing")
+    check_config(path / CONFIG, fields, trusted=trusted)
+    place = shown(path / CONFIG)
+    check_end_tokens(f"{place}: eos_token_id", fields.get("eos_token_id"))
+    with foreign(f"reading {place}", "correct it after the model's card"):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trusted)
+        has_vocabulary = hasattr(config.get_text_config(decoder=True), "vocab_size")
+    loader = _loader(place, config)
+    if not has_vocabulary:
+        raise ModelError(f"{place}: vocab_size is missing; fetch the model again")
+    found = ModelFolder(path, fields, read_document(path / GENERATION), config, loader)
+    check_generation(path / GENERATION, found.generation or {}, found.vocab_size)
+    with foreign(f"reading {shown(path / GENERATION)}", "correct it after the model's card"):
+        GenerationConfig.from_dict(dict(found.generation or {}))
+    if found.generation is None and config.is_encoder_decoder:
+        check_generation(path / CONFIG, fields, found.vocab_size)
+    check_vocabulary_files(path, found.vocab_size)
+    return found
+
+
+def check_folder_weights(folder: ModelFolder) -> None:
+    """Raise unless the weights in a folder are plain, and those that its config describes.
+
+    Raises:
+        ModelError: naming file and tensor.
+        RollbackUnsupported: the network has layers that cannot forget.
+    """
+    tensors = stored_tensors(folder.path, folder.fields.get("transformers_weights"))
+    is_quantized = check_quantization(folder.path, folder.fields, tensors)
+    if (folder.path / "adapter_config.json").exists():
+        raise ModelError(
+            f"{shown(folder.path / 'adapter_config.json')} belongs to an adapter, which is not "
+            "applied here; merge it into the weights (peft: merge_and_unload), or remove it"
+        )
+    if _is_foreign(folder.config):
+        return  # its code may not bear to be built without memory
+    network = skeleton(folder.path, folder.config, folder.loader)
+    check_can_roll_back(network, is_decoder=bool(folder.config.is_encoder_decoder))
+    if not is_quantized:  # else a weight is packed, or lies beside its scales
+        check_weights_fit(folder.path, folder.fields, network, tensors)
+
+
+def _is_foreign(config: Any) -> bool:
+    return not type(config).__module__.startswith("transformers.")
+
+
+def _loader(place: str, config: Any) -> Any:
+    """Return what loads a network of this config; refuses what does not speak, or cannot forget."""
+    kind, seq2seq = type(config), bool(config.is_encoder_decoder)
+    loader: Any = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    if _is_foreign(config):
+        return loader
+    mapping: Any = (
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if seq2seq else MODEL_FOR_CAUSAL_LM_MAPPING
+    )
+    if kind in mapping:
+        network = mapping[kind]
+        network = network[0] if isinstance(network, list | tuple) else network
+        check_layers_can_roll_back(network, config)
+        return loader
+    if kind in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING:
+        raise ModelError(
+            f"{place}: the model listens ({kind.__name__}) and prompts are text; give its features "
+            "to the functions that end in _encoder_decoder"
+        )
+    wanted = "an encoder–decoder (is_encoder_decoder is true)" if seq2seq else "a causal decoder"
+    raise ModelError(
+        f"{place}: model_type {quoted(config.model_type)} is not {wanted} that says text; choose a "
+        "causal or an encoder–decoder language model"
+    )

@@ -1,0 +1,120 @@
+"""Weights that a checkpoint holds quantised: honoured where they can be, refused by name else."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foredraft.errors import ModelError, quoted
+from foredraft.models.documents import shown
+from foredraft.models.headers import Stored
+
+# Where one of these packages is installed, transformers computes with what it reads.
+PACKAGES = {
+    "gptq": ("gptqmodel", "auto_gptq"),
+    "awq": ("gptqmodel", "awq"),
+    "bitsandbytes": ("bitsandbytes",),
+    "compressed-tensors": ("compressed_tensors",),
+    "torchao": ("torchao",),
+    "quanto": ("optimum.quanto",),
+    "hqq": ("hqq",),
+    "aqlm": ("aqlm",),
+    "auto-round": ("auto_round",),
+}
+FIELDS = ("quantization_config", "compression_config")
+FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+SCALES = re.compile(
+    r".*(weight_scale(_inv|_2)?|input_scale|_scales|\.scales|\.qweight|\.qzeros|\.g_idx|\.SCB"
+    r"|_blocks|\.absmax|\.quant_state\..*|weight_packed|weight_zero_point|\.quant_map)"
+)
+PACKED = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
+REMEDY = (
+    "give the unquantised model (on the hub usually the same name without the ending), which "
+    "--quantize int8 can round while it loads"
+)
+
+
+def check_quantization(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored]
+) -> bool:
+    """Return whether the weights are quantised, in a way that transformers can compute here.
+
+    Args:
+        folder: of the model.
+        config: what its config.json holds.
+        tensors: what its weights hold.
+
+    Raises:
+        ModelError: naming the kind, or the tensor that betrays one.
+    """
+    place = shown(folder / "config.json")
+    method = None
+    for name, found in _stated(config):
+        method = _method(f"{place}: {name}", found)
+        _check_package(f"{place}: {name}", method)
+    if method is None:
+        _check_unstated(folder, place, tensors)
+    return method is not None
+
+
+def _stated(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    inside = [(f"{k}.", v) for k, v in config.items() if isinstance(v, dict) and k not in FIELDS]
+    return [
+        (prefix + field, part[field])
+        for prefix, part in (("", config), *inside)
+        for field in FIELDS
+        if part.get(field) is not None
+    ]
+
+
+def _method(name: str, found: Any) -> str:
+    if not isinstance(found, dict):
+        raise ModelError(f"{name} must be an object, not {quoted(found)}; {REMEDY}")
+    method = found.get("quant_method")
+    if method is None and (found.get("load_in_4bit") or found.get("load_in_8bit")):
+        method = "bitsandbytes"
+    if not isinstance(method, str) or not method:
+        raise ModelError(
+            f"{name} says that the weights are quantised, and its quant_method is "
+            f"{quoted(method)}, which says not how; {REMEDY}"
+        )
+    return method
+
+
+def _check_package(name: str, method: str) -> None:
+    packages = PACKAGES.get(method, ())
+    if any(_is_installed(package) for package in packages):
+        return
+    needs = f", which needs the package {packages[0]}" if packages else ""
+    raise ModelError(
+        f"{name}: the weights are quantised by {quoted(method)}{needs} and cannot be computed "
+        f"here; {REMEDY}"
+    )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _check_unstated(folder: Path, place: str, tensors: Mapping[str, Stored]) -> None:
+    """Raise if the weights are quantised though the config does not say so."""
+    for name, tensor in tensors.items():
+        narrow = tensor.dtype.startswith(("F8", "F6", "F4"))
+        packed = tensor.dtype in PACKED and name.endswith((".weight", "_weight", ".bias"))
+        if narrow or packed or SCALES.fullmatch(name):
+            raise ModelError(
+                f"{shown(tensor.file)}: {quoted(name, 100)} ({tensor.dtype}) is part of quantised "
+                f"weights, and {place} has no quantization_config that says how; {REMEDY}"
+            )
+    for file in FILES:
+        if (folder / file).exists():
+            raise ModelError(
+                f"{shown(folder / file)} says that the weights are quantised, and {place} has no "
+                f"quantization_config that says how; {REMEDY}"
+            )

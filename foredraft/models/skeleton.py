@@ -1,0 +1,184 @@
+"""The network that a config describes, built without memory and compared with the weights' headers.
+
+So what does not fit is refused by the name of its tensor before a weight is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foredraft.errors import ModelError, foreign, quoted
+from foredraft.models.documents import shown
+from foredraft.models.headers import Stored
+
+NUMBERED = re.compile(r"(.*?)\.(\d+)\..*")
+FACTOR, SLACK = 4, 1 << 20  # a network may be that much larger than its weights before it is built
+MOST_TABLES = 1 << 31  # bytes of what a network computes for itself when it is built
+HARMLESS = re.compile(
+    r".*(rotary_emb\..*|rotary_pos_emb\..*|inv_freq|masked_bias|attn\.bias|attention\.bias"
+    r"|position_ids|num_batches_tracked|embed_positions\.weights?|_float_tensor|causal_mask)"
+)
+SHOWN = 3  # tensors that a message names
+AGAIN = "fetch the model again, or correct config.json"
+
+
+def skeleton(folder: Path, config: Any, loader: Any) -> Any:
+    """Return the network that a config describes, of tensors without memory.
+
+    Raises:
+        ModelError: it cannot be built.
+    """
+    what = f"building the network that {shown(folder / 'config.json')} describes"
+    with foreign(what, "correct it after the model's card"), torch.device("meta"):
+        return loader.from_config(config)
+
+
+def check_weights_fit(
+    folder: Path, fields: Mapping[str, Any], network: Any, tensors: Mapping[str, Stored]
+) -> None:
+    """Raise unless the weights of a folder are those of the network that its config describes.
+
+    Args:
+        folder: of the model.
+        fields: of its config.json, one of which is to blame.
+        network: the skeleton.
+        tensors: what the weights' headers state.
+
+    Raises:
+        ModelError: naming file, tensor and, where it can be told, the field.
+    """
+    place = shown(folder / "config.json")
+    expected = network.state_dict()
+    ignored = _ignored(network)
+    held = {name: one for name, one in tensors.items() if not _matches(ignored, name)}
+    prefix = f"{network.base_model_prefix}."
+    _check_layers(place, fields, expected, held, prefix)
+    for name, one in held.items():
+        wanted = _under_any_name(expected, name, prefix)
+        if wanted is not None and wanted.numel() != one.size:
+            blamed = _to_blame(fields, wanted.shape, one.shape)
+            raise ModelError(
+                f"{place} describes {quoted(name, 100)} as {list(wanted.shape)}{blamed}, and "
+                f"{shown(one.file)} holds it as {list(one.shape)}; {AGAIN}"
+            )
+    have = sum(one.size for one in tensors.values())
+    size = sum(weight.numel() for weight in network.parameters())
+    if size > FACTOR * have + SLACK:
+        raise ModelError(
+            f"{place} describes a network of {size:,} weights, and its files hold {have:,}; {AGAIN}"
+        )
+    tables = sum(one.numel() * one.element_size() for one in network.buffers())
+    if tables > MOST_TABLES:
+        raise ModelError(
+            f"{place} describes a network whose tables of positions would take {tables:,} bytes; "
+            "lower max_position_embeddings (n_positions, n_ctx) to the model's own"
+        )
+
+
+def _check_layers(
+    place: str,
+    fields: Mapping[str, Any],
+    expected: Iterable[str],
+    held: Mapping[str, Stored],
+    prefix: str,
+) -> None:
+    """Raise if any list of layers is longer or shorter in the weights than in the network."""
+    wanted, found = _depths(expected), _depths(held)
+    for name, depth in wanted.items():
+        names = (name, name.removeprefix(prefix), prefix + name)
+        stored = next((found[one] for one in names if one in found), depth)
+        if stored == depth:
+            continue
+        blamed = [k for k, v in fields.items() if v == depth and "layer" in k and type(v) is int]
+        field = f"{blamed[0]} is" if blamed else "it describes"
+        raise ModelError(
+            f"{place}: {field} {depth}, and the weights hold {stored} layers "
+            f"({name}.0 … {name}.{stored - 1}); {AGAIN}"
+        )
+
+
+def _depths(names: Iterable[str]) -> dict[str, int]:
+    """Return how many numbered modules stand under each first numbered name."""
+    found: dict[str, int] = {}
+    for name in names:
+        parts = NUMBERED.fullmatch(name)
+        if parts and len(parts[2]) < 9:
+            found[parts[1]] = max(found.get(parts[1], 0), int(parts[2]) + 1)
+    return found
+
+
+def _under_any_name(expected: Mapping[str, Any], name: str, prefix: str) -> Any:
+    """Return the tensor of this name, with the prefix of the base model or without it."""
+    names = (name, prefix + name, name.removeprefix(prefix))
+    return next((expected[one] for one in names if one in expected), None)
+
+
+def _to_blame(fields: Mapping[str, Any], wanted: Iterable[int], held: Iterable[int]) -> str:
+    odd = [w for w, h in zip(wanted, held, strict=False) if w != h]
+    names = [name for name, value in fields.items() if type(value) is int and value in odd]
+    return f" ({names[0]} is {fields[names[0]]})" if names else ""
+
+
+def _ignored(network: Any) -> list[str]:
+    return list(getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ())
+
+
+def _matches(patterns: Iterable[str], name: str) -> bool:
+    return any(re.search(pattern, name) for pattern in patterns)
+
+
+def check_loaded(name: str, network: Any, info: Mapping[str, Any]) -> None:
+    """Raise unless every weight that matters was found, and found a place.
+
+    Args:
+        name: of the model, as asked for.
+        network: as it was loaded.
+        info: what transformers says of the loading.
+
+    Raises:
+        ModelError: tensors are missing, of another shape, or belong into the network and would be
+            left out.
+    """
+    missing, odd = sorted(info.get("missing_keys", ())), info.get("mismatched_keys", ())
+    if missing:
+        raise ModelError(
+            f"the weights of {quoted(name, 300)} are incomplete: {len(missing)} tensors are "
+            f"missing, {quoted(missing[0], 100)} among them; {AGAIN}"
+        )
+    for key, *shapes in sorted(odd, key=str):
+        told = " instead of ".join(str(list(shape)) for shape in shapes)
+        raise ModelError(
+            f"the weights of {quoted(name, 300)} do not fit config.json: {quoted(key, 100)} is "
+            f"{told}; {AGAIN}"
+        )
+    surplus = sorted(_homeless(network, info.get("unexpected_keys", ())))
+    if surplus:
+        raise ModelError(
+            f"the weights of {quoted(name, 300)} hold {len(surplus)} tensors that the network of "
+            f"its config.json leaves out ({', '.join(surplus[:SHOWN])}), so its texts would be "
+            f"wrong; {AGAIN}"
+        )
+
+
+def _homeless(network: Any, names: Iterable[str]) -> Iterator[str]:
+    """Yield tensors that belong into a module that the network has, yet were not asked for.
+
+    Heads of another trade (a reward model's, a drafting head's) lie outside of it and are no part
+    of the text.
+    """
+    modules = {name for name, _ in network.named_modules() if name}
+    own = {name.rpartition(".")[0] for name, _ in network.named_parameters()}
+    prefix = f"{network.base_model_prefix}."
+    for name in names:
+        if HARMLESS.fullmatch(name):
+            continue
+        parent, numbered = name.rpartition(".")[0], NUMBERED.fullmatch(name)
+        inside = [parent, parent.removeprefix(prefix), prefix + parent]
+        lists = [numbered[1], prefix + numbered[1]] if numbered else []
+        if any(one in own for one in inside) or any(one in modules for one in lists):
+            yield name
