@@ -18,20 +18,22 @@ PACKAGE = ROOT / "foredraft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-GROUND = {"core", "costs", "errors", "escape", "files", "ranges", "registry", "version"}
+GROUND = {"core", "costs", "doors", "errors", "escape", "files", "ranges", "registry", "version"}
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
-BELOW_ENGINE = GROUND | ROOMS | {"config", "text", "decoding"}
+BELOW_ENGINE = GROUND | ROOMS | {"config", "template", "text", "decoding"}
 FRONT_ENDS = {"cli", "server"}
 MAY_IMPORT = {
     "core": set[str](),
     "costs": {"core"},
+    "doors": {"errors", "ranges"},
     "errors": set[str](),
     "escape": set[str](),
     "files": {"errors"},
     "version": set[str](),
     "ranges": {"errors"},
     "registry": {"errors", "ranges"},
-    "text": GROUND,
+    "template": GROUND,
+    "text": GROUND | {"template"},
     "config": GROUND | {"sampling", "gamma", "verification", "drafting"},  # to check specs
     "models": GROUND | {"zoo"},
     "sampling": GROUND,

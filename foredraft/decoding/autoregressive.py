@@ -30,7 +30,8 @@ def autoregressive_steps(
         logits = target.extend(sequence.tokens[target.length :], keep=1)  # [1, vocab]
         token = _draw(logits, sampler, rng, sequence.length)
         emitted = sequence.commit([token])
-        yield StepRecord([], 0, emitted, 0.0, perf_counter() - begin)
+        seconds = perf_counter() - begin - sequence.check_seconds
+        yield StepRecord([], 0, emitted, 0.0, seconds)
 
 
 def _draw(logits: Tensor, sampler: Sampler, rng: Rng, position: int) -> int:

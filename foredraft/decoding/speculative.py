@@ -81,6 +81,7 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
         else:
             verdict = parts.verifier.judge(draft, target_probs, rng, sequence.length)
         emitted = sequence.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
+        verify_begin = drafted + sequence.check_seconds
         target.rollback_to(sequence.length - 1)  # forget what was rejected
         drafter.observe(sequence.tokens, len(emitted), logits)
         outcome = StepOutcome(
@@ -90,12 +91,12 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
             num_emitted=len(emitted),
             num_fed=len(unseen),
             draft_seconds=drafted - begin,
-            verify_seconds=clock() - drafted,
+            verify_seconds=clock() - verify_begin,
             accepts_overlap=parts.verifier.accepts_overlap,
         )
         drafter.update(outcome)
         policy.update(outcome)
-        yield _record(outcome, emitted, verify_seconds=clock() - drafted)
+        yield _record(outcome, emitted, verify_seconds=clock() - verify_begin)
         plain = False
 
 
