@@ -14,8 +14,7 @@ from foredraft.doors import of_type
 from foredraft.drafting import INgramStorage
 from foredraft.errors import ConfigError, RequestError, VocabularyMismatch, quoted
 from foredraft.models import LanguageModel, Recomputing, fit_drafter, fit_target
-from foredraft.models.base import check_vocabulary_holds
-from foredraft.models.pairing import check_is_network
+from foredraft.models.base import check_is_network, check_vocabulary_holds
 from foredraft.ranges import TokenId, checked
 from foredraft.sampling import Sampler
 from foredraft.verification import (

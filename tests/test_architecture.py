@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "engine": BELOW_ENGINE | {"assembly"},
     "inputs": BELOW_ENGINE,
     "functional": BELOW_ENGINE | {"inputs"},
-    "seq2seq": BELOW_ENGINE | {"functional"},
+    "seq2seq": BELOW_ENGINE | {"functional", "inputs"},
     "zoo": GROUND | ROOMS | {"decoding"},
     "checks": BELOW_ENGINE | {"engine"},
     "bench": BELOW_ENGINE | {"engine", "zoo"},

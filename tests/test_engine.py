@@ -20,7 +20,7 @@ from tests.tiny import MAX_LENGTH, TEXT_VOCAB, build, full_logits, tokenizer
 
 PROMPT = "The dog"
 SENTENCE = " does not mind; the fox jumps over the wide garden wall and naïve ☃ too."
-CONFIG = DecodingConfig(length=30)
+CONFIG = DecodingConfig(seed=42, length=30)
 LOSSLESS = ("speculative", "ngram", "target")
 every_method = pytest.mark.parametrize("method", METHODS)
 lossless_methods = pytest.mark.parametrize("method", LOSSLESS)

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.models.base import LanguageModel
+from foredraft.doors import checks_arguments
+from foredraft.models.base import LanguageModel, check_is_network
 from foredraft.models.cache import RollbackCache, cache_argument, check_can_roll_back
+from foredraft.ranges import Count
 
 NO_LIMIT = 1 << 30  # positions of a model that states none
 
@@ -111,8 +113,9 @@ class DecoderOnlyModel(CausalModel):
         RollbackUnsupported: the model has layers that cannot forget.
     """
 
-    def __init__(self, model: Any, *, vocab_size: int | None = None) -> None:
-        check_can_roll_back(model)
+    @checks_arguments
+    def __init__(self, model: Any, *, vocab_size: Count | None = None) -> None:
+        check_can_roll_back(check_is_network("model", model))
         config = model.config.get_text_config(decoder=True)
         cache = RollbackCache(config.num_hidden_layers)
         super().__init__(config, vocab_size, model.device, cache)

@@ -6,28 +6,12 @@ from typing import Any
 
 import torch
 
-from foredraft.errors import ModelError, quoted
+from foredraft.errors import ModelError
 from foredraft.models.base import LanguageModel
 from foredraft.models.encoder_decoder import EncoderDecoderModel
 from foredraft.models.runtime import TRANSFORMERS, Runtime
 
 CROSS_ATTENTION = ("encoder_attn", "crossattention", "EncDecAttention")  # names of such modules
-
-
-def check_is_network(name: str, network: Any, remedy: str = "") -> Any:
-    """Return a Hugging Face module, or raise with what to give in place of what was given.
-
-    Args:
-        name: of the parameter.
-        network: as the caller gave it.
-        remedy: what else can be done.
-    """
-    if isinstance(network, torch.nn.Module) and hasattr(network, "config"):
-        return network
-    raise ModelError(
-        f"{name} must be a Hugging Face model or a LanguageModel, not {quoted(network)}; load one, "
-        "e.g. with AutoModelForCausalLM.from_pretrained(…)" + (f", or {remedy}" if remedy else "")
-    )
 
 
 def fit_target(network: Any, runtime: Runtime = TRANSFORMERS) -> LanguageModel:
