@@ -234,7 +234,7 @@ class Engine:
         """Attach statistics and the comparison with Target AR to finished completions."""
         for completion in listed("completions", completions, "give those of `generate`"):
             of_type("completions", completion, Completion, "give those of `generate`")
-        _config(config)
+        config = _config(config)
         baseline = next((c for c in completions if c.method == "target"), None)
         return [self._result(c, baseline, prompt, config) for c in completions]
 
@@ -256,8 +256,7 @@ class Engine:
     def speculation(self, method: str, config: DecodingConfig) -> Speculation:
         """Return the parts that `speculative` or `ngram` decodes with."""
         check_method(method, ("speculative", "ngram"))
-        _config(config)
-        return self._assembly.speculation(method, config)
+        return self._assembly.speculation(method, _config(config))
 
     def _steps(
         self, method: str, model: LanguageModel, sequence: TokenSequence, config: DecodingConfig

@@ -15,7 +15,7 @@ from transformers import DynamicCache
 import foredraft
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
-from foredraft.errors import ForedraftError
+from foredraft.errors import ForedraftError, ModelError, RequestError
 from foredraft.models.encoder_decoder import EncoderDecoderModel
 from tests.tiny import VOCAB, build, noisy
 from tests.toy_engine import PROMPT, toy_engine
@@ -65,10 +65,6 @@ def cache() -> DynamicCache:
 
 def storage() -> foredraft.NGramStorage:
     return foredraft.NGramStorage(3, VOCAB)
-
-
-def without_encoder(function: Callable[..., Any], *args: Any) -> tuple[Callable[..., Any], Any]:
-    return function, (IDS, *args)
 
 
 TARGET, DRAFTER = build("llama"), noisy("llama")
@@ -197,6 +193,47 @@ ALIASES = {
     "ngramstorage": ("storage",),
     "inputs": ("token", "prompt"),
     "completions": ("records",),
-    "device": ("'3'", "''"),
+    "drafting": ("drafter",),
+    "options": ("cannot fetch",),  # taken: then it is the model that there is not
+    "drafter_options": ("cannot fetch",),
     "egag_ema_beta": ("ema",),
 }
+
+
+def test_what_a_user_would_expect_works() -> None:
+    ids = foredraft.autoregressive_generate(IDS, TARGET, max_gen_len=np.int64(6), eos_tokens_id=[])
+    for same in (np.array(IDS), torch.tensor(IDS), tuple(IDS), [np.int64(t) for t in IDS]):
+        options: dict[str, Any] = {"max_gen_len": 6, "eos_tokens_id": None}
+        assert foredraft.autoregressive_generate(same, TARGET, **options) == ids
+    for end in (np.int64(ids[2]), [np.int32(ids[2])], np.array([ids[2]]), {ids[2]}):
+        cut = foredraft.autoregressive_generate(IDS, TARGET, max_gen_len=6, eos_tokens_id=end)
+        assert cut == ids[: ids.index(ids[2]) + 1]
+    assert DecodingConfig(length=np.int64(3)).to_dict()["length"] == 3
+    assert type(foredraft.NucleusProcessor(np.float32(0.5)).temperature) is float
+
+
+@pytest.mark.parametrize("prompt", [[5, 6], torch.tensor([5, 6]), None, b"text", 3])
+def test_a_prompt_that_is_no_text_is_refused_with_what_takes_ids(prompt: Any) -> None:
+    with pytest.raises(RequestError, match=r"the prompt must be text, not .*speculative_generate"):
+        toy_engine().generate(prompt)
+
+
+def test_no_drafter_is_refused_with_what_needs_none() -> None:
+    with pytest.raises(ModelError, match=r"drafter must be .*, not None.*autoregressive_generate"):
+        foredraft.speculative_generate(IDS, None, TARGET)
+
+
+def test_a_batch_of_one_is_refused_with_how_to_take_its_row() -> None:
+    with pytest.raises(RequestError, match=r"inputs\[0\]"):
+        foredraft.autoregressive_generate(torch.tensor([IDS]), TARGET)  # type: ignore[arg-type]
+
+
+def test_what_fails_in_a_tokenizer_is_one_sentence() -> None:
+    class Broken:
+        def decode(self, tokens: Any) -> str:
+            raise RuntimeError("first line\nsecond")
+
+    with pytest.raises(
+        ModelError, match="the tokenizer failed with RuntimeError 'first line second'"
+    ):
+        foredraft.speculative_generate(IDS, DRAFTER, TARGET, Broken(), debug=True)
