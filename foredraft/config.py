@@ -38,7 +38,7 @@ METHODS = ("speculative", "ngram", "target", "drafter")  # the order in which th
 
 def _setting(default: Any, help: str, **metadata: Any) -> Any:
     """Describe a setting; `flag` is the default of the command line, if it has another."""
-    return field(default=default, metadata={"help": help, "flag": default} | metadata)
+    return field(default=default, metadata={"help": help} | metadata)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class DecodingConfig(Checked):
     length: Length = _setting(35, "most tokens to generate")
     seed: Seed | None = _setting(
         None,
-        "seed of every random decision; each method starts from it anew; none takes a fresh one",
+        "seed of every random decision; each method starts from it anew; none: a fresh one",
         flag=42,
     )
     sampler: str = _setting(

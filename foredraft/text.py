@@ -76,7 +76,7 @@ def _check_is_text(prompt: str) -> None:
     if odd is not None:
         raise RequestError(
             f"the prompt is not text: it holds the character U+{ord(odd):04X}; give valid UTF-8 "
-            "without control characters other than white space"
+            "without control characters"
         )
 
 
