@@ -28,12 +28,14 @@ def _as_utf8(word: str) -> str:
 def notes_on_standard_error() -> Iterator[None]:
     """Show each note on a prompt once, as one line, while the context lasts."""
     with warnings.catch_warnings():
-        warnings.simplefilter("default", PromptNote)
-        shown = warnings.showwarning
+        warnings.simplefilter("always", PromptNote)
+        shown, seen = warnings.showwarning, set[str]()
 
         def show(message: Any, category: type[Warning], *where: Any, **options: Any) -> None:
             if issubclass(category, PromptNote):
-                print(for_line(f"note: {message}"), file=sys.stderr)
+                if str(message) not in seen:
+                    print(for_line(f"note: {message}"), file=sys.stderr)
+                seen.add(str(message))
             else:
                 shown(message, category, *where, **options)
 
