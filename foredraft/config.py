@@ -7,7 +7,8 @@ commands and JSON read their names and defaults from here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -28,15 +29,16 @@ from foredraft.ranges import (
     hints_of,
 )
 from foredraft.registry import nearest
-from foredraft.sampling import SAMPLERS
+from foredraft.sampling import SAMPLERS, fresh_seed
 from foredraft.verification import VERIFIERS
 
 EGAG_BOUNDS = ("egag_gamma_min", "gamma", "egag_gamma_max")
 METHODS = ("speculative", "ngram", "target", "drafter")  # the order in which they run
 
 
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+def _setting(default: Any, help: str, **metadata: Any) -> Any:
+    """Describe a setting; `flag` is the default of the command line, if it has another."""
+    return field(default=default, metadata={"help": help} | metadata)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,11 @@ class DecodingConfig(Checked):
     """How to decode; what each setting means stands beside it."""
 
     length: Length = _setting(35, "most tokens to generate")
-    seed: Seed = _setting(42, "seed of every random decision; each method starts from it anew")
+    seed: Seed | None = _setting(
+        None,
+        "seed of every random decision; each method starts from it anew; none: a fresh one",
+        flag=42,
+    )
     sampler: str = _setting(
         "greedy", "spec string of the sampler, e.g. nucleus(temperature=0.8, top_p=0.9)"
     )
@@ -83,6 +89,8 @@ class DecodingConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for string in self.stop:
+            _check_stop(string)
         if self.ngramstorage not in STORAGES:
             guess = nearest(self.ngramstorage, STORAGES)
             raise ConfigError(
@@ -135,10 +143,34 @@ class DecodingConfig(Checked):
         """Return plain values, ready for JSON."""
         return asdict(self) | {"stop": list(self.stop)}
 
+    @property
+    def with_seed(self) -> DecodingConfig:
+        """This config; with a fresh seed, governed by `torch.manual_seed`, where it has none."""
+        return self if self.seed is not None else self.replace(seed=fresh_seed())
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DecodingConfig:
         """Rebuild a config from `to_dict`; missing names take their defaults."""
         return cls().replace(**values)
+
+
+def check_method(method: str, legal: Sequence[str] = METHODS) -> None:
+    """Raise unless the word names a method."""
+    if not isinstance(method, str) or method not in legal:
+        guess = nearest(method, legal) if isinstance(method, str) else ""
+        raise ConfigError(f"unknown method {quoted(method)}{guess}; legal: {', '.join(legal)}")
+
+
+def _check_stop(string: str) -> None:
+    """Raise if no text can hold the stop string."""
+    if not string:
+        raise ConfigError("stop must not hold an empty string, which stands everywhere; drop it")
+    odd = next((c for c in string if unicodedata.category(c) == "Cs"), None)
+    if odd is not None:
+        raise ConfigError(
+            f"the stop string {quoted(string)} is not text: it holds U+{ord(odd):04X}, which no "
+            "text holds; give valid UTF-8"
+        )
 
 
 def _check_egag_bounds(values: Mapping[str, Any], blamed: str) -> None:

@@ -170,11 +170,11 @@ class Completion:
 
     Attributes:
         method: `target`, `speculative`, `ngram`, `drafter` or `beam`.
-        tokens: generated ids only, an end token included.
+        tokens: generated ids only; an end token and the tokens of a stop string are among them.
         text: their text, cut before a stop string, without special tokens.
         finish_reason: why it ended.
         records: one per step, in order.
-        seed: the random seed it was drawn with.
+        seed: the random seed it was drawn with, also where none was given.
     """
 
     method: str

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from foredraft.assembly import Assembly
-from foredraft.config import METHODS, DecodingConfig
-from foredraft.core import Completion, StepRecord
+from foredraft.config import METHODS, DecodingConfig, check_method
+from foredraft.core import Completion, FinishReason, StepRecord
 from foredraft.decoding import (
     Difference,
     Speculation,
@@ -20,12 +20,20 @@ from foredraft.decoding import (
     speculative_steps,
 )
 from foredraft.decoding import Sequence as TokenSequence
-from foredraft.errors import ConfigError, RequestError
-from foredraft.models import LanguageModel, LoadedModel, LoadOptions, load, load_drafter
+from foredraft.doors import checks_arguments, listed, of_type
+from foredraft.errors import RequestError, foreign
+from foredraft.models import (
+    EncoderDecoderModel,
+    LanguageModel,
+    LoadedModel,
+    LoadOptions,
+    load,
+    load_drafter,
+)
 from foredraft.models.base import check_vocabulary_holds
-from foredraft.registry import nearest
+from foredraft.ranges import TokenId, checked
 from foredraft.sampling import SAMPLERS, rng_for
-from foredraft.text import TextStream, encode_prompt
+from foredraft.text import TextStream, check_stop_strings, encode_prompt
 from foredraft.tracing import Summary, summarize
 from foredraft.verification import VERIFIERS
 
@@ -63,13 +71,20 @@ class Generation:
                 )
             record = next(self.steps)
             self.records.append(record)
-            if not self.config.stop:  # else the sequence's stop check has pushed the tokens
-                for token in record.emitted:
-                    if token not in self.engine.target.eos_token_ids:
-                        self.stream.push(token)
+            # With stop strings the sequence's stop check has pushed all but the end token.
+            ended = self.sequence.finish_reason is FinishReason.EOS
+            pushed = len(record.emitted) - ended if self.config.stop else 0
+            for token in record.emitted[pushed:]:
+                self.stream.push(token)
             if self.sequence.finished:
                 self.stream.finish()
             yield Chunk(record, self.stream.take())
+
+    @property
+    def seed(self) -> int:
+        """What it is drawn with: the config's, or the fresh one that took its place."""
+        assert self.config.seed is not None
+        return self.config.seed
 
     @property
     def tokens(self) -> list[int]:
@@ -87,7 +102,7 @@ class Generation:
             tokens=self.tokens,
             text=self.stream.text,
             finish_reason=self.sequence.finish_reason,
-            seed=self.config.seed,
+            seed=self.seed,
             records=tuple(self.records),
         )
 
@@ -119,12 +134,19 @@ class Engine:
     """
 
     def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
+        remedy = "load models with Engine.load(…)"
+        of_type("target", target, LoadedModel, remedy)
+        if drafter is not None:
+            of_type("drafter", drafter, LoadedModel, remedy)
         self.target = target
         self.drafter = drafter
         self.current: Generation | None = None
         self._assembly = Assembly(target, drafter)
+        # The newest prompt that went through the template: every method asks for it again.
+        self._encoded: tuple[Any, list[int]] | None = None
 
     @classmethod
+    @checks_arguments
     def load(
         cls,
         target: str = "bundled",
@@ -138,6 +160,9 @@ class Engine:
         Raises:
             ModelError: one of them cannot be loaded, or they do not fit together.
         """
+        for name, given in (("options", options), ("drafter_options", drafter_options)):
+            if given is not None:
+                of_type(name, given, LoadOptions, "give LoadOptions(…)")
         options = options or LoadOptions()
         loaded = load(target, "target", options)
         if drafter is None:
@@ -160,21 +185,20 @@ class Engine:
             ContextOverflow: the prompt is longer than the model's context.
             ConfigError: an unknown method, or one that needs the missing draft model.
         """
-        config = config or DecodingConfig()
-        if method not in METHODS:
-            raise ConfigError(
-                f"unknown method {method!r}{nearest(method, METHODS)}; legal: {', '.join(METHODS)}"
-            )
+        config = _config(config).with_seed
+        check_method(method)
         tokens = self.encode(prompt, chat=config.chat)
+        check_stop_strings(self.target.tokenizer, config.stop)
         model = self._assembly.model(method, config)
         begin = model.start(tokens)
-        stream = TextStream(self.target.tokenizer, begin, config.stop)
+        ends = self.target.eos_token_ids
+        stream = TextStream(self.target.tokenizer, begin, config.stop, hidden=ends)
         sequence = TokenSequence(
             begin,
             prompt=tokens,
             max_new_tokens=config.length,
             max_length=model.max_length,
-            eos_token_ids=self.target.eos_token_ids,
+            eos_token_ids=ends,
             # The text is needed inside the loop only where a stop string may end it.
             stop_check=stream.push if config.stop else None,
         )
@@ -198,7 +222,9 @@ class Engine:
             config: how to decode; each method starts from its seed.
             methods: which; empty means those switched on in the config.
         """
-        config = config or DecodingConfig()
+        config = _config(config).with_seed
+        for method in listed("methods", methods, f"legal names: {', '.join(METHODS)}"):
+            check_method(method)
         done = [self.generate(prompt, config, method=m) for m in methods or config.methods]
         return self.results(done, prompt, config)
 
@@ -206,6 +232,9 @@ class Engine:
         self, completions: Sequence[Completion], prompt: str, config: DecodingConfig
     ) -> list[Result]:
         """Attach statistics and the comparison with Target AR to finished completions."""
+        for completion in listed("completions", completions, "give those of `generate`"):
+            of_type("completions", completion, Completion, "give those of `generate`")
+        config = _config(config)
         baseline = next((c for c in completions if c.method == "target"), None)
         return [self._result(c, baseline, prompt, config) for c in completions]
 
@@ -226,13 +255,14 @@ class Engine:
 
     def speculation(self, method: str, config: DecodingConfig) -> Speculation:
         """Return the parts that `speculative` or `ngram` decodes with."""
-        return self._assembly.speculation(method, config)
+        check_method(method, ("speculative", "ngram"))
+        return self._assembly.speculation(method, _config(config))
 
     def _steps(
         self, method: str, model: LanguageModel, sequence: TokenSequence, config: DecodingConfig
     ) -> Iterator[StepRecord]:
         keyed = VERIFIERS.create(config.verifier).is_coupled
-        rng = rng_for(config.seed, keyed=keyed)
+        rng = rng_for(config.seed or 0, keyed=keyed)
         if method in ("target", "drafter"):
             return autoregressive_steps(model, sequence, SAMPLERS.create(config.sampler), rng)
         return speculative_steps(self.speculation(method, config), sequence, rng)
@@ -250,14 +280,39 @@ class Engine:
             RequestError: the prompt is empty or not text, or the model lacks one of its tokens.
             ConfigError: `chat` without a chat template.
         """
-        tokens = encode_prompt(self.target.tokenizer, prompt, chat=chat)
+        tokenizer = self.target.tokenizer
+        key = (
+            (prompt, getattr(tokenizer, "chat_template", None))
+            if checked("chat", chat, bool)
+            else None
+        )
+        if key is None or self._encoded is None or self._encoded[0] != key:
+            tokens = encode_prompt(
+                tokenizer,
+                prompt,
+                chat=chat,
+                end_tokens=self.target.eos_token_ids,
+                keeps_end=isinstance(self.target.model, EncoderDecoderModel),
+            )
+            self._encoded = key, tokens
+        tokens = list(self._encoded[1])
         check_vocabulary_holds(tokens, self.target.model.prompt_vocab_size)
         return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, special ones included: for traces."""
-        text: str = self.target.tokenizer.decode(list(tokens))
-        return text
+        """Return the text of tokens, special ones included: for traces.
+
+        Raises:
+            RequestError: they are no token ids, or the tokenizer fails on them.
+        """
+        ids = [checked("tokens", t, TokenId) for t in listed("tokens", tokens, "give ids")]
+        with foreign("the tokenizer", "give ids of its vocabulary", RequestError):
+            return str(self.target.tokenizer.decode(ids))
+
+
+def _config(config: DecodingConfig | None) -> DecodingConfig:
+    config = DecodingConfig() if config is None else config
+    return of_type("config", config, DecodingConfig, "give DecodingConfig(…), or None")
 
 
 def check_request(engine: Engine, prompt: str, config: DecodingConfig) -> None:

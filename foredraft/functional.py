@@ -22,19 +22,25 @@ from foredraft.decoding import (
 )
 from foredraft.decoding import Sequence as TokenSequence
 from foredraft.decoding.beam import Hypothesis
+from foredraft.doors import checks_arguments
 from foredraft.drafting import DraftModelDrafter, INgramStorage, NgramDrafter
+from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.gamma import EntropyGamma, FixedGamma, GammaPolicy
+from foredraft.gamma.entropy import Ema
 from foredraft.inputs import (
     EosIds,
     as_ids,
     as_sampler,
+    as_storage,
+    as_tokenizer,
     as_verifier,
     begin,
     check_columns,
     draft_model,
     without_residual,
 )
-from foredraft.sampling import GreedySampler, Sampler, rng_for
+from foredraft.ranges import Count, DraftLength, Fillers, Length, Seed, TokenId
+from foredraft.sampling import GreedySampler, Rng, Sampler, fresh_seed, rng_for
 from foredraft.tracing import print_step, summarize
 from foredraft.verification import (
     Verifier,
@@ -43,17 +49,18 @@ from foredraft.verification import (
 GREEDY = GreedySampler()
 
 
+@checks_arguments
 def autoregressive_generate(
     inputs: Prompt,
     model: Any,
     *,
-    max_gen_len: int = 40,
+    max_gen_len: Length = 40,
     logits_processor: Sampler = GREEDY,
     eos_tokens_id: EosIds = 1,
-    pad_token_id: int = 0,
+    pad_token_id: TokenId | None = 0,
     use_cache: bool = True,
     debug: bool = False,
-    seed: int = 42,
+    seed: Seed | None = None,
     verifier: str | Verifier = "rejection",
 ) -> list[int]:
     """Decode one token a pass.
@@ -63,11 +70,11 @@ def autoregressive_generate(
         model: a Hugging Face causal LM, or a `LanguageModel`.
         max_gen_len: most tokens to generate.
         logits_processor: a sampler.
-        eos_tokens_id: end token, or several.
+        eos_tokens_id: end token, or several; None ends at the length alone.
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
         use_cache: False computes the whole prefix at every pass.
         debug: print every step.
-        seed: of the random decisions.
+        seed: None takes a fresh one, which `torch.manual_seed` governs.
         verifier: nothing is verified here; `coupled` makes the text the one that coupled
             speculation gives with the same seed.
 
@@ -78,24 +85,25 @@ def autoregressive_generate(
         RequestError: no prompt ids.
         ContextOverflow: the prompt does not fit.
     """
-    target, sequence = begin(inputs, model, max_gen_len, eos_tokens_id, use_cache)
-    rng = rng_for(seed, keyed=as_verifier(verifier).is_coupled)
-    steps = autoregressive_steps(target, sequence, as_sampler(logits_processor), rng)
-    _run(steps, None, debug)
+    sampler, rule = as_sampler(logits_processor), as_verifier(verifier)
+    rng = _rng(seed, rule)
+    target, sequence = begin(inputs, model, max_gen_len, eos_tokens_id, use_cache, name="model")
+    _run(autoregressive_steps(target, sequence, sampler, rng), None, debug)
     return sequence.output
 
 
+@checks_arguments
 def beam_search_generate(
     inputs: Prompt,
     model: Any,
     *,
-    max_gen_len: int = 40,
-    num_beams: int = 4,
-    top_k: int = 3,
+    max_gen_len: Length = 40,
+    num_beams: Count = 4,
+    top_k: Count = 3,
     min_length: float = 5.0,
     alpha: float = 1.2,
     eos_tokens_id: EosIds = 1,
-    pad_token_id: int = 0,
+    pad_token_id: TokenId | None = 0,
     use_cache: bool = True,
     debug: bool = False,
     tokenizer: Any = None,
@@ -110,7 +118,7 @@ def beam_search_generate(
         top_k: continuations considered for each.
         min_length: constant of the length penalty, in tokens.
         alpha: exponent of the length penalty.
-        eos_tokens_id: end token, or several.
+        eos_tokens_id: end token, or several; None ends at the length alone.
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
         use_cache: False computes the whole prefix at every pass.
         debug: print the live beams after every step.
@@ -120,11 +128,12 @@ def beam_search_generate(
         Generated ids.
     """
     settings = BeamSettings(num_beams, top_k, min_length, alpha)
-    target, sequence = begin(inputs, model, max_gen_len, eos_tokens_id, use_cache)
+    decodes = as_tokenizer(tokenizer)
+    target, sequence = begin(inputs, model, max_gen_len, eos_tokens_id, use_cache, name="model")
 
     def show(beams: list[Hypothesis]) -> None:
         for beam in beams:
-            print(f"{beam.score(settings):8.3f}  {_decode(tokenizer, list(beam.tokens))!r}")
+            print(f"{beam.score(settings):8.3f}  {_decode(decodes, beam.tokens)!r}")
         print()
 
     best = beam_search(
@@ -132,32 +141,33 @@ def beam_search_generate(
         sequence.tokens,
         settings,
         max_new_tokens=max_gen_len,
-        eos_token_ids=as_ids(eos_tokens_id),
+        eos_token_ids=as_ids("eos_tokens_id", eos_tokens_id),
         on_step=show if debug else None,
     )
     return list(best.tokens)
 
 
+@checks_arguments
 def speculative_generate(
     inputs: Prompt,
     drafter: Any,
     target: Any,
     tokenizer: Any = None,
-    gamma: int = 5,
+    gamma: DraftLength = 5,
     *,
     use_egag: bool = False,
-    gamma_min: int = 1,
-    gamma_max: int | None = None,
-    egag_ema_beta: float = 0.0,
+    gamma_min: DraftLength = 1,
+    gamma_max: DraftLength | None = None,
+    egag_ema_beta: Ema = 0.0,
     logits_processor: Sampler = GREEDY,
-    max_gen_len: int = 40,
+    max_gen_len: Length = 40,
     eos_tokens_id: EosIds = 1,
-    pad_token_id: int = 0,
+    pad_token_id: TokenId | None = 0,
     use_cache: bool = True,
     skip_sample_adjustment: bool = False,
     first_target: bool = True,
     debug: bool = False,
-    seed: int = 42,
+    seed: Seed | None = None,
     verifier: str | Verifier = "rejection",
 ) -> tuple[list[int], float]:
     """Speculative decoding (Leviathan et al., 2023, algorithm 1): the same text, sooner.
@@ -174,49 +184,49 @@ def speculative_generate(
         egag_ema_beta: smoothing for EGAG, 0 none.
         logits_processor: a sampler, used for both models.
         max_gen_len: most tokens to generate, never overshot.
-        eos_tokens_id: end token, or several.
+        eos_tokens_id: end token, or several; None ends at the length alone.
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
         use_cache: False computes the whole prefix at every pass.
         skip_sample_adjustment: LOSSY: draw from p instead of the residual after a rejection; a
             variant of the `rejection` verifier only.
         first_target: decode the first token with the target alone.
         debug: print every step with accepted, rejected, recovered and bonus tokens.
-        seed: of the random decisions.
+        seed: None takes a fresh one, which `torch.manual_seed` governs.
         verifier: accept/reject rule, by name or object: rejection, block, exact_match, coupled.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
-    model, sequence = begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
-    draft = draft_model(drafter, target, model, use_cache)
-    policy: GammaPolicy = FixedGamma(gamma)
-    if use_egag:
-        policy = EntropyGamma(gamma_min, gamma if gamma_max is None else gamma_max, egag_ema_beta)
-    rule = as_verifier(verifier)
+    # EGAG is checked while off, too: switching it on must not be what is refused.
+    egag = EntropyGamma(gamma_min, gamma if gamma_max is None else gamma_max, egag_ema_beta)
+    rule, sampler = as_verifier(verifier), as_sampler(logits_processor)
     if skip_sample_adjustment:
         rule = without_residual(rule)
-    drafting = DraftModelDrafter(draft, as_sampler(logits_processor))
-    parts = Speculation(model, drafting, policy, rule, drafting.sampler, first_target)
-    return _speculate(parts, sequence, seed, tokenizer, debug)
+    model, sequence = begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
+    drafting = DraftModelDrafter(draft_model(drafter, target, model, use_cache), sampler)
+    policy: GammaPolicy = egag if use_egag else FixedGamma(gamma)
+    parts = Speculation(model, drafting, policy, rule, sampler, first_target)
+    return _speculate(parts, sequence, seed, as_tokenizer(tokenizer), debug)
 
 
+@checks_arguments
 def ngram_assisted_speculative_generate(
     inputs: Prompt,
     ngramstorage: INgramStorage,
     target: Any,
     tokenizer: Any = None,
-    gamma: int = 5,
+    gamma: DraftLength = 5,
     *,
-    filler_top_k: int = 3,
+    filler_top_k: Fillers = 3,
     logits_processor: Sampler = GREEDY,
-    max_gen_len: int = 40,
+    max_gen_len: Length = 40,
     eos_tokens_id: EosIds = 1,
-    pad_token_id: int = 0,
+    pad_token_id: TokenId | None = 0,
     use_cache: bool = True,
     first_target: bool = True,
     stop_if_unknown: bool = True,
     debug: bool = False,
-    seed: int = 42,
+    seed: Seed | None = None,
     verifier: str | Verifier = "rejection",
 ) -> tuple[list[int], float]:
     """N-gram assisted speculative decoding (NASD): counts take the place of the draft model.
@@ -230,30 +240,30 @@ def ngram_assisted_speculative_generate(
         filler_top_k: target tokens counted at each position; 1 counts the emitted one alone.
         logits_processor: a sampler.
         max_gen_len: most tokens to generate, never overshot.
-        eos_tokens_id: end token, or several.
+        eos_tokens_id: end token, or several; None ends at the length alone.
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
         use_cache: False computes the whole prefix at every pass.
         first_target: decode the first token with the target alone.
         stop_if_unknown: end a draft at an unknown context; False guesses a random token there, as
             the original does, and is then slower than plain decoding where little repeats.
         debug: print every step.
-        seed: of the random decisions.
+        seed: None takes a fresh one, which `torch.manual_seed` governs.
         verifier: accept/reject rule, by name or object: rejection, block, exact_match, coupled.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
-    model, sequence = begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
     drafting = NgramDrafter(
-        ngramstorage,
+        as_storage(ngramstorage),
         filler_top_k=filler_top_k,
         stop_if_unknown=stop_if_unknown,
         reset_in_between=False,
     )
+    rule, sampler = as_verifier(verifier), as_sampler(logits_processor)
+    model, sequence = begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
     check_columns("the storage", getattr(ngramstorage, "vocab_size", model.vocab_size), model)
-    policy, rule, sampler = FixedGamma(gamma), as_verifier(verifier), as_sampler(logits_processor)
-    parts = Speculation(model, drafting, policy, rule, sampler, first_target)
-    return _speculate(parts, sequence, seed, tokenizer, debug)
+    parts = Speculation(model, drafting, FixedGamma(gamma), rule, sampler, first_target)
+    return _speculate(parts, sequence, seed, as_tokenizer(tokenizer), debug)
 
 
 def max_fn(x: Tensor) -> Tensor:
@@ -261,17 +271,25 @@ def max_fn(x: Tensor) -> Tensor:
 
     Leviathan et al. (2023): norm(max(0, p − q)), the residual distribution. Shape is kept.
     """
+    if not isinstance(x, Tensor) or x.dtype == torch.bool or x.is_complex():
+        raise ConfigError(
+            f"x must be a tensor of real numbers, not {quoted(x)}; give torch.tensor([…])"
+        )
     positive = x.clamp(min=0)
     total = positive.sum(-1, keepdim=True)
     return torch.where(total > 0, positive / total, positive)
 
 
 def _speculate(
-    parts: Speculation, sequence: TokenSequence, seed: int, tokenizer: Any, debug: bool
+    parts: Speculation, sequence: TokenSequence, seed: int | None, tokenizer: Any, debug: bool
 ) -> tuple[list[int], float]:
-    rng = rng_for(seed, keyed=parts.verifier.is_coupled)
-    rate = _run(speculative_steps(parts, sequence, rng), tokenizer, debug)
+    steps = speculative_steps(parts, sequence, _rng(seed, parts.verifier))
+    rate = _run(steps, tokenizer, debug)
     return sequence.output, rate
+
+
+def _rng(seed: int | None, verifier: Verifier) -> Rng:
+    return rng_for(fresh_seed() if seed is None else seed, keyed=verifier.is_coupled)
 
 
 def _run(steps: Iterator[StepRecord], tokenizer: Any, debug: bool) -> float:
@@ -284,4 +302,7 @@ def _run(steps: Iterator[StepRecord], tokenizer: Any, debug: bool) -> float:
 
 
 def _decode(tokenizer: Any, tokens: Sequence[int]) -> str:
-    return str(list(tokens)) if tokenizer is None else str(tokenizer.decode(list(tokens)))
+    if tokenizer is None:
+        return str(list(tokens))
+    with foreign("the tokenizer", "leave it out to print ids"):
+        return str(tokenizer.decode(list(tokens)))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from foredraft.core import Prompt
 from foredraft.decoding import Sequence as TokenSequence
+from foredraft.doors import of_type
+from foredraft.drafting import INgramStorage
 from foredraft.errors import ConfigError, RequestError, VocabularyMismatch, quoted
 from foredraft.models import LanguageModel, Recomputing, fit_drafter, fit_target
-from foredraft.models.base import check_vocabulary_holds
+from foredraft.models.base import check_is_network, check_vocabulary_holds
+from foredraft.ranges import TokenId, checked
 from foredraft.sampling import Sampler
 from foredraft.verification import (
     VERIFIERS,
@@ -20,7 +24,8 @@ from foredraft.verification import (
     Verifier,
 )
 
-EosIds = int | Sequence[int]
+EosIds = int | Sequence[int] | None
+NO_DRAFTER = "to decode without one call autoregressive_generate"
 
 
 def begin(
@@ -29,21 +34,36 @@ def begin(
     max_gen_len: int,
     eos_tokens_id: EosIds,
     use_cache: bool,
+    *,
+    name: str = "target",
 ) -> tuple[LanguageModel, TokenSequence]:
     """Return the target, with or without its cache, and the sequence it begins.
 
+    Args:
+        inputs: as the caller gave them, like all that follow.
+        model: the target.
+        max_gen_len: most tokens to generate.
+        eos_tokens_id: end tokens.
+        use_cache: whether passes build on what was computed before.
+        name: what the function calls its target.
+
     Raises:
+        ConfigError: one of the settings is of another type, or out of range.
         RequestError: the inputs are empty, a batch, or not of the model's vocabulary.
         ContextOverflow: the inputs do not fit.
     """
-    target = model if isinstance(model, LanguageModel) else fit_target(model)
+    ends = as_ids("eos_tokens_id", eos_tokens_id)
+    if isinstance(model, LanguageModel):
+        target = model
+    else:
+        target = fit_target(check_is_network(name, model))
     prompt = as_prompt(inputs, target.prompt_vocab_size)
     sequence = TokenSequence(
         target.start(prompt),
         prompt=prompt,
         max_new_tokens=max_gen_len,
         max_length=target.max_length,
-        eos_token_ids=as_ids(eos_tokens_id),
+        eos_token_ids=ends,
     )
     return target if use_cache else Recomputing(target), sequence
 
@@ -68,7 +88,7 @@ def draft_model(
         model = drafter
     else:
         uncached = target_model.inner if isinstance(target_model, Recomputing) else target_model
-        model = fit_drafter(drafter, uncached)
+        model = fit_drafter(check_is_network("drafter", drafter, NO_DRAFTER), uncached)
     return model if use_cache else Recomputing(model)
 
 
@@ -85,20 +105,61 @@ def as_prompt(inputs: Prompt, vocab_size: int) -> Prompt:
     """Return what `LanguageModel.start` takes."""
     if isinstance(inputs, Tensor) and inputs.is_floating_point():
         return inputs  # features, for a model whose encoder reads them
-    tokens = inputs.tolist() if isinstance(inputs, Tensor) else list(inputs)
-    if not all(isinstance(t, int) for t in tokens):
+    rows = inputs.tolist() if isinstance(inputs, Tensor | np.ndarray) else inputs
+    try:
+        if not _is_listed(rows):
+            raise ConfigError
+        tokens = [checked("inputs", t, int) for t in rows]
+    except ConfigError:
         raise RequestError(
-            "inputs must be the ids of one sequence; batches are not supported, call it for each"
-        )
+            f"inputs must be the ids of one sequence, not {quoted(inputs)}; give a list of whole "
+            "numbers; batches are not supported, call it for each: of one row in a tensor inputs[0]"
+        ) from None
     if not tokens:
         raise RequestError("inputs is empty; give at least one prompt id")
     check_vocabulary_holds(tokens, vocab_size)
     return tokens
 
 
-def as_ids(eos_tokens_id: EosIds) -> tuple[int, ...]:
-    """Return end tokens as a tuple."""
-    return (eos_tokens_id,) if isinstance(eos_tokens_id, int) else tuple(eos_tokens_id)
+def _is_listed(value: Any) -> bool:
+    """Whether the value holds others in an order of its own, and is no text."""
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+
+
+def as_ids(name: str, ids: EosIds) -> tuple[int, ...]:
+    """Return one token, several or None as a tuple.
+
+    Raises:
+        ConfigError: they are no token ids.
+    """
+    if ids is None:
+        return ()
+    several: Any = ids if _is_listed(ids) or isinstance(ids, Set) else (ids,)
+    try:
+        return tuple(checked(name, token, TokenId) for token in several)
+    except ConfigError:
+        raise ConfigError(
+            f"{name} must be a token id, several, or None, not {quoted(ids)}; "
+            "ids are whole numbers ≥ 0"
+        ) from None
+
+
+def as_tokenizer(tokenizer: Any) -> Any:
+    """Return what `debug` decodes with."""
+    if tokenizer is not None and not callable(getattr(tokenizer, "decode", None)):
+        raise ConfigError(
+            f"tokenizer must have a method decode, not be {quoted(tokenizer)}; "
+            "give a Hugging Face tokenizer, or None to print ids"
+        )
+    return tokenizer
+
+
+def as_storage(storage: INgramStorage) -> INgramStorage:
+    """Return the storage of n-grams."""
+    remedy = "give e.g. NGramStorage(n=3, vocab_size=…)"
+    return of_type("ngramstorage", storage, INgramStorage, remedy)  # type: ignore[type-abstract]
 
 
 def as_verifier(verifier: str | Verifier) -> Verifier:

@@ -55,7 +55,8 @@ NgramOrder = Annotated[int, Range(2, 64)]  # tokens
 Fillers = Annotated[int, Range(1, 1024)]  # tokens counted at one position
 Count = Annotated[int, Range(1, 10**9)]
 Share = Annotated[float, Range(0, 1)]
-Seed = Annotated[int, Range(-(2**63), 2**63 - 1)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
+TokenId = Annotated[int, Range(0, 2**31 - 1)]
 Exploration = Annotated[float, Range(0, 1000)]  # of a bandit
 Hold = Annotated[int, Range(1, 10**6)]  # steps
 
@@ -75,13 +76,16 @@ class Checked:
                 object.__setattr__(self, field.name, value)  # it may be frozen
 
 
-def hints_of(cls: type) -> dict[str, Any]:
-    """Return parameter → declared type, ranges included; of a name that nobody knows, nothing."""
+def hints_of(cls: Any) -> dict[str, Any]:
+    """Return parameter → declared type, ranges included, of a class or a function.
+
+    Of a type that nobody knows, nothing.
+    """
     return _hints_of(cls)
 
 
 @cache
-def _hints_of(cls: type) -> dict[str, Any]:
+def _hints_of(cls: Any) -> dict[str, Any]:
     try:
         return get_type_hints(cls, include_extras=True)
     except NameError:  # a class of somebody else's, made where its types were local

@@ -13,8 +13,10 @@ from typing import Any
 from foredraft import functional
 from foredraft.core import Prompt
 from foredraft.drafting import INgramStorage
-from foredraft.errors import ModelError
+from foredraft.errors import ConfigError, ModelError
+from foredraft.inputs import as_ids
 from foredraft.models import EncoderDecoderModel, LanguageModel
+from foredraft.models.base import check_is_network
 
 StartIds = int | Sequence[int] | None
 
@@ -43,7 +45,7 @@ def autoregressive_generate_encoder_decoder(
         RequestError: no inputs, or of a kind the encoder does not read.
         ContextOverflow: the inputs do not fit.
     """
-    target = _as_target(model, decoder_start_token_id)
+    target = _as_target("model", model, decoder_start_token_id)
     return functional.autoregressive_generate(inputs, target, **settings)
 
 
@@ -65,7 +67,7 @@ def beam_search_generate_encoder_decoder(
     Returns:
         Generated ids, without the start tokens.
     """
-    target = _as_target(model, decoder_start_token_id)
+    target = _as_target("model", model, decoder_start_token_id)
     return functional.beam_search_generate(inputs, target, **settings)
 
 
@@ -95,7 +97,7 @@ def speculative_generate_encoder_decoder(
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
-    model = _as_target(target, decoder_start_token_id)
+    model = _as_target("target", target, decoder_start_token_id)
     return functional.speculative_generate(inputs, drafter, model, tokenizer, gamma, **settings)
 
 
@@ -125,20 +127,23 @@ def ngram_assisted_speculative_generate_encoder_decoder(
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
-    model = _as_target(target, decoder_start_token_id)
+    model = _as_target("target", target, decoder_start_token_id)
     return functional.ngram_assisted_speculative_generate(
         inputs, ngramstorage, model, tokenizer, gamma, **settings
     )
 
 
-def _as_target(model: Any, start: StartIds) -> LanguageModel:
+def _as_target(name: str, model: Any, start: StartIds) -> LanguageModel:
     if isinstance(model, LanguageModel):
         if start is not None:
             raise ModelError("an adapter has its start tokens already; leave one of the two out")
         return model
-    if not model.config.is_encoder_decoder:
+    ids = None if start is None else list(as_ids("decoder_start_token_id", start))
+    if ids == []:
+        raise ConfigError("decoder_start_token_id is empty; give at least one id, or None")
+    if not getattr(check_is_network(name, model).config, "is_encoder_decoder", False):
         raise ModelError(
             f"{type(model).__name__} is not an encoder–decoder model; call the function without "
             "_encoder_decoder"
         )
-    return EncoderDecoderModel(model, decoder_start=[start] if isinstance(start, int) else start)
+    return EncoderDecoderModel(model, decoder_start=ids)

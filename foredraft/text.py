@@ -5,77 +5,238 @@ The only room that knows a tokenizer; everything after it deals in token ids.
 
 from __future__ import annotations
 
+import operator
 import unicodedata
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from foredraft.errors import ConfigError, RequestError
+from foredraft.errors import ConfigError, RequestError, foreign, quoted
+from foredraft.template import rendered
 
 CONTEXT_TOKENS = 8  # tokens of the prompt that decide how the first new token reads
 UNFINISHED = "\ufffd"  # what an incomplete UTF-8 sequence decodes to
+REMEDY = "load the model with a tokenizer that reads text"
 
 
-def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool = False) -> list[int]:
+class PromptNote(UserWarning):
+    """What was changed between a prompt and the tokens that the model reads."""
+
+
+def encode_prompt(
+    tokenizer: Any,
+    prompt: str,
+    *,
+    chat: bool = False,
+    end_tokens: Collection[int] = (),
+    keeps_end: bool = False,
+) -> list[int]:
     """Return the prompt's tokens, through the chat template if asked for.
+
+    They begin with one begin token at most, and do not end with an end token; a `PromptNote` is
+    given where the tokenizer saw it otherwise.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        prompt: text.
+        chat: send it through the tokenizer's chat template.
+        end_tokens: of the model, besides the tokenizer's own.
+        keeps_end: leave an end token where it is: an encoder wants it.
 
     Raises:
         RequestError: the prompt is empty, not text, or the tokenizer makes nothing of it.
         ConfigError: `chat` without a chat template.
+        ModelError: template or tokenizer failed.
     """
+    _check_is_text(prompt)
+    text = _through_template(tokenizer, prompt) if chat else prompt
+    with foreign("the tokenizer", REMEDY):
+        options = {"add_special_tokens": False} if chat else {}
+        tokens = [operator.index(t) for t in tokenizer(text, **options)["input_ids"]]
+    if not tokens:
+        raise RequestError(f"the tokenizer makes no token of the prompt {quoted(prompt)}")
+    tokens = _with_one_begin(tokenizer, tokens)
+    if keeps_end:
+        return tokens
+    return _without_end(tokenizer, tokens, text, end_tokens, is_written=chat)
+
+
+def _check_is_text(prompt: str) -> None:
+    if not isinstance(prompt, str):
+        raise RequestError(
+            f"the prompt must be text, not {quoted(prompt)}; token ids are for the functions, e.g. "
+            "speculative_generate"
+        )
     if not prompt.strip():
         raise RequestError("the prompt is empty; give at least one character that is not a space")
+    # Control characters that are white space (tab, line feed, form feed, …) are text.
     odd = next(
-        (c for c in prompt if unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\r"), None
+        (c for c in prompt if unicodedata.category(c) in ("Cc", "Cs") and not c.isspace()), None
     )
     if odd is not None:
         raise RequestError(
             f"the prompt is not text: it holds the character U+{ord(odd):04X}; give valid UTF-8 "
             "without control characters"
         )
-    if not chat:
-        tokens = list(tokenizer(prompt)["input_ids"])
-    elif getattr(tokenizer, "chat_template", None) is None:
+
+
+def _through_template(tokenizer: Any, prompt: str) -> str:
+    if getattr(tokenizer, "chat_template", None) is None:
         raise ConfigError("this model's tokenizer has no chat template; switch chat off")
-    else:
-        message = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    if not tokens:
-        raise RequestError(f"the tokenizer makes no token of the prompt {prompt[:40]!r}")
-    return tokens
+    message = [{"role": "user", "content": prompt}]
+
+    def render() -> str:
+        text: str = tokenizer.apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True
+        )
+        return text
+
+    return rendered(render, prompt)
+
+
+def _with_one_begin(tokenizer: Any, tokens: list[int]) -> list[int]:
+    """Drop begin tokens behind the first: one was typed or templated, one is the tokenizer's."""
+    begin = getattr(tokenizer, "bos_token_id", None)
+    count = _run_of(begin, tokens)
+    if count < 2:
+        return tokens
+    _note(f"the prompt began with {count} begin tokens {_said(tokenizer, tokens[0])}; one stays")
+    return tokens[count - 1 :]
+
+
+def _without_end(
+    tokenizer: Any, tokens: list[int], text: str, end_tokens: Collection[int], *, is_written: bool
+) -> list[int]:
+    """Drop end tokens from the end, behind which a model would begin something else.
+
+    Those that a chat template wrote stay: its author knows why. So does one that was typed where
+    it is a begin token as well, or an end token of the model alone, as that of a turn often is.
+    """
+    own = getattr(tokenizer, "eos_token_id", None)
+    begin = getattr(tokenizer, "bos_token_id", None)
+    ends = {*end_tokens, own, getattr(tokenizer, "sep_token_id", None)} - {None}
+    kept = tokens
+    while kept[-1] in ends and len(kept) > 1:
+        end, count = kept[-1], _run_of(kept[-1], kept[::-1])
+        written = _said(tokenizer, end).strip()
+        typed, text = _cut_from_end(text, written, count)
+        stays = typed if is_written or end != own or end == begin else 0
+        if stays < count:
+            kept = kept[: max(1, len(kept) - count + stays)]
+            _note(
+                f"the prompt ended with the end token {quoted(written)}, behind which a model "
+                "begins another text; it was left out"
+            )
+        if stays:
+            break
+    return kept
+
+
+def _cut_from_end(text: str, word: str, most: int) -> tuple[int, str]:
+    """Return how many times the text ends with a word, `most` at most, and the text before."""
+    text, count = text.rstrip(), 0
+    while word and count < most and text.endswith(word):
+        text, count = text.removesuffix(word).rstrip(), count + 1
+    return count, text
+
+
+def _run_of(token: int | None, tokens: Sequence[int]) -> int:
+    """Return how many times the tokens begin with this one."""
+    return next((i for i, t in enumerate(tokens) if t != token), len(tokens))
+
+
+def _note(what: str) -> None:
+    warnings.warn(what, PromptNote, stacklevel=1)
+
+
+def check_stop_strings(tokenizer: Any, stop: Sequence[str]) -> None:
+    """Raise unless a tokenizer's tokens can spell every stop string.
+
+    Raises:
+        ConfigError: a stop string holds a character that is in none of them, so it can never come.
+    """
+    wanted = {c: s for s in stop for c in s if not c.isspace()}
+    missing = set(wanted)
+    with foreign("the tokenizer", REMEDY):
+        if missing and hasattr(tokenizer, "get_vocab"):
+            missing -= set().union(*tokenizer.get_vocab())
+            for token in range(len(tokenizer) if missing else 0):
+                said = _said(tokenizer, token)
+                missing = set() if UNFINISHED in said else missing - set(said)
+                if not missing:  # found all, or a tokenizer of bytes, which spells anything
+                    break
+        else:
+            missing = set()
+    if missing:
+        odd = min(missing)
+        raise ConfigError(
+            f"the stop string {quoted(wanted[odd])} can never come: no token of this model holds "
+            f"{quoted(odd)}; leave it out"
+        )
+
+
+def _said(tokenizer: Any, token: int) -> str:
+    return _decoded(tokenizer, [token], with_special=True)
+
+
+def _decoded(tokenizer: Any, tokens: list[int], *, with_special: bool = False) -> str:
+    with foreign("the tokenizer", REMEDY):
+        text = tokenizer.decode(tokens, skip_special_tokens=not with_special)
+        if not isinstance(text, str):
+            raise TypeError(f"it made {type(text).__name__} instead of text")
+    return text
 
 
 class TextStream:
     """Tokens in, readable text out, as early as it is certain.
 
-    Holds back incomplete UTF-8 and anything that may become a stop string.
+    Special tokens are said but not shown: a stop string may hold them, the text does not. Holds
+    back incomplete UTF-8 and anything that may become a stop string.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
         context: the prompt's tokens; a first piece reads differently after a space.
         stop: strings that end the text; they are cut off.
+        hidden: further tokens that are not shown: end tokens.
     """
 
-    def __init__(self, tokenizer: Any, context: Sequence[int], stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        context: Sequence[int],
+        stop: Sequence[str] = (),
+        hidden: Collection[int] = (),
+    ) -> None:
         self._tokenizer = tokenizer
         self._tokens = list(context[-CONTEXT_TOKENS:])
         self._begin, self._read = 0, len(self._tokens)  # decode window, and how much of it is out
+        self._pending = ""  # what the tokens that are not out read as so far
         self._stop = [s for s in stop if s]
-        self._held = ""
+        self._hidden = hidden
+        self._held: list[tuple[str, bool]] = []  # characters, and whether they are shown
         self._ready: list[str] = []
         self.text = ""
         self.stopped = False
 
     def push(self, token: int) -> bool:
-        """Take one token; return whether the text now holds a stop string."""
+        """Take one token; return whether what was said now holds a stop string."""
+        if self.stopped:
+            return True
+        if token in self._hidden:
+            self._hide(token)
+            return self.stopped
         self._tokens.append(token)
-        before = self._decode(self._tokens[self._begin : self._read])
-        now = self._decode(self._tokens[self._begin :])
-        new = now[len(before) :]
+        new = self._unread()
+        if new == self._pending and self._is_special(token):
+            self._tokens.pop()
+            self._hide(token)
         # An unfinished character waits for its next token, unless a stop string stands before it.
-        if new and (not now.endswith(UNFINISHED) or self._find_stop(self._held + new) >= 0):
+        elif new and (not new.endswith(UNFINISHED) or self._stops_before_the_unfinished(new)):
             self._begin, self._read = self._read, len(self._tokens)
+            self._pending = ""
             self._add(new)
+        else:
+            self._pending = new
         return self.stopped
 
     def take(self) -> str:
@@ -85,37 +246,64 @@ class TextStream:
 
     def finish(self) -> None:
         """Release what was held back: no more tokens will come."""
-        if self.stopped:
-            return
-        before = self._decode(self._tokens[self._begin : self._read])
-        self._add(self._decode(self._tokens[self._begin :])[len(before) :])
-        self._begin = self._read = len(self._tokens)
+        if not self.stopped:
+            self._flush()
         if not self.stopped:
             self._release(len(self._held))
 
-    def _decode(self, tokens: list[int]) -> str:
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return text
+    def _unread(self) -> str:
+        """Return how the tokens that are not out yet read behind those that are."""
+        before = _decoded(self._tokenizer, self._tokens[self._begin : self._read])
+        now = _decoded(self._tokenizer, self._tokens[self._begin :])
+        return now[len(before) :]
 
-    def _add(self, piece: str) -> None:
-        self._held += piece
-        found = self._find_stop(self._held)
+    def _is_special(self, token: int) -> bool:
+        return not _decoded(self._tokenizer, [token]) and bool(_said(self._tokenizer, token))
+
+    def _hide(self, token: int) -> None:
+        """Say a token without showing it; a character it cuts in two will never be finished."""
+        self._flush()
+        if self._stop:
+            self._add(_said(self._tokenizer, token), shown=False)
+
+    def _flush(self) -> None:
+        """Give out the unfinished character; its tokens are no context for what follows."""
+        if self._pending:
+            pending, self._pending = self._pending, ""
+            del self._tokens[self._read :]
+            self._add(pending)
+
+    def _add(self, piece: str, *, shown: bool = True) -> None:
+        self._held += [(character, shown) for character in piece]
+        found = self._find_stop(self._said_so_far())
         self.stopped = found >= 0
         self._release(found if self.stopped else len(self._held) - self._possible_stop())
 
+    def _said_so_far(self) -> str:
+        return "".join(character for character, _ in self._held)
+
+    def _stops_before_the_unfinished(self, new: str) -> bool:
+        return self._find_stop(self._said_so_far() + new.rstrip(UNFINISHED)) >= 0
+
     def _find_stop(self, text: str) -> int:
-        """Return where the first stop string begins, or −1."""
-        return min((i for i in (text.find(s) for s in self._stop) if i >= 0), default=-1)
+        """Return where the stop string begins that is complete first, or −1.
+
+        Whichever ends first would have ended the text had its tokens come one by one.
+        """
+        found = [(i + len(s), i) for s in self._stop if (i := text.find(s)) >= 0]
+        return min(found)[1] if found else -1
 
     def _possible_stop(self) -> int:
         """Length of the longest end of the held text that begins a stop string."""
         longest = max((len(s) for s in self._stop), default=1) - 1
-        for size in range(min(longest, len(self._held)), 0, -1):
-            if any(s.startswith(self._held[-size:]) for s in self._stop):
+        held = self._said_so_far()[-longest:] if longest else ""
+        for size in range(len(held), 0, -1):
+            if any(s.startswith(held[-size:]) for s in self._stop):
                 return size
         return 0
 
     def _release(self, size: int) -> None:
-        self._ready.append(self._held[:size])
-        self.text += self._held[:size]
-        self._held = self._held[size:]
+        new = "".join(character for character, shown in self._held[:size] if shown)
+        self._ready.append(new)
+        self.text += new
+        del self._held[:size]

@@ -18,13 +18,17 @@ PACKAGE = ROOT / "foredraft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-GROUND = {"core", "costs", "errors", "escape", "files", "logits", "ranges", "registry", "version"}
+GROUND = {
+    *("core", "costs", "doors", "errors", "escape", "files", "logits", "ranges", "registry"),
+    "version",
+}
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
-BELOW_ENGINE = GROUND | ROOMS | {"config", "text", "decoding"}
+BELOW_ENGINE = GROUND | ROOMS | {"config", "template", "text", "decoding"}
 FRONT_ENDS = {"cli", "server"}
 MAY_IMPORT = {
     "core": set[str](),
     "costs": {"core"},
+    "doors": {"errors", "ranges"},
     "errors": set[str](),
     "escape": set[str](),
     "files": {"errors"},
@@ -32,7 +36,8 @@ MAY_IMPORT = {
     "version": set[str](),
     "ranges": {"errors"},
     "registry": {"errors", "ranges"},
-    "text": GROUND,
+    "template": GROUND,
+    "text": GROUND | {"template"},
     "config": GROUND | {"sampling", "gamma", "verification", "drafting"},  # to check specs
     "models": GROUND | {"zoo"},
     "sampling": GROUND,
@@ -45,7 +50,7 @@ MAY_IMPORT = {
     "engine": BELOW_ENGINE | {"assembly"},
     "inputs": BELOW_ENGINE,
     "functional": BELOW_ENGINE | {"inputs"},
-    "seq2seq": BELOW_ENGINE | {"functional"},
+    "seq2seq": BELOW_ENGINE | {"functional", "inputs"},
     "zoo": GROUND | ROOMS | {"decoding"},
     "checks": BELOW_ENGINE | {"engine"},
     "bench": BELOW_ENGINE | {"engine", "zoo"},

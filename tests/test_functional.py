@@ -132,7 +132,7 @@ def test_what_is_no_prompt_is_refused(
 @every_function
 @pytest.mark.parametrize("max_gen_len", [0, -3])
 def test_a_length_below_one_is_refused(call: Callable[..., Any], max_gen_len: int) -> None:
-    with pytest.raises(ForedraftError, match=rf"max_new_tokens must lie in .*, not {max_gen_len}"):
+    with pytest.raises(ForedraftError, match=rf"max_gen_len must lie in .*, not {max_gen_len}"):
         call(max_gen_len=max_gen_len)
 
 
@@ -144,7 +144,7 @@ def test_every_verifier_gives_the_same_greedy_ids(verifier: str) -> None:
     assert ngram(eos_tokens_id=[], verifier=VERIFIERS.create(verifier))[0] == expected
 
 
-@pytest.mark.parametrize("seed", [1, 2, -3])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_coupled_the_seed_alone_decides_the_sampled_ids(seed: int) -> None:
     options: dict[str, Any] = {
         "logits_processor": SAMPLER,
@@ -325,8 +325,8 @@ def test_max_fn_of_nothing_positive_is_zero_without_nan() -> None:
     [
         ({"verifier": 123}, "verifier must be a name or a Verifier object, not 123"),
         ({"verifier": None}, "legal names: rejection"),
-        ({"seed": 1.5}, "seed must be a whole number in .*, not 1.5"),
-        ({"seed": None, "verifier": "coupled"}, "seed must be a whole number in .*, not None"),
+        ({"seed": 1.5}, r"seed must be a whole number in .*, not 1.5"),
+        ({"seed": "7", "verifier": "coupled"}, "seed must be a whole number in .*, not '7'"),
         ({"gamma": 2.5}, "gamma must be a whole number"),
         ({"logits_processor": "greedy"}, "logits_processor must be a Sampler object"),
     ],

@@ -8,4 +8,4 @@ from foredraft.config import DecodingConfig
 from tests.toy_engine import toy_engine
 
 if __name__ == "__main__":
-    Shell(toy_engine(), DecodingConfig(), View()).run(piped_lines(), echo=True)
+    Shell(toy_engine(), DecodingConfig(seed=42), View()).run(piped_lines(), echo=True)

@@ -121,7 +121,7 @@ def add_decoding_flags(parser: argparse.ArgumentParser, names: tuple[str, ...] =
         if field.name in SWITCHES or (names and field.name not in names):
             continue
         flag = f"--{field.name.replace('_', '-')}"
-        shown = f"{field.metadata['help']} [{_shown(field.default)}]"
+        shown = f"{field.metadata['help']} [{_shown(field.metadata.get('flag', field.default))}]"
         # SUPPRESS: only flags that were given reach the config, which keeps its own defaults.
         common: dict[str, Any] = {"help": shown, "default": argparse.SUPPRESS}
         hint = hints_of(DecodingConfig)[field.name]
@@ -140,8 +140,11 @@ def decoding_config(args: argparse.Namespace, **fixed: Any) -> DecodingConfig:
     Raises:
         ConfigError: a value is out of range.
     """
-    names = {f.name for f in dataclasses.fields(DecodingConfig)} - set(SWITCHES)
-    given = {k: v for k, v in vars(args).items() if k in names}
+    settings = dataclasses.fields(DecodingConfig)
+    names = {f.name for f in settings} - set(SWITCHES)
+    given = {f.name: f.metadata["flag"] for f in settings if "flag" in f.metadata} | {
+        k: v for k, v in vars(args).items() if k in names
+    }
     if "stop" in given:
         given["stop"] = tuple(given["stop"])
     return DecodingConfig().replace(**given, **fixed)

@@ -27,6 +27,7 @@ from foredraft.cli.arguments import (
 from foredraft.cli.replay import add_replay
 from foredraft.cli.session import Session
 from foredraft.cli.shell import Shell, piped_lines, terminal_lines
+from foredraft.cli.surroundings import notes_on_standard_error, words_typed
 from foredraft.cli.verify import add_verify
 from foredraft.cli.view import HEADINGS, View
 from foredraft.config import METHODS, DecodingConfig
@@ -52,14 +53,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_ablate(commands.add_parser("ablate", help="compare methods over a grid of settings"))
     _add_train(commands.add_parser("train", help="train a bundled model from its recipe"))
     _add_models(commands.add_parser("models", help="list the bundled models"))
-    _run(parser, argv)
+    with notes_on_standard_error():
+        _run(parser, words_typed(argv))
 
 
 def infer(argv: Sequence[str] | None = None) -> None:
     """`infer.py`: the shell, with the flags of `foredraft chat`."""
     parser = Parser(prog="infer.py", description="The interactive shell of foredraft.")
     _add_chat(parser)
-    _run(parser, argv)
+    with notes_on_standard_error():
+        _run(parser, words_typed(argv))
 
 
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:

@@ -7,6 +7,7 @@ what follows an end token is never emitted, and never more tokens than asked for
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from time import perf_counter
 
 from foredraft.core import FinishReason, Prompt
 from foredraft.ranges import Length, checked
@@ -44,6 +45,7 @@ class Sequence:
         self._at_limit = FinishReason.LENGTH if max_new_tokens <= room else FinishReason.CONTEXT
         self._eos = frozenset(eos_token_ids)
         self._stop_check = stop_check
+        self.check_seconds = 0.0  # that the stop check took in the newest commit
 
     @property
     def length(self) -> int:
@@ -67,7 +69,7 @@ class Sequence:
 
     def commit(self, block: list[int]) -> list[int]:
         """Append tokens until one of them ends the generation; return those appended."""
-        before = len(self.tokens)
+        before, self.check_seconds = len(self.tokens), 0.0
         for token in block:
             self.tokens.append(token)
             self.finish_reason = self._reason_to_stop(token)
@@ -78,6 +80,15 @@ class Sequence:
     def _reason_to_stop(self, token: int) -> FinishReason | None:
         if token in self._eos:
             return FinishReason.EOS
-        if self._stop_check is not None and self._stop_check(token):
+        if self._stops(token):
             return FinishReason.STOP
-        return self._at_limit if self.room == 0 else None
+        return self._at_limit if self.room <= 0 else None
+
+    def _stops(self, token: int) -> bool:
+        """Ask the stop check; its time is no time of decoding, and can be told apart."""
+        if self._stop_check is None:
+            return False
+        begin = perf_counter()
+        stops = self._stop_check(token)
+        self.check_seconds += perf_counter() - begin
+        return stops

@@ -80,6 +80,7 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
         logits = target.extend(unseen, keep=len(draft.tokens) + 1)  # [drafted + 1, vocab]
         verdict, target_probs = _judged(parts, draft, logits, rng, sequence.length)
         emitted = sequence.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
+        verify_begin = drafted + sequence.check_seconds
         target.rollback_to(sequence.length - 1)  # forget what was rejected
         drafter.observe(sequence.tokens, len(emitted), logits)
         outcome = StepOutcome(
@@ -89,13 +90,13 @@ def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Itera
             num_emitted=len(emitted),
             num_fed=len(unseen),
             draft_seconds=drafted - begin,
-            verify_seconds=clock() - drafted,
+            verify_seconds=clock() - verify_begin,
             accepts_overlap=parts.verifier.accepts_overlap,
         )
         record = _record(outcome, emitted, policy)  # before the policy turns to the next step
         drafter.update(outcome)
         policy.update(outcome)
-        yield replace(record, verify_seconds=clock() - drafted)
+        yield replace(record, verify_seconds=clock() - verify_begin)
         plain = False
 
 

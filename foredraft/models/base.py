@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.errors import ContextOverflow, RequestError
+from foredraft.errors import ContextOverflow, ModelError, RequestError, quoted
 from foredraft.logits import two_largest
 
 UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half precision
@@ -136,6 +137,22 @@ class LanguageModel(ABC):
                 f"shorten the prompt to {self.max_length - 1} tokens"
             )
         return list(prompt)
+
+
+def check_is_network(name: str, network: Any, remedy: str = "") -> Any:
+    """Return a Hugging Face module, or raise with what to give in place of what was given.
+
+    Args:
+        name: of the parameter.
+        network: as the caller gave it.
+        remedy: what else can be done.
+    """
+    if isinstance(network, torch.nn.Module) and hasattr(network, "config"):
+        return network
+    raise ModelError(
+        f"{name} must be a Hugging Face model or a LanguageModel, not {quoted(network)}; load one, "
+        "e.g. with AutoModelForCausalLM.from_pretrained(…)" + (f", or {remedy}" if remedy else "")
+    )
 
 
 def check_vocabulary_holds(tokens: Sequence[int], vocab_size: int) -> None:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
-from foredraft.errors import ModelError, RollbackUnsupported
+from foredraft.doors import of_type
+from foredraft.errors import ModelError, RollbackUnsupported, quoted
+from foredraft.ranges import checked
 
 BLOCK = 256  # buffers grow by doubling, in multiples of this many positions
 
@@ -234,11 +236,13 @@ def prune_cache(cache: Cache, num_tokens_to_discard: int) -> Cache:
     Raises:
         RollbackUnsupported: more than is held, or a layer that cannot forget.
     """
+    of_type("cache", cache, Cache, "give the past_key_values of a transformers model")
+    num_tokens_to_discard = checked("num_tokens_to_discard", num_tokens_to_discard, int)
     held = int(cache.get_seq_length())
     if not 0 <= num_tokens_to_discard <= held:
         raise RollbackUnsupported(
-            f"cannot forget {num_tokens_to_discard} tokens of a cache that holds {held}; "
-            f"legal: 0 … {held}"
+            f"num_tokens_to_discard: cannot forget {quoted(num_tokens_to_discard)} tokens of a "
+            f"cache that holds {held}; legal: 0 … {held}"
         )
     if num_tokens_to_discard == 0:
         return cache

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foredraft.core import Prompt
+from foredraft.doors import checks_arguments
 from foredraft.errors import ModelError, foreign
-from foredraft.models.base import LanguageModel
+from foredraft.models.base import LanguageModel, check_is_network
 from foredraft.models.cache import (
     RollbackCache,
     cache_argument,
@@ -23,6 +24,7 @@ from foredraft.models.cache import (
 )
 from foredraft.models.positions import positions_of
 from foredraft.models.views import in_evaluation
+from foredraft.ranges import Count
 
 
 class Memory(Protocol):
@@ -150,8 +152,9 @@ class DecoderOnlyModel(CausalModel):
         RollbackUnsupported: the model has layers that cannot forget.
     """
 
-    def __init__(self, model: Any, *, vocab_size: int | None = None) -> None:
-        check_can_roll_back(model)
+    @checks_arguments
+    def __init__(self, model: Any, *, vocab_size: Count | None = None) -> None:
+        check_can_roll_back(check_is_network("model", model))
         check_takes_blocks(model)
         config = model.config.get_text_config(decoder=True)
         cache = RollbackCache(config.num_hidden_layers)

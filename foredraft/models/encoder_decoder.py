@@ -18,8 +18,9 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from foredraft.core import Prompt
+from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import ContextOverflow, ModelError, RequestError
-from foredraft.models.base import LanguageModel
+from foredraft.models.base import LanguageModel, check_is_network
 from foredraft.models.cache import (
     CrossRollbackCache,
     cache_argument,
@@ -29,6 +30,7 @@ from foredraft.models.cache import (
 from foredraft.models.decoder_only import foreign_pass
 from foredraft.models.positions import positions_of
 from foredraft.models.views import in_evaluation
+from foredraft.ranges import Count, TokenId, checked
 
 
 @dataclass
@@ -143,15 +145,21 @@ class EncoderDecoderModel(LanguageModel):
             the decoder takes one token a pass only.
     """
 
+    @checks_arguments
     def __init__(
         self,
         model: Any,
         *,
-        vocab_size: int | None = None,
+        vocab_size: Count | None = None,
         decoder_start: Sequence[int] | None = None,
         encoder: Encoder | None = None,
     ) -> None:
-        check_can_roll_back(model, is_decoder=True)
+        check_can_roll_back(check_is_network("model", model), is_decoder=True)
+        if decoder_start is not None:
+            start = listed("decoder_start", decoder_start, "give token ids, or None")
+            decoder_start = [checked("decoder_start", token, TokenId) for token in start]
+        if encoder is not None:
+            of_type("encoder", encoder, Encoder, "give that of another model")
         check_takes_blocks(model)
         config = model.config.get_text_config(decoder=True)
         self.model = in_evaluation(model)

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from foredraft.core import Prompt
+from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.models.base import LanguageModel
+from foredraft.ranges import Count, checked
 
 Row = Sequence[float]
 
@@ -31,12 +33,18 @@ class TableModel(LanguageModel):
         self,
         table: Mapping[tuple[int, ...], Row] | Callable[[tuple[int, ...]], Row],
         *,
-        max_length: int = 1024,
+        max_length: Count = 1024,
     ) -> None:
+        if not isinstance(table, Mapping) and not callable(table):
+            raise ConfigError(
+                f"table must be a mapping or a callable, not {quoted(table)}; give e.g. "
+                "{(): [0.5, 0.5]}"
+            )
         self._table = table
         self.dtype = torch.float64
-        self.max_length = max_length
-        self.vocab_size = len(self.next_probs(()))
+        self.max_length: int = checked("max_length", max_length, Count)
+        with foreign("the table", "give rows of probabilities, one of them for ()", ConfigError):
+            self.vocab_size = len(torch.tensor(self.next_probs(()), dtype=torch.float64))
         self._tokens: list[int] = []
         self._beams: list[list[int]] = []
 

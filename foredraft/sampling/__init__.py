@@ -1,7 +1,7 @@
 """Logits → distribution → token."""
 
 from foredraft.sampling.base import SAMPLERS, Sampler
-from foredraft.sampling.rng import KeyedRng, Rng, rng_for
+from foredraft.sampling.rng import KeyedRng, Rng, fresh_seed, rng_for
 from foredraft.sampling.samplers import (
     GreedySampler,
     MultinomialSampler,
@@ -20,5 +20,6 @@ __all__ = [
     "Sampler",
     "TopKNucleusSampler",
     "TopKSampler",
+    "fresh_seed",
     "rng_for",
 ]

@@ -28,6 +28,7 @@ NOISE_KEPT = 32  # positions; a longer draft has its noise made twice
 SMALLEST = np.finfo(np.float32).tiny
 BLOCK = 256  # entries of a distribution that are summed together
 BELOW_ONE = 1 - 2**-53
+FRESH_SEEDS = 2**53  # JSON readers hold such numbers exactly
 
 
 class Rng:
@@ -201,3 +202,8 @@ def rng_for(seed: int, *, keyed: bool) -> Rng:
     """
     seed = checked("seed", seed, Seed)
     return KeyedRng(seed) if keyed else Rng(seed)
+
+
+def fresh_seed() -> int:
+    """Return a seed from torch's global generator on the CPU, which `torch.manual_seed` governs."""
+    return int(torch.randint(FRESH_SEEDS, (), device="cpu"))

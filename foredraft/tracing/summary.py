@@ -12,6 +12,8 @@ from statistics import fmean, median
 from typing import Any
 
 from foredraft.core import StepRecord
+from foredraft.doors import listed, of_type
+from foredraft.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,13 @@ class Summary:
 
 
 def summarize(records: Sequence[StepRecord]) -> Summary:
-    """Return the statistics of a generation's records, in the order they were made."""
+    """Return the statistics of a generation's records, in the order they were made.
+
+    Raises:
+        RequestError: what was given are no records.
+    """
+    for record in listed("records", records, "give Completion.records"):
+        of_type("records", record, StepRecord, "give Completion.records", RequestError)
     drafted = sum(len(r.drafted) for r in records)
     accepted = sum(r.num_accepted for r in records)
     emitted = sum(len(r.emitted) for r in records)

@@ -96,7 +96,7 @@ def test_a_command_shows_the_value_that_it_has_set() -> None:
     shell = open_shell()
     lines = [
         *(f"/{method}" for method in METHODS),
-        *("/gamma 7", "/egag_ema 0.5", "/seed -1", "/top_k_filler 2", "/cache", "/length 9"),
+        *("/gamma 7", "/egag_ema 0.5", "/seed 3", "/top_k_filler 2", "/cache", "/length 9"),
         *("/set_ngramstorage onelevel 4", "/verifier exact_match", "/policy heuristic(gamma=2)"),
         "/drafting hybrid(suffix, model)",
         *("/processor topknucleus 0.5 7 0.8", "/egag_gamma_max 9", "/egag_gamma_min 2"),
@@ -109,7 +109,7 @@ def test_a_command_shows_the_value_that_it_has_set() -> None:
         drafter=True,
         gamma=7,
         egag_ema=0.5,
-        seed=-1,
+        seed=3,
         top_k_filler=2,
         cache=False,
         length=9,

@@ -118,7 +118,7 @@ error: gamma must lie in [1, 1024], not -3
 /top_k_filler <v>  3  target tokens that Ngram Assisted counts at each position
 /set_ngramstorage <name> <n>  basic 3  n-gram storage: basic (multi-level) or onelevel, and n
 /reset_in_between [on|off]  on  Ngram Assisted forgets between prompts
-/seed <v>  42  seed of every random decision; each method starts from it anew
+/seed <v>  42  seed of every random decision; each method starts from it anew; none: a fresh one
 /verifier <spec>  rejection  accept/reject rule: rejection, block, exact_match or coupled
 /policy <spec>  fixed  spec string of the gamma policy of Speculative and Ngram Assisted
 /drafting <spec>  model  what Speculative drafts with: model, prompt_lookup, suffix, ngram, \

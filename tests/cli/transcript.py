@@ -35,7 +35,9 @@ def open_shell(
     stream: StringIO | None = None,
 ) -> Shell:
     """Return a shell on the toy engine that prints into memory."""
-    return Shell(engine or toy_engine(), config or DecodingConfig(), View(stream or StringIO()))
+    return Shell(
+        engine or toy_engine(), config or DecodingConfig(seed=42), View(stream or StringIO())
+    )
 
 
 def printed(shell: Shell) -> str:
@@ -57,7 +59,7 @@ def as_bytes(lines: Iterable[str], config: DecodingConfig | None = None) -> byte
     """Return what a session writes into a UTF-8 stream, which refuses what is not text."""
     raw = BytesIO()
     stream = TextIOWrapper(raw, encoding="utf-8", write_through=True)
-    Shell(toy_engine(), config or DecodingConfig(), View(stream)).run(lines, echo=True)
+    Shell(toy_engine(), config or DecodingConfig(seed=42), View(stream)).run(lines, echo=True)
     return raw.getvalue()
 
 

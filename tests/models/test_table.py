@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from foredraft.errors import ContextOverflow
+from foredraft.errors import ConfigError, ContextOverflow
 from foredraft.models import Recomputing, TableModel
 from tests.doubles import random_table
 
@@ -23,7 +23,7 @@ def test_the_longest_known_suffix_answers(tokens: tuple[int, ...], row: tuple[in
 
 
 def test_a_table_without_a_default_row_names_the_unknown_prefix() -> None:
-    with pytest.raises(KeyError, match=r"no row for \(\) and no default row"):
+    with pytest.raises(ConfigError, match=r"no row for \(\) and no default row"):
         TableModel({(0,): (1.0, 0.0)})
 
 

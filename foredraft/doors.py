@@ -1,0 +1,51 @@
+"""What a caller gives → the value it stands for, or one sentence that names the parameter."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from foredraft.errors import ConfigError, ForedraftError, RequestError, quoted
+from foredraft.ranges import checked, hints_of
+
+T = TypeVar("T")
+Parameters = ParamSpec("Parameters")
+
+
+def checks_arguments(function: Callable[Parameters, T]) -> Callable[Parameters, T]:
+    """Check numbers, switches and strings by the types that the signature declares.
+
+    The parameters of dataclasses are checked likewise, by `ranges.Checked`; what is declared as
+    anything else reaches the function as it is.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def door(*args: Parameters.args, **kwargs: Parameters.kwargs) -> T:
+        hints = hints_of(function)  # not before: a method's class does not know its own name yet
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            if name in hints:
+                bound.arguments[name] = checked(name, value, hints[name])
+        return function(*bound.args, **bound.kwargs)
+
+    return door
+
+
+def of_type(
+    name: str, value: Any, kind: type[T], remedy: str, error: type[ForedraftError] = ConfigError
+) -> T:
+    """Return the value if it is of a type; else raise with what to give instead."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise error(f"{name} must be {article} {kind.__name__}, not {quoted(value)}; {remedy}")
+    return value
+
+
+def listed(name: str, values: Sequence[T], remedy: str) -> Sequence[T]:
+    """Return what holds values in an order of its own and is no text."""
+    if isinstance(values, str | bytes | bytearray) or not isinstance(values, Sequence):
+        raise RequestError(f"{name} must be a list, not {quoted(values)}; {remedy}")
+    return values
