@@ -88,12 +88,12 @@ class FusedModel(CausalModel):
         weights = Weights(network)
         padded_dim = -(-weights.head_dim // KEYS) * KEYS
         like = torch.empty(0)
-        self._keys = KeyValueMemory(len(weights.layers), weights.kv_heads, padded_dim, like)
+        self._keys = KeyValueMemory(weights.num_layers, weights.kv_heads, padded_dim, like)
         super().__init__(network.config, vocab_size, torch.device("cpu"), self._keys)
         self._columns = min(self.vocab_size, self._num_embeddings)
         self._tensors: list[Tensor] = []  # what the structures point into
         self._kind = SINGLE
-        if _fit_bfloat16(weights):
+        if weights.fit_bfloat16():
             self._kind = TILED if self._library.may_use_tiles() else HALF
         self.weight_bytes = 4 if self._kind == SINGLE else 2
         self._network = self._described(weights)
@@ -192,17 +192,19 @@ class FusedModel(CausalModel):
             self._block.layer_stride, self._block.beam_stride, self._block.head_stride = strides[:3]
 
     def _described(self, weights: Weights) -> Any:
-        layers = (_Layer * len(weights.layers))(*map(self._layer, weights.layers))
+        embedding = weights.embedding().to(self._dtype)
+        head, gain = weights.head(embedding), weights.gain()
+        layers = (_Layer * weights.num_layers)(*map(self._layer, weights.layers()))
         self._layers = layers
         return _Network(
-            len(weights.layers),
-            len(weights.gain),
+            weights.num_layers,
+            len(gain),
             *(weights.heads, weights.kv_heads, weights.head_dim, weights.inner_size),
             self._kind,
             weights.epsilon,
-            self._address(weights.embedding.to(self._dtype)),
-            self._matrix(weights.head.weight),
-            *(self._floats(weights.head.bias), self._floats(weights.gain)),
+            self._address(embedding),
+            self._matrix(head.weight),
+            *(self._floats(head.bias), self._floats(gain)),
             ctypes.cast(layers, ctypes.c_void_p),
         )
 
@@ -241,11 +243,3 @@ class FusedModel(CausalModel):
         tensor = tensor.contiguous()
         self._tensors.append(tensor)
         return tensor.data_ptr()
-
-
-def _fit_bfloat16(weights: Weights) -> bool:
-    """Whether every matrix is the same in bfloat16."""
-    matrices = [weights.embedding, weights.head.weight]
-    for layer in weights.layers:
-        matrices += [m.weight for m in (layer.qkv, layer.out, layer.gate_up, layer.down)]
-    return all(torch.equal(m.bfloat16().float(), m.float()) for m in matrices)

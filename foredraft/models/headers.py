@@ -28,11 +28,12 @@ AGAIN = "fetch the model again"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A tensor as a header states it; `file` is where it lies."""
+    """A tensor as a header states it; `file` is where it lies, `begin` its first byte there."""
 
     dtype: str
     shape: tuple[int, ...]
     file: Path
+    begin: int
 
     @property
     def size(self) -> int:
@@ -127,11 +128,11 @@ def read_header(path: Path) -> dict[str, Stored]:
     header.pop("__metadata__", None)
     if not header:
         raise _corrupt(path, "no tensor in it")
-    return _checked(path, header, total - 8 - length)
+    return _checked(path, header, 8 + length, total)
 
 
-def _checked(path: Path, header: dict[str, Any], room: int) -> dict[str, Stored]:
-    """Return the tensors of a header, which must fill `room` bytes one after the other."""
+def _checked(path: Path, header: dict[str, Any], first: int, total: int) -> dict[str, Stored]:
+    """Return the tensors of a header, which must fill bytes `first` to `total` in a row."""
     found, spans = {}, list[tuple[int, int, str]]()
     for name, entry in header.items():
         dtype, shape, span = _entry(path, name, entry)
@@ -143,15 +144,15 @@ def _checked(path: Path, header: dict[str, Any], room: int) -> dict[str, Stored]
             )
         if (span[1] - span[0]) * 8 != math.prod(shape) * bits:
             raise _corrupt(path, f"{quoted(name, 100)} has {span[1] - span[0]} bytes for {shape}")
-        found[name] = Stored(dtype, shape, path)
+        found[name] = Stored(dtype, shape, path, first + span[0])
         spans.append((*span, name))
     end = 0
     for begin, stop, name in sorted(spans):
         if begin != end:
             raise _corrupt(path, f"{quoted(name, 100)} begins at byte {begin} instead of {end}")
         end = stop
-    if end != room:
-        raise _corrupt(path, f"its tensors need {end:,} bytes and {room:,} are there")
+    if end != total - first:
+        raise _corrupt(path, f"its tensors need {end:,} bytes and {total - first:,} are there")
     return found
 
 

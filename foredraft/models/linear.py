@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+ROWS = 1024  # that are rounded at once, so that a large weight is never held in float32
+
 
 class Linear(Protocol):
     """x `[rows, in]` → x · Wᵀ + b, shape `[rows, out]`.
@@ -90,9 +92,14 @@ class Int8Linear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        largest = weight.float().abs().amax(dim=1).clamp_(min=1e-12)  # [out]
-        scale = largest / 127
-        self._weight = (weight.float() / scale[:, None]).round_().to(torch.int8)
+        parts = weight.split(ROWS)
+        largest = torch.cat([part.float().abs().amax(dim=1) for part in parts])  # [out]
+        scale = largest.clamp_(min=1e-12) / 127
+        self._weight = torch.empty(weight.shape, dtype=torch.int8)
+        for part, own, rounded in zip(
+            parts, scale.split(ROWS), self._weight.split(ROWS), strict=True
+        ):
+            rounded.copy_((part.float() / own[:, None]).round_())
         self._scale, self._bias = scale.bfloat16(), bias
 
     @property

@@ -107,14 +107,14 @@ class Llama:
         self.heads, self.kv_heads = weights.heads, weights.kv_heads
         self.head_dim, self.inner_size = weights.head_dim, weights.inner_size
         self.group = self.heads // self.kv_heads  # queries that share a key
-        self.embedding = weights.embedding
+        self.embedding = weights.embedding()
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
         # Half precision would round the product of two weights; a GPU has a kernel for norms.
         self._folds = self.dtype == torch.float32 and self.device.type == "cpu"
         self._int8, self._epsilon = int8, weights.epsilon
-        self.layers = [self._layer(layer) for layer in weights.layers]
-        self.norm, gain = self._norm(weights.gain)
-        self.head = self._linear(weights.head, gain)
+        self.layers = list(map(self._layer, weights.layers()))
+        self.norm, gain = self._norm(weights.gain())
+        self.head = self._linear(weights.head(self.embedding), gain)
         self.rotations = weights.rotations
 
     def _layer(self, layer: LayerWeights) -> Layer:

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, foreign, quoted
 from foredraft.models.base import LanguageModel
+from foredraft.models.checkpoint import open_checkpoint, read_module
 from foredraft.models.documents import shown
 from foredraft.models.encoder_decoder import EncoderDecoderModel
 from foredraft.models.folder import ModelFolder, check_folder_weights, read_folder
@@ -27,6 +28,7 @@ from foredraft.models.hub import HUB_NAME, SETTINGS_FILES, fetched, weight_files
 from foredraft.models.pairing import fit_drafter, fit_target
 from foredraft.models.runtime import Runtime
 from foredraft.models.skeleton import check_loaded
+from foredraft.models.weights import is_in_family
 from foredraft.ranges import Checked, Range
 from foredraft.zoo import bundled_path
 
@@ -154,11 +156,14 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
 def _load_network(
     name: str, role: str, options: LoadOptions
 ) -> tuple[ModelFolder, Any, Any, Runtime]:
-    """Return what a folder says, a Hugging Face module, its tokenizer and the runtime for it."""
+    """Return what a folder says, its network, its tokenizer and the runtime for them.
+
+    The network is a transformers module, or a `Checkpoint` for the native runtime on a CPU.
+    """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     device = resolve_device(options.device)
-    dtype = _resolve_dtype(options.dtype, device)
+    dtype: Any = _resolve_dtype(options.dtype, device)
     source = _resolve_source(name, role)
     path = Path(source) if Path(source).is_dir() else fetched(source, SETTINGS_FILES)
     folder = read_folder(path, trusted=options.trust_remote_code)
@@ -174,9 +179,38 @@ def _load_network(
         )
     runtime = options.runtime_for(folder.config)
     quantization = None if runtime.int8 else _quantization(options.quantize)
-    with foreign(f"reading the weights of {shown(path)}", f"{again}, or free some memory"):
-        network, info = folder.loader.from_pretrained(
-            path,
+    # Code that comes with a model may take its weights as it likes.
+    ours = not (options.trust_remote_code and "auto_map" in folder.fields)
+    by_tensor = ours and device.type == "cpu" and quantization is None
+
+    def whole() -> Any:
+        return _load_module(name, folder, options, quantization, by_tensor)
+
+    network = None
+    if by_tensor and runtime.is_native_for(folder.config) and is_in_family(folder.config):
+        network = open_checkpoint(folder, dtype, whole)
+    return folder, network or whole(), tokenizer, runtime
+
+
+def _load_module(
+    name: str, folder: ModelFolder, options: LoadOptions, quantization: Any, by_tensor: bool
+) -> Any:
+    """Return a transformers module with its weights.
+
+    Args:
+        name: of the model, as asked for.
+        folder: of the model.
+        options: device, precision and trust.
+        quantization: transformers' settings of one, or None.
+        by_tensor: whether the weights are read by us.
+    """
+    device = resolve_device(options.device)
+    dtype: Any = _resolve_dtype(options.dtype, device)
+    again = "fetch the model again, or correct its files after its card"
+    with foreign(f"reading the weights of {shown(folder.path)}", f"{again}, or free some memory"):
+        found = read_module(folder, dtype) if by_tensor else None
+        network, info = found or folder.loader.from_pretrained(
+            folder.path,
             dtype=dtype,
             quantization_config=quantization,
             use_safetensors=True,
@@ -190,7 +224,7 @@ def _load_network(
         f"moving {quoted(name, 300)} to {device}", "free some of its memory, or --device cpu"
     ):
         network.to(device)
-    return folder, network, tokenizer, runtime
+    return network
 
 
 def _fitting(folder: ModelFolder) -> AbstractContextManager[None]:

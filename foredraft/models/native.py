@@ -17,7 +17,6 @@ from foredraft.errors import ModelError
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.linear import has_bfloat16_products
 from foredraft.models.llama import Llama, Pass
-from foredraft.models.views import view_of
 from foredraft.models.weights import Weights, is_in_family
 
 BLOCK = 256  # the memory grows by doubling, in multiples of this many positions
@@ -100,7 +99,7 @@ class NativeModel(CausalModel):
         invariant: bool = False,
     ) -> None:
         check_is_in_family(network)
-        self.llama = llama = Llama(Weights(_in_native_precision(network, int8)), int8=int8)
+        self.llama = llama = Llama(Weights(network, _native_dtype(network, int8)), int8=int8)
         config = network.config
         memory = KeyValueMemory(len(llama.layers), llama.kv_heads, llama.head_dim, llama.embedding)
         super().__init__(config, vocab_size, network.device, memory)
@@ -223,13 +222,14 @@ def prove_equal(native: CausalModel, network: Any) -> float:
     return gap
 
 
-def _in_native_precision(network: Any, int8: bool) -> Any:
-    """Return the network in the precision that is quick on its device; it stays as it is."""
+def _native_dtype(network: Any, int8: bool) -> torch.dtype:
+    """Return the precision that is quick on a network's device."""
     on_cpu = network.device.type == "cpu"
     if int8 and not on_cpu:
         raise ModelError("int8 weights of the native runtime are for a CPU; use float or torchao")
     if int8:
-        return view_of(network).bfloat16()
-    if on_cpu and network.dtype == torch.bfloat16 and not has_bfloat16_products():
-        return view_of(network).float()
-    return network
+        return torch.bfloat16
+    dtype: torch.dtype = network.dtype
+    if on_cpu and dtype == torch.bfloat16 and not has_bfloat16_products():
+        return torch.float32
+    return dtype

@@ -49,7 +49,7 @@ def fit_drafter(
             hidden sizes that do not fit.
         RollbackUnsupported: it has layers that cannot forget.
     """
-    name, vocab_size = type(network).__name__, target.vocab_size
+    name, vocab_size = _class_name(network), target.vocab_size
     if not isinstance(target, EncoderDecoderModel):
         if network.config.is_encoder_decoder:
             raise ModelError(
@@ -74,12 +74,16 @@ def fit_drafter(
 
 
 def _check_runtime(network: Any, runtime: Runtime) -> None:
-    name = type(network).__name__
+    name = _class_name(network)
     if runtime.name == "native":
         raise ModelError(
             f"the native runtime does not know {name}, an encoder–decoder model; use --runtime auto"
         )
     runtime.check_needs_no_native(name)
+
+
+def _class_name(network: Any) -> str:
+    return str(getattr(network, "class_name", type(network).__name__))
 
 
 def _reads_an_encoder(network: Any) -> bool:

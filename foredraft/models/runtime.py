@@ -9,6 +9,7 @@ from typing import Any
 
 from foredraft.errors import ConfigError, ModelError
 from foredraft.models.base import LanguageModel
+from foredraft.models.checkpoint import Checkpoint
 from foredraft.models.decoder_only import CausalModel, DecoderOnlyModel
 from foredraft.models.fused import FusedModel, library
 from foredraft.models.graphs import StaticModel
@@ -62,7 +63,7 @@ class Runtime:
         """Return the adapter of a causal LM.
 
         Args:
-            network: a transformers module.
+            network: a transformers module, or a `Checkpoint` that the native runtime computes.
             vocab_size: columns wanted, see `CausalModel`.
 
         Raises:
@@ -87,7 +88,8 @@ class Runtime:
         else:
             model = NativeModel(network, **how)
         if self.check and not self.int8:  # rounded weights are another network
-            prove_equal(model, network)
+            whole = network.whole() if isinstance(network, Checkpoint) else network
+            prove_equal(model, whole)
         return model
 
     def check_needs_no_native(self, name: str) -> None:

@@ -1,18 +1,29 @@
-"""The Llama family's weights, read once from a transformers module for the native runtimes.
+"""The Llama family's weights, read part by part for the native runtimes.
 
 Llama, Mistral without a sliding window, Qwen2 and Qwen3.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from foredraft.errors import ModelError
+from foredraft.models.checkpoint import Checkpoint
+
 FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 STEADY_ROPE = ("default", "linear", "llama3", "yarn")  # frequencies do not depend on the length
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head"
+MATRICES = (
+    *("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
+    *("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+)
+ROWS = 1024  # of a matrix that are compared at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,43 +69,131 @@ class Rotations:
 
 
 class Weights:
-    """What a network of the family is made of.
+    """What a network of the family is made of, each part read when it is asked for.
 
-    The halves of a query and of a key that rotate together (Su et al., 2021) are made neighbours,
-    so that a rotation is one product of complex numbers. Their order does not matter to attention.
+    So a layer can be laid out and dropped before the next is read. The halves of a query and of a
+    key that rotate together (Su et al., 2021) are made neighbours, so that a rotation is one
+    product of complex numbers. Their order does not matter to attention.
 
     Args:
-        network: a causal LM whose config `is_in_family`.
+        network: a causal LM whose config `is_in_family`: a transformers module or a `Checkpoint`.
+        dtype: what everything is converted to; None leaves each tensor as it is.
     """
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, dtype: torch.dtype | None = None) -> None:
         config, inner = network.config, network.model
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = int(inner.layers[0].self_attn.head_dim)
         self.inner_size = config.intermediate_size
         self.epsilon = float(config.rms_norm_eps)
-        self.embedding: Tensor = inner.embed_tokens.weight.detach()  # [vocab, hidden]
-        self.layers = [self._layer(layer) for layer in inner.layers]
-        self.gain: Tensor = inner.norm.weight.detach()
-        self.head = _joined(_read(network.lm_head))
+        self.num_layers = len(inner.layers)
         rotary = inner.rotary_emb
         self.rotations = Rotations(rotary.inv_freq.float(), float(rotary.attention_scaling))
+        self._source = network if isinstance(network, Checkpoint) else _Module(network)
+        self._dtype = dtype
+        self._is_tied = self._ties(config)
 
-    def _layer(self, layer: Any) -> LayerWeights:
-        attention, mlp = layer.self_attn, layer.mlp
-        queries = _read(attention.q_proj, self.heads)
-        keys = _read(attention.k_proj, self.kv_heads)
-        normed = hasattr(attention, "q_norm")
+    def embedding(self) -> Tensor:
+        """Return the embedding, `[vocab, hidden]`."""
+        return self._tensor(EMBEDDING)
+
+    def layers(self) -> Iterator[LayerWeights]:
+        """Yield the layers in order."""
+        return map(self._layer, range(self.num_layers))
+
+    def gain(self) -> Tensor:
+        """Return the gain of the last norm, `[hidden]`."""
+        return self._tensor("model.norm.weight")
+
+    def head(self, embedding: Tensor) -> Matrix:
+        """Return the last product; its weight is `embedding` itself where the two are tied."""
+        if self._is_tied:
+            return _joined((embedding, self._bias(HEAD, embedding)))
+        return _joined(self._linear(HEAD))
+
+    def fit_bfloat16(self) -> bool:
+        """Whether every matrix is the same in bfloat16."""
+        names = [EMBEDDING, *([] if self._is_tied else [f"{HEAD}.weight"])]
+        for place in range(self.num_layers):
+            names += [f"model.layers.{place}.{matrix}.weight" for matrix in MATRICES]
+        return all(map(self._is_bfloat16, names))
+
+    def _is_bfloat16(self, name: str) -> bool:
+        if self._source.dtype_of(name) == torch.bfloat16:
+            return True  # no need to read it
+        # A part at a time: both copies of a large embedding would be the most ever held.
+        parts = self._tensor(name).split(ROWS)
+        return all(torch.equal(part.bfloat16().float(), part.float()) for part in parts)
+
+    def _ties(self, config: Any) -> bool:
+        """Whether the head is the embedding, which transformers asks of the numbers too."""
+        head = self._source.find(f"{HEAD}.weight")
+        if head is None:
+            return True
+        return bool(config.tie_word_embeddings) and torch.equal(head, self.embedding().to(head))
+
+    def _layer(self, place: int) -> LayerWeights:
+        prefix = f"model.layers.{place}."
+        attention, mlp = prefix + "self_attn.", prefix + "mlp."
+        queries = self._linear(attention + "q_proj", self.heads)
+        keys = self._linear(attention + "k_proj", self.kv_heads)
         return LayerWeights(
-            layer.input_layernorm.weight.detach(),
-            _joined(queries, keys, _read(attention.v_proj)),
-            _neighbours(attention.q_norm.weight.detach(), 1) if normed else None,
-            _neighbours(attention.k_norm.weight.detach(), 1) if normed else None,
-            _joined(_read(attention.o_proj)),
-            layer.post_attention_layernorm.weight.detach(),
-            _joined(_read(mlp.gate_proj), _read(mlp.up_proj)),
-            _joined(_read(mlp.down_proj)),
+            self._tensor(prefix + "input_layernorm.weight"),
+            _joined(queries, keys, self._linear(attention + "v_proj")),
+            self._rotated_gain(attention + "q_norm.weight"),
+            self._rotated_gain(attention + "k_norm.weight"),
+            _joined(self._linear(attention + "o_proj")),
+            self._tensor(prefix + "post_attention_layernorm.weight"),
+            _joined(self._linear(mlp + "gate_proj"), self._linear(mlp + "up_proj")),
+            _joined(self._linear(mlp + "down_proj")),
         )
+
+    def _linear(self, name: str, rotated_heads: int = 0) -> tuple[Tensor, Tensor]:
+        """Return a weight and its bias, zero if it has none; neighbours if it rotates."""
+        weight = self._tensor(f"{name}.weight")
+        bias = self._bias(name, weight)
+        if rotated_heads:
+            return _neighbours(weight, rotated_heads), _neighbours(bias, rotated_heads)
+        return weight, bias
+
+    def _bias(self, name: str, weight: Tensor) -> Tensor:
+        bias = self._source.find(f"{name}.bias")
+        return weight.new_zeros(len(weight)) if bias is None else bias.to(self._dtype or bias.dtype)
+
+    def _rotated_gain(self, name: str) -> Tensor | None:
+        gain = self._source.find(name)
+        return None if gain is None else _neighbours(gain.to(self._dtype or gain.dtype), 1)
+
+    def _tensor(self, name: str) -> Tensor:
+        """Return a tensor that there must be.
+
+        Raises:
+            ModelError: there is none of that name.
+        """
+        found = self._source.find(name)
+        if found is None:
+            raise ModelError(f"the weights are incomplete: {name!r} is missing; fetch them again")
+        return found.to(self._dtype or found.dtype)
+
+
+class _Module:
+    """The tensors of a transformers module, by their names."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    def find(self, name: str) -> Tensor | None:
+        """Return a tensor, None if there is none of that name."""
+        try:
+            found: Tensor | None = attrgetter(name)(self._network)
+        except AttributeError:
+            return None
+        return None if found is None else found.detach()
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        """Return the precision of a tensor that there is."""
+        dtype: torch.dtype = attrgetter(name)(self._network).dtype
+        return dtype
 
 
 def is_in_family(config: Any) -> bool:
@@ -118,16 +217,10 @@ def _neighbours(rows: Tensor, heads: int) -> Tensor:
     return pairs.flatten(0, 2)
 
 
-def _read(linear: Any, rotated_heads: int = 0) -> tuple[Tensor, Tensor]:
-    """Return a module's weight and its bias, zero if it has none; neighbours if it rotates."""
-    weight = linear.weight.detach()
-    bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
-    if rotated_heads:
-        return _neighbours(weight, rotated_heads), _neighbours(bias, rotated_heads)
-    return weight, bias
-
-
 def _joined(*parts: tuple[Tensor, Tensor]) -> Matrix:
     """Return one product for several weights, with their biases, that read the same input."""
-    bias = torch.cat([bias for _, bias in parts])
-    return Matrix(torch.cat([weight for weight, _ in parts]), bias if bias.any() else None)
+    [weight, bias], *others = parts
+    if others:
+        weight = torch.cat([weight for weight, _ in parts])
+        bias = torch.cat([bias for _, bias in parts])
+    return Matrix(weight, bias if bias.any() else None)

@@ -1,0 +1,186 @@
+"""Memory while a model is loaded: the most that is held, and what stays, against its files.
+
+Makes folders with random weights in the shape of SmolLM2-135M, loads each in a process of its own
+and reads the system's own marks. What was held before, imports included, is taken off.
+
+    uv run python benchmarks/loading.py [--layers 30] [--vocab 49152] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from side_by_side import commit
+from tables import markdown
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from foredraft import LoadOptions
+from foredraft.bench.machine import PeakMemory, describe_machine
+from foredraft.models import load, runtime
+from foredraft.zoo.tokenizer import train_tokenizer
+
+MEGABYTE = 1_000_000
+STATUS, CPU_INFO = Path("/proc/self/status"), Path("/proc/cpuinfo")
+SHAPE = {
+    **{"num_hidden_layers": 30, "hidden_size": 576, "intermediate_size": 1536},
+    **{"num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152},
+}
+NATIVE, TORCH, THEIRS = "native", "torch operations", "transformers"
+LINES = ("A house by the sea has a door, a window and a garden with a tree.",) * 9
+WIDE = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "i8mm")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is loaded, and by what.
+
+    Attributes:
+        runtime: the code that computes the network.
+        dtype: of the tensors in the files.
+        tied: whether the head is the embedding.
+        sharded: whether the tensors are spread over several files.
+        quantize: as in `LoadOptions`.
+    """
+
+    runtime: str = NATIVE
+    dtype: str = "bfloat16"
+    tied: bool = True
+    sharded: bool = False
+    quantize: str = "none"
+
+    def __str__(self) -> str:
+        tied = "tied" if self.tied else "untied"
+        how = ["int8"] * (self.quantize == "int8") + ["sharded"] * self.sharded
+        return ", ".join((self.runtime, self.dtype, tied, *how))
+
+
+VARIANTS = (
+    *(Variant(runtime) for runtime in (NATIVE, TORCH, THEIRS)),
+    *(Variant(runtime, tied=False) for runtime in (NATIVE, TORCH, THEIRS)),
+    *(Variant(runtime, sharded=True) for runtime in (NATIVE, TORCH, THEIRS)),
+    *(Variant(NATIVE, dtype) for dtype in ("float16", "float32")),
+    Variant(NATIVE, quantize="int8"),
+)
+
+
+def write_folder(folder: Path, variant: Variant, shape: dict[str, int]) -> int:
+    """Write a model with random weights and a small tokenizer; return the bytes of its weights."""
+    tokenizer = train_tokenizer(LINES, 300)
+    tokenizer.save_pretrained(folder)
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = LlamaConfig(**shape, **ends, tie_word_embeddings=variant.tied)
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, variant.dtype))
+    size = sum(p.numel() * p.element_size() for p in network.parameters())
+    network.save_pretrained(folder, max_shard_size=size // 3 if variant.sharded else "50GB")
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def measured(folder: Path, variant: Variant) -> dict[str, float]:
+    """Load a folder in a process of its own.
+
+    Returns:
+        `before`, `stays` and `peak` in bytes, the last two beyond what was held before; `seconds`.
+    """
+    command = [sys.executable, __file__, "--load", str(folder), json.dumps(asdict(variant))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip()[-2000:])
+    found: dict[str, float] = json.loads(done.stdout.strip().split("\n")[-1])
+    return found
+
+
+def load_and_tell(folder: str, variant: Variant) -> dict[str, float]:
+    """Load a folder here; return what `measured` does."""
+    if variant.runtime == TORCH:
+        runtime.can_fuse = lambda: False  # as on a machine without a compiler
+    else:
+        runtime.can_fuse()
+    import_module("transformers.models.llama.modeling_llama")  # else at the first load
+    name = "transformers" if variant.runtime == THEIRS else "native"
+    options = LoadOptions(device="cpu", runtime=name, quantize=variant.quantize)
+    before, peak, begin = mark("VmRSS"), PeakMemory(), time.perf_counter()
+    loaded = load(folder, "target", options)
+    seconds = time.perf_counter() - begin
+    highest, _ = peak.peaks()
+    stays = mark("VmRSS") - before
+    del loaded
+    highest = (highest or mark("VmHWM")) - before
+    return {"before": before, "stays": stays, "peak": highest, "seconds": seconds}
+
+
+def mark(name: str) -> int:
+    """Return one of the system's marks of this process, in bytes."""
+    found = [line.split() for line in STATUS.read_text().splitlines() if line.startswith(name)]
+    return int(found[0][1]) * 1024
+
+
+def flags() -> list[str]:
+    """Return which of the instructions that matter here the processor has."""
+    text = CPU_INFO.read_text() if CPU_INFO.is_file() else ""
+    [words, *_] = [
+        line.partition(":")[2].split()
+        for line in text.splitlines()
+        if line.startswith(("flags", "Features"))
+    ] or [[]]
+    return [flag for flag in WIDE if flag in words]
+
+
+def rows_of(shape: dict[str, int]) -> list[dict[str, Any]]:
+    """Measure every variant; return a row each."""
+    rows = []
+    for variant in VARIANTS:
+        with tempfile.TemporaryDirectory() as place:
+            size = write_folder(Path(place), variant, shape)
+            found = measured(Path(place), variant)
+        ratios = {
+            "peak_to_stays": found["peak"] / found["stays"],
+            "stays_to_files": found["stays"] / size,
+        }
+        rows.append({"variant": str(variant), "files": size, **found, **ratios})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return rows as cells, head first; memory in megabytes."""
+    head = ["variant", "files", "before", "stays", "peak", "peak / stays", "stays / files"]
+    cells = [[*head, "seconds"]]
+    for row in rows:
+        sizes = [f"{row[key] / MEGABYTE:.0f}" for key in ("files", "before", "stays", "peak")]
+        ratios = [f"{row[key]:.2f}" for key in ("peak_to_stays", "stays_to_files", "seconds")]
+        cells.append([row["variant"], *sizes, *ratios])
+    return cells
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print a table, or one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--layers", type=int, default=SHAPE["num_hidden_layers"], help="[30]")
+    parser.add_argument("--vocab", type=int, default=SHAPE["vocab_size"], help="[49152]")
+    parser.add_argument("--json", action="store_true", help="print figures instead of a table")
+    parser.add_argument("--load", nargs=2, help=argparse.SUPPRESS)  # in a process of its own
+    args = parser.parse_args(arguments)
+    if args.load:
+        print(json.dumps(load_and_tell(args.load[0], Variant(**json.loads(args.load[1])))))
+        return
+    machine = {**describe_machine(), "flags": flags(), "measured_commit": commit()}
+    rows = rows_of(SHAPE | {"num_hidden_layers": args.layers, "vocab_size": args.vocab})
+    if args.json:
+        print(json.dumps({"machine": machine, "rows": rows}))
+        return
+    print(markdown(table(rows)))
+    print(f"\nMegabytes. {machine['processor']}: {' '.join(machine['flags'])}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""A checkpoint's tensors, read one by one from safetensors files when they are asked for.
+
+So no module with all weights is made first, in float32 or otherwise. What is read goes into memory
+of its own, not through a mapping of the file, whose pages would count until all is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig
+
+from foredraft.errors import ModelError, foreign, quoted
+from foredraft.models.documents import shown
+from foredraft.models.folder import ModelFolder
+from foredraft.models.headers import AGAIN, Stored, stored_tensors
+from foredraft.models.skeleton import skeleton
+
+HEAD = "lm_head.weight"
+FREQUENCIES = "rotary_emb.inv_freq"  # in old checkpoints; they follow from the config
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+
+
+class Checkpoint:
+    """A causal LM whose weights are still in their files; for the rest like its module.
+
+    Args:
+        outline: its transformers module without weights, on the device `meta`.
+        tensors: by their names in the module.
+        dtype: what the weights are rounded to; those that it holds exactly stay as they lie.
+        whole: makes the transformers module with its weights.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(
+        self,
+        outline: Any,
+        tensors: dict[str, Stored],
+        dtype: torch.dtype,
+        whole: Callable[[], Any],
+    ) -> None:
+        self.config, self.model = outline.config, outline.model
+        self.class_name = type(outline).__name__
+        self.dtype, self.whole = dtype, whole
+        self._outline, self._tensors = outline, tensors
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield every parameter, without its numbers."""
+        yield from self._outline.parameters()
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield every module with its name."""
+        yield from self._outline.named_modules()
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        """Return the precision in which `find` returns a tensor that there is."""
+        lies = DTYPES[self._tensors[name].dtype]
+        return lies if torch.promote_types(lies, self.dtype) == self.dtype else self.dtype
+
+    def find(self, name: str) -> Tensor | None:
+        """Read a tensor; None if there is none of that name.
+
+        Raises:
+            ModelError: the file cannot be read, or is shorter than it was.
+        """
+        stored = self._tensors.get(name)
+        return None if stored is None else read_tensor(name, stored).to(self.dtype_of(name))
+
+
+def open_checkpoint(
+    folder: ModelFolder, dtype: torch.dtype, whole: Callable[[], Any]
+) -> Checkpoint | None:
+    """Return a causal LM whose weights are read later.
+
+    Args:
+        folder: of a model whose classes are transformers' own.
+        dtype: see `Checkpoint`.
+        whole: see `Checkpoint`.
+
+    Returns:
+        None where the files do not hold exactly the tensors of the network, under their names in
+        it; what to make of those, transformers knows.
+    """
+    tensors = readable_tensors(folder)
+    if tensors is None:
+        return None
+    outline = skeleton(folder.path, folder.config, folder.loader).to(dtype)
+    expected = {name: tuple(tensor.shape) for name, tensor in outline.state_dict().items()}
+    held = {name: one.shape for name, one in tensors.items() if not name.endswith(FREQUENCIES)}
+    if folder.config.tie_word_embeddings:
+        held.setdefault(HEAD, expected.get(HEAD, ()))
+    if held != expected:
+        return None
+    outline.model.rotary_emb = type(outline.model.rotary_emb)(folder.config)  # in no file
+    return Checkpoint(outline, tensors, dtype, whole)
+
+
+class Unread:
+    """A tensor in its file, which is read when transformers takes it: by `[...]`, once."""
+
+    def __init__(self, name: str, stored: Stored) -> None:
+        self._name, self._stored = name, stored
+
+    def __getitem__(self, everything: Any) -> Tensor:
+        """Return the tensor."""
+        return read_tensor(self._name, self._stored)
+
+
+def read_module(folder: ModelFolder, dtype: torch.dtype) -> tuple[Any, Any] | None:
+    """Return a transformers module on the CPU, and what transformers says of its weights.
+
+    Its own reader would map the files until all is loaded: 1.5 times what stays.
+
+    Args:
+        folder: of a model whose classes are transformers' own.
+        dtype: of the weights.
+
+    Returns:
+        None where the tensors are not plain numbers; what to make of those, transformers knows.
+    """
+    tensors = readable_tensors(folder)
+    if tensors is None:
+        return None
+    kind: Any = folder.loader._model_mapping[type(folder.config)]
+    network, info = kind.from_pretrained(
+        None,
+        config=folder.config,
+        state_dict={name: Unread(name, stored) for name, stored in tensors.items()},
+        dtype=dtype,
+        ignore_mismatched_sizes=True,  # they are refused by name
+        output_loading_info=True,
+    )
+    network.config.name_or_path = str(folder.path)
+    network.generation_config = _generation_config(folder)
+    return network, info
+
+
+def readable_tensors(folder: ModelFolder) -> dict[str, Stored] | None:
+    """Return what the files of a folder hold; None if that is not numbers as they lie in memory."""
+    tensors = stored_tensors(folder.path, folder.fields.get("transformers_weights"))
+    plain = all(stored.dtype in DTYPES for stored in tensors.values())
+    return tensors if plain and sys.byteorder == "little" else None
+
+
+def read_tensor(name: str, stored: Stored) -> Tensor:
+    """Read a tensor into memory of its own, in the precision in which it lies.
+
+    Raises:
+        ModelError: the file cannot be read, or is shorter than its header says.
+    """
+    with foreign(f"reading {quoted(name, 100)} from {shown(stored.file)}", AGAIN):
+        tensor = torch.empty(stored.shape, dtype=DTYPES[stored.dtype])
+        content: Any = tensor.flatten().view(torch.uint8).numpy()
+        with stored.file.open("rb") as opened:
+            opened.seek(stored.begin)
+            count = opened.readinto(content)
+        if count != len(content):
+            raise ModelError(
+                f"{shown(stored.file)} ends inside {quoted(name, 100)}, after {count:,} of its "
+                f"{len(content):,} bytes; {AGAIN}"
+            )
+        return tensor
+
+
+def _generation_config(folder: ModelFolder) -> GenerationConfig:
+    """Return what transformers would."""
+    try:
+        return GenerationConfig.from_pretrained(folder.path, local_files_only=True)
+    except OSError:
+        return GenerationConfig.from_pretrained(
+            folder.path,
+            config_file_name="config.json",
+            _from_model_config=True,
+            local_files_only=True,
+        )
