@@ -23,6 +23,8 @@ from foredraft.models import LanguageModel
 from foredraft.models.loading import check_vocabulary
 from foredraft.sampling import GreedySampler, Rng, rng_for
 
+INFINITY = float("inf")
+
 
 def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
     """Every id must mean the same text to target and drafter."""
@@ -88,8 +90,11 @@ def _cache_finding(role: str, found: list[tuple[float, float]]) -> Finding:
             "cache parity", role, None, "no pass was made: no prompt was short enough for it"
         )
     share, gap = max(found)
-    sentence = f"{len(found)} cached passes against whole ones: logits differ by at most "
-    sentence += f"{gap:.2g}, {share:.2g} of what rounding explains"
+    sentence = f"{len(found)} cached passes against whole ones: logits "
+    if isfinite(share):
+        sentence += f"differ by at most {gap:.2g}, {share:.2g} of what rounding explains"
+    else:
+        sentence += "are not finite; load the model in another precision, or repair its weights"
     figures = {
         "passes": len(found),
         "largest_difference": gap if isfinite(gap) else None,
@@ -105,9 +110,10 @@ def _gaps(model: Noted) -> list[tuple[float, float]]:
         model.inner.start(model.prompt)
         whole = model.inner.extend(tokens, len(cached))
         gap = (cached.double() - whole.double()).abs()
-        gap[cached == whole] = 0.0  # −∞ on both sides
-        largest = float("inf") if gap.isnan().any() else float(gap.max())
-        found.append((largest / model.inner.rounding(whole), largest))
+        gap[(cached == whole) & (cached < INFINITY)] = 0.0  # −∞ on both sides
+        largest, rounding = float(gap.max()), model.inner.rounding(whole)  # of NaN, NaN
+        share = largest / rounding if rounding else INFINITY
+        found.append((share, largest) if isfinite(share) else (INFINITY, INFINITY))
     return found
 
 
@@ -170,7 +176,7 @@ def _greedy_finding(subject: str, plan: Plan, found: list[Compared], near_tie: f
     figures = {
         "prompts": len(found),
         "drafted_tokens": sum(c.num_drafted for c in found),
-        "near_tie_below": near_tie,
+        "near_tie_below": near_tie if isfinite(near_tie) else None,
         "differences": [{"prompt": prompt} | found.to_dict() for prompt, found in differing],
     }
     return Finding("greedy parity", subject, _passed(bool(bugs), undrafted), sentence, figures)
