@@ -191,7 +191,8 @@ def _shown(label: str) -> str:
 
 def _broken(label: str) -> str:
     """Return a label on two lines where it is long."""
-    first, _, rest = _shown(label).partition(" ")
+    label = _shown(label)
+    first, _, rest = label.partition(" ")
     return f"{first}\n{rest.replace('_', ' ')}" if len(label) > 18 else label
 
 

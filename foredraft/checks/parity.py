@@ -33,7 +33,7 @@ def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterat
     largest, rows = max(target.tokenizer.get_vocab().values()), target.model.prompt_vocab_size
     if largest >= rows:
         sentence = f"the tokenizer knows ids up to {largest}, the model 0 … {rows - 1}"
-        yield Finding("vocabulary", "target", False, sentence)
+        yield Finding("vocabulary", "target", False, sentence, is_final=True)
         return
     if drafter is None:
         yield Finding("vocabulary", "target", True, f"{columns} columns; no draft model to compare")
@@ -43,7 +43,7 @@ def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterat
     try:
         check_vocabulary(target, drafter)
     except VocabularyMismatch as error:
-        yield Finding("vocabulary", "both models", False, str(error), figures)
+        yield Finding("vocabulary", "both models", False, str(error), figures, is_final=True)
         return
     sentence = f"{len(shared)} tokens alike, {columns} columns"
     yield Finding("vocabulary", "both models", True, sentence, figures)
@@ -56,12 +56,15 @@ def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
     """After every round, cached logits must be those of a pass over the whole prefix."""
     if not plan.needs_drafter:
         parts = engine.speculation("ngram", plan.config("ngram", sampler=plan.sampler))
-        noted = {"target": Noted(parts.target)}
+        noted = {"target": Noted(parts.target, "target")}
     else:
         config = plan.config("speculative", sampler=plan.sampler)
         parts = engine.speculation("speculative", config)
         assert isinstance(parts.drafter, DraftModelDrafter)
-        noted = {"target": Noted(parts.target), "drafter": Noted(parts.drafter.draft_model)}
+        noted = {
+            "target": Noted(parts.target, "target"),
+            "drafter": Noted(parts.drafter.draft_model, "drafter"),
+        }
         parts = replace(parts, drafter=DraftModelDrafter(noted["drafter"], parts.sampler))
     parts = replace(parts, target=noted["target"])
     gaps: dict[str, list[tuple[float, float]]] = {role: [] for role in noted}
@@ -100,7 +103,9 @@ def _cache_finding(role: str, found: list[tuple[float, float]]) -> Finding:
         "largest_difference": gap if isfinite(gap) else None,
         "share_of_rounding": share if isfinite(share) else None,
     }
-    return Finding("cache parity", role, share <= 1, sentence, figures)
+    return Finding(
+        "cache parity", role, share <= 1, sentence, figures, is_final=not isfinite(share)
+    )
 
 
 def _gaps(model: Noted) -> list[tuple[float, float]]:

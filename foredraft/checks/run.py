@@ -42,7 +42,7 @@ def check(
         for name, part in CHECKS.items():
             for finding in _until_an_error(name, part(engine, plan, progress)):
                 findings.append(finding)
-            if part is check_vocabularies and not findings[-1].passed:
+            if any(finding.is_final for finding in findings):
                 break  # what follows would fail for this reason only
     except KeyboardInterrupt:
         interrupted = True
@@ -57,4 +57,4 @@ def _until_an_error(name: str, found: Iterator[Finding]) -> Iterator[Finding]:
     except ContextOverflow:  # the prompt's fault
         raise
     except ModelError as error:
-        yield Finding(name, "both models", False, str(error))
+        yield Finding(name, "the models", False, str(error), is_final=True)
