@@ -291,7 +291,7 @@ def _time_draft(
     begin_at = model.length - count
     model.rollback_to(begin_at)
     begin = clock()
-    model.draft_greedily(tokens[begin_at : begin_at + 1], count)
+    model.draft(tokens[begin_at : begin_at + 1], count)
     return clock() - begin
 
 

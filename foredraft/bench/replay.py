@@ -132,9 +132,9 @@ class TimedModel(LanguageModel):
         self._clock.now += self._seconds + self._seconds_a_row * (keep - 1)
         return self.inner.extend(tokens, keep)
 
-    def draft_greedily(self, tokens: Sequence[int], count: int) -> list[int]:
+    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
         self._clock.now += self._seconds + self._seconds_a_token * (count - 1)
-        return self.inner.draft_greedily(tokens, count)
+        return self.inner.draft(tokens, count)
 
     def rollback_to(self, length: int) -> None:
         self.inner.rollback_to(length)

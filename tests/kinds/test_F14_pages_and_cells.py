@@ -120,9 +120,10 @@ def hostile_grid(tmp_path: Path) -> str:
     prompts = tmp_path / "own.jsonl"
     prompts.write_text('{"prompt": "Sing", "length": 4}\n')
     file = tmp_path / "own.toml"
+    name = r"\u001b]0;x\u0007\u202e"
     file.write_text(
-        'name = "own"\nprompts = ["%s"]\n[[experiment]]\nname = "\\u001b]0;x\\u0007\\u202e"\n'
-        'method = "ngram"\n' % prompts
+        f'name = "own"\nprompts = ["{prompts}"]\n'
+        f'[[experiment]]\nname = "{name}"\nmethod = "ngram"\n'
     )
     return str(file)
 
