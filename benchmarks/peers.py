@@ -140,7 +140,7 @@ def own_memory(run: c.Contenders, name: str) -> dict[str, int | None]:
     """Run one method on one prompt; return the most bytes this process and its device held."""
     if name != NOTHING:
         sample(run.run(name), STORIES[0])
-    lines = STATUS.read_text().splitlines() if STATUS.is_file() else []
+    lines = STATUS.read_text().split("\n") if STATUS.is_file() else []
     marks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
     cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     return {"process": marks[0] if marks else None, "cuda": cuda}

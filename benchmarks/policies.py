@@ -31,6 +31,7 @@ from foredraft import DecodingConfig, Engine
 from foredraft.bench.prompt_sets import KINDS, PromptItem, load_prompts
 from foredraft.core import StepRecord
 from foredraft.decoding import Sequence, speculative_steps
+from foredraft.files import append_whole, lines_of, read_text, write_whole
 from foredraft.gamma import OracleGamma
 from foredraft.sampling import rng_for
 
@@ -261,7 +262,7 @@ def main() -> None:
         ]
     runs: list[Run] = []
     if args.resume and args.resume.exists():
-        runs = [Run(**json.loads(line)) for line in args.resume.read_text().splitlines()]
+        runs = [Run(**json.loads(line)) for line in lines_of(read_text(args.resume, torn=True))]
     done = {(r.prompt, r.sampler, r.method, r.round) for r in runs}
 
     engine = Engine.load()
@@ -269,8 +270,7 @@ def main() -> None:
     for run in measure(engine, items, args.rounds, done):
         runs.append(run)
         if args.resume:
-            with args.resume.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(vars(run)) + "\n")
+            append_whole(args.resume, (json.dumps(vars(run)) + "\n").encode())
 
     figures, compared = rows(runs), claims(runs)
     shown = table(figures, compared)
@@ -288,8 +288,8 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         about = f"{machine}; made by `benchmarks/policies.py`"
         head = f"# Gamma policies and drafters\n\n{about}.\n\n"
-        (args.out / "policies.md").write_text(head + shown + "\n", encoding="utf-8")
-        (args.out / "policies.json").write_text(result + "\n", encoding="utf-8")
+        write_whole(args.out / "policies.md", head + shown + "\n")
+        write_whole(args.out / "policies.json", result + "\n")
 
 
 if __name__ == "__main__":

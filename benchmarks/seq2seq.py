@@ -15,8 +15,9 @@ from pathlib import Path
 from side_by_side import CONFIG, PEER, WITH_A_MODEL, Run, measure, our_run, peer_run, report
 
 from foredraft import Engine, ForedraftError, LoadOptions
+from foredraft.files import read_lines
 
-SENTENCES = (Path(__file__).parent / "sentences.txt").read_text(encoding="utf-8").splitlines()
+SENTENCES = read_lines(Path(__file__).parent / "sentences.txt")
 OURS = {
     **WITH_A_MODEL,
     # What the encoder reads is counted as well; only what is known is drafted.

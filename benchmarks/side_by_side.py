@@ -27,6 +27,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 
 from foredraft import DecodingConfig, EncoderDecoderModel, Engine
 from foredraft.decoding import first_difference
+from foredraft.files import write_whole
 from foredraft.models import LoadedModel
 from foredraft.models.cache import cache_argument
 from foredraft.text import encode_prompt
@@ -295,7 +296,7 @@ def report(measured: Measured, engine: Engine, out: Path | None = None, **settin
     print(json.dumps(found))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_whole(out, json.dumps(found, indent=1) + "\n")
 
 
 def _ratio(figures: dict[str, Any], other: str) -> str:

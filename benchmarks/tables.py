@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from foredraft.files import write_whole
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -30,6 +32,6 @@ def save(stem: str, title: str, text: str, found: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     script = stem.split("-")[0]
     page = f"# {title}\n\nMade by `benchmarks/{script}.py`.\n\n{text}\n"
-    (RESULTS / f"{stem}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / f"{stem}.md").write_text(page, encoding="utf-8")
+    write_whole(RESULTS / f"{stem}.json", json.dumps(found, indent=1) + "\n")
+    write_whole(RESULTS / f"{stem}.md", page)
     print(f"\nwritten: benchmarks/results/{stem}.json and .md")

@@ -24,6 +24,7 @@ from side_by_side import machine_of
 
 from foredraft import DecodingConfig, Engine, summarize
 from foredraft.core import StepRecord
+from foredraft.files import write_whole
 
 TEMPERATURES = (0.5, 1.0, 1.5)
 GAMMAS = (4, 8)
@@ -91,14 +92,14 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         about = f"{len(PROMPTS)} prompts × {args.seeds} seeds, up to {args.length} tokens each"
         head = f"# Mean acceptance length\n\n{about}; made by `benchmarks/verifiers.py`.\n\n"
-        (args.out / "verifiers.md").write_text(head + shown + "\n", encoding="utf-8")
+        write_whole(args.out / "verifiers.md", head + shown + "\n")
         figures = [
             {"temperature": t, "gamma": g, "verifier": v, "tau": tau, "standard_error": error}
             for (t, g, v), (tau, error) in found.items()
         ]
         settings = {"prompts": len(PROMPTS), "seeds": args.seeds, "length": args.length}
         made = {"machine": machine_of(engine) | settings, "rows": figures}
-        (args.out / "verifiers.json").write_text(json.dumps(made, indent=1) + "\n")
+        write_whole(args.out / "verifiers.json", json.dumps(made, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import unicodedata
 LINE_ENDS = "\n\t"  # the control characters that text consists of
 INVISIBLE = ("Cc", "Cs", "Co", "Cn", "Zl", "Zp")  # controls, surrogates, what no font has, U+2028
 TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-FORMULA = re.compile(r"[=+\-@\t\r]")
+FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four as wide as a kanji
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 

@@ -5,7 +5,9 @@ Knows paths and bytes; knows nothing of what is in them.
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,19 +15,25 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from foredraft.errors import ConfigError, quoted
+from foredraft.errors import ConfigError, ForedraftError, quoted
 
 PATH_LIMIT = 300  # characters of a path that a message shows
+CHUNK = 1 << 16  # bytes
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, torn: bool = False) -> str:
     """Return a file's text: UTF-8, with or without a byte order mark.
+
+    Args:
+        path: of the file.
+        torn: leave out a last line without its end: a writer was killed there, or is at it.
 
     Raises:
         ConfigError: it cannot be read, or is no UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        return (data[: data.rfind(b"\n") + 1] if torn else data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{quoted(str(path), PATH_LIMIT)} is not UTF-8 (byte {error.start}); save it as UTF-8"
@@ -53,7 +61,7 @@ def read_lines(path: Path) -> list[str]:
     return lines_of(read_text(path))
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes | memoryview) -> None:
     """Write a file so that at any moment the old one or the new one is there, whole, and on disk.
 
     Raises:
@@ -71,6 +79,70 @@ def write_whole(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that takes its place, whole, at the end of the block.
+
+    What was at `path` is gone then; if the block raises, it stays and what was made is gone.
+    """
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    old = beside.with_name(f"{beside.name}.old")
+    try:
+        yield beside
+        for file in filter(Path.is_file, beside.rglob("*")):
+            _to_disk(file)
+        mask = _mask()
+        beside.chmod(0o777 & ~mask)
+        if path.exists():
+            path.rename(old)
+        beside.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    finally:
+        for folder in (beside, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def append_whole(path: Path, line: bytes) -> None:
+    """Append to a file, or leave it as it was; first cut off a torn last line, see `read_text`.
+
+    Only for the one who holds the folder, see `only_writer`.
+
+    Raises:
+        OSError: it cannot be written, e.g. for want of room.
+    """
+    with path.open("a+b", buffering=0) as file:
+        end = _end_of_lines(file)
+        file.truncate(end)
+        try:
+            left = memoryview(line)
+            while left:
+                left = left[file.write(left) :]  # a disk that fills up takes a part of it
+        except BaseException:
+            file.truncate(end)
+            raise
+
+
+@contextmanager
+def writing(path: Path, remedy: str) -> Iterator[None]:
+    """Write there: whatever our code or somebody else's raises becomes one sentence.
+
+    Raises:
+        ConfigError: "cannot write PATH: No space left on device; REMEDY".
+    """
+    try:
+        yield
+    except ForedraftError:
+        raise
+    except Exception as error:
+        reason = " ".join(reason_of(error).split())[:PATH_LIMIT]
+        raise ConfigError(
+            f"cannot write {quoted(str(path), PATH_LIMIT)}: {reason}; {remedy}"
+        ) from error
 
 
 @contextmanager
@@ -102,6 +174,17 @@ def only_writer(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
+def plain_name(name: str, flag: str) -> str:
+    """Return a name from a file, which may name a file or folder here and nowhere else.
+
+    Raises:
+        ConfigError: it would lie elsewhere; the flag says where it shall lie.
+    """
+    if name in ("", ".", "..") or any(c in "/\\:" or not c.isprintable() for c in name):
+        raise ConfigError(f"{quoted(name)} is no name of a folder; say where it lies with {flag}")
+    return name
+
+
 def reason_of(error: Exception) -> str:
     """Return why a file could not be read or written, without the path that the message has."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -112,6 +195,28 @@ def _mode_of(path: Path) -> int:
     try:
         return path.stat().st_mode & 0o7777
     except OSError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
+        return 0o666 & ~_mask()
+
+
+def _mask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _end_of_lines(file: io.FileIO) -> int:
+    """Return where the last whole line of a file ends, in bytes."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        begin = max(0, end - CHUNK)
+        file.seek(begin)
+        found = file.read(end - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

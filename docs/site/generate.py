@@ -14,6 +14,7 @@ from pathlib import Path
 
 from docs.site import measured, reference, theory
 from docs.site.markdown import anchor, headings
+from foredraft.files import read_text, write_whole
 from tests.house import tree
 
 ROOT = Path(__file__).parents[2]
@@ -99,14 +100,14 @@ def figures() -> dict[Path, str]:
 def main() -> None:
     """Bring every page and figure up to date; say which have changed."""
     found = pages()
-    texts = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p, _ in found}
+    texts = {p.relative_to(ROOT).as_posix(): read_text(p) for p, _ in found}
     wanted = figures() | {
         page: generated(texts[page.relative_to(ROOT).as_posix()], language, texts)
         for page, language in found
     }
     for path, text in wanted.items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        if not path.exists() or read_text(path) != text:
+            write_whole(path, text)
             print(f"written: {path.relative_to(ROOT)}")
 
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from foredraft.files import read_text
+
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 LABELS = {
     "target_ar": "Target AR",
@@ -34,7 +36,7 @@ MISSING = {
 def results(file: str) -> Any:
     """Return what a results file holds; None when it does not exist."""
     path = RESULTS / file
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return json.loads(read_text(path)) if path.exists() else None
 
 
 def missing(language: str, file: str, command: str) -> str:

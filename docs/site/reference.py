@@ -118,7 +118,7 @@ def documented_attributes(cls: type) -> dict[str, str]:
     """Return attribute → description from a class's docstring."""
     found: dict[str, str] = {}
     name = ""
-    for line in (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].splitlines():
+    for line in (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].split("\n"):
         if line.startswith("    ") and not line.startswith("     ") and ": " in line:
             name, _, words = line.strip().partition(": ")
             found[name] = words

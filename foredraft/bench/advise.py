@@ -19,7 +19,7 @@ from foredraft.bench.replay import CostTable, Replay
 from foredraft.config import DecodingConfig
 from foredraft.core import Completion
 from foredraft.engine import Engine
-from foredraft.errors import ConfigError
+from foredraft.errors import ConfigError, ModelError
 from foredraft.models import LanguageModel
 from foredraft.ranges import Count, DraftLength, Length, checked
 from foredraft.tracing import summarize
@@ -27,6 +27,7 @@ from foredraft.tracing import summarize
 GAMMAS = (1, 2, 3, 4, 6, 8, 12)
 WITH_MODEL = ("model", "hybrid(suffix, model)")
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
+INFINITY = float("inf")
 WORTH_IT = 1.05  # a smaller gain is not told from the noise of a clock
 
 
@@ -179,6 +180,7 @@ def advise(
 
     Raises:
         ConfigError: there is no draft model, or the target has an encoder.
+        ModelError: a measurement is zero or no finite number.
     """
     length = checked("length", length, Length)
     num_speculative_tokens = checked("K", num_speculative_tokens, DraftLength)
@@ -232,25 +234,42 @@ def measure_costs(
     repeats: int,
     clock: Callable[[], float],
 ) -> tuple[CostTable, dict[int, float]]:
-    """Time draft calls and target passes over 1 … tokens, turn by turn, after a recorded text.
+    """Time drafts and target passes over 1 … tokens, turn by turn, after a recorded text.
 
     Returns:
-        The costs, T_v(k) as a line through the medians; and the medians by k.
+        The costs, T_v(k) and the time of a draft as lines through the medians; and the medians of
+        T_v by k.
+
+    Raises:
+        ModelError: a median is zero or no finite number.
     """
     tokens = [*recording.prompt, *recording.tokens]
-    drafted = [k for k in (0, *GAMMAS) if k == 0 or k + 1 < len(recording.tokens)]
-    draft_times: list[float] = []
-    verify_times: dict[int, list[float]] = {k: [] for k in drafted}
+    known = [k for k in GAMMAS if k + 1 < len(recording.tokens)]
+    draft_times: dict[int, list[float]] = {k: [] for k in known or GAMMAS[:1]}
+    verify_times: dict[int, list[float]] = {k: [] for k in (0, *known)}
     for model in (target, draft_model):
         begin = model.start(recording.prompt)
         model.extend([*begin, *recording.tokens[:-1]], keep=1)
     for _ in range(repeats):
-        for k in drafted:
-            draft_times.append(_time_pass(draft_model, tokens, 1, clock))
-            verify_times[k].append(_time_pass(target, tokens, k + 1, clock))
-    medians = {k: median(times) for k, times in verify_times.items()}
-    slope = _slope(medians)
-    return CostTable(median(draft_times), medians[0], slope), medians
+        for k, times in verify_times.items():
+            if k in draft_times:
+                draft_times[k].append(_time_draft(draft_model, tokens, k, clock))
+            times.append(_time_pass(target, tokens, k + 1, clock))
+    verify, draft = _medians("target pass", verify_times), _medians("draft", draft_times)
+    further = _slope({k - 1: seconds for k, seconds in draft.items()})
+    return CostTable(draft[1], verify[0], _slope(verify), further), verify
+
+
+def _medians(what: str, times: dict[int, list[float]]) -> dict[int, float]:
+    """Return the median of each timing, which must be a time."""
+    medians = {k: median(of_k) for k, of_k in times.items()}
+    for seconds in medians.values():
+        if not 0 < seconds < INFINITY:
+            raise ModelError(
+                f"a {what} took {seconds} s by this clock, and no advice follows from that; "
+                "measure with more --repeats, or where the clock runs"
+            )
+    return medians
 
 
 def _time_pass(
@@ -262,6 +281,17 @@ def _time_pass(
     begin = clock()
     logits = model.extend(tokens[-count - 1 : -1], keep=count)
     int(logits[-1].argmax())  # a pass is over when its result is on the host
+    return clock() - begin
+
+
+def _time_draft(
+    model: LanguageModel, tokens: Sequence[int], count: int, clock: Callable[[], float]
+) -> float:
+    """Time a draft of `count` tokens as the recommended policy makes it: in one call."""
+    begin_at = model.length - count
+    model.rollback_to(begin_at)
+    begin = clock()
+    model.draft(tokens[begin_at : begin_at + 1], count)
     return clock() - begin
 
 
@@ -278,7 +308,7 @@ def _candidates(replay: Replay, draftings: Sequence[str]) -> list[Candidate]:
     policies = [f"fixed(gamma={gamma})" for gamma in GAMMAS]
     found = []
     for drafting in draftings:
-        played = replay.run(drafting, policies)[:-1]  # without the oracle
+        played = replay.play(drafting, policies)
         for gamma, one in zip(GAMMAS, played, strict=True):
             rate = one.tokens_per_second * replay.costs.verify
             length = one.to_dict()["mean_acceptance_length"]
@@ -313,10 +343,12 @@ def _measured_speedup(
     chosen = config.replace(drafting=best.drafting, gamma=best.gamma)
     ratios = []
     for turn, prompt in enumerate(prompts):
-        speeds = {}
+        seconds = {}
         for method in ("target", "speculative")[:: 1 if turn % 2 else -1]:
             begin = clock()
             tokens = engine.generate(prompt, chosen, method=method).tokens
-            speeds[method] = len(tokens) / max(clock() - begin, 1e-9)
-        ratios.append(speeds["speculative"] / speeds["target"])
+            seconds[method] = (clock() - begin) / len(tokens)
+        for method, found in seconds.items():
+            _medians(f"token of {method}", {0: [found]})
+        ratios.append(seconds["target"] / seconds["speculative"])
     return median(ratios)

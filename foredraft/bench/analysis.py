@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from foredraft.bench.cells import TARGET
 from foredraft.bench.grid import Grid
 from foredraft.bench.intervals import Comparison, Interval, bootstrap, compare
 from foredraft.bench.rows import NEAR_TIE, NO, OK, YES, Row
+from foredraft.errors import ConfigError, quoted
 
 ALL = "all"  # every kind of prompt together
 MEANS = (
@@ -151,11 +153,15 @@ def analyse(grid: Grid, rows: Iterable[Row]) -> Analysis:
 
 
 def speed_by_prompt(rows: Iterable[Row]) -> dict[str, float]:
-    """Return prompt id → mean throughput over its repeats; failed rows do not count."""
+    """Return prompt id → mean throughput over its repeats.
+
+    Failed rows do not count, nor does what is no speed: none, zero, or no finite number.
+    """
     speeds: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        if row.status == OK and row.throughput_tokens_per_second is not None:
-            speeds[row.prompt_id].append(row.throughput_tokens_per_second)
+        speed = row.throughput_tokens_per_second
+        if row.status == OK and speed is not None and 0 < speed < math.inf:
+            speeds[row.prompt_id].append(speed)
     return {prompt: fmean(values) for prompt, values in speeds.items()}
 
 
@@ -186,7 +192,8 @@ def _finding(
 
 
 def _spread(rows: Sequence[Row], name: str) -> Spread | None:
-    values = [value for row in rows if (value := getattr(row, name)) is not None]
+    found = (getattr(row, name) for row in rows)
+    values = [value for value in found if value is not None and math.isfinite(value)]
     if not values:
         return None
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
@@ -198,9 +205,19 @@ def acceptance_by_position(rows: Iterable[Row]) -> tuple[float, ...]:
     kept: dict[int, int] = defaultdict(int)
     for row in rows:
         for total, text in ((drafted, row.drafted_by_position), (kept, row.kept_by_position)):
-            for i, count in enumerate((text or "").split()):
-                total[i] += int(count)
-    return tuple(kept[i] / drafted[i] for i in sorted(drafted))
+            for i, count in enumerate(_counts(row, text or "")):
+                total[i] += count
+    return tuple(kept[i] / drafted[i] for i in sorted(drafted) if drafted[i])
+
+
+def _counts(row: Row, text: str) -> list[int]:
+    try:
+        return [int(count) for count in text.split()]
+    except ValueError:
+        raise ConfigError(
+            f"row {row.order} counts {quoted(text)} by position, which are no whole numbers; "
+            "take the row out of the file and continue with --resume"
+        ) from None
 
 
 def theoretical_speedup(alpha: float, gamma: int, c: float) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from foredraft.bench.grid import Grid
 from foredraft.bench.machine import describe_machine
 from foredraft.bench.rows import Row, RowFile
 from foredraft.errors import ConfigError, quoted
+from foredraft.files import PATH_LIMIT, only_writer, read_text, write_whole, writing
 
 RUNS, MANIFEST, REPORT = "runs.csv", "manifest.json", "report.html"
 SUMMARY = "summary.json"
@@ -22,13 +25,16 @@ COUNTING_RULE = (
 )
 
 
+REMEDY = "the rows that are there stay; make room or allow it, then continue with --resume"
+
+
 class RunFolder:
-    """Where a run is kept.
+    """Where a run is kept. Reading changes nothing; who writes holds the folder alone.
 
     Args:
         path: created if it is not there.
         grid: what the run is of.
-        resume: continue what is there; else the folder must hold no run.
+        resume: continue, or read, what is there; else the folder must hold no run.
 
     Raises:
         ConfigError: the folder holds another grid, or this one without `resume`, or it cannot be
@@ -37,40 +43,74 @@ class RunFolder:
 
     def __init__(self, path: Path, grid: Grid, *, resume: bool) -> None:
         self.path, self.grid = path, grid
-        self._manifest = self._read_manifest()
-        if self._manifest is not None:
-            self._check_same(resume)
-        elif (path / RUNS).exists():
+        self._resume = resume
+        self._rows = RowFile(path / RUNS)
+        self._lock: ExitStack | None = None
+        with writing(path, "choose another --out"):
+            self._manifest = self._checked()
+            if self._manifest is None:
+                path.mkdir(parents=True, exist_ok=True)
+
+    def _checked(self) -> dict[str, Any] | None:
+        """Return the manifest, if this run may go on from it; None where there is none."""
+        shown = quoted(str(self.path), PATH_LIMIT)
+        there = self._read_manifest()
+        if there is not None:
+            self._check_same(there)
+        elif (self.path / RUNS).exists():
             raise ConfigError(
-                f"{quoted(str(path), 300)} holds a {RUNS} without its {MANIFEST}; "
-                "choose another --out"
+                f"{shown} holds a {RUNS} without its {MANIFEST}; choose another --out"
             )
-        elif resume:
+        elif self._resume:
             raise ConfigError(
-                f"{quoted(str(path), 300)} holds no run to resume; leave out --resume to begin one"
+                f"{shown} holds no run to resume or to report; leave the flag out to begin one"
             )
+        return there
+
+    def _check_same(self, there: dict[str, Any]) -> None:
+        if there["fingerprint"] != self.grid.fingerprint:
+            raise ConfigError(
+                f"{quoted(str(self.path), PATH_LIMIT)} holds the run of another grid "
+                f"({quoted(there['grid'].get('name'))}, {quoted(there['fingerprint'])}; this one "
+                f"is {quoted(self.grid.name)}, {self.grid.fingerprint!r}); choose another --out"
+            )
+        if not self._resume:
+            raise ConfigError(
+                f"{quoted(str(self.path), PATH_LIMIT)} holds a run of this grid already; "
+                "continue it with --resume, or choose another --out"
+            )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only process that writes here.
+
+        Raises:
+            ConfigError: another one is; or what has been written since forbids this run.
+        """
+        self._hold()
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            yield
+        finally:
+            self._let_go()
+
+    def _hold(self) -> None:
+        if self._lock is not None:
+            return
+        with ExitStack() as stack:
+            stack.enter_context(only_writer(self.path, "this run"))
+            self._manifest = self._checked()
             if self._manifest is None:
                 self._manifest = self._first_manifest()
                 self._write_manifest()
-            self._rows = RowFile(path / RUNS)
-        except OSError as error:
-            raise ConfigError(f"cannot write {quoted(str(path), 300)}: {error}") from error
+            with writing(self._rows.file, REMEDY):
+                self._rows.begin()
+            self._resume = True  # from here on the run is ours
+            self._lock = stack.pop_all()
 
-    def _check_same(self, resume: bool) -> None:
-        there = self.manifest
-        if there.get("fingerprint") != self.grid.fingerprint:
-            raise ConfigError(
-                f"{quoted(str(self.path), 300)} holds the run of another grid "
-                f"({there.get('grid', {}).get('name')}, {there.get('fingerprint')}; this one is "
-                f"{self.grid.name}, {self.grid.fingerprint}); choose another --out"
-            )
-        if not resume:
-            raise ConfigError(
-                f"{quoted(str(self.path), 300)} holds a run of this grid already; "
-                "continue it with --resume, or choose another --out"
-            )
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -89,8 +129,13 @@ class RunFolder:
         return {row.key for row in self.rows}
 
     def add(self, row: Row) -> None:
-        """Keep a row, on disk before this returns."""
-        self._rows.add(row)
+        """Keep a row; when this returns, the death of the process no longer harms it.
+
+        Raises:
+            ConfigError: it cannot be written; the rows before it stay.
+        """
+        with writing(self._rows.file, REMEDY):
+            self._rows.add(row)
 
     def begin(self, models: list[dict[str, Any]], how: str) -> None:
         """Note a sitting: when, where, with which models; no other process may write until `end`.
@@ -98,21 +143,21 @@ class RunFolder:
         Raises:
             ConfigError: earlier rows came from other weights, or another process is writing.
         """
+        self._hold()
         known = self.manifest.setdefault("models", models)
         if known != models:
             raise ConfigError(
-                f"the rows in {quoted(str(self.path), 300)} came from other models "
+                f"the rows in {quoted(str(self.path), PATH_LIMIT)} came from other models "
                 f"({_names(known)}; now {_names(models)}); choose another --out"
             )
-        self._rows.lock()
         sitting = {"started": _now(), "how": how, "machine": describe_machine()}
         self.manifest.setdefault("sittings", []).append(sitting)
         self._write_manifest()
 
     def end(self, *, interrupted: bool) -> None:
-        """Close the sitting, and put the rows in order."""
-        self._rows.sort()
-        self._rows.unlock()
+        """Close the sitting, and put the rows in order; errors as for `add`."""
+        with writing(self._rows.file, REMEDY):
+            self._rows.sort()
         load = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
         rows = self.rows
         self.manifest["sittings"][-1] |= {
@@ -123,6 +168,7 @@ class RunFolder:
         self.manifest["rows"] = len(rows)
         self.manifest["failed"] = sum(row.status != "ok" for row in rows)
         self._write_manifest()
+        self._let_go()
 
     def _first_manifest(self) -> dict[str, Any]:
         return {
@@ -137,16 +183,19 @@ class RunFolder:
         if not file.exists():
             return None
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot read {quoted(str(file), 300)}: {error}") from error
-        return found if isinstance(found, dict) else {}
+            found = json.loads(read_text(file))
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or not isinstance(found.get("grid"), dict):
+            raise ConfigError(
+                f"{quoted(str(file), PATH_LIMIT)} is no manifest of a run; choose another --out"
+            )
+        return {"fingerprint": None} | found
 
     def _write_manifest(self) -> None:
         text = json.dumps(self.manifest, indent=1, ensure_ascii=False)
-        beside = self.path / "manifest.tmp"
-        beside.write_text(text + "\n", encoding="utf-8")
-        os.replace(beside, self.path / MANIFEST)
+        with writing(self.path / MANIFEST, REMEDY):
+            write_whole(self.path / MANIFEST, text + "\n")
 
 
 def _names(models: list[dict[str, Any]]) -> str:

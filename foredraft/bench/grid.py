@@ -107,4 +107,4 @@ class Grid:
 def fingerprint(values: dict[str, Any] | Sequence[int]) -> str:
     """Return the first sixteen digits of the SHA-256 of some plain values."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -26,6 +26,7 @@ from foredraft.bench.cells import Experiment, cells_of
 from foredraft.bench.grid import Grid
 from foredraft.bench.prompt_sets import KINDS, PromptItem, load_prompts
 from foredraft.errors import ConfigError, quoted
+from foredraft.files import PATH_LIMIT, read_text
 from foredraft.ranges import Count, Length, Range, Seed, checked
 from foredraft.registry import nearest
 
@@ -65,10 +66,11 @@ def load_grid(source: str, prompts: Sequence[str] = ()) -> Grid:
     """
     file = GRIDS_DIR / f"{source}.toml" if source in shipped_grids() else Path(source).expanduser()
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        table = tomllib.loads(read_text(file))
+    except (ConfigError, ValueError, RecursionError) as error:
+        reason = error if isinstance(error, ConfigError) else f"it is no TOML ({error})"
         raise ConfigError(
-            f"cannot read the grid {quoted(source, 300)}: {error}; "
+            f"cannot read the grid {quoted(source, PATH_LIMIT)}: {reason}; "
             f"give a TOML file or one of: {', '.join(shipped_grids())}"
         ) from error
     if prompts:

@@ -6,6 +6,7 @@ replacement (Efron and Tibshirani, 1993, chapter 13: the percentile interval).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -61,8 +62,13 @@ class Comparison:
 
 
 def compare(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Comparison | None:
-    """Compare throughputs by prompt id; None where no prompt is in both."""
-    shared = sorted(ours.keys() & theirs.keys())
+    """Compare throughputs by prompt id; None where no prompt has a speed in both."""
+    speeds = (ours, theirs)
+    shared = sorted(
+        key
+        for key in ours.keys() & theirs.keys()
+        if all(0 < speed[key] < math.inf for speed in speeds)
+    )
     if not shared:
         return None
     a = np.array([ours[key] for key in shared])

@@ -51,7 +51,7 @@ class PeakMemory:
 
 
 def _high_water() -> int | None:
-    lines = STATUS.read_text().splitlines()
+    lines = STATUS.read_text().split("\n")
     marks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
     return marks[0] if marks else None
 
@@ -65,7 +65,7 @@ def device_name(engine: Engine) -> str:
 def processor() -> str:
     """Return the processor's name, as far as the system tells it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text().split("\n")
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -6,6 +6,7 @@ Everything but the generation itself happens outside the timed part.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -21,6 +22,7 @@ from foredraft.config import DecodingConfig
 from foredraft.core import Completion, StepRecord
 from foredraft.decoding import first_difference
 from foredraft.engine import Engine
+from foredraft.errors import ModelError
 from foredraft.tracing import summarize
 
 WARM_UP_TOKENS = 24
@@ -116,10 +118,10 @@ def _measured(engine: Engine, task: Task, place: Place, reference: Sequence[int]
 
     found = summarize(done.records)
     drafted, kept = _by_position(done.records)
-    return _row(
+    row = _row(
         task,
         place,
-        throughput_tokens_per_second=len(done.tokens) / seconds,
+        throughput_tokens_per_second=len(done.tokens) / seconds if seconds > 0 else None,
         latency_seconds=seconds,
         tokens_per_second=found.tokens_per_second,
         acceptance_rate=found.acceptance_rate,
@@ -143,6 +145,18 @@ def _measured(engine: Engine, task: Task, place: Place, reference: Sequence[int]
         text_hash=text_hash(done.text),
         trace=_trace(done.records) if task.traced else None,
     )
+    _check_finite(row)
+    return row
+
+
+def _check_finite(row: Row) -> None:
+    """Raise where a figure of the row is no finite number: its logits were none, or the clock's."""
+    for name, value in vars(row).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ModelError(
+                f"{name} is {value}, which is no finite number: the logits of a model are not "
+                "finite; load it in another precision (--dtype), or repair its weights"
+            )
 
 
 def text_hash(text: str) -> str:

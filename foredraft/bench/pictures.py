@@ -18,6 +18,8 @@ from foredraft.bench.analysis import Analysis, Finding, theoretical_speedup
 from foredraft.bench.cells import TARGET
 from foredraft.bench.intervals import Interval
 from foredraft.bench.rows import Row
+from foredraft.errors import ConfigError
+from foredraft.escape import for_line
 
 WIDTH = 4.6  # inches: at 9 points readable on a screen of 400 pixels
 LIGHT = ("#ffffff", "#222222", "#d8d8d8")  # page, ink, grid lines
@@ -130,6 +132,7 @@ def _svg(plan: Callable[[Any], None], height: float, colours: tuple[str, str, st
         "font.size": 9,
         "svg.hashsalt": "foredraft",  # the same rows, the same file
         "svg.fonttype": "path",
+        "text.parse_math": False,  # a label with a $ is a label
         "axes.prop_cycle": matplotlib.cycler(color=PALETTES[colours]),
         "axes.grid": True,
         "axes.axisbelow": True,
@@ -172,7 +175,7 @@ def _throughput(figure: Any, analysis: Analysis, condition: str) -> None:
             fmt=MARKERS[number % len(MARKERS)],
             markersize=3.5,
             linewidth=1,
-            label=kind,
+            label=_shown(kind),
         )
     axes.set_yticks(range(len(labels)), [_broken(name) for name in labels], fontsize=7)
     axes.invert_yaxis()
@@ -181,8 +184,14 @@ def _throughput(figure: Any, analysis: Analysis, condition: str) -> None:
     figure.legend(loc="outside upper center", ncols=min(len(kinds), 4))
 
 
+def _shown(label: str) -> str:
+    """Return a label from a file for a picture; matplotlib would hide one that begins with _."""
+    return f" {for_line(label)}" if label.startswith("_") else for_line(label)
+
+
 def _broken(label: str) -> str:
     """Return a label on two lines where it is long."""
+    label = _shown(label)
     first, _, rest = label.partition(" ")
     return f"{first}\n{rest.replace('_', ' ')}" if len(label) > 18 else label
 
@@ -196,7 +205,7 @@ def _acceptance(figure: Any, shown: list[Finding]) -> None:
             shares,
             marker=MARKERS[number],
             markersize=4,
-            label=finding.label,
+            label=_shown(finding.label),
         )
     axes.set_ylim(0, 1.02)
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -220,7 +229,7 @@ def _speedup(figure: Any, analysis: Analysis) -> None:
             yerr=_errors([at for _, at in points]),
             fmt=MARKERS[number % len(MARKERS)],
             color=f"C{number}",
-            label=condition or "measured",
+            label=_shown(condition) or "measured",
         )
         _theory(axes, list(found.values()), max(found, default=1), f"C{number}")
     axes.axhline(1, linewidth=0.8, linestyle=":", color="gray")
@@ -243,13 +252,25 @@ def _theory(axes: Any, findings: list[Finding], longest: int, colour: str) -> No
 
 
 def _trace(figure: Any, row: Row) -> None:
-    steps = [step.split(":") for step in (row.trace or "").split()]
+    steps = _steps(row)
     number = range(1, len(steps) + 1)
     above, below = figure.subplots(2, sharex=True)
-    above.step(number, [int(gamma) for gamma, _ in steps], where="mid", linewidth=1)
+    above.step(number, [gamma for gamma, _ in steps], where="mid", linewidth=1)
     above.set_ylabel("gamma")
     above.set_ylim(bottom=0)
-    below.plot(number, [float(entropy) for _, entropy in steps], linewidth=1, color="C1")
+    below.plot(number, [entropy for _, entropy in steps], linewidth=1, color="C1")
     below.set_ylabel("H / ln V")
     below.set_ylim(bottom=0)
     below.set_xlabel("step")
+
+
+def _steps(row: Row) -> list[tuple[int, float]]:
+    """Return gamma and entropy of every step of a row's trace."""
+    try:
+        pairs = [step.split(":") for step in (row.trace or "").split()]
+        return [(int(gamma), float(entropy)) for gamma, entropy in pairs]
+    except ValueError:
+        raise ConfigError(
+            f"the trace of row {row.order} is no list of gamma:entropy; take the row out of the "
+            "file and continue with --resume"
+        ) from None

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from foredraft.errors import ConfigError, quoted
+from foredraft.files import PATH_LIMIT, read_lines
 from foredraft.ranges import Length, checked
 from foredraft.registry import nearest
 
@@ -96,21 +97,32 @@ def read_prompts(file: Path) -> list[PromptItem]:
     Raises:
         ConfigError: the file cannot be read, or a line is no prompt.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the prompts {quoted(str(file), 300)}: {error}") from error
-    numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
-    return [_item(line, file, number) for number, line in numbered]
+    numbered = enumerate(read_lines(file), start=1)
+    return [_item(line, file, number) for number, line in numbered if line.strip()]
 
 
 def _item(line: str, file: Path, number: int) -> PromptItem:
     try:
-        record: dict[str, Any] = json.loads(line)
-        record = {"id": f"{file.stem}-{number:02}", "kind": file.stem} | record
-        return PromptItem(**record)
-    except (ValueError, TypeError, ConfigError) as error:
-        raise ConfigError(
-            f"line {number} of {quoted(str(file), 300)} is no prompt ({error}); write "
-            '{"id": "a-01", "prompt": "Once upon a time", "length": 60}'
-        ) from error
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        raise _no_prompt(file, number, "it is no JSON") from None
+    if not isinstance(record, dict):
+        raise _no_prompt(file, number, "it is no JSON object")
+    legal = [f.name for f in fields(PromptItem)]
+    for key in record:
+        if key not in legal:
+            raise _no_prompt(file, number, f"unknown key {quoted(key)}{nearest(key, legal)}")
+    if "prompt" not in record:
+        raise _no_prompt(file, number, "it has no key 'prompt'")
+    named: dict[str, Any] = {"id": f"{file.stem}-{number:02}", "kind": file.stem} | record
+    try:
+        return PromptItem(**named)
+    except ConfigError as error:
+        raise _no_prompt(file, number, str(error)) from error
+
+
+def _no_prompt(file: Path, number: int, reason: str) -> ConfigError:
+    return ConfigError(
+        f"line {number} of {quoted(str(file), PATH_LIMIT)} is no prompt ({reason}); write "
+        '{"id": "a-01", "prompt": "Once upon a time", "length": 60}'
+    )

@@ -30,6 +30,7 @@ from foredraft.verification import ExactMatchVerifier
 GREEDY = GreedySampler()
 UNBOUNDED = 1 << 30
 Cost = Annotated[float, Range(0, 10**9)]  # seconds, or target passes
+PassCost = Annotated[float, Range(1e-12, 10**9)]  # a pass takes some time: ratios are to it
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,14 @@ class CostTable(Checked):
         draft: one call of the draft model, t_d.
         verify: a target pass over one token and no draft, T_v(0).
         verify_token: what each drafted token adds to it.
+        draft_token: a further token of a draft that the model makes in one call, without being
+            asked between the tokens; None: as much as a call.
     """
 
     draft: Cost = 0.2
-    verify: Cost = 1.0
+    verify: PassCost = 1.0
     verify_token: Cost = 0.02
+    draft_token: Cost | None = None
 
 
 class Clock:
@@ -99,13 +103,20 @@ class TimedModel(LanguageModel):
         seconds: of a pass that returns one row of logits.
         seconds_a_row: of each further row.
         clock: runs on at each pass.
+        seconds_a_token: of each further token of a draft in one call; None: as of a pass.
     """
 
     def __init__(
-        self, inner: LanguageModel, seconds: float, seconds_a_row: float, clock: Clock
+        self,
+        inner: LanguageModel,
+        seconds: float,
+        seconds_a_row: float,
+        clock: Clock,
+        seconds_a_token: float | None = None,
     ) -> None:
         self.inner, self._clock = inner, clock
         self._seconds, self._seconds_a_row = seconds, seconds_a_row
+        self._seconds_a_token = seconds if seconds_a_token is None else seconds_a_token
         self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
         self.dtype = inner.dtype
 
@@ -120,6 +131,10 @@ class TimedModel(LanguageModel):
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
         self._clock.now += self._seconds + self._seconds_a_row * (keep - 1)
         return self.inner.extend(tokens, keep)
+
+    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
+        self._clock.now += self._seconds + self._seconds_a_token * (count - 1)
+        return self.inner.draft(tokens, count)
 
     def rollback_to(self, length: int) -> None:
         self.inner.rollback_to(length)
@@ -184,6 +199,9 @@ class Replay:
         costs: of draft calls and verification.
         draft_model: for drafters that need one; None leaves those that do not.
         first_target: as in the run that was recorded.
+
+    Raises:
+        ConfigError: a cost is no number, or too large or small to be one of a pass.
     """
 
     def __init__(
@@ -203,7 +221,15 @@ class Replay:
             self.vocab_size = max(self.vocab_size, draft_model.vocab_size)
 
     def run(self, drafting: str, policies: Sequence[str], *, gamma: int = 4) -> list[Replayed]:
-        """Replay one drafter under several policies; the oracle comes last.
+        """Replay one drafter under several policies; the oracle, played as well, comes last.
+
+        Args and errors as for `play`.
+        """
+        played, oracle = self.play(drafting, policies, gamma=gamma), self._oracle(drafting)
+        return [_with_regret(one, oracle) for one in [*played, oracle]]
+
+    def play(self, drafting: str, policies: Sequence[str], *, gamma: int = 4) -> list[Replayed]:
+        """Replay one drafter under several policies, without the oracle: no regret is known.
 
         Args:
             drafting: spec string of the drafter. An n-gram filler is off: what the target nearly
@@ -218,8 +244,7 @@ class Replay:
         for spec in policies:
             policy = GAMMA_POLICIES.create(spec, gamma=gamma)  # one for all, as an engine keeps it
             played.append(self._play(drafting, spec, [policy] * len(self.recordings)))
-        oracle = self._oracle(drafting)
-        return [_with_regret(one, oracle) for one in [*played, oracle]]
+        return played
 
     def _oracle(self, drafting: str) -> Replayed:
         """Play twice: once to find where drafts end, once without paying for finding it."""
@@ -253,7 +278,8 @@ class Replay:
     def _drafter(self, drafting: str, clock: Clock) -> Drafter:
         neural = None
         if self.draft_model is not None:
-            timed = TimedModel(self.draft_model, self.costs.draft, 0.0, clock)
+            costs = self.costs
+            timed = TimedModel(self.draft_model, costs.draft, 0.0, clock, costs.draft_token)
             neural = DraftModelDrafter(timed, GREEDY)
         parts = DraftParts(self.vocab_size, neural, knows_logits=False)
         return DRAFTERS.create(drafting).build(parts)

@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from html import escape
+from html import escape as in_html
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from foredraft.bench.folder import COUNTING_RULE, REPORT, SUMMARY
 from foredraft.bench.intervals import FASTER, SLOWER, Comparison, Interval
 from foredraft.bench.pictures import Picture, can_draw, draw_all
 from foredraft.bench.rows import NEAR_TIE, NO, YES
+from foredraft.escape import for_line, for_terminal
+from foredraft.files import read_text, write_whole, writing
 
 CSS = Path(__file__).with_name("report.css")
 FAILURES_SHOWN = 20
@@ -35,18 +37,22 @@ def write_report(analysis: Analysis, manifest: dict[str, Any], folder: Path) -> 
 
     Returns:
         The page.
+
+    Raises:
+        ConfigError: it cannot be written.
     """
     pictures = draw_all(analysis) if can_draw() else []
-    if pictures:
-        (folder / "figures").mkdir(exist_ok=True)
-    for picture in pictures:
-        (folder / "figures" / f"{picture.name}.svg").write_text(picture.light, encoding="utf-8")
     findings = [dataclasses.asdict(finding) for finding in analysis.findings]
     machines = [sitting["machine"] for sitting in manifest.get("sittings", [])]
     summary = {"machine": machines[-1] if machines else None, "findings": findings}
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     page = folder / REPORT
-    page.write_text(html(analysis, manifest, pictures), encoding="utf-8")
+    with writing(page, "make room or allow it, then write it with --report"):
+        if pictures:
+            (folder / "figures").mkdir(exist_ok=True)
+        for picture in pictures:
+            write_whole(folder / "figures" / f"{picture.name}.svg", picture.light)
+        write_whole(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+        write_whole(page, html(analysis, manifest, pictures))
     return page
 
 
@@ -68,9 +74,10 @@ def html(analysis: Analysis, manifest: dict[str, Any], pictures: Sequence[Pictur
         *_failures(analysis),
         "<h2>How it was measured</h2>",
         f"<p>{escape(COUNTING_RULE)} {escape(STATISTICS)}</p>",
-        f"<pre>{escape(json.dumps(_short(manifest), indent=1, ensure_ascii=False))}</pre>",
+        f"<pre>{in_html(for_terminal(json.dumps(_short(manifest), indent=1, ensure_ascii=False)))}"
+        "</pre>",
     ]
-    style = CSS.read_text(encoding="utf-8")
+    style = read_text(CSS)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -78,6 +85,11 @@ def html(analysis: Analysis, manifest: dict[str, Any], pictures: Sequence[Pictur
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def escape(text: str) -> str:
+    """Return text from anywhere for an HTML page: no mark-up, no control character, one line."""
+    return in_html(for_line(text))
 
 
 def _about(analysis: Analysis) -> str:

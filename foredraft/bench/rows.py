@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
-import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from foredraft.errors import ConfigError, quoted
+from foredraft.escape import FORMULA, for_cell, for_line
+from foredraft.files import PATH_LIMIT, append_whole, lines_of, read_text, write_whole
 
 OK, FAILED = "ok", "failed"
 YES, NEAR_TIE, NO = "yes", "near-tie", "no"  # does the text equal that of Target AR?
@@ -95,12 +96,17 @@ TIMINGS = (
     *("throughput_tokens_per_second", "latency_seconds", "tokens_per_second", "draft_cost_ratio"),
     *("peak_cpu_bytes", "peak_cuda_bytes", "device", "shared_device"),
 )
+BOOLS = {"True": True, "False": False}
+EMPTY = "'"  # text of no characters, where an empty cell is None
+GUARDED = re.compile(rf"'+(?:{FORMULA.pattern}|\Z)")
+ESCAPED = re.compile(r"\\(\\|[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
+LONGEST = (1 << 31) - 1  # characters of a cell; a trace is long
 _HINTS = get_type_hints(Row)
 
 
 def to_line(row: Row) -> str:
     """Return the row as one CSV line, with its line end."""
-    return _line([_written(value) for value in asdict(row).values()])
+    return _line([_written(name, value) for name, value in asdict(row).items()])
 
 
 def _line(values: Iterable[str]) -> str:
@@ -109,101 +115,102 @@ def _line(values: Iterable[str]) -> str:
     return out.getvalue()
 
 
-def _written(value: Any) -> str:
+def cell_of(text: str) -> str:
+    r"""Return text as a cell: one line, no formula, and `text_of` gives the text back.
+
+    What a line cannot hold is written out (`\n`, `\u2028`), a backslash twice; what a spreadsheet
+    would compute gets a `'` in front, and so does what begins with such a `'` itself.
+    """
+    line = for_line(text.replace("\\", "\\\\"))
+    return f"'{line}" if GUARDED.match(line) else for_cell(line)
+
+
+def text_of(cell: str) -> str:
+    """Return the text that `cell_of` made a cell of."""
+    return ESCAPED.sub(_character, cell[GUARDED.match(cell) is not None :])
+
+
+def _character(found: re.Match[str]) -> str:
+    return "\\" if found[1] == "\\" else found[0].encode().decode("unicode_escape")
+
+
+def _kinds(name: str) -> tuple[type, ...]:
+    return get_args(_HINTS[name]) or (_HINTS[name],)
+
+
+def _written(name: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.9g}"
-    return " ".join(str(value).split())  # one row, one line: a torn one can be told
+    if value == "" and type(None) in _kinds(name):
+        return EMPTY
+    return cell_of(str(value))
 
 
-def _read(name: str, text: str) -> Any:
-    kinds = get_args(_HINTS[name]) or (_HINTS[name],)
-    if text == "" and type(None) in kinds:
+def _read(name: str, cell: str) -> Any:
+    kinds = _kinds(name)
+    if cell == "" and type(None) in kinds:
         return None
     if kinds[0] is bool:
-        return text == "True"
-    return kinds[0](text)
+        return BOOLS[cell]
+    return text_of(cell) if kinds[0] is str else kinds[0](cell)
 
 
 def read_rows(file: Path) -> list[Row]:
-    """Return the rows of a CSV file, in the order of the file.
+    """Return the rows of a CSV file, in the order of the file; a torn last line is no row.
 
     Raises:
         ConfigError: it cannot be read, or is no such file.
     """
+    shown = quoted(str(file), PATH_LIMIT)
+    csv.field_size_limit(LONGEST)
     try:
-        lines = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {quoted(str(file), 300)}: {error}") from error
-    if not lines or tuple(lines[0]) != COLUMNS:
-        raise ConfigError(
-            f"{quoted(str(file), 300)} does not have the columns of this version's runs; "
-            "choose another --out"
-        )
-    try:
+        lines = list(csv.reader(lines_of(read_text(file, torn=True))))
+        if not lines or tuple(lines[0]) != COLUMNS:
+            raise ConfigError(
+                f"{shown} does not have the columns of this version's runs; choose another --out"
+            )
         return [
             Row(**{n: _read(n, v) for n, v in zip(COLUMNS, line, strict=True)})
             for line in lines[1:]
         ]
-    except ValueError as error:
-        raise ConfigError(f"{quoted(str(file), 300)} holds a line that is no row") from error
+    except (ValueError, KeyError, csv.Error):
+        raise ConfigError(
+            f"{shown} holds a line that is no row; take it out, or choose another --out"
+        ) from None
 
 
 class RowFile:
-    """A CSV file of rows: each is on disk before the next begins.
+    """A CSV file of rows: each is written before the next begins.
 
     Args:
-        file: created with its header if it is not there; a torn last line is cut off.
+        file: made, with its header, by the first writer. Only who holds its folder may write; a
+            reader changes nothing.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._held: BinaryIO | None = None
-        if not file.exists():
-            file.write_text(_line(COLUMNS), encoding="utf-8")
-        whole = file.read_bytes().rpartition(b"\n")
-        if whole[2]:
-            file.write_bytes(whole[0] + whole[1])
 
     def rows(self) -> list[Row]:
         """Return the rows that are there."""
-        return read_rows(self.file)
+        return read_rows(self.file) if self.file.exists() else []
 
-    def lock(self) -> None:
-        """Keep other processes from locking the file; on systems without `flock` nothing happens.
-
-        Raises:
-            ConfigError: another process holds the lock.
-        """
-        if importlib.util.find_spec("fcntl") is None:
-            return
-        fcntl = importlib.import_module("fcntl")
-        self._held = self.file.open("rb")
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.unlock()
-            raise ConfigError(
-                f"another process is writing to {quoted(str(self.file), 300)}; "
-                "wait for its end, or choose another --out"
-            ) from None
-
-    def unlock(self) -> None:
-        """Give the lock back; the end of the process does so too."""
-        if self._held is not None:
-            self._held.close()
-            self._held = None
+    def begin(self) -> None:
+        """Make the file with its header, if it is not there; errors as for `add`."""
+        if not self.file.exists():
+            write_whole(self.file, _line(COLUMNS))
 
     def add(self, row: Row) -> None:
-        """Append a row in one write."""
-        with self.file.open("ab") as out:
-            out.write(to_line(row).encode())
+        """Append a row, or leave the file as it was.
+
+        Raises:
+            OSError: it cannot be written, e.g. for want of room.
+        """
+        self.begin()
+        append_whole(self.file, to_line(row).encode())
 
     def sort(self) -> None:
-        """Put the rows into the order of the schedule, whoever finished first."""
+        """Put the rows into the order of the schedule, whoever finished first; errors as `add`."""
         ordered = sorted(self.rows(), key=lambda row: row.order)
-        text = _line(COLUMNS) + "".join(map(to_line, ordered))
-        beside = self.file.with_suffix(".tmp")
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, self.file)
+        write_whole(self.file, _line(COLUMNS) + "".join(map(to_line, ordered)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from foredraft.bench.folder import RunFolder
 from foredraft.bench.grid import Block
 from foredraft.bench.rows import Row
 from foredraft.bench.worker import Worker
+from foredraft.errors import ForedraftError
 
 Progress = Callable[[int, int], None]  # rows done in this sitting, rows to do in it
 
@@ -79,21 +81,26 @@ def run_grid(
         progress: called after every row.
 
     Raises:
-        ConfigError: earlier rows came from other models, or another process is writing.
+        ConfigError: earlier rows came from other models, another process is writing, or a row
+            cannot be written; those before it stay.
     """
-    folder.begin(crew.describe(), crew.how)
-    blocks = blocks_left(folder)
-    total = sum(len(block.tasks) for block in blocks)
-    done, interrupted = 0, True
-    try:
-        progress(done, total)
-        for row in crew.rows(blocks):
-            folder.add(row)
-            done += 1
+    with folder.writing():
+        folder.begin(crew.describe(), crew.how)
+        blocks = blocks_left(folder)
+        total = sum(len(block.tasks) for block in blocks)
+        done, interrupted = 0, True
+        try:
             progress(done, total)
-        interrupted = False
-    except KeyboardInterrupt:
-        pass  # what is finished is kept
-    finally:
+            for row in crew.rows(blocks):
+                folder.add(row)
+                done += 1
+                progress(done, total)
+            interrupted = False
+        except KeyboardInterrupt:
+            pass  # what is finished is kept
+        except BaseException:
+            with suppress(ForedraftError):  # what was raised first is what is said
+                folder.end(interrupted=True)
+            raise
         folder.end(interrupted=interrupted)
     return Outcome(done, total - done, interrupted)

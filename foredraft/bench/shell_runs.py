@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
 import shlex
@@ -21,7 +22,10 @@ from typing import Any
 
 from foredraft.bench.measure import text_hash
 from foredraft.bench.prompt_sets import load_prompts
+from foredraft.bench.rows import cell_of
 from foredraft.errors import ConfigError, ForedraftError, quoted
+from foredraft.escape import for_line
+from foredraft.files import lines_of, read_lines, reason_of, write_whole, writing
 
 RUNNER = "uv run infer.py --device cuda"
 OUT = Path("scripts/ablation_results.csv")
@@ -113,7 +117,7 @@ def _run(runner: Sequence[str], lines: str) -> str:
             runner, input=lines.encode("utf-8"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
     except OSError as error:
-        raise ConfigError(f"cannot run {quoted(shlex.join(runner))}: {error}") from error
+        raise ConfigError(f"cannot run {quoted(shlex.join(runner))}: {reason_of(error)}") from error
     transcript = done.stdout.decode("utf-8", "replace")
     if done.returncode:
         raise ConfigError(
@@ -124,7 +128,7 @@ def _run(runner: Sequence[str], lines: str) -> str:
 
 
 def _last_error(transcript: str) -> str:
-    lines = [line for line in transcript.splitlines() if line.strip()]
+    lines = [line for line in lines_of(transcript) if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
     return (errors or lines or ["it printed nothing"])[-1]
 
@@ -135,13 +139,13 @@ def _row(file: Path, experiment: ShellExperiment, prompt: str, transcript: str) 
             f"the shell saved no result for {experiment.name} on {quoted(prompt)}: "
             f"{_last_error(transcript)}"
         )
-    _, line = file.read_text(encoding="utf-8").splitlines()  # settings, then the one result
+    _, line = read_lines(file)  # settings, then the one result
     found: dict[str, Any] = json.loads(line)
     seconds, emitted = found["total_seconds"], found["num_emitted_tokens"]
     derived = {
         "method": experiment.name,
         "prompt": prompt,
-        "throughput_tokens_per_second": emitted / seconds,
+        "throughput_tokens_per_second": emitted / seconds if seconds else None,
         "latency_seconds": seconds,
         "text_hash": text_hash(found["text"]),
     }
@@ -150,14 +154,14 @@ def _row(file: Path, experiment: ShellExperiment, prompt: str, transcript: str) 
 
 def write_csv(rows: Sequence[dict[str, Any]], out: Path) -> None:
     """Write the rows; a number that a method cannot give is an empty field."""
-    try:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({n: cell_of(v) if isinstance(v, str) else v for n, v in row.items()})
+    with writing(out, "make room or allow it, or choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise ConfigError(f"cannot write {quoted(str(out), 300)}: {error}") from error
+        write_whole(out, text.getvalue())
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -210,12 +214,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = run_shell(shlex.split(args.runner, posix=os.name != "nt"), prompts)
         write_csv(rows, args.out)
     except ForedraftError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {for_line(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     print(table(rows))
-    print(f"\n{len(rows)} rows: {args.out}")
+    print(f"\n{len(rows)} rows: {for_line(str(args.out))}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 from torch import Tensor
@@ -248,6 +249,12 @@ def _judged(
     if figures["impossible_texts"]:
         passed = False
         sentence = f"{figures['impossible_texts']} of {samples} texts the target never says"
+    elif p is not None and not isfinite(p):
+        passed = False
+        figures = {
+            n: v if not isinstance(v, float) or isfinite(v) else None for n, v in figures.items()
+        }
+        sentence = f"p is no number with {samples} samples: probabilities of the target are none"
     elif p is not None and p < figures["level"]:
         passed = False
         sentence = (

@@ -23,6 +23,8 @@ from foredraft.models import LanguageModel
 from foredraft.models.loading import check_vocabulary
 from foredraft.sampling import GreedySampler, Rng, rng_for
 
+INFINITY = float("inf")
+
 
 def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
     """Every id must mean the same text to target and drafter."""
@@ -31,7 +33,7 @@ def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterat
     largest, rows = max(target.tokenizer.get_vocab().values()), target.model.prompt_vocab_size
     if largest >= rows:
         sentence = f"the tokenizer knows ids up to {largest}, the model 0 … {rows - 1}"
-        yield Finding("vocabulary", "target", False, sentence)
+        yield Finding("vocabulary", "target", False, sentence, is_final=True)
         return
     if drafter is None:
         yield Finding("vocabulary", "target", True, f"{columns} columns; no draft model to compare")
@@ -41,7 +43,7 @@ def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterat
     try:
         check_vocabulary(target, drafter)
     except VocabularyMismatch as error:
-        yield Finding("vocabulary", "both models", False, str(error), figures)
+        yield Finding("vocabulary", "both models", False, str(error), figures, is_final=True)
         return
     sentence = f"{len(shared)} tokens alike, {columns} columns"
     yield Finding("vocabulary", "both models", True, sentence, figures)
@@ -54,12 +56,15 @@ def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
     """After every round, cached logits must be those of a pass over the whole prefix."""
     if not plan.needs_drafter:
         parts = engine.speculation("ngram", plan.config("ngram", sampler=plan.sampler))
-        noted = {"target": Noted(parts.target)}
+        noted = {"target": Noted(parts.target, "target")}
     else:
         config = plan.config("speculative", sampler=plan.sampler)
         parts = engine.speculation("speculative", config)
         assert isinstance(parts.drafter, DraftModelDrafter)
-        noted = {"target": Noted(parts.target), "drafter": Noted(parts.drafter.draft_model)}
+        noted = {
+            "target": Noted(parts.target, "target"),
+            "drafter": Noted(parts.drafter.draft_model, "drafter"),
+        }
         parts = replace(parts, drafter=DraftModelDrafter(noted["drafter"], parts.sampler))
     parts = replace(parts, target=noted["target"])
     gaps: dict[str, list[tuple[float, float]]] = {role: [] for role in noted}
@@ -88,14 +93,19 @@ def _cache_finding(role: str, found: list[tuple[float, float]]) -> Finding:
             "cache parity", role, None, "no pass was made: no prompt was short enough for it"
         )
     share, gap = max(found)
-    sentence = f"{len(found)} cached passes against whole ones: logits differ by at most "
-    sentence += f"{gap:.2g}, {share:.2g} of what rounding explains"
+    sentence = f"{len(found)} cached passes against whole ones: logits "
+    if isfinite(share):
+        sentence += f"differ by at most {gap:.2g}, {share:.2g} of what rounding explains"
+    else:
+        sentence += "are not finite; load the model in another precision, or repair its weights"
     figures = {
         "passes": len(found),
         "largest_difference": gap if isfinite(gap) else None,
         "share_of_rounding": share if isfinite(share) else None,
     }
-    return Finding("cache parity", role, share <= 1, sentence, figures)
+    return Finding(
+        "cache parity", role, share <= 1, sentence, figures, is_final=not isfinite(share)
+    )
 
 
 def _gaps(model: Noted) -> list[tuple[float, float]]:
@@ -105,9 +115,10 @@ def _gaps(model: Noted) -> list[tuple[float, float]]:
         model.inner.start(model.prompt)
         whole = model.inner.extend(tokens, len(cached))
         gap = (cached.double() - whole.double()).abs()
-        gap[cached == whole] = 0.0  # −∞ on both sides
-        largest = float("inf") if gap.isnan().any() else float(gap.max())
-        found.append((largest / model.inner.rounding(whole), largest))
+        gap[(cached == whole) & (cached < INFINITY)] = 0.0  # −∞ on both sides
+        largest, rounding = float(gap.max()), model.inner.rounding(whole)  # of NaN, NaN
+        share = largest / rounding if rounding else INFINITY
+        found.append((share, largest) if isfinite(share) else (INFINITY, INFINITY))
     return found
 
 
@@ -170,7 +181,7 @@ def _greedy_finding(subject: str, plan: Plan, found: list[Compared], near_tie: f
     figures = {
         "prompts": len(found),
         "drafted_tokens": sum(c.num_drafted for c in found),
-        "near_tie_below": near_tie,
+        "near_tie_below": near_tie if isfinite(near_tie) else None,
         "differences": [{"prompt": prompt} | found.to_dict() for prompt, found in differing],
     }
     return Finding("greedy parity", subject, _passed(bool(bugs), undrafted), sentence, figures)

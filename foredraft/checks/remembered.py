@@ -12,6 +12,7 @@ from foredraft.core import Prompt
 from foredraft.errors import ModelError
 from foredraft.models import LanguageModel
 
+INFINITY = float("inf")
 MOST_BYTES = 1 << 30  # of remembered logits; beyond them everything is computed anew
 
 Tokens = tuple[int, ...]
@@ -97,10 +98,19 @@ class Remembered(Wrapped):
 
 
 class Noted(Wrapped):
-    """Notes every pass down: the tokens held after it, and the logits it gave."""
+    """Notes every pass down: the tokens held after it, and the logits it gave.
 
-    def __init__(self, inner: LanguageModel) -> None:
+    Args:
+        inner: the model that is asked.
+        role: what it is, for messages.
+
+    Raises:
+        ModelError: a logit is neither a finite number nor −∞.
+    """
+
+    def __init__(self, inner: LanguageModel, role: str = "model") -> None:
         super().__init__(inner)
+        self.role = role
         self.notes: list[tuple[Tokens, Tensor]] = []
 
     def start(self, prompt: Prompt) -> list[int]:
@@ -110,6 +120,11 @@ class Noted(Wrapped):
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
         self.tokens += tuple(tokens)
         logits = self.inner.extend(tokens, keep)
+        if not (logits < INFINITY).all():  # NaN is not less than anything
+            raise ModelError(
+                f"after {len(self.tokens)} tokens some logits of the {self.role}, in {self.dtype}, "
+                "are not finite; load it in another precision (--dtype), or repair its weights"
+            )
         self.notes.append((self.tokens, logits))
         return logits
 

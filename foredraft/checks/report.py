@@ -134,6 +134,7 @@ class Finding:
         passed: None where there was too little to tell.
         sentence: for a person.
         figures: for a machine.
+        is_final: whether nothing else can be told before this is mended.
     """
 
     check: str
@@ -141,6 +142,11 @@ class Finding:
     passed: bool | None
     sentence: str
     figures: dict[str, Any] = field(default_factory=dict)
+    is_final: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "is_final"}
 
 
 @dataclass(frozen=True)
@@ -193,5 +199,5 @@ class Report:
             "interrupted": self.interrupted,
             "detectable_total_variation": self.detectable_total_variation,
             "plan": asdict(self.plan),
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [finding.to_dict() for finding in self.findings],
         }

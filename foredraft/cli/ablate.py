@@ -33,8 +33,10 @@ from foredraft.bench.report import reading, write_report
 from foredraft.bench.run import Alone, Crew, Outcome, blocks_left, run_grid
 from foredraft.bench.run import Progress as Report
 from foredraft.bench.worker import Pair, Worker
-from foredraft.cli.arguments import Number, add_model_flags, load_options
+from foredraft.cli.arguments import Number, add_model_flags, drafter_name, load_options
 from foredraft.errors import ConfigError
+from foredraft.escape import for_line
+from foredraft.files import plain_name
 from foredraft.ranges import Count
 
 LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
@@ -75,23 +77,29 @@ def _ablate(args: argparse.Namespace) -> None:
         return
     if not can_draw():
         print(MISSING, file=sys.stderr)
-    out: Path = args.out or Path("runs") / f"ablation-{grid.name}"
+    out: Path = args.out or Path("runs") / plain_name(f"ablation-{grid.name}", "--out")
     folder = RunFolder(out, grid, resume=args.resume or args.report)
     left = blocks_left(folder)
     if args.report or not left:
         if not left:
-            print(f"nothing left to do: all {grid.num_rows} rows are in {out / RUNS}")
+            print(f"nothing left to do: all {grid.num_rows} rows are in {_shown(out / RUNS)}")
         if args.report or not (out / REPORT).exists():
             _report(folder)
         return
-    with _progress() as show:
-        outcome = run_grid(folder, _crew(args, grid), show)
+    with folder.writing():  # before hours of work, and before models are loaded for it
+        crew = _crew(args, grid)
+        with _progress() as show:
+            outcome = run_grid(folder, crew, show)
     _close(folder, outcome)
+
+
+def _shown(path: Path) -> str:
+    return for_line(str(path))
 
 
 def _list(grid: Grid) -> None:
     for cell in grid.cells:
-        print(cell.id)
+        print(for_line(cell.id))
     print(
         f"{len(grid.cells)} cells × {len(grid.prompts)} prompts × {len(grid.seeds)} seeds "
         f"= {grid.num_rows} generations"
@@ -101,7 +109,8 @@ def _list(grid: Grid) -> None:
 def _crew(args: argparse.Namespace, grid: Grid) -> Crew:
     options, drafter_options = load_options(args)
     needed = any(cell.method in ("speculative", "drafter") for cell in grid.cells)
-    pair = Pair(args.target, args.drafter if needed else None, options, drafter_options)
+    drafter = drafter_name(args, is_needed=needed) if needed else None
+    pair = Pair(args.target, drafter, options, drafter_options)
     if args.ray is not None:
         return Cluster(pair, grid.cells, address=args.ray, num_workers=args.ray_workers)
     return Alone(Worker(pair.load, grid.cells, options=drafter_options))
@@ -111,7 +120,7 @@ def _close(folder: RunFolder, outcome: Outcome) -> None:
     if outcome.num_left:
         print(
             f"interrupted: {len(folder.rows)} of {folder.grid.num_rows} rows are in "
-            f"{folder.path / RUNS}; continue with --resume"
+            f"{_shown(folder.path / RUNS)}; continue with --resume"
         )
         raise SystemExit(130)
     _report(folder)
@@ -121,12 +130,12 @@ def _report(folder: RunFolder) -> None:
     analysis = analyse(folder.grid, folder.rows)
     page = write_report(analysis, folder.manifest, folder.path)
     _print_reading(analysis)
-    print(f"rows: {folder.path / RUNS}\nreport: {page}")
+    print(f"rows: {_shown(folder.path / RUNS)}\nreport: {_shown(page)}")
 
 
 def _print_reading(analysis: Analysis) -> None:
     for sentence in reading(analysis):
-        print(sentence)
+        print(for_line(sentence))
     if analysis.failures:
         print(f"{len(analysis.failures)} rows failed; the report says which and why")
 

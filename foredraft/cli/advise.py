@@ -8,10 +8,11 @@ from pathlib import Path
 
 from foredraft.bench.advise import advise
 from foredraft.bench.prompt_sets import KINDS, load_prompts
-from foredraft.cli.arguments import Number, add_model_flags, load_options
+from foredraft.cli.arguments import NO_DRAFTER, Number, add_model_flags, load_options
 from foredraft.cli.view import View
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError, quoted
+from foredraft.files import PATH_LIMIT, read_lines
 from foredraft.ranges import Count, DraftLength, Length
 
 BUNDLED_EACH = 3  # prompts of each bundled kind
@@ -34,6 +35,8 @@ def add_advise(parser: argparse.ArgumentParser) -> None:
 
 
 def _advise(args: argparse.Namespace) -> None:
+    if args.drafter == NO_DRAFTER:
+        raise ConfigError("advise weighs a draft model; name one with --drafter, or leave it out")
     prompts = [*(args.prompt or ()), *(_read(args.prompts) if args.prompts else ())] or _bundled()
     target_options, drafter_options = load_options(args)
     engine = Engine.load(
@@ -60,15 +63,24 @@ def _bundled() -> list[str]:
 
 
 def _read(name: str) -> list[str]:
-    try:
-        lines = Path(name).expanduser().read_text(encoding="utf-8").splitlines()
-        prompts = [_prompt(line) for line in lines if line.strip()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"cannot read the prompts {quoted(name, 300)}: {error}") from error
+    file = Path(name).expanduser()
+    numbered = enumerate(read_lines(file), start=1)
+    prompts = [_prompt(line, file, number) for number, line in numbered if line.strip()]
     if not prompts:
-        raise ConfigError(f"{quoted(name, 300)} holds no prompts; write one a line")
+        raise ConfigError(f"{quoted(name, PATH_LIMIT)} holds no prompts; write one a line")
     return prompts
 
 
-def _prompt(line: str) -> str:
-    return str(json.loads(line)["prompt"]) if line.startswith("{") else line
+def _prompt(line: str, file: Path, number: int) -> str:
+    if not line.startswith("{"):
+        return line
+    try:
+        prompt = json.loads(line)["prompt"]
+    except (ValueError, KeyError, RecursionError):
+        prompt = None
+    if not isinstance(prompt, str):
+        raise ConfigError(
+            f"line {number} of {quoted(str(file), PATH_LIMIT)} begins with {{ and is no prompt; "
+            'write {"prompt": "Once upon a time"}, or the text itself'
+        )
+    return prompt

@@ -11,12 +11,15 @@ from pathlib import Path
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from foredraft.escape import for_line
+from foredraft.files import plain_name
 from foredraft.models.loading import resolve_device
 from foredraft.tracing.render import percent
 from foredraft.zoo.evaluation import check_sacrebleu, measure
 from foredraft.zoo.publish import publish
 from foredraft.zoo.recipe import load_recipe, recipe_path
 from foredraft.zoo.run import Run
+from foredraft.zoo.start import holding
 from foredraft.zoo.training import Progress as Reached
 from foredraft.zoo.training import prepare, train
 
@@ -26,7 +29,7 @@ LINE_EVERY = 50  # steps between plain lines where there is no terminal
 def train_command(args: argparse.Namespace) -> None:
     """Train what the arguments name and write the finished folder."""
     recipe = load_recipe(args.recipe)
-    run_dir = Path(args.run_dir or Path("runs") / recipe.name)
+    run_dir = Path(args.run_dir or Path("runs") / plain_name(recipe.name, "--run-dir"))
     run = Run(
         recipe,
         recipe_path(args.recipe),
@@ -40,9 +43,15 @@ def train_command(args: argparse.Namespace) -> None:
         check_sacrebleu()
     torch.set_float32_matmul_precision("high")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
-    print(f"training {recipe.name!r} in {run_dir}; Ctrl-C saves, the same command continues")
+    with holding(run):
+        _train(run)
+
+
+def _train(run: Run) -> None:
+    recipe, shown = run.recipe, for_line(str(run.run_dir))
+    print(f"training {recipe.name!r} in {shown}; Ctrl-C saves, the same command continues")
     with _bar() as bar:
-        task = bar.add_task(recipe.name, total=recipe.training.steps, loss="–")
+        task = bar.add_task(for_line(recipe.name), total=recipe.training.steps, loss="–")
         show = _plain if not sys.stdout.isatty() else _on_bar(bar, task)
         model, reached = train(run, show, _writing(run, bar))
     tokenizer = prepare(run)
@@ -52,13 +61,13 @@ def train_command(args: argparse.Namespace) -> None:
         print(f"conditional acceptance {percent(measured.acceptance.conditional_acceptance_rate)}")
     if measured.translation:
         print(f"BLEU {measured.translation.bleu:.1f}, chrF {measured.translation.chrf:.1f}")
-    folder = publish(run, model, tokenizer, reached, measured)
+    folder = for_line(str(publish(run, model, tokenizer, reached, measured)))
     print(f"held-out loss {reached.losses[-1][2]:.3f} nats a token; model written to {folder}")
 
 
 def _bar() -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]}"),

@@ -23,6 +23,7 @@ from foredraft.cli.arguments import Number, add_model_flags, drafter_name, load_
 from foredraft.cli.view import View
 from foredraft.engine import Engine
 from foredraft.errors import VocabularyMismatch
+from foredraft.escape import for_line
 from foredraft.ranges import hints_of
 
 MARKS = {True: ("ok", "green"), False: ("FAIL", "bold red"), None: ("?", "yellow")}
@@ -110,7 +111,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
         def line(what: str, done: int, total: int) -> None:
             if what != last[0]:
-                print(f"checking {what}", file=sys.stderr, flush=True)
+                print(f"checking {for_line(what)}", file=sys.stderr, flush=True)
                 last[0] = what
 
         yield line
@@ -119,13 +120,13 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a spec string has brackets
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("")
 
         def update(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+            bar.update(task, description=for_line(what), completed=done, total=total)
 
         yield update
 

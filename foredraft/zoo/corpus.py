@@ -22,7 +22,8 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from foredraft.errors import ConfigError
+from foredraft.errors import ConfigError, quoted
+from foredraft.files import PATH_LIMIT, reason_of
 from foredraft.ranges import Checked, Range, Share
 from foredraft.zoo import ZOO_DIR
 
@@ -90,22 +91,39 @@ class Document:
         return zlib.crc32(self.key.encode()) % 100 < HELD_OUT_PERCENT
 
 
+def file_of(source: Source, data_dir: Path) -> Path:
+    """Return where a source lies.
+
+    Raises:
+        ConfigError: it does not exist.
+    """
+    path = ZOO_DIR / source.path if source.ours else data_dir / source.path
+    if not path.is_file():
+        raise ConfigError(
+            f"training text {_shown(path)} does not exist; give --data the folder that holds it"
+        )
+    return path
+
+
 def read_text(path: Path) -> str:
     """Return the file's text with Unix line ends; `.xz` is decompressed.
 
     Raises:
-        ConfigError: the file does not exist, or is not UTF-8 text.
+        ConfigError: the file cannot be read, or is not UTF-8 text.
     """
-    if not path.is_file():
-        raise ConfigError(
-            f"training text {path} does not exist; give --data the folder that holds it"
-        )
-    raw = path.read_bytes()
     try:
+        raw = path.read_bytes()
         text = (lzma.decompress(raw) if path.suffix == ".xz" else raw).decode("utf-8")
-    except (lzma.LZMAError, UnicodeDecodeError) as error:
-        raise ConfigError(f"training text {path} cannot be read: {error}") from error
+    except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"training text {_shown(path)} cannot be read: {reason_of(error)}; give UTF-8 text, "
+            "plain or as .xz"
+        ) from error
     return text.lstrip("\ufeff").replace("\r\n", "\n")
+
+
+def _shown(path: Path) -> str:
+    return quoted(str(path), PATH_LIMIT)
 
 
 def documents(source: Source, data_dir: Path) -> Iterator[Document]:
@@ -114,13 +132,21 @@ def documents(source: Source, data_dir: Path) -> Iterator[Document]:
     Raises:
         ConfigError: the file is missing or not what its recipe says.
     """
-    path = ZOO_DIR / source.path if source.ours else data_dir / source.path
+    path = file_of(source, data_dir)
     text = read_text(path)
     try:
         yield from _documents(source, text)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        SyntaxError,
+        RecursionError,
+    ) as error:
         raise ConfigError(
-            f"training text {path} is not {source.format} with the fields of its recipe: {error!r}"
+            f"training text {_shown(path)} is not {quoted(source.format)} with the fields of its "
+            f"recipe ({quoted(error, 160)}); give another file, or change its [[data]]"
         ) from error
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
+from foredraft.errors import ModelError
 from foredraft.zoo.recipe import LlamaShape, Recipe, T5Shape
 
 
@@ -50,3 +51,24 @@ def _t5(shape: T5Shape, ids: dict[str, Any]) -> T5Config:
     )
     config.decoder_start_token_id = config.pad_token_id
     return config
+
+
+def check_finite(network: Any, what: str, remedy: str) -> None:
+    """Raise unless every weight is a finite number.
+
+    Args:
+        network: a module.
+        what: it is, for the message.
+        remedy: what to do then.
+
+    Raises:
+        ModelError: one is not.
+    """
+    if not is_finite(network):
+        raise ModelError(f"{what} has weights that are not finite; {remedy}")
+
+
+@torch.no_grad()
+def is_finite(network: Any) -> bool:
+    """Whether every weight is a finite number."""
+    return bool(torch.stack([p.isfinite().all() for p in network.parameters()]).all())

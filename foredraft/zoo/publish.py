@@ -6,21 +6,34 @@ Writes what was measured, where the text came from and under which licences; mea
 from __future__ import annotations
 
 import math
+import os
 import platform
+import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from foredraft.errors import ConfigError, quoted
+from foredraft.files import PATH_LIMIT, read_text, whole_folder, write_whole, writing
 from foredraft.tracing import Summary
 from foredraft.tracing.render import percent, rate
 from foredraft.zoo.evaluation import GAMMA, Measured, Translation
+from foredraft.zoo.networks import check_finite
 from foredraft.zoo.recipe import Distillation, Recipe
 from foredraft.zoo.run import Run
 from foredraft.zoo.training import Progress
 
 MEASURED = "\n[measured]"
+PUBLISHED = frozenset(
+    {
+        *("config.json", "generation_config.json", "model.safetensors", "recipe.toml", "CARD.md"),
+        *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+        *("special_tokens_map.json", "added_tokens.json"),
+    }
+)
 
 
 def publish(
@@ -32,25 +45,72 @@ def publish(
 ) -> Path:
     """Write weights (bf16 safetensors), tokenizer, recipe and card; return the folder.
 
+    It appears whole, in the place of an earlier one of the same name.
+
     Args:
         run: what was trained and where it goes.
         model: the trained network.
         tokenizer: its tokenizer.
         progress: losses and time.
         measured: what it can do on held-out documents; see `evaluation`.
+
+    Raises:
+        ConfigError: the folder cannot be written, or something else lies there.
+        ModelError: a weight is no finite number.
     """
-    folder = run.out_dir
-    model.to(torch.bfloat16).save_pretrained(folder)
-    (folder / "model.safetensors").chmod(0o644)
-    tokenizer.save_pretrained(folder)
-    recipe_text = run.recipe_path.read_text(encoding="utf-8").split(MEASURED)[0].rstrip()
+    check_place(run)
+    folder = run.out_dir.resolve()
+    network = model.to(torch.bfloat16)
+    check_finite(network, "what was trained", "so nothing is published; train it again")
+    size = sum(p.numel() for p in network.parameters())
+    recipe_text = run.recipe_text.split(MEASURED)[0].rstrip()
     figures = _measured_toml(run, progress, measured)
-    recipe_text = f"{recipe_text}\n{MEASURED}\n{figures}"
-    (folder / "recipe.toml").write_text(recipe_text, encoding="utf-8")
-    size = sum(p.numel() for p in model.parameters())
-    card = model_card(run.recipe, progress, size, measured)
-    (folder / "CARD.md").write_text(card, encoding="utf-8")
-    return folder
+    with writing(run.out_dir, "make room or allow it, then the same command continues"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with whole_folder(folder) as beside:
+            network.save_pretrained(beside)
+            (beside / "model.safetensors").chmod(0o644)
+            tokenizer.save_pretrained(beside)
+            write_whole(beside / "recipe.toml", f"{recipe_text}\n{MEASURED}\n{figures}")
+            card = model_card(run.recipe, progress, size, measured)
+            write_whole(beside / "CARD.md", card)
+    return run.out_dir
+
+
+def check_place(run: Run) -> None:
+    """Raise unless the finished folder may lie where it is to lie: nothing of others' is there.
+
+    Raises:
+        ConfigError: something else is there, it cannot be written, or it would hold the run.
+    """
+    out, shown = run.out_dir.resolve(), quoted(str(run.out_dir), PATH_LIMIT)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{shown} is no folder; give another --out")
+    if run.run_dir.resolve().is_relative_to(out):
+        raise ConfigError(f"{shown} holds the run folder itself; give another --out")
+    if os.path.ismount(out):
+        raise ConfigError(f"{shown} is a disk of its own; give a folder in it as --out")
+    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    for name in there:
+        if name not in PUBLISHED:
+            raise ConfigError(
+                f"{shown} is not empty: {quoted(name)} is no part of a model; give another --out"
+            )
+    if "model.safetensors" in there and _name_in(out) != run.recipe.name:
+        raise ConfigError(
+            f"{shown} holds another model than {quoted(run.recipe.name)}; give another --out"
+        )
+    with writing(run.out_dir, "give another --out"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+
+
+def _name_in(folder: Path) -> object:
+    """Return the name in a published folder's recipe, None without one."""
+    try:
+        return tomllib.loads(read_text(folder / "recipe.toml")).get("name")
+    except (ConfigError, ValueError):
+        return None
 
 
 def _measured_toml(run: Run, progress: Progress, measured: Measured) -> str:
@@ -80,6 +140,7 @@ def model_card(recipe: Recipe, progress: Progress, num_parameters: int, measured
     step, _, held_out = progress.losses[-1]
     training = recipe.training
     longest = training.sequence_length if recipe.is_seq2seq else training.final_sequence_length
+    perplexity = math.exp(min(held_out, 700))  # e^709 is no float
     rows = "\n".join(f"| {s:,} | {t:.3f} | {h:.3f} |" for s, t, h in progress.losses)
     total = sum(s.share for s in recipe.data)
     sources = "\n".join(
@@ -109,7 +170,7 @@ every setting is in `recipe.toml`.
 |---:|---:|---:|
 {rows}
 
-Final held-out perplexity {math.exp(held_out):.1f} a token, on documents held out by a hash of \
+Final held-out perplexity {perplexity:.1f} a token, on documents held out by a hash of \
 their first words (of the English sentence, for translations); none of them was trained on.
 {quality}
 ## Data and licences

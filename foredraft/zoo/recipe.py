@@ -11,7 +11,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from foredraft.errors import ConfigError
+from foredraft.errors import ConfigError, quoted
+from foredraft.files import PATH_LIMIT, read_text
 from foredraft.ranges import Checked, Count, Range, Share
 from foredraft.zoo import ZOO_DIR, bundled_recipes
 from foredraft.zoo.corpus import Source
@@ -169,16 +170,28 @@ def load_recipe(name_or_path: str) -> Recipe:
     if not path.is_file():
         names = ", ".join(bundled_recipes())
         raise ConfigError(
-            f"no recipe {name_or_path!r}; give a .toml file or one of the bundled recipes: {names}"
+            f"no recipe {quoted(name_or_path, PATH_LIMIT)}; give a .toml file or one of "
+            f"the bundled recipes: {names}"
         )
+    shown = quoted(str(path), PATH_LIMIT)
     try:
-        return _parse(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (ConfigError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"recipe {path} cannot be read: {error}") from error
+        table = tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"recipe {shown} cannot be read: it is no TOML ({error})") from error
+    try:
+        return _parse(table)
+    except ConfigError as error:
+        raise ConfigError(f"recipe {shown} cannot be read: {error}") from error
 
 
 def _parse(table: dict[str, Any]) -> Recipe:
     table = {key: value for key, value in table.items() if key != "measured"}
+    for name in ("model", "tokenizer", "training", "distillation"):
+        if not isinstance(table.get(name, {}), dict):
+            raise ConfigError(f"{name} must be a table, not {quoted(table[name])}")
+    data = table.get("data", [])
+    if not isinstance(data, list) or not data or not all(isinstance(d, dict) for d in data):
+        raise ConfigError(f"data must be one [[data]] table or more, not {quoted(data)}")
     sections: dict[str, Any] = {
         "model": _model(dict(table.get("model", {}))),
         "tokenizer": _section(TokenizerRecipe, table.get("tokenizer", {})),
@@ -192,9 +205,9 @@ def _parse(table: dict[str, Any]) -> Recipe:
 
 def _model(table: dict[str, Any]) -> LlamaShape | T5Shape:
     architecture = table.pop("architecture", "llama")
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         legal = ", ".join(ARCHITECTURES)
-        raise ConfigError(f"unknown architecture {architecture!r}; legal: {legal}")
+        raise ConfigError(f"unknown architecture {quoted(architecture)}; legal: {legal}")
     shape: LlamaShape | T5Shape = _section(ARCHITECTURES[architecture], table)
     return shape
 

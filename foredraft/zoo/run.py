@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from foredraft.errors import ConfigError
+from foredraft.errors import ConfigError, quoted
+from foredraft.files import PATH_LIMIT, read_text
 from foredraft.zoo import bundled_path
 from foredraft.zoo.recipe import Recipe
 
@@ -31,6 +33,11 @@ class Run:
     def checkpoint_path(self) -> Path:
         """The newest checkpoint."""
         return self.run_dir / "checkpoint.pt"
+
+    @cached_property
+    def recipe_text(self) -> str:
+        """The recipe as it was written when this was first asked."""
+        return read_text(self.recipe_path)
 
 
 @dataclass(frozen=True)
@@ -56,5 +63,7 @@ def model_folder(name_or_path: str) -> Path:
     path = Path(name_or_path)
     path = path if path.is_dir() else bundled_path(name_or_path)
     if not path.is_dir():
-        raise ConfigError(f"no model folder {name_or_path!r}; give a folder or a bundled name")
+        raise ConfigError(
+            f"no model folder {quoted(name_or_path, PATH_LIMIT)}; give a folder or a bundled name"
+        )
     return path

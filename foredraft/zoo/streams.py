@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from foredraft.errors import ConfigError
+from foredraft.files import write_whole, writing
 from foredraft.zoo.corpus import HELD_OUT_PERCENT, Document, split, token_stream
 from foredraft.zoo.recipe import TrainingRecipe
 from foredraft.zoo.run import Batch, Run
@@ -36,13 +37,15 @@ class StreamBatches:
         self, run: Run, tokenizer: Any, wrote: Callable[[int], None] = lambda done: None
     ) -> None:
         self._training = t = run.recipe.training
-        sizes = {"train.bin": t.steps * t.tokens_per_step + 1, "heldout.bin": HELD_OUT_TOKENS}
+        # The held-out one first: that there is none is noticed before a teacher writes for hours.
+        sizes = {"heldout.bin": HELD_OUT_TOKENS, "train.bin": t.steps * t.tokens_per_step + 1}
         for name, num_tokens in sizes.items():
             path = run.run_dir / name
             if not path.is_file() or path.stat().st_size != 2 * num_tokens:  # absent, or cut off
                 documents = _documents(run, tokenizer, wrote, held_out=name == "heldout.bin")
                 stream = token_stream(*documents, num_tokens, run.recipe.seed)
-                stream.tofile(path)
+                with writing(path, "make room, then the same command continues"):
+                    write_whole(path, stream.data.cast("B"))
         self._stream = np.memmap(run.run_dir / "train.bin", dtype=np.uint16, mode="r")
         self._held_out = np.fromfile(run.run_dir / "heldout.bin", dtype=np.uint16)
 

@@ -17,8 +17,10 @@ import numpy.typing as npt
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from foredraft.errors import ConfigError
+from foredraft.errors import ConfigError, foreign, quoted
+from foredraft.files import PATH_LIMIT, append_whole, lines_of, read_text, writing
 from foredraft.zoo.corpus import Document
+from foredraft.zoo.networks import check_finite
 from foredraft.zoo.run import Run, model_folder
 from foredraft.zoo.tokenizer import chat_document
 
@@ -30,6 +32,19 @@ NEW_TOKENS = 128
 TEMPERATURES = (0.0, 0.8)  # in turn; 0 is greedy
 
 
+def teacher_weights(name_or_path: str) -> Path:
+    """Return the file of a teacher's weights.
+
+    Raises:
+        ConfigError: there is no such model, or it has no weights yet.
+    """
+    file = model_folder(name_or_path) / "model.safetensors"
+    if not file.is_file():
+        shown = quoted(str(file.parent), PATH_LIMIT)
+        raise ConfigError(f"the teacher {shown} has no weights yet; train it first")
+    return file
+
+
 def load_teacher(run: Run, dtype: torch.dtype = torch.float32) -> Any:
     """Return the network that a run distils, frozen; None if it distils none.
 
@@ -39,14 +54,15 @@ def load_teacher(run: Run, dtype: torch.dtype = torch.float32) -> Any:
 
     Raises:
         ConfigError: it has no weights yet.
+        ModelError: it does not load, or its weights are not finite.
     """
     if run.recipe.distillation is None:
         return None
-    folder = model_folder(run.recipe.distillation.teacher)
-    if not (folder / "model.safetensors").is_file():
-        raise ConfigError(f"the teacher {folder} has no weights yet; train it first")
+    folder = teacher_weights(run.recipe.distillation.teacher).parent
     kind = AutoModelForSeq2SeqLM if run.recipe.is_seq2seq else AutoModelForCausalLM
-    teacher: Any = kind.from_pretrained(folder, dtype=dtype)
+    with foreign(f"loading the teacher {quoted(str(folder), PATH_LIMIT)}", "give another"):
+        teacher: Any = kind.from_pretrained(folder, dtype=dtype)
+    check_finite(teacher, f"the teacher {quoted(str(folder), PATH_LIMIT)}", "train it again")
     return teacher.to(run.device).eval().requires_grad_(False)
 
 
@@ -83,19 +99,19 @@ def continuations(
             torch.manual_seed(seed)
             batches.append(_continued(teacher, tokenizer, given, temperature))
         done += sum(map(len, batches[-1]))
-        with path.open("a") as file:
-            file.write(json.dumps(batches[-1], separators=(",", ":")) + "\n")
+        line = json.dumps(batches[-1], separators=(",", ":")) + "\n"
+        with writing(path, "what is written stays; make room, then the same command continues"):
+            append_whole(path, line.encode())
         report(done)
     return [np.array(ids, dtype=np.uint16) for batch in batches for ids in batch]
 
 
 def _written(path: Path) -> list[list[list[int]]]:
-    """Return the batches in a file, and cut off a line that an interrupt has torn."""
-    text = path.read_text() if path.is_file() else ""
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-    return [json.loads(line) for line in whole.splitlines()]
+    """Return the batches in a file; a line that an interrupt has torn is none."""
+    if not path.is_file():
+        return []
+    with foreign(f"reading {quoted(str(path), PATH_LIMIT)}", "delete it", ConfigError):
+        return [json.loads(line) for line in lines_of(read_text(path, torn=True))]
 
 
 def _beginning(document: Document, tokenizer: Any, rng: random.Random) -> list[int]:

@@ -7,6 +7,7 @@ alone, so that arithmetic is visible to a small model.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from tokenizers import (
     Regex,
@@ -19,6 +20,9 @@ from tokenizers import (
     trainers,
 )
 from transformers import PreTrainedTokenizerFast
+
+from foredraft.errors import ConfigError, foreign, quoted
+from foredraft.files import PATH_LIMIT
 
 PAD, EOS, BOS, USER, ASSISTANT = "<|pad|>", "<|eos|>", "<|bos|>", "<|user|>", "<|assistant|>"
 SPECIAL_TOKENS = [PAD, EOS, BOS, USER, ASSISTANT]  # ids 0–4, in this order
@@ -90,4 +94,19 @@ def train_tokenizer(
     )
     if not for_pairs:
         tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Return the tokenizer in a folder.
+
+    Raises:
+        ConfigError: there is none that can be read, or it names no end token or no padding.
+    """
+    shown = quoted(str(folder), PATH_LIMIT)
+    with foreign(f"reading the tokenizer in {shown}", "give another one", ConfigError):
+        tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    for name in ("eos_token", "pad_token"):
+        if getattr(tokenizer, name) is None:
+            raise ConfigError(f"the tokenizer in {shown} names no {name}; give another one")
     return tokenizer

@@ -1,11 +1,13 @@
 """`foredraft train`: one recipe → one Hugging Face folder, resumable at any moment.
 
-The run folder holds the tokenizer, the newest checkpoint and, for a causal model, token streams;
-a second call with the same run folder continues where the first stopped.
+The run folder holds what it is of (`run.json`), the tokenizer, the newest checkpoint and, for a
+causal model, token streams, each whole or not at all; a second call with the same run folder
+continues where the first stopped.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable
@@ -17,16 +19,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from foredraft.errors import ConfigError, ForedraftError, ModelError, foreign, quoted
+from foredraft.files import PATH_LIMIT, whole_folder, write_whole, writing
 from foredraft.zoo.corpus import sample_texts, split
-from foredraft.zoo.networks import build_network
+from foredraft.zoo.networks import build_network, check_finite, is_finite
 from foredraft.zoo.pairs import PairBatches
 from foredraft.zoo.recipe import TrainingRecipe
+from foredraft.zoo.record import begin
 from foredraft.zoo.run import IGNORED, Batch, Run, model_folder
 from foredraft.zoo.streams import StreamBatches
 from foredraft.zoo.teacher import load_teacher
-from foredraft.zoo.tokenizer import train_tokenizer
+from foredraft.zoo.tokenizer import load_tokenizer, train_tokenizer
 
 Batches = StreamBatches | PairBatches
+GO_ON = "what is written stays; make room, then the same command continues"
+ANEW = "delete it to train from the beginning"
 
 
 @dataclass
@@ -40,8 +47,13 @@ class Progress:
 
 
 def prepare(run: Run) -> PreTrainedTokenizerFast:
-    """Return the tokenizer; the first call makes it and writes it into the run folder."""
-    run.run_dir.mkdir(parents=True, exist_ok=True)
+    """Return the tokenizer; the first call makes it and writes it into the run folder.
+
+    Raises:
+        ConfigError: the run folder is of another run, see `record`; or a file is missing or cannot
+            be read or written.
+    """
+    begin(run)
     recipe, folder = run.recipe, run.run_dir / "tokenizer"
     if recipe.tokenizer.from_model:
         folder = model_folder(recipe.tokenizer.from_model)
@@ -58,9 +70,10 @@ def prepare(run: Run) -> PreTrainedTokenizerFast:
             )
         ]
         size = recipe.tokenizer.vocab_size
-        train_tokenizer(texts, size, for_pairs=recipe.is_seq2seq).save_pretrained(folder)
-    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
-    return tokenizer
+        tokenizer = train_tokenizer(texts, size, for_pairs=recipe.is_seq2seq)
+        with writing(folder, GO_ON), whole_folder(folder) as beside:
+            tokenizer.save_pretrained(beside)
+    return load_tokenizer(folder)
 
 
 def batches_of(
@@ -151,6 +164,8 @@ def train(
 
     Raises:
         KeyboardInterrupt: after a checkpoint has been written; the same call continues.
+        ConfigError: see `prepare`.
+        ModelError: training has diverged; the newest checkpoint is one from before that.
     """
     tokenizer = prepare(run)
     batches = batches_of(run, tokenizer, wrote)
@@ -159,11 +174,16 @@ def train(
     distillation = run.recipe.distillation
     weight = distillation.weight if distillation else 0.0
     loss_fn = build_loss(network, load_teacher(run), weight, run.device)
+    first = state.progress.step
     try:
         _steps(run, state, torch.compile(loss_fn) if run.compile else loss_fn, batches, report)
-    finally:
-        if not state.progress.half_done:  # else the newest checkpoint is the last whole step
+    except BaseException as error:
+        # Not in the middle of a step, nor what has diverged: then the newest checkpoint is right.
+        if not (state.progress.half_done or isinstance(error, ForedraftError)):
             _save(run, state)
+        raise
+    if state.progress.step > first:
+        _save(run, state)
     network.eval()
     return network, state.progress
 
@@ -183,11 +203,14 @@ def _steps(
                 group["lr"] = t.learning_rate * learning_rate_scale(progress.step, t)
         loss, cross_entropy = loss_fn(batches.batch(progress.step).to(run.device))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+        _check_number(run, progress, loss=float(loss.detach()), gradient=float(norm))
         progress.half_done = True
         for optimizer in state.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if not is_finite(state.network):
+            raise _diverged(run, progress, "weights are")
         progress.step += 1
         progress.half_done = False
         now = time.monotonic()
@@ -195,11 +218,27 @@ def _steps(
         clock = now
         if progress.step % 500 == 0 or progress.step == t.steps:
             held_out = held_out_loss(run, state.network, batches)
+            _check_number(run, progress, **{"held-out loss": held_out})
             progress.losses.append((progress.step, float(cross_entropy), held_out))
         if now - saved > t.checkpoint_seconds:
             _save(run, state)
             saved = now
         report(progress, float(cross_entropy))
+
+
+def _check_number(run: Run, progress: Progress, **figures: float) -> None:
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise _diverged(run, progress, f"{name} is")
+
+
+def _diverged(run: Run, progress: Progress, what: str) -> ModelError:
+    rate = run.recipe.training.learning_rate
+    return ModelError(
+        f"training has diverged at step {progress.step + 1}: its {what} not finite; the newest "
+        f"checkpoint is kept, and nothing is published: lower learning_rate (now {rate:g}) in the "
+        "recipe and give another --run-dir"
+    )
 
 
 @torch.no_grad()
@@ -218,17 +257,22 @@ def _save(run: Run, state: _State) -> None:
         "optimizers": [o.state_dict() for o in state.optimizers],
         "progress": vars(state.progress),
     }
-    partial = run.checkpoint_path.with_suffix(".partial")
-    torch.save(held, partial)
-    partial.replace(run.checkpoint_path)  # atomic: an interrupted write never harms the old one
+    buffer = io.BytesIO()
+    torch.save(held, buffer)
+    with writing(run.checkpoint_path, GO_ON):
+        write_whole(run.checkpoint_path, buffer.getbuffer())
 
 
 def _restore(run: Run, network: Any, optimizers: list[torch.optim.Optimizer]) -> _State:
     """Return the newest checkpoint's state, or a fresh one."""
     if not run.checkpoint_path.is_file():
         return _State(network, optimizers, Progress())
-    held = torch.load(run.checkpoint_path, map_location=run.device, weights_only=True)
-    network.load_state_dict(held["model"])
-    for optimizer, saved in zip(optimizers, held["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    return _State(network, optimizers, Progress(**held["progress"]))
+    shown = quoted(str(run.checkpoint_path), PATH_LIMIT)
+    with foreign(f"reading the checkpoint {shown}", ANEW, ConfigError):
+        held = torch.load(run.checkpoint_path, map_location=run.device, weights_only=True)
+        network.load_state_dict(held["model"])
+        for optimizer, saved in zip(optimizers, held["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        progress = Progress(**held["progress"])
+    check_finite(network, f"the checkpoint {shown}", ANEW)
+    return _State(network, optimizers, progress)

@@ -39,7 +39,7 @@ def test_a_run_writes_rows_manifest_figures_and_report(run: Run, grid: str, tmp_
     assert "speculative gamma=4 beside target" in printed
     assert "6 of 6 rows" in errors
     assert {p.name for p in out.iterdir()} == {
-        *("runs.csv", "manifest.json", "figures", "report.html", "summary.json"),
+        *("runs.csv", "manifest.json", "figures", "report.html", "summary.json", ".lock"),
     }
     assert json.loads((out / "manifest.json").read_text())["rows"] == 6
 

@@ -164,7 +164,7 @@ def test_training_text_that_cannot_be_read_is_refused_by_name(
 
 
 def test_missing_training_text_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.txt does not exist; give --data the folder"):
+    with pytest.raises(ConfigError, match=r"none\.txt' does not exist; give --data the folder"):
         list(documents(source("none.txt", "documents"), tmp_path))
 
 

@@ -270,7 +270,7 @@ def test_the_command_distils_a_drafter_that_fits_its_teacher(
 def test_a_teacher_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     recipe = RECIPE + f'\n[distillation]\nteacher = "{(tmp_path / "empty").as_posix()}"\n'
-    with pytest.raises(ConfigError, match="empty has no weights yet; train it first"):
+    with pytest.raises(ConfigError, match="empty' has no weights yet; train it first"):
         train(make_run(tmp_path, recipe), ignore)
 
 
@@ -291,6 +291,6 @@ def test_text_too_short_for_the_split_is_refused(tmp_path: Path, text: str) -> N
 
 def test_missing_text_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     run = make_run(tmp_path, data_dir=tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match=r"stories\.txt does not exist; give --data"):
+    with pytest.raises(ConfigError, match=r"stories\.txt' does not exist; give --data"):
         train(run, ignore)
     assert not run.checkpoint_path.exists()
