@@ -23,6 +23,7 @@ from foredraft.decoding import Sequence as TokenSequence
 from foredraft.errors import ConfigError, RequestError
 from foredraft.models import LanguageModel, LoadedModel, LoadOptions, load, load_drafter
 from foredraft.models.base import check_vocabulary_holds
+from foredraft.ownership import Turn, held
 from foredraft.registry import nearest
 from foredraft.sampling import SAMPLERS, rng_for
 from foredraft.text import TextStream, encode_prompt
@@ -42,8 +43,9 @@ class Chunk:
 class Generation:
     """One generation in progress: iterate for its chunks, then ask for the completion.
 
-    Abandoning it half-way is safe; what has been emitted stays readable. An engine's models hold
-    one sequence, so beginning another generation on the same engine ends this one.
+    Abandoning it half-way is safe; what has been emitted stays readable. A model holds one
+    sequence, so beginning another generation with one of its models, on whatever engine, ends this
+    one. Any thread may ask for the next chunk.
     """
 
     engine: Engine
@@ -52,24 +54,25 @@ class Generation:
     sequence: TokenSequence
     steps: Iterator[StepRecord]
     stream: TextStream
+    turn: Turn
     records: list[StepRecord] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Chunk]:
         while not self.sequence.finished:
-            if self.engine.current is not self:
-                raise RequestError(
-                    "a newer generation has taken over this engine's models; finish one before "
-                    "beginning the next, or load a second engine"
-                )
-            record = next(self.steps)
-            self.records.append(record)
-            if not self.config.stop:  # else the sequence's stop check has pushed the tokens
-                for token in record.emitted:
-                    if token not in self.engine.target.eos_token_ids:
-                        self.stream.push(token)
-            if self.sequence.finished:
-                self.stream.finish()
-            yield Chunk(record, self.stream.take())
+            with self.turn:
+                chunk = self._step()
+            yield chunk
+
+    def _step(self) -> Chunk:
+        record = next(self.steps)
+        self.records.append(record)
+        if not self.config.stop:  # else the sequence's stop check has pushed the tokens
+            for token in record.emitted:
+                if token not in self.engine.target.eos_token_ids:
+                    self.stream.push(token)
+        if self.sequence.finished:
+            self.stream.finish()
+        return Chunk(record, self.stream.take())
 
     @property
     def tokens(self) -> list[int]:
@@ -79,8 +82,9 @@ class Generation:
     @property
     def completion(self) -> Completion:
         """The finished generation; runs whatever is left of it."""
-        for _ in self:
-            pass
+        with held(*self.engine.models):
+            for _ in self:
+                pass
         assert self.sequence.finish_reason is not None
         return Completion(
             method=self.method,
@@ -113,6 +117,9 @@ class Result:
 class Engine:
     """A target, optionally a draft model, and everything to decode with them.
 
+    Threads may share it: `generate` and `compare` keep the models to their end and others wait; a
+    `stream` keeps them for a step, and raises `RequestError` once another generation has begun.
+
     Args:
         target: whose distribution is preserved.
         drafter: the draft model; None leaves `target` and `ngram`.
@@ -121,7 +128,6 @@ class Engine:
     def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
         self.target = target
         self.drafter = drafter
-        self.current: Generation | None = None
         self._assembly = Assembly(target, drafter)
 
     @classmethod
@@ -144,6 +150,11 @@ class Engine:
             return cls(loaded)
         return cls(loaded, load_drafter(drafter, loaded, drafter_options or options))
 
+    @property
+    def models(self) -> list[LanguageModel]:
+        """The adapters, whose memories this engine's generations share."""
+        return [loaded.model for loaded in (self.target, self.drafter) if loaded]
+
     def stream(
         self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
     ) -> Generation:
@@ -165,6 +176,10 @@ class Engine:
             raise ConfigError(
                 f"unknown method {method!r}{nearest(method, METHODS)}; legal: {', '.join(METHODS)}"
             )
+        with held(*self.models):
+            return self._begun(prompt, config, method)
+
+    def _begun(self, prompt: str, config: DecodingConfig, method: str) -> Generation:
         tokens = self.encode(prompt, chat=config.chat)
         model = self._assembly.model(method, config)
         begin = model.start(tokens)
@@ -179,14 +194,14 @@ class Engine:
             stop_check=stream.push if config.stop else None,
         )
         steps = self._steps(method, model, sequence, config)
-        self.current = Generation(self, method, config, sequence, steps, stream)
-        return self.current
+        return Generation(self, method, config, sequence, steps, stream, Turn(self.models))
 
     def generate(
         self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
     ) -> Completion:
         """Generate to the end; arguments and errors as for `stream`."""
-        return self.stream(prompt, config, method=method).completion
+        with held(*self.models):
+            return self.stream(prompt, config, method=method).completion
 
     def compare(
         self, prompt: str, config: DecodingConfig | None = None, methods: Sequence[str] = ()
@@ -199,15 +214,17 @@ class Engine:
             methods: which; empty means those switched on in the config.
         """
         config = config or DecodingConfig()
-        done = [self.generate(prompt, config, method=m) for m in methods or config.methods]
-        return self.results(done, prompt, config)
+        with held(*self.models):
+            done = [self.generate(prompt, config, method=m) for m in methods or config.methods]
+            return self.results(done, prompt, config)
 
     def results(
         self, completions: Sequence[Completion], prompt: str, config: DecodingConfig
     ) -> list[Result]:
         """Attach statistics and the comparison with Target AR to finished completions."""
         baseline = next((c for c in completions if c.method == "target"), None)
-        return [self._result(c, baseline, prompt, config) for c in completions]
+        with held(*self.models):  # the comparison may use the target's memory
+            return [self._result(c, baseline, prompt, config) for c in completions]
 
     def _result(
         self, done: Completion, baseline: Completion | None, prompt: str, config: DecodingConfig
@@ -218,7 +235,6 @@ class Engine:
         ours, theirs = summary.tokens_per_second, summarize(baseline.records).tokens_per_second
         matches: bool | Difference | None = None
         if SAMPLERS.create(config.sampler).is_greedy and done.method != "drafter":
-            self.current = None  # the comparison may use the target's memory
             tokens = self.encode(prompt, chat=config.chat)
             difference = first_difference(self.target.model, tokens, done.tokens, baseline.tokens)
             matches = difference or True
@@ -226,7 +242,8 @@ class Engine:
 
     def speculation(self, method: str, config: DecodingConfig) -> Speculation:
         """Return the parts that `speculative` or `ngram` decodes with."""
-        return self._assembly.speculation(method, config)
+        with held(*self.models):
+            return self._assembly.speculation(method, config)
 
     def _steps(
         self, method: str, model: LanguageModel, sequence: TokenSequence, config: DecodingConfig
@@ -250,7 +267,8 @@ class Engine:
             RequestError: the prompt is empty or not text, or the model lacks one of its tokens.
             ConfigError: `chat` without a chat template.
         """
-        tokens = encode_prompt(self.target.tokenizer, prompt, chat=chat)
+        with held(*self.models):  # a tokenizer has a memory too
+            tokens = encode_prompt(self.target.tokenizer, prompt, chat=chat)
         check_vocabulary_holds(tokens, self.target.model.prompt_vocab_size)
         return tokens
 

@@ -34,6 +34,7 @@ from foredraft.inputs import (
     draft_model,
     without_residual,
 )
+from foredraft.ownership import holding
 from foredraft.sampling import GreedySampler, Sampler, rng_for
 from foredraft.tracing import print_step, summarize
 from foredraft.verification import (
@@ -43,6 +44,7 @@ from foredraft.verification import (
 GREEDY = GreedySampler()
 
 
+@holding
 def autoregressive_generate(
     inputs: Prompt,
     model: Any,
@@ -85,6 +87,7 @@ def autoregressive_generate(
     return sequence.output
 
 
+@holding
 def beam_search_generate(
     inputs: Prompt,
     model: Any,
@@ -138,6 +141,7 @@ def beam_search_generate(
     return list(best.tokens)
 
 
+@holding
 def speculative_generate(
     inputs: Prompt,
     drafter: Any,
@@ -200,6 +204,7 @@ def speculative_generate(
     return _speculate(parts, sequence, seed, tokenizer, debug)
 
 
+@holding
 def ngram_assisted_speculative_generate(
     inputs: Prompt,
     ngramstorage: INgramStorage,

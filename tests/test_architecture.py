@@ -18,7 +18,7 @@ PACKAGE = ROOT / "foredraft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-GROUND = {"core", "costs", "errors", "escape", "files", "registry", "version"}
+GROUND = {"core", "costs", "errors", "escape", "files", "ownership", "registry", "version"}
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = GROUND | ROOMS | {"config", "text", "decoding"}
 FRONT_ENDS = {"cli", "server"}
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "errors": set[str](),
     "escape": set[str](),
     "files": {"errors"},
+    "ownership": {"errors"},
     "version": set[str](),
     "registry": {"errors"},
     "text": GROUND,

@@ -102,7 +102,7 @@ class TimedModel(LanguageModel):
     def __init__(
         self, inner: LanguageModel, seconds: float, seconds_a_row: float, clock: Clock
     ) -> None:
-        self.inner, self._clock = inner, clock
+        self.inner, self.owner, self._clock = inner, inner.owner, clock
         self._seconds, self._seconds_a_row = seconds, seconds_a_row
         self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
         self.dtype = inner.dtype

@@ -8,19 +8,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from foredraft.core import Prompt
 from foredraft.errors import ContextOverflow, RequestError
+from foredraft.ownership import Owned, alone
 
 INFINITY = float("inf")
 UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half precision
+# Methods that read or change the memory.
+USES_OF_MEMORY = (
+    *("start", "extend", "extend_beams", "rollback_to"),
+    *("draft_greedily", "draft_with_margins"),
+)
 
 
-class LanguageModel(ABC):
+class LanguageModel(Owned, ABC):
     """One sequence, its memory and its next-token logits.
+
+    Threads may share a model: each call is alone with it, and a thread whose sequence another one
+    has begun over gets `RequestError`. A model that wraps another shares its `owner`.
 
     Attributes:
         vocab_size: columns of the logits.
@@ -35,6 +45,11 @@ class LanguageModel(ABC):
     length: int
     dtype: torch.dtype = torch.float32
     weight_bytes: int | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls).keys() & set(USES_OF_MEMORY):
+            setattr(cls, name, alone(vars(cls)[name]))
 
     @property
     def prompt_vocab_size(self) -> int:
@@ -64,6 +79,7 @@ class LanguageModel(ABC):
             Logits after each of the last `keep` tokens, shape `[keep, vocab]`.
         """
 
+    @alone
     def draft_greedily(self, tokens: Sequence[int], count: int) -> list[int]:
         """Feed tokens, then each likeliest next token but the last.
 
@@ -81,6 +97,7 @@ class LanguageModel(ABC):
             drafted.append(int(self.extend(drafted[-1:], keep=1)[0].argmax()))
         return drafted
 
+    @alone
     def draft_with_margins(
         self, tokens: Sequence[int], count: int
     ) -> tuple[list[int], list[float]]:
@@ -167,7 +184,7 @@ class Recomputing(LanguageModel):
     """
 
     def __init__(self, inner: LanguageModel) -> None:
-        self.inner = inner
+        self.inner, self.owner = inner, inner.owner
         self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
         self.dtype = inner.dtype
         self._tokens: list[int] = []

@@ -22,6 +22,7 @@ from foredraft.errors import ContextOverflow, ModelError, RequestError
 from foredraft.models.base import LanguageModel
 from foredraft.models.cache import CrossRollbackCache, cache_argument, check_can_roll_back
 from foredraft.models.decoder_only import NO_LIMIT
+from foredraft.ownership import Owned
 
 
 @dataclass
@@ -31,7 +32,7 @@ class EncoderOutput(BaseModelOutput):
     router_logits: tuple[Tensor, ...] | None = None
 
 
-class Encoder:
+class Encoder(Owned):
     """Prompt → what the decoders read; remembers the newest, so that two decoders may share it.
 
     Args:
@@ -67,10 +68,11 @@ class Encoder:
             RequestError: tokens where features are read, or the other way round.
             ContextOverflow: more tokens than the encoder has positions.
         """
-        if self._hidden is None or not _same(prompt, self._prompt):
-            self._hidden = self.module(self._inputs(prompt)).last_hidden_state
-            self._prompt = prompt.clone() if isinstance(prompt, Tensor) else list(prompt)
-        return self._hidden
+        with self.owner.lock:  # two decoders, in two threads, may share it
+            if self._hidden is None or not _same(prompt, self._prompt):
+                self._hidden = self.module(self._inputs(prompt)).last_hidden_state
+                self._prompt = prompt.clone() if isinstance(prompt, Tensor) else list(prompt)
+            return self._hidden
 
     def _inputs(self, prompt: Prompt) -> Tensor:
         if self._reads_features != isinstance(prompt, Tensor):
