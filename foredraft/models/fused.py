@@ -21,6 +21,7 @@ from foredraft.models.decoder_only import CausalModel
 from foredraft.models.native import KeyValueMemory, check_is_in_family
 from foredraft.models.weights import LayerWeights, Weights
 
+SOURCE = Path(__file__).with_name("fused.c")
 KEYS = 16  # of fused.c: heads are padded to a multiple of so many dimensions
 SINGLE, HALF, TILED = range(3)  # kinds of matrices
 CHUNK = 64  # tokens fed at once; a longer prompt is fed in several passes
@@ -62,10 +63,14 @@ def library() -> Any:
     Raises:
         ModelError: they cannot be compiled here.
     """
-    found = load_library(Path(__file__).with_name("fused.c"))
-    found.scratch_floats.restype = found.may_use_tiles.restype = ctypes.c_int64
-    found.scratch_floats.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
-    return found
+    return with_types(load_library(SOURCE))
+
+
+def with_types(functions: Any) -> Any:
+    """Return the functions of fused.c, compiled with whatever flags, ready to be called."""
+    functions.scratch_floats.restype = functions.may_use_tiles.restype = ctypes.c_int64
+    functions.scratch_floats.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
+    return functions
 
 
 class FusedModel(CausalModel):

@@ -13,13 +13,12 @@ import torch
 from foredraft.errors import ModelError
 from foredraft.models import LanguageModel, compiler, fused, runtime
 from foredraft.models.compiler import load_library
-from foredraft.models.fused import CHUNK, FusedModel
+from foredraft.models.fused import CHUNK, SOURCE, FusedModel
 from foredraft.models.native import NativeModel, prove_equal
 from foredraft.models.runtime import Runtime, can_fuse
 from tests.models.test_native import FAMILY, every_member, half, network
 from tests.tiny import MAX_LENGTH, VOCAB, assert_same_logits, build, full_logits, random_tokens
 
-SOURCE = Path(fused.__file__).with_name("fused.c")
 # What a processor may lack; the last is what every one has.
 LACKS = {"nothing": (), "tiles": ("-DNO_TILES",), "wide": ("-DNO_TILES", "-mno-avx512f")}
 if can_fuse() and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
@@ -30,10 +29,7 @@ needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here
 @pytest.fixture(params=LACKS)
 def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Compile for a processor that lacks something."""
-    found = load_library(SOURCE, *LACKS[request.param])
-    found.scratch_floats.restype = fused.library().scratch_floats.restype
-    found.scratch_floats.argtypes = fused.library().scratch_floats.argtypes
-    found.may_use_tiles.restype = fused.library().may_use_tiles.restype
+    found = fused.with_types(load_library(SOURCE, *LACKS[request.param]))
     monkeypatch.setattr(fused, "library", lambda: found)
     return str(request.param)
 
