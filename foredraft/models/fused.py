@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foredraft.errors import ModelError, RequestError
 from foredraft.models.base import check_vocabulary_holds
 from foredraft.models.compiler import load_library
 from foredraft.models.decoder_only import CausalModel
@@ -56,6 +57,12 @@ _Pass = _structure(
 )
 
 
+class _Field(ctypes.Structure):
+    """Of a structure of fused.c: where it lies; of the structure itself: how large it is."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("offset", ctypes.c_int64))
+
+
 @functools.cache
 def library() -> Any:
     """Return the compiled functions of fused.c.
@@ -67,10 +74,35 @@ def library() -> Any:
 
 
 def with_types(functions: Any) -> Any:
-    """Return the functions of fused.c, compiled with whatever flags, ready to be called."""
+    """Return the functions of fused.c, compiled with whatever flags, ready to be called.
+
+    Raises:
+        ModelError: a structure is written down otherwise there than here.
+    """
+    _check_layout(functions)
     functions.scratch_floats.restype = functions.may_use_tiles.restype = ctypes.c_int64
     functions.scratch_floats.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
     return functions
+
+
+def _check_layout(functions: Any) -> None:
+    """Compare what C says of its structures with ours: a field too many would spoil memory."""
+    ours: dict[str, int] = {}
+    for structure in (_Layer, _Network, _Memory, _Pass):
+        name = structure.__name__
+        ours[name] = ctypes.sizeof(structure)
+        ours |= {f"{name}.{f}": getattr(structure, f).offset for f, _ in structure._fields_}
+    functions.layout.restype = ctypes.POINTER(_Field)
+    theirs: dict[str, int] = {}
+    for field in functions.layout():
+        if not field.name:
+            break
+        theirs[field.name.decode()] = field.offset
+    odd = sorted(name for name, _ in theirs.items() ^ ours.items())
+    if odd:
+        raise ModelError(
+            f"fused.c and fused.py disagree about {', '.join(odd[:3])}; install foredraft again"
+        )
 
 
 class FusedModel(CausalModel):
@@ -84,7 +116,7 @@ class FusedModel(CausalModel):
         vocab_size: columns wanted, see `CausalModel`.
 
     Raises:
-        ModelError: another architecture, or no C compiler.
+        ModelError: another architecture, weights that do not fit its config, or no C compiler.
     """
 
     def __init__(self, network: Any, *, vocab_size: int | None = None) -> None:
@@ -155,6 +187,10 @@ class FusedModel(CausalModel):
             drafted: room for the tokens of a draft of one beam, and for their margins; None
                 drafts none.
         """
+        if not 0 <= keep <= len(tokens) // beams:
+            raise RequestError(
+                f"keep is {keep}; legal: 0 … {len(tokens) // beams}, the tokens that are fed"
+            )
         rows, last = len(tokens), self._num_embeddings - 1
         known, largest = max(self.vocab_size, self._num_embeddings), max(tokens)
         if not 0 <= min(tokens) <= largest < known:
@@ -184,7 +220,7 @@ class FusedModel(CausalModel):
         step = self._pass
         room = (max(rows, len(self._ids)), keys.capacity, threads)
         if room != self._room:
-            self._room = room
+            self._room = (0, 0, 0)  # until all of it is there: memory may run out in between
             self._rotations = self._turns(keys.capacity)
             self._scratch = torch.empty(
                 self._library.scratch_floats(ctypes.byref(self._network), *room)
@@ -195,6 +231,7 @@ class FusedModel(CausalModel):
             step.margin = ctypes.addressof(self._margin)
             step.ids, step.threads = ctypes.addressof(self._ids), threads
             step.rotations, step.scratch = self._rotations.data_ptr(), self._scratch.data_ptr()
+            self._room = room
         if keys.block is not self._described_block:
             self._described_block = block = keys.block
             strides = block.stride()

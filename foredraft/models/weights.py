@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foredraft.models.shapes import check_shapes
+
 FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 STEADY_ROPE = ("default", "linear", "llama3", "yarn")  # frequencies do not depend on the length
 
@@ -65,9 +67,13 @@ class Weights:
 
     Args:
         network: a causal LM whose config `is_in_family`.
+
+    Raises:
+        ModelError: its weights are not those that its config promises.
     """
 
     def __init__(self, network: Any) -> None:
+        check_shapes(network)
         config, inner = network.config, network.model
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = int(inner.layers[0].self_attn.head_dim)
