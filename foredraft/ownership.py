@@ -147,6 +147,11 @@ class Turn:
         self._held.close()
 
 
+def anything_owned() -> bool:
+    """Whether this process has made a model, and may have computed with it."""
+    return bool(_every)
+
+
 def _in_order(things: Iterable[Owned]) -> list[Owner]:
     owners = {thing.owner.place: thing.owner for thing in things}
     return [owners[place] for place in sorted(owners)]

@@ -14,6 +14,7 @@ from torch import Tensor
 from foredraft.core import Prompt
 from foredraft.models.base import LanguageModel
 from foredraft.models.cache import RollbackCache, cache_argument, check_can_roll_back
+from foredraft.models.threads import check_device_survives
 
 NO_LIMIT = 1 << 30  # positions of a model that states none
 
@@ -70,6 +71,7 @@ class CausalModel(LanguageModel):
         return self._memory.length
 
     def start(self, prompt: Prompt) -> list[int]:
+        check_device_survives(self.device)
         tokens = self.check_prompt(prompt)
         self._memory.restart()
         return tokens

@@ -22,6 +22,7 @@ from foredraft.errors import ContextOverflow, ModelError, RequestError
 from foredraft.models.base import LanguageModel
 from foredraft.models.cache import CrossRollbackCache, cache_argument, check_can_roll_back
 from foredraft.models.decoder_only import NO_LIMIT
+from foredraft.models.threads import check_device_survives
 from foredraft.ownership import Owned
 
 
@@ -164,6 +165,7 @@ class EncoderDecoderModel(LanguageModel):
         return self.encoder.vocab_size
 
     def start(self, prompt: Prompt) -> list[int]:
+        check_device_survives(self.device)
         self._hidden = self.encoder.encode(prompt).to(self.device, self.dtype)
         self._cache.restart()
         return list(self.start_tokens)

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foredraft.core import Prompt
 from foredraft.errors import ModelError, RequestError
 from foredraft.models.base import check_vocabulary_holds
 from foredraft.models.compiler import load_library
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.native import KeyValueMemory, check_is_in_family
+from foredraft.models.threads import usable_threads
 from foredraft.models.weights import LayerWeights, Weights
 
 SOURCE = Path(__file__).with_name("fused.c")
@@ -140,9 +142,14 @@ class FusedModel(CausalModel):
         self._described_block = like
         self._room = (0, 0, 0)  # rows, positions and threads that there is scratch for
         self._ids = (ctypes.c_int64 * CHUNK)()
+        self._most_threads = usable_threads()
 
     def weights(self) -> Iterator[Tensor]:
         yield from self._tensors
+
+    def start(self, prompt: Prompt) -> list[int]:
+        self._most_threads = usable_threads()  # it may have been pinned, or forked, since
+        return super().start(prompt)
 
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
         if len(tokens) > CHUNK:
@@ -215,7 +222,7 @@ class FusedModel(CausalModel):
 
     def _make_room(self, end: int, rows: int) -> None:
         """Have memory, rotations and scratch for a pass over `rows` that ends at position `end`."""
-        keys, threads = self._keys, torch.get_num_threads()
+        keys, threads = self._keys, min(torch.get_num_threads(), self._most_threads)
         keys.reserve(end)
         step = self._pass
         room = (max(rows, len(self._ids)), keys.capacity, threads)

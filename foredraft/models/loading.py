@@ -31,6 +31,7 @@ from foredraft.models.base import LanguageModel
 from foredraft.models.encoder_decoder import EncoderDecoderModel
 from foredraft.models.pairing import fit_drafter, fit_target
 from foredraft.models.runtime import Runtime
+from foredraft.models.threads import use_threads
 from foredraft.registry import check_range
 from foredraft.zoo import bundled_path
 
@@ -201,7 +202,7 @@ def set_threads(options: LoadOptions, network: Any) -> None:
         return
     num_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
     wanted = options.threads or min(_all_threads, -(-num_bytes // BYTES_A_THREAD))
-    torch.set_num_threads(wanted)
+    use_threads(wanted, were_asked_for=bool(options.threads))
 
 
 def resolve_device(name: str) -> torch.device:

@@ -93,7 +93,7 @@ def _check_tensor(name: str, found: Any, shape: tuple[int, ...], device: torch.d
     if found.dtype not in PRECISIONS:
         legal = ", ".join(str(p).removeprefix("torch.") for p in PRECISIONS)
         raise ModelError(
-            f"{name} is of {str(found.dtype).removeprefix('torch.')}, and the native runtime takes "
+            f"{name} is of {str(found.dtype).removeprefix('torch.')}; legal in the native runtime: "
             f"{legal}; use --runtime transformers"
         )
     if found.device != device or found.device.type == "meta":
