@@ -31,6 +31,7 @@ from foredraft.models import (
     load_drafter,
 )
 from foredraft.models.base import check_vocabulary_holds
+from foredraft.ownership import Turn, held
 from foredraft.ranges import TokenId, checked
 from foredraft.sampling import SAMPLERS, rng_for
 from foredraft.text import TextStream, check_stop_strings, encode_prompt
@@ -50,8 +51,9 @@ class Chunk:
 class Generation:
     """One generation in progress: iterate for its chunks, then ask for the completion.
 
-    Abandoning it half-way is safe; what has been emitted stays readable. An engine's models hold
-    one sequence, so beginning another generation on the same engine ends this one.
+    Abandoning it half-way is safe; what has been emitted stays readable. A model holds one
+    sequence, so beginning another generation with one of its models, on whatever engine, ends this
+    one. Any thread may ask for the next chunk.
     """
 
     engine: Engine
@@ -60,25 +62,26 @@ class Generation:
     sequence: TokenSequence
     steps: Iterator[StepRecord]
     stream: TextStream
+    turn: Turn
     records: list[StepRecord] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Chunk]:
         while not self.sequence.finished:
-            if self.engine.current is not self:
-                raise RequestError(
-                    "a newer generation has taken over this engine's models; finish one before "
-                    "beginning the next, or load a second engine"
-                )
-            record = next(self.steps)
-            self.records.append(record)
-            # With stop strings the sequence's stop check has pushed all but the end token.
-            ended = self.sequence.finish_reason is FinishReason.EOS
-            pushed = len(record.emitted) - ended if self.config.stop else 0
-            for token in record.emitted[pushed:]:
-                self.stream.push(token)
-            if self.sequence.finished:
-                self.stream.finish()
-            yield Chunk(record, self.stream.take())
+            with self.turn:
+                chunk = self._step()
+            yield chunk
+
+    def _step(self) -> Chunk:
+        record = next(self.steps)
+        self.records.append(record)
+        # With stop strings the sequence's stop check has pushed all but the end token.
+        ended = self.sequence.finish_reason is FinishReason.EOS
+        pushed = len(record.emitted) - ended if self.config.stop else 0
+        for token in record.emitted[pushed:]:
+            self.stream.push(token)
+        if self.sequence.finished:
+            self.stream.finish()
+        return Chunk(record, self.stream.take())
 
     @property
     def seed(self) -> int:
@@ -94,8 +97,9 @@ class Generation:
     @property
     def completion(self) -> Completion:
         """The finished generation; runs whatever is left of it."""
-        for _ in self:
-            pass
+        with held(*self.engine.models):
+            for _ in self:
+                pass
         assert self.sequence.finish_reason is not None
         return Completion(
             method=self.method,
@@ -128,6 +132,9 @@ class Result:
 class Engine:
     """A target, optionally a draft model, and everything to decode with them.
 
+    Threads may share it: `generate` and `compare` keep the models to their end and others wait; a
+    `stream` keeps them for a step, and raises `RequestError` once another generation has begun.
+
     Args:
         target: whose distribution is preserved.
         drafter: the draft model; None leaves `target` and `ngram`.
@@ -140,7 +147,6 @@ class Engine:
             of_type("drafter", drafter, LoadedModel, remedy)
         self.target = target
         self.drafter = drafter
-        self.current: Generation | None = None
         self._assembly = Assembly(target, drafter)
         # The newest prompt that went through the template: every method asks for it again.
         self._encoded: tuple[Any, list[int]] | None = None
@@ -169,6 +175,11 @@ class Engine:
             return cls(loaded)
         return cls(loaded, load_drafter(drafter, loaded, drafter_options or options))
 
+    @property
+    def models(self) -> list[LanguageModel]:
+        """The adapters, whose memories this engine's generations share."""
+        return [loaded.model for loaded in (self.target, self.drafter) if loaded]
+
     def stream(
         self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
     ) -> Generation:
@@ -187,6 +198,10 @@ class Engine:
         """
         config = _config(config).with_seed
         check_method(method)
+        with held(*self.models):
+            return self._begun(prompt, config, method)
+
+    def _begun(self, prompt: str, config: DecodingConfig, method: str) -> Generation:
         tokens = self.encode(prompt, chat=config.chat)
         check_stop_strings(self.target.tokenizer, config.stop)
         model = self._assembly.model(method, config)
@@ -203,14 +218,14 @@ class Engine:
             stop_check=stream.push if config.stop else None,
         )
         steps = self._steps(method, model, sequence, config)
-        self.current = Generation(self, method, config, sequence, steps, stream)
-        return self.current
+        return Generation(self, method, config, sequence, steps, stream, Turn(self.models))
 
     def generate(
         self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
     ) -> Completion:
         """Generate to the end; arguments and errors as for `stream`."""
-        return self.stream(prompt, config, method=method).completion
+        with held(*self.models):
+            return self.stream(prompt, config, method=method).completion
 
     def compare(
         self, prompt: str, config: DecodingConfig | None = None, methods: Sequence[str] = ()
@@ -225,8 +240,9 @@ class Engine:
         config = _config(config).with_seed
         for method in listed("methods", methods, f"legal names: {', '.join(METHODS)}"):
             check_method(method)
-        done = [self.generate(prompt, config, method=m) for m in methods or config.methods]
-        return self.results(done, prompt, config)
+        with held(*self.models):
+            done = [self.generate(prompt, config, method=m) for m in methods or config.methods]
+            return self.results(done, prompt, config)
 
     def results(
         self, completions: Sequence[Completion], prompt: str, config: DecodingConfig
@@ -236,7 +252,8 @@ class Engine:
             of_type("completions", completion, Completion, "give those of `generate`")
         config = _config(config)
         baseline = next((c for c in completions if c.method == "target"), None)
-        return [self._result(c, baseline, prompt, config) for c in completions]
+        with held(*self.models):  # the comparison may use the target's memory
+            return [self._result(c, baseline, prompt, config) for c in completions]
 
     def _result(
         self, done: Completion, baseline: Completion | None, prompt: str, config: DecodingConfig
@@ -247,7 +264,6 @@ class Engine:
         ours, theirs = summary.tokens_per_second, summarize(baseline.records).tokens_per_second
         matches: bool | Difference | None = None
         if SAMPLERS.create(config.sampler).is_greedy and done.method != "drafter":
-            self.current = None  # the comparison may use the target's memory
             tokens = self.encode(prompt, chat=config.chat)
             difference = first_difference(self.target.model, tokens, done.tokens, baseline.tokens)
             matches = difference or True
@@ -256,7 +272,8 @@ class Engine:
     def speculation(self, method: str, config: DecodingConfig) -> Speculation:
         """Return the parts that `speculative` or `ngram` decodes with."""
         check_method(method, ("speculative", "ngram"))
-        return self._assembly.speculation(method, _config(config))
+        with held(*self.models):
+            return self._assembly.speculation(method, _config(config))
 
     def _steps(
         self, method: str, model: LanguageModel, sequence: TokenSequence, config: DecodingConfig
@@ -280,12 +297,15 @@ class Engine:
             RequestError: the prompt is empty or not text, or the model lacks one of its tokens.
             ConfigError: `chat` without a chat template.
         """
+        with held(*self.models):  # a tokenizer has a memory too
+            tokens = self._tokens_of(prompt, chat=checked("chat", chat, bool))
+        check_vocabulary_holds(tokens, self.target.model.prompt_vocab_size)
+        return tokens
+
+    def _tokens_of(self, prompt: str, *, chat: bool) -> list[int]:
+        """Return what `encode` returns, the newest prompt through the template from memory."""
         tokenizer = self.target.tokenizer
-        key = (
-            (prompt, getattr(tokenizer, "chat_template", None))
-            if checked("chat", chat, bool)
-            else None
-        )
+        key = (prompt, getattr(tokenizer, "chat_template", None)) if chat else None
         if key is None or self._encoded is None or self._encoded[0] != key:
             tokens = encode_prompt(
                 tokenizer,
@@ -295,9 +315,7 @@ class Engine:
                 keeps_end=isinstance(self.target.model, EncoderDecoderModel),
             )
             self._encoded = key, tokens
-        tokens = list(self._encoded[1])
-        check_vocabulary_holds(tokens, self.target.model.prompt_vocab_size)
-        return tokens
+        return list(self._encoded[1])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, special ones included: for traces.

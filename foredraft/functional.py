@@ -39,6 +39,7 @@ from foredraft.inputs import (
     draft_model,
     without_residual,
 )
+from foredraft.ownership import holding
 from foredraft.ranges import Count, DraftLength, Fillers, Length, Seed, TokenId
 from foredraft.sampling import GreedySampler, Rng, Sampler, fresh_seed, rng_for
 from foredraft.tracing import print_step, summarize
@@ -50,6 +51,7 @@ GREEDY = GreedySampler()
 
 
 @checks_arguments
+@holding
 def autoregressive_generate(
     inputs: Prompt,
     model: Any,
@@ -93,6 +95,7 @@ def autoregressive_generate(
 
 
 @checks_arguments
+@holding
 def beam_search_generate(
     inputs: Prompt,
     model: Any,
@@ -148,6 +151,7 @@ def beam_search_generate(
 
 
 @checks_arguments
+@holding
 def speculative_generate(
     inputs: Prompt,
     drafter: Any,
@@ -210,6 +214,7 @@ def speculative_generate(
 
 
 @checks_arguments
+@holding
 def ngram_assisted_speculative_generate(
     inputs: Prompt,
     ngramstorage: INgramStorage,

@@ -114,7 +114,7 @@ class TimedModel(LanguageModel):
         clock: Clock,
         seconds_a_token: float | None = None,
     ) -> None:
-        self.inner, self._clock = inner, clock
+        self.inner, self.owner, self._clock = inner, inner.owner, clock
         self._seconds, self._seconds_a_row = seconds, seconds_a_row
         self._seconds_a_token = seconds if seconds_a_token is None else seconds_a_token
         self.vocab_size, self.max_length = inner.vocab_size, inner.max_length

@@ -26,7 +26,7 @@ class Wrapped(LanguageModel):
     """
 
     def __init__(self, inner: LanguageModel) -> None:
-        self.inner = inner
+        self.inner, self.owner = inner, inner.owner
         self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
         self.dtype = inner.dtype
         self.prompt: Tokens = ()

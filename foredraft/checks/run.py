@@ -35,7 +35,6 @@ def check(
         raise ConfigError(
             f"methods {', '.join(plan.methods)} need a draft model; load one, or check ngram alone"
         )
-    engine.current = None
     findings: list[Finding] = []
     interrupted = False
     try:

@@ -11,10 +11,11 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from foredraft.ownership import Owned
 from foredraft.ranges import Count, NgramOrder, Seed, checked
 
 
-class INgramStorage(ABC):
+class INgramStorage(Owned, ABC):
     """What n-gram assisted decoding needs of a storage; inherit to bring your own.
 
     Attributes:

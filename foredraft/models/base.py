@@ -16,12 +16,18 @@ from torch import Tensor
 from foredraft.core import Prompt
 from foredraft.errors import ContextOverflow, ModelError, RequestError, quoted
 from foredraft.logits import two_largest
+from foredraft.ownership import Owned, alone
 
 UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half precision
+# Methods that read or change the memory.
+USES_OF_MEMORY = ("start", "extend", "extend_beams", "rollback_to", "draft")
 
 
-class LanguageModel(ABC):
+class LanguageModel(Owned, ABC):
     """One sequence, its memory and its next-token logits.
+
+    Threads may share a model: each call is alone with it, and a thread whose sequence another one
+    has begun over gets `RequestError`. A model that wraps another shares its `owner`.
 
     Attributes:
         vocab_size: columns of the logits.
@@ -36,6 +42,11 @@ class LanguageModel(ABC):
     length: int
     dtype: torch.dtype = torch.float32
     weight_bytes: int | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls).keys() & set(USES_OF_MEMORY):
+            setattr(cls, name, alone(vars(cls)[name]))
 
     @property
     def prompt_vocab_size(self) -> int:
@@ -65,6 +76,7 @@ class LanguageModel(ABC):
             Logits after each of the last `keep` tokens, shape `[keep, vocab]`.
         """
 
+    @alone
     def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
         """Feed tokens, then each likeliest next token but the last.
 
@@ -172,7 +184,7 @@ class Recomputing(LanguageModel):
     """
 
     def __init__(self, inner: LanguageModel) -> None:
-        self.inner = inner
+        self.inner, self.owner = inner, inner.owner
         self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
         self.dtype = inner.dtype
         self._tokens: list[int] = []

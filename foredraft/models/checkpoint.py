@@ -47,15 +47,15 @@ class Checkpoint:
         self.config, self.model = outline.config, outline.model
         self.class_name = type(outline).__name__
         self.dtype, self.whole = dtype, whole
-        self._outline, self._tensors = outline, tensors
+        self.outline, self._tensors = outline, tensors
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield every parameter, without its numbers."""
-        yield from self._outline.parameters()
+        yield from self.outline.parameters()
 
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield every module with its name."""
-        yield from self._outline.named_modules()
+        yield from self.outline.named_modules()
 
     def dtype_of(self, name: str) -> torch.dtype:
         """Return the precision in which `find` returns a tensor that there is."""

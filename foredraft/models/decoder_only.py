@@ -23,6 +23,7 @@ from foredraft.models.cache import (
     check_takes_blocks,
 )
 from foredraft.models.positions import positions_of
+from foredraft.models.threads import check_device_survives
 from foredraft.models.views import in_evaluation
 from foredraft.ranges import Count
 
@@ -78,6 +79,7 @@ class CausalModel(LanguageModel):
         return self._memory.length
 
     def start(self, prompt: Prompt) -> list[int]:
+        check_device_survives(self.device)
         tokens = self.check_prompt(prompt)
         self._memory.restart()
         return tokens

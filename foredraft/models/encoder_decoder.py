@@ -29,7 +29,9 @@ from foredraft.models.cache import (
 )
 from foredraft.models.decoder_only import foreign_pass
 from foredraft.models.positions import positions_of
+from foredraft.models.threads import check_device_survives
 from foredraft.models.views import in_evaluation
+from foredraft.ownership import Owned
 from foredraft.ranges import Count, TokenId, checked
 
 
@@ -40,7 +42,7 @@ class EncoderOutput(BaseModelOutput):
     router_logits: tuple[Tensor, ...] | None = None
 
 
-class Encoder:
+class Encoder(Owned):
     """Prompt → what the decoders read; remembers the newest, so that two decoders may share it.
 
     Args:
@@ -87,12 +89,13 @@ class Encoder:
             prompt: token ids; or, for a model that reads them, features of shape
                 `[features, frames]`.
         """
-        if self._hidden is None or not _same(prompt, self._prompt):
-            inputs = self._inputs(prompt)
-            with foreign_pass(self.module):
-                self._hidden = self.module(inputs).last_hidden_state
-            self._prompt = prompt.clone() if isinstance(prompt, Tensor) else list(prompt)
-        return self._hidden
+        with self.owner.lock:  # two decoders, in two threads, may share it
+            if self._hidden is None or not _same(prompt, self._prompt):
+                inputs = self._inputs(prompt)
+                with foreign_pass(self.module):
+                    self._hidden = self.module(inputs).last_hidden_state
+                self._prompt = prompt.clone() if isinstance(prompt, Tensor) else list(prompt)
+            return self._hidden
 
     def _inputs(self, prompt: Prompt) -> Tensor:
         if self._reads_features != isinstance(prompt, Tensor):
@@ -191,6 +194,7 @@ class EncoderDecoderModel(LanguageModel):
         return self.encoder.vocab_size
 
     def start(self, prompt: Prompt) -> list[int]:
+        check_device_survives(self.device)
         self.encoder.check(prompt)
         if self._owns_encoder:
             self.encoder.forget()

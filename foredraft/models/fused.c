@@ -7,6 +7,7 @@
    where there are any; compiled where it runs (fused.py). */
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -89,6 +90,34 @@ typedef struct {
     int64_t *likeliest; /* of the last row, then room for each thread; null if nobody asks */
     float *margin;      /* how far it is ahead of the second, then room likewise */
 } Pass;
+
+/* Where each field lies and how large each structure is, for fused.py to compare with its own. */
+typedef struct {
+    const char *name;
+    int64_t offset;
+} Field;
+
+#define AT(structure, field) {#structure "." #field, offsetof(structure, field)}
+#define SIZE(structure) {#structure, sizeof(structure)}
+
+static const Field fields[] = {
+    AT(Layer, attention_gain), AT(Layer, mlp_gain), AT(Layer, query_gain), AT(Layer, key_gain),
+    AT(Layer, qkv), AT(Layer, out), AT(Layer, gate), AT(Layer, up), AT(Layer, down),
+    AT(Layer, qkv_bias), AT(Layer, out_bias), AT(Layer, gate_bias), AT(Layer, up_bias),
+    AT(Layer, down_bias), SIZE(Layer),
+    AT(Network, layers), AT(Network, hidden), AT(Network, heads), AT(Network, kv_heads),
+    AT(Network, head_dim), AT(Network, inner), AT(Network, kind), AT(Network, epsilon),
+    AT(Network, embedding), AT(Network, head), AT(Network, head_bias), AT(Network, gain),
+    AT(Network, layer), SIZE(Network),
+    AT(Memory, block), AT(Memory, layer_stride), AT(Memory, beam_stride), AT(Memory, head_stride),
+    SIZE(Memory),
+    AT(Pass, ids), AT(Pass, beams), AT(Pass, time), AT(Pass, begin), AT(Pass, keep),
+    AT(Pass, columns), AT(Pass, threads), AT(Pass, rotations), AT(Pass, scratch),
+    AT(Pass, logits), AT(Pass, likeliest), AT(Pass, margin), SIZE(Pass),
+    {NULL, 0},
+};
+
+const Field *layout(void) { return fields; }
 
 INLINE vec load(const float *p) {
     vec v;

@@ -15,12 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foredraft.core import Prompt
+from foredraft.errors import ModelError, RequestError
 from foredraft.models.base import check_vocabulary_holds
 from foredraft.models.compiler import load_library
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.native import KeyValueMemory, check_is_in_family
+from foredraft.models.threads import usable_threads
 from foredraft.models.weights import LayerWeights, Weights
 
+SOURCE = Path(__file__).with_name("fused.c")
 KEYS = 16  # of fused.c: heads are padded to a multiple of so many dimensions
 SINGLE, HALF, TILED = range(3)  # kinds of matrices
 CHUNK = 64  # tokens fed at once; a longer prompt is fed in several passes
@@ -55,6 +59,12 @@ _Pass = _structure(
 )
 
 
+class _Field(ctypes.Structure):
+    """Of a structure of fused.c: where it lies; of the structure itself: how large it is."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("offset", ctypes.c_int64))
+
+
 @functools.cache
 def library() -> Any:
     """Return the compiled functions of fused.c.
@@ -62,10 +72,39 @@ def library() -> Any:
     Raises:
         ModelError: they cannot be compiled here.
     """
-    found = load_library(Path(__file__).with_name("fused.c"))
-    found.scratch_floats.restype = found.may_use_tiles.restype = ctypes.c_int64
-    found.scratch_floats.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
-    return found
+    return with_types(load_library(SOURCE))
+
+
+def with_types(functions: Any) -> Any:
+    """Return the functions of fused.c, compiled with whatever flags, ready to be called.
+
+    Raises:
+        ModelError: a structure is written down otherwise there than here.
+    """
+    _check_layout(functions)
+    functions.scratch_floats.restype = functions.may_use_tiles.restype = ctypes.c_int64
+    functions.scratch_floats.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
+    return functions
+
+
+def _check_layout(functions: Any) -> None:
+    """Compare what C says of its structures with ours: a field too many would spoil memory."""
+    ours: dict[str, int] = {}
+    for structure in (_Layer, _Network, _Memory, _Pass):
+        name = structure.__name__
+        ours[name] = ctypes.sizeof(structure)
+        ours |= {f"{name}.{f}": getattr(structure, f).offset for f, _ in structure._fields_}
+    functions.layout.restype = ctypes.POINTER(_Field)
+    theirs: dict[str, int] = {}
+    for field in functions.layout():
+        if not field.name:
+            break
+        theirs[field.name.decode()] = field.offset
+    odd = sorted(name for name, _ in theirs.items() ^ ours.items())
+    if odd:
+        raise ModelError(
+            f"fused.c and fused.py disagree about {', '.join(odd[:3])}; install foredraft again"
+        )
 
 
 class FusedModel(CausalModel):
@@ -79,7 +118,7 @@ class FusedModel(CausalModel):
         vocab_size: columns wanted, see `CausalModel`.
 
     Raises:
-        ModelError: another architecture, or no C compiler.
+        ModelError: another architecture, weights that do not fit its config, or no C compiler.
     """
 
     def __init__(self, network: Any, *, vocab_size: int | None = None) -> None:
@@ -103,9 +142,14 @@ class FusedModel(CausalModel):
         self._described_block = like
         self._room = (0, 0, 0)  # rows, positions and threads that there is scratch for
         self._ids = (ctypes.c_int64 * CHUNK)()
+        self._most_threads = usable_threads()
 
     def weights(self) -> Iterator[Tensor]:
         yield from self._tensors
+
+    def start(self, prompt: Prompt) -> list[int]:
+        self._most_threads = usable_threads()  # it may have been pinned, or forked, since
+        return super().start(prompt)
 
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
         if len(tokens) > CHUNK:
@@ -145,6 +189,10 @@ class FusedModel(CausalModel):
             drafted: room for the tokens of a draft of one beam, and for their margins; None
                 drafts none.
         """
+        if not 0 <= keep <= len(tokens) // beams:
+            raise RequestError(
+                f"keep is {keep}; legal: 0 … {len(tokens) // beams}, the tokens that are fed"
+            )
         rows, last = len(tokens), self._num_embeddings - 1
         known, largest = max(self.vocab_size, self._num_embeddings), max(tokens)
         if not 0 <= min(tokens) <= largest < known:
@@ -169,12 +217,12 @@ class FusedModel(CausalModel):
 
     def _make_room(self, end: int, rows: int) -> None:
         """Have memory, rotations and scratch for a pass over `rows` that ends at position `end`."""
-        keys, threads = self._keys, torch.get_num_threads()
+        keys, threads = self._keys, min(torch.get_num_threads(), self._most_threads)
         keys.reserve(end)
         step = self._pass
         room = (max(rows, len(self._ids)), keys.capacity, threads)
         if room != self._room:
-            self._room = room
+            self._room = (0, 0, 0)  # until all of it is there: memory may run out in between
             self._rotations = self._turns(keys.capacity)
             self._scratch = torch.empty(
                 self._library.scratch_floats(ctypes.byref(self._network), *room)
@@ -185,6 +233,7 @@ class FusedModel(CausalModel):
             step.margin = ctypes.addressof(self._margin)
             step.ids, step.threads = ctypes.addressof(self._ids), threads
             step.rotations, step.scratch = self._rotations.data_ptr(), self._scratch.data_ptr()
+            self._room = room
         if keys.block is not self._described_block:
             self._described_block = block = keys.block
             strides = block.stride()

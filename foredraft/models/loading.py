@@ -28,6 +28,7 @@ from foredraft.models.hub import HUB_NAME, SETTINGS_FILES, fetched, weight_files
 from foredraft.models.pairing import fit_drafter, fit_target
 from foredraft.models.runtime import Runtime
 from foredraft.models.skeleton import check_loaded
+from foredraft.models.threads import use_threads
 from foredraft.models.weights import is_in_family
 from foredraft.ranges import Checked, Range
 from foredraft.zoo import bundled_path
@@ -243,7 +244,7 @@ def set_threads(options: LoadOptions, network: Any) -> None:
         return
     num_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
     wanted = options.threads or min(_all_threads, -(-num_bytes // BYTES_A_THREAD))
-    torch.set_num_threads(wanted)
+    use_threads(wanted, were_asked_for=bool(options.threads))
 
 
 def resolve_device(name: str) -> torch.device:

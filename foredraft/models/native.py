@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foredraft.errors import ModelError
+from foredraft.errors import ModelError, RollbackUnsupported
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.linear import has_bfloat16_products
 from foredraft.models.llama import Llama, Pass
@@ -67,7 +67,15 @@ class KeyValueMemory:
             self.block = self.block[:, :1]
 
     def rollback_to(self, length: int) -> None:
-        """Forget positions `length` and later."""
+        """Forget positions `length` and later.
+
+        Raises:
+            RollbackUnsupported: fewer are held.
+        """
+        if not 0 <= length <= self.length:
+            raise RollbackUnsupported(
+                f"cannot go back to {length} tokens; legal: 0 … {self.length}, those that are held"
+            )
         self.length = length
 
     def branch(self, parents: list[int]) -> None:
@@ -87,7 +95,7 @@ class NativeModel(CausalModel):
             share its pass.
 
     Raises:
-        ModelError: another architecture.
+        ModelError: another architecture, or weights that do not fit its config.
     """
 
     def __init__(

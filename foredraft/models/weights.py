@@ -15,6 +15,7 @@ from torch import Tensor
 
 from foredraft.errors import ModelError
 from foredraft.models.checkpoint import Checkpoint
+from foredraft.models.shapes import check_shapes
 
 FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 STEADY_ROPE = ("default", "linear", "llama3", "yarn")  # frequencies do not depend on the length
@@ -78,9 +79,14 @@ class Weights:
     Args:
         network: a causal LM whose config `is_in_family`: a transformers module or a `Checkpoint`.
         dtype: what everything is converted to; None leaves each tensor as it is.
+
+    Raises:
+        ModelError: its weights are not those that its config promises.
     """
 
     def __init__(self, network: Any, dtype: torch.dtype | None = None) -> None:
+        is_unread = isinstance(network, Checkpoint)
+        check_shapes(network.outline if is_unread else network, is_unread=is_unread)
         config, inner = network.config, network.model
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = int(inner.layers[0].self_attn.head_dim)
@@ -89,7 +95,7 @@ class Weights:
         self.num_layers = len(inner.layers)
         rotary = inner.rotary_emb
         self.rotations = Rotations(rotary.inv_freq.float(), float(rotary.attention_scaling))
-        self._source = network if isinstance(network, Checkpoint) else _Module(network)
+        self._source = network if is_unread else _Module(network)
         self._dtype = dtype
         self._is_tied = self._ties(config)
 

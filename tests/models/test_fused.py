@@ -13,13 +13,12 @@ import torch
 from foredraft.errors import ModelError
 from foredraft.models import LanguageModel, compiler, fused, runtime
 from foredraft.models.compiler import load_library
-from foredraft.models.fused import CHUNK, FusedModel
+from foredraft.models.fused import CHUNK, SOURCE, FusedModel
 from foredraft.models.native import NativeModel, prove_equal
 from foredraft.models.runtime import Runtime, can_fuse
 from tests.models.test_native import FAMILY, every_member, half, network
 from tests.tiny import MAX_LENGTH, VOCAB, assert_same_logits, build, full_logits, random_tokens
 
-SOURCE = Path(fused.__file__).with_name("fused.c")
 # What a processor may lack; the last is what every one has.
 LACKS = {"nothing": (), "tiles": ("-DNO_TILES",), "wide": ("-DNO_TILES", "-mno-avx512f")}
 if can_fuse() and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
@@ -30,10 +29,7 @@ needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here
 @pytest.fixture(params=LACKS)
 def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Compile for a processor that lacks something."""
-    found = load_library(SOURCE, *LACKS[request.param])
-    found.scratch_floats.restype = fused.library().scratch_floats.restype
-    found.scratch_floats.argtypes = fused.library().scratch_floats.argtypes
-    found.may_use_tiles.restype = fused.library().may_use_tiles.restype
+    found = fused.with_types(load_library(SOURCE, *LACKS[request.param]))
     monkeypatch.setattr(fused, "library", lambda: found)
     return str(request.param)
 
@@ -204,7 +200,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     broken.write_text("#!/bin/sh\necho 'no such header' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CC", str(broken))
-    with pytest.raises(ModelError, match="broken-cc fails: no such header"):
+    with pytest.raises(ModelError, match="broken-cc fails: no such header; set CC"):
         FusedModel(build("llama"))
 
 
@@ -216,21 +212,3 @@ def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("CC", "no-such-compiler")
     load_library(SOURCE)
     assert [*(tmp_path / "foredraft").iterdir()] == [built]
-
-
-@needs_a_compiler
-@pytest.mark.usefixtures("nothing_compiled")
-def test_a_home_that_cannot_be_written_is_done_without(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    taken = tmp_path / "file"
-    taken.write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(taken))
-    monkeypatch.setattr(compiler.tempfile, "gettempdir", lambda: str(tmp_path))
-    load_library(SOURCE)
-    [folder] = tmp_path.glob("foredraft-*")
-    [built] = folder.glob("fused-*.so")
-    folder.chmod(0o777)  # anybody may have put something there
-    with pytest.raises(ModelError, match="no folder for compiled functions can be written"):
-        load_library(SOURCE)
-    assert built.is_file()

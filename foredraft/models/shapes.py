@@ -1,0 +1,125 @@
+"""Whether a network of the Llama family has the weights that its config promises.
+
+Compiled code reads and writes by the config's numbers: one that does not fit the weights would make
+it read beyond them, or divide by zero. So everything is compared before the first pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from foredraft.errors import ModelError, quoted
+
+COUNTS = (
+    *("num_attention_heads", "num_key_value_heads", "num_hidden_layers"),
+    *("hidden_size", "intermediate_size", "vocab_size"),
+)
+PRECISIONS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+REMEDY = "correct config.json, or convert the model again"
+
+
+def check_shapes(network: Any, *, is_unread: bool = False) -> None:
+    """Raise `ModelError` unless config and weights of a causal LM of the family fit together.
+
+    Args:
+        network: a transformers module.
+        is_unread: its numbers are still in their files, so its weights are on the device `meta`.
+    """
+    config, inner = network.config, network.model
+    for name in COUNTS:
+        value = getattr(config, name, None)
+        if type(value) is not int or value < 1:
+            _refuse(name, value, "an integer, 1 or more")
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    if heads % kv_heads:
+        legal = [n for n in range(1, heads + 1) if heads % n == 0]
+        _refuse("num_key_value_heads", kv_heads, f"a divisor of the {heads} heads: {legal}")
+    if len(inner.layers) != config.num_hidden_layers:
+        _refuse("num_hidden_layers", config.num_hidden_layers, f"the {len(inner.layers)} there are")
+    epsilon = config.rms_norm_eps
+    if not isinstance(epsilon, float | int) or not 0 <= epsilon < math.inf:
+        _refuse("rms_norm_eps", epsilon, "a finite number, 0 or more")
+    head_dim: Any = getattr(inner.layers[0].self_attn, "head_dim", None)
+    if type(head_dim) is not int or head_dim < 2 or head_dim % 2:
+        _refuse("head_dim", head_dim, "an even integer, 2 or more")
+    for name, shape in _promised(network, head_dim):
+        _check_tensor(name, _found(network, name), shape, None if is_unread else network.device)
+    _check_rotations(inner.rotary_emb, head_dim)
+
+
+def _promised(network: Any, head_dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name and the shape of every weight."""
+    config = network.config
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries = config.num_attention_heads * head_dim
+    keys = config.num_key_value_heads * head_dim
+    yield "model.embed_tokens.weight", (config.vocab_size, hidden)
+    yield "lm_head.weight", (config.vocab_size, hidden)
+    yield "model.norm.weight", (hidden,)
+    linears = {
+        **{"self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden)},
+        **{"self_attn.v_proj": (keys, hidden), "self_attn.o_proj": (hidden, queries)},
+        **{"mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden)},
+        "mlp.down_proj": (hidden, inner),
+    }
+    for i, layer in enumerate(network.model.layers):
+        place = f"model.layers.{i}"
+        yield f"{place}.input_layernorm.weight", (hidden,)
+        yield f"{place}.post_attention_layernorm.weight", (hidden,)
+        if hasattr(layer.self_attn, "q_norm"):
+            yield f"{place}.self_attn.q_norm.weight", (head_dim,)
+            yield f"{place}.self_attn.k_norm.weight", (head_dim,)
+        for name, shape in linears.items():
+            yield f"{place}.{name}.weight", shape
+            if _found(network, f"{place}.{name}.bias") is not None:
+                yield f"{place}.{name}.bias", shape[:1]
+    if _found(network, "lm_head.bias") is not None:
+        yield "lm_head.bias", (config.vocab_size,)
+
+
+def _found(network: Any, name: str) -> Any:
+    for part in name.split("."):
+        network = network[int(part)] if part.isdigit() else getattr(network, part, None)
+    return network
+
+
+def _check_tensor(
+    name: str, found: Any, shape: tuple[int, ...], device: torch.device | None
+) -> None:
+    if not isinstance(found, Tensor):
+        raise ModelError(f"the network has no {name}; legal: a tensor {list(shape)}; {REMEDY}")
+    if found.shape != shape:
+        raise ModelError(
+            f"{name} has shape {list(found.shape)}; legal by its config: {list(shape)}; {REMEDY}"
+        )
+    if found.dtype not in PRECISIONS:
+        legal = ", ".join(str(p).removeprefix("torch.") for p in PRECISIONS)
+        raise ModelError(
+            f"{name} is of {str(found.dtype).removeprefix('torch.')}; legal in the native runtime: "
+            f"{legal}; use --runtime transformers"
+        )
+    if device is not None and (found.device != device or found.device.type == "meta"):
+        raise ModelError(
+            f"{name} is on device {found.device}; legal: all weights on one that holds them "
+            f"({device}); load the model without offloading, or use --runtime transformers"
+        )
+
+
+def _check_rotations(rotary: Any, head_dim: int) -> None:
+    frequencies, scale = rotary.inv_freq, rotary.attention_scaling
+    if frequencies.shape != (head_dim // 2,) or not bool(frequencies.isfinite().all()):
+        raise ModelError(
+            f"the rotary embedding has {list(frequencies.shape)} frequencies, not all of them "
+            f"finite or as many as half a head; legal: {head_dim // 2} finite ones; {REMEDY}"
+        )
+    if not math.isfinite(scale):
+        _refuse("attention_factor", scale, "a finite number")
+
+
+def _refuse(name: str, value: object, legal: str) -> NoReturn:
+    raise ModelError(f"{name} is {quoted(value)}; legal: {legal}; {REMEDY}")

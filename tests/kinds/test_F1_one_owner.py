@@ -1,0 +1,422 @@
+"""Mutable state has one owner: threads that share a model get the right text, or are told."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from foredraft import functional
+from foredraft.bench.replay import Clock, TimedModel
+from foredraft.checks.remembered import Noted, Remembered
+from foredraft.config import DecodingConfig
+from foredraft.drafting import STORAGES, NGramStorage
+from foredraft.engine import Engine
+from foredraft.errors import RequestError
+from foredraft.models import (
+    DecoderOnlyModel,
+    LanguageModel,
+    LoadedModel,
+    Recomputing,
+    TableModel,
+    fused,
+)
+from foredraft.models.base import USES_OF_MEMORY
+from foredraft.models.compiler import load_library
+from foredraft.models.fused import FusedModel
+from foredraft.models.graphs import StaticModel
+from foredraft.models.native import NativeModel
+from foredraft.models.runtime import can_fuse
+from foredraft.ownership import Owner, held
+from foredraft.seq2seq import autoregressive_generate_encoder_decoder
+from tests.tiny import TEXT_VOCAB, build, fit_target, noisy, random_tokens, tokenizer
+
+ROOT = Path(__file__).parents[2]
+THREADS, GENERATIONS = 8, 200
+SECONDS = 120  # after which threads that wait for each other are given up
+PROMPTS = ("The quick brown", "A house by the sea", "One, two", "The dog does not mind")
+METHODS = ("speculative", "ngram", "target", "drafter")
+CONFIG = DecodingConfig(length=8, sampler="greedy", gamma=3)
+RUNTIMES: dict[str, Callable[[Any], LanguageModel]] = {
+    "compiled": FusedModel,
+    "torch": NativeModel,
+    "static": StaticModel,
+    "transformers": DecoderOnlyModel,
+    "recomputing": lambda network: Recomputing(NativeModel(network)),
+}
+runtimes = pytest.mark.parametrize(
+    "runtime",
+    [
+        pytest.param(name, marks=pytest.mark.skipif(not can_fuse(), reason="no C compiler here"))
+        if name == "compiled"
+        else name
+        for name in RUNTIMES
+    ],
+)
+
+
+def loaded(make: Callable[[Any], LanguageModel], network: Any) -> LoadedModel:
+    return LoadedModel("tiny", make(network), tokenizer(), ())
+
+
+def pair(runtime: str) -> tuple[LoadedModel, LoadedModel]:
+    """Return a target and a draft model that is often right."""
+    make = RUNTIMES[runtime]
+    return (
+        loaded(make, build("llama", vocab_size=TEXT_VOCAB)),
+        loaded(make, noisy("llama", vocab_size=TEXT_VOCAB)),
+    )
+
+
+def in_threads(work: Callable[[int], None], threads: int = THREADS) -> None:
+    """Run the work in several threads at once, which change often; raise what one of them raises.
+
+    What a thread is refused by name is no failure.
+    """
+    failures: list[BaseException] = []
+    ready = threading.Barrier(threads)
+
+    def run(number: int) -> None:
+        try:
+            ready.wait()
+            work(number)
+        except BaseException as error:  # of a thread, else lost
+            failures.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        running = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join(SECONDS)
+        assert not any(thread.is_alive() for thread in running), "threads wait for each other"
+    finally:
+        sys.setswitchinterval(before)
+    if failures:
+        raise failures[0]
+
+
+def texts_of(engine: Engine) -> dict[tuple[str, str], list[int]]:
+    return {
+        (prompt, method): engine.generate(prompt, CONFIG, method=method).tokens
+        for prompt in PROMPTS
+        for method in METHODS
+    }
+
+
+def hammer(runtime: str, generations: int) -> None:
+    """Let eight threads generate on one engine; every text is the one that one thread gets."""
+    engine = Engine(*pair(runtime))
+    expected = texts_of(Engine(*pair(runtime)))
+    done: list[bool] = []
+
+    def work(number: int) -> None:
+        source = random.Random(number)
+        for _ in range(generations // THREADS):
+            key = (source.choice(PROMPTS), source.choice(METHODS))
+            assert engine.generate(key[0], CONFIG, method=key[1]).tokens == expected[key]
+            done.append(True)
+
+    in_threads(work)
+    assert len(done) == generations
+
+
+@pytest.mark.parametrize("runtime", ["compiled", "torch"])
+def test_eight_threads_on_one_engine_get_two_hundred_right_texts(runtime: str) -> None:
+    if runtime == "compiled" and not can_fuse():
+        pytest.skip("no C compiler here")
+    hammer(runtime, GENERATIONS)
+
+
+@pytest.mark.parametrize("runtime", ["static", "transformers", "recomputing"])
+def test_the_other_runtimes_too(runtime: str) -> None:
+    hammer(runtime, 24)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
+def test_eight_threads_under_the_sanitizers(tmp_path: Path) -> None:
+    found = [
+        subprocess.run(
+            ["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    if not all(os.path.isabs(name) for name in found):
+        pytest.skip("gcc has no sanitizers here")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {__name__} as kind; kind.under_sanitizers()"],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "LD_PRELOAD": " ".join(found),
+            "ASAN_OPTIONS": "detect_leaks=0:verify_asan_link_order=0",
+            "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+            "XDG_CACHE_HOME": str(tmp_path),
+            "CC": "gcc",
+        },
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == ["compiled", "torch"]
+
+
+def under_sanitizers() -> None:
+    """Hammer both runtimes of a CPU; the C of this process is watched."""
+    torch.set_num_threads(2)
+    flags = ("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined")
+    watched = fused.with_types(load_library(fused.SOURCE, *flags))
+    fused.library = lambda: watched  # type: ignore[assignment]
+    for runtime in ("compiled", "torch"):
+        hammer(runtime, GENERATIONS)
+        print(runtime)
+
+
+# --- every way to share ---------------------------------------------------------------------------
+
+
+@runtimes
+def test_engines_that_share_models_crosswise_neither_err_nor_wait_for_ever(runtime: str) -> None:
+    one, other = pair(runtime)
+    engines = [Engine(one, other), Engine(other, one), Engine(one, one), Engine(other)]
+    expected = [
+        Engine(*pair(runtime)).generate(PROMPTS[0], CONFIG, method="target").tokens,
+        Engine(*pair(runtime)[::-1]).generate(PROMPTS[0], CONFIG, method="target").tokens,
+    ]
+
+    def work(number: int) -> None:
+        which = number % len(engines)
+        method = "ngram" if which > 1 else "speculative"
+        for _ in range(3):
+            tokens = engines[which].generate(PROMPTS[0], CONFIG, method=method).tokens
+            assert tokens == expected[which % 2]
+
+    in_threads(work)
+
+
+@runtimes
+def test_of_two_engines_that_share_a_model_the_older_stream_is_told(runtime: str) -> None:
+    one, other = pair(runtime)
+    older = iter(Engine(one).stream(PROMPTS[0], CONFIG, method="target"))
+    next(older)
+    newer = Engine(one, other).stream(PROMPTS[1], CONFIG)
+    with pytest.raises(RequestError, match="newer generation has taken over"):
+        next(older)
+    expected = Engine(*pair(runtime)).generate(PROMPTS[1], CONFIG).tokens
+    assert newer.completion.tokens == expected
+
+
+USES: dict[str, Callable[[Engine], object]] = {
+    "generate": lambda engine: engine.generate(PROMPTS[1], CONFIG),
+    "function": lambda engine: functional.autoregressive_generate([3, 4], engine.target.model),
+    "beams": lambda engine: functional.beam_search_generate([3, 4], engine.target.model),
+    "drafter": lambda engine: functional.autoregressive_generate([3], engine.models[1]),
+    "by hand": lambda engine: engine.target.model.start([3, 4]),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_whatever_uses_a_models_memory_ends_its_stream(use: str) -> None:
+    engine = Engine(*pair("torch"))
+    stream = iter(engine.stream(PROMPTS[0], CONFIG))
+    next(stream)
+    USES[use](engine)
+    with pytest.raises(RequestError, match="newer generation has taken over"):
+        next(stream)
+
+
+@runtimes
+def test_streams_of_several_threads_are_right_or_told(runtime: str) -> None:
+    engine = Engine(*pair(runtime))
+    expected = texts_of(Engine(*pair(runtime)))
+    told: list[str] = []
+
+    def work(number: int) -> None:
+        source = random.Random(number)
+        for _ in range(4):
+            key = (source.choice(PROMPTS), source.choice(METHODS))
+            stream = engine.stream(key[0], CONFIG, method=key[1])
+            try:
+                for _ in stream:
+                    pass
+            except RequestError as error:
+                told.append(str(error))
+            assert stream.tokens == expected[key][: len(stream.tokens)]
+            assert engine.compare(key[0], CONFIG, [key[1]])[0].completion.tokens == expected[key]
+
+    in_threads(work)
+    assert all("newer generation" in message for message in told)
+
+
+def test_a_stream_may_go_on_in_another_thread() -> None:
+    engine = Engine(*pair("torch"))
+    expected = engine.generate(PROMPTS[0], CONFIG).tokens
+    in_threads(lambda _: bool(engine.generate(PROMPTS[1], CONFIG)), 2)  # each has begun one before
+    stream = engine.stream(PROMPTS[0], CONFIG)
+    chunks = iter(stream)
+    while not stream.sequence.finished:
+        in_threads(lambda _: bool(next(chunks)), 1)
+    assert stream.tokens == expected
+
+
+FUNCTIONS: dict[str, Callable[[LanguageModel, LanguageModel, list[int]], object]] = {
+    "plain": lambda x, y, ids: functional.autoregressive_generate(ids, x, max_gen_len=8),
+    "speculative": lambda x, y, ids: functional.speculative_generate(ids, y, x, max_gen_len=8)[0],
+    "crosswise": lambda x, y, ids: functional.speculative_generate(ids, x, y, max_gen_len=8)[0],
+    "by name": lambda x, y, ids: functional.speculative_generate(
+        inputs=ids, drafter=y, target=x, max_gen_len=8, use_cache=False
+    )[0],
+    "ngram": lambda x, y, ids: functional.ngram_assisted_speculative_generate(
+        ids, NGramStorage(3, TEXT_VOCAB), x, max_gen_len=8
+    )[0],
+    "beams": lambda x, y, ids: functional.beam_search_generate(ids, x, max_gen_len=8),
+}
+
+
+@runtimes
+def test_the_functions_on_shared_adapters(runtime: str) -> None:
+    one, other = (part.model for part in pair(runtime))
+    prompts = [[5, 6, 7], [8, 9], [20, 3, 4, 5, 6]]
+    expected = {
+        (name, i): call(one, other, prompt)
+        for name, call in FUNCTIONS.items()
+        for i, prompt in enumerate(prompts)
+    }
+
+    def work(number: int) -> None:
+        source = random.Random(number)
+        for _ in range(4):
+            key = (source.choice(list(FUNCTIONS)), source.randrange(len(prompts)))
+            assert FUNCTIONS[key[0]](one, other, prompts[key[1]]) == expected[key], key
+
+    in_threads(work)
+
+
+def test_an_adapter_with_an_encoder_is_shared_too() -> None:
+    model = fit_target(build("t5"))
+    prompts = [[5, 6, 7], [8, 9], [20, 3, 4, 5, 6]]
+    expected = [autoregressive_generate_encoder_decoder(p, model, max_gen_len=6) for p in prompts]
+
+    def work(number: int) -> None:
+        for i in range(3):
+            which = (number + i) % len(prompts)
+            tokens = autoregressive_generate_encoder_decoder(prompts[which], model, max_gen_len=6)
+            assert tokens == expected[which]
+
+    in_threads(work)
+
+
+@pytest.mark.parametrize("storage", list(STORAGES))
+def test_a_storage_is_counted_into_by_one_thread_at_a_time(storage: str) -> None:
+    shared = STORAGES[storage](3, TEXT_VOCAB)
+    inside, met = [0], [0]
+    counted = shared.update
+
+    def update(context: Any, token: int) -> None:
+        inside[0] += 1
+        met[0] = max(met[0], inside[0])
+        counted(context, token)
+        inside[0] -= 1
+
+    shared.update = update  # type: ignore[method-assign]
+
+    def work(number: int) -> None:
+        target = NativeModel(build("llama", vocab_size=TEXT_VOCAB))  # of its own
+        functional.ngram_assisted_speculative_generate([3, 4, 5], shared, target, max_gen_len=12)
+
+    in_threads(work)
+    assert met == [1]
+
+
+@runtimes
+def test_passes_by_hand_are_right_or_told(runtime: str) -> None:
+    model = pair(runtime)[0].model
+    reference = pair(runtime)[0].model
+    texts = [random_tokens(random.Random(i), 6) for i in range(THREADS)]
+
+    def logits_of(model: LanguageModel, text: list[int]) -> Iterator[Tensor]:
+        model.start(text)
+        yield model.extend(text[:3], keep=2)
+        model.rollback_to(1)
+        yield model.extend(text[1:], keep=1)
+        model.rollback_to(2)
+        yield torch.tensor(model.draft_greedily(text[2:3], 2))
+        model.rollback_to(2)
+        tokens, margins = model.draft_with_margins(text[2:3], 2)
+        yield torch.tensor([*tokens, *margins])
+        yield model.extend_beams([0, 0], text[:2])
+
+    expected = [list(logits_of(reference, text)) for text in texts]
+    told: list[str] = []
+
+    def work(number: int) -> None:
+        for _ in range(10):
+            try:
+                for ours, right in zip(
+                    logits_of(model, texts[number]), expected[number], strict=True
+                ):
+                    torch.testing.assert_close(ours, right)
+            except RequestError as error:
+                told.append(str(error))
+
+    in_threads(work)
+    with held(model):
+        assert len(list(logits_of(model, texts[0]))) == 5
+    assert told, "threads never met"
+    assert all("another thread has begun a sequence" in message for message in told)
+
+
+# --- every adapter, by enumeration ----------------------------------------------------------------
+
+
+def every_adapter(kind: type[LanguageModel] = LanguageModel) -> Iterator[type[LanguageModel]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from every_adapter(below)
+
+
+def test_every_method_that_uses_a_memory_is_alone_with_it() -> None:
+    adapters = [LanguageModel, *every_adapter()]
+    assert len(adapters) > 8
+    for adapter in adapters:
+        for name in vars(adapter).keys() & set(USES_OF_MEMORY):
+            is_abstract = getattr(vars(adapter)[name], "__isabstractmethod__", False)
+            assert is_abstract or hasattr(vars(adapter)[name], "__wrapped__"), (adapter, name)
+
+
+def test_what_wraps_a_model_shares_its_owner() -> None:
+    inner = TableModel({(): [0.5, 0.5]})
+    for wrapper in (
+        Recomputing(inner),
+        Remembered(inner),
+        Noted(inner),
+        TimedModel(inner, 1.0, 0.0, Clock()),
+        Recomputing(Noted(inner)),
+    ):
+        assert wrapper.owner is inner.owner, type(wrapper).__name__
+
+
+def test_a_copy_of_a_model_has_a_memory_and_an_owner_of_its_own() -> None:
+    inner = TableModel({(): [0.5, 0.5]})
+    for other in (copy.deepcopy(inner), pickle.loads(pickle.dumps(inner))):
+        assert isinstance(other.owner, Owner)
+        assert other.owner is not inner.owner
+        assert other.extend(other.start([1]), keep=1).shape == (1, 2)
+    wrapper = copy.deepcopy(Recomputing(inner))
+    assert wrapper.owner is wrapper.inner.owner

@@ -1,0 +1,172 @@
+"""Never more threads than the process may use: pinned, in a container, or asked for too many."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from foredraft.models import fused, loading, threads
+from foredraft.models.fused import FusedModel
+from foredraft.models.loading import LoadOptions, set_threads
+from foredraft.models.runtime import can_fuse
+from foredraft.models.threads import quotas, usable_threads
+from tests.tiny import build
+
+needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
+can_pin = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="this system pins no process"
+)
+
+
+@pytest.fixture(autouse=True)
+def threads_of_torch() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be a process that may use two processors of a machine with 64."""
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: {3, 9}, raising=False)
+    monkeypatch.setattr(threads, "_quota", lambda: float("inf"))
+    monkeypatch.setattr(loading, "_all_threads", 64)
+
+
+@can_pin
+def test_a_pinned_process_uses_the_processors_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_quota", lambda: float("inf"))
+    before = os.sched_getaffinity(0)
+    assert usable_threads() == len(before)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_threads() == 1
+        with pytest.warns(RuntimeWarning, match=r"threads is 8 but this process may use 1, so"):
+            set_threads(LoadOptions(threads=8), build("llama"))
+        assert torch.get_num_threads() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("asked", [3, 8, 4096])
+def test_too_many_that_are_asked_for_are_not_used_and_a_word_says_so(asked: int) -> None:
+    with pytest.warns(RuntimeWarning, match=rf"threads is {asked} but .* set it to 1 … 2"):
+        set_threads(LoadOptions(threads=asked), build("llama"))
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("asked", [1, 2])
+def test_what_may_be_used_is_used_without_a_word(asked: int) -> None:
+    set_threads(LoadOptions(threads=asked), build("llama"))
+    assert torch.get_num_threads() == asked
+
+
+@pytest.mark.usefixtures("two")
+def test_a_model_that_could_use_many_gets_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "BYTES_A_THREAD", 1)
+    set_threads(LoadOptions(), build("llama"))
+    assert torch.get_num_threads() == 2
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("asked", [1, 2, 8, 100])
+def test_a_compiled_pass_uses_no_more_whatever_torch_was_told(
+    asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "usable_threads", lambda: 2)
+    torch.set_num_threads(asked)
+    model = FusedModel(build("llama"))
+    for use in USES:
+        model.start([3, 4])
+        use(model)
+        assert model._pass.threads == min(asked, 2)
+    monkeypatch.setattr(fused, "usable_threads", lambda: 1)  # pinned meanwhile
+    model.extend(model.start([3, 4]), keep=1)
+    assert model._pass.threads == 1
+
+
+USES: list[Callable[[Any], object]] = [
+    lambda model: model.extend([3, 4], keep=1),
+    lambda model: model.extend([3, 4] * 70, keep=1),
+    lambda model: model.draft_greedily([3, 4], 3),
+    lambda model: model.draft_with_margins([3, 4], 3),
+    lambda model: (model.extend([3, 4], keep=1), model.extend_beams([0, 0], [5, 6])),
+]
+
+GROUPS: dict[str, tuple[dict[str, str], list[float]]] = {
+    "version 2, as the root": ({"proc/self/cgroup": "0::/\n", "cpu.max": "200000 100000\n"}, [2.0]),
+    "version 2, no limit": ({"proc/self/cgroup": "0::/\n", "cpu.max": "max 100000\n"}, []),
+    "version 2, half a processor": ({"proc/self/cgroup": "0::/", "cpu.max": "50000 100000"}, [0.5]),
+    "version 2, the group above": (
+        {
+            "proc/self/cgroup": "0::/user/session\n",
+            "user/cpu.max": "300000 100000\n",
+            "user/session/cpu.max": "max 100000\n",
+        },
+        [3.0],
+    ),
+    "version 2, both": (
+        {
+            "proc/self/cgroup": "0::/user/session\n",
+            "user/cpu.max": "300000 100000\n",
+            "user/session/cpu.max": "400000 100000\n",
+        },
+        [4.0, 3.0],
+    ),
+    "version 1": (
+        {
+            "proc/self/cgroup": "5:memory:/m\n4:cpu,cpuacct:/docker/a\n3:cpuset:/\n",
+            "cpu,cpuacct/docker/a/cpu.cfs_quota_us": "150000\n",
+            "cpu,cpuacct/docker/a/cpu.cfs_period_us": "100000\n",
+        },
+        [1.5],
+    ),
+    "version 1, no limit": (
+        {
+            "proc/self/cgroup": "1:cpu:/\n",
+            "cpu/cpu.cfs_quota_us": "-1\n",
+            "cpu/cpu.cfs_period_us": "100000\n",
+        },
+        [],
+    ),
+    "version 1, a container that sees the host's path": (
+        {
+            "proc/self/cgroup": "4:cpu,cpuacct:/docker/a\n",
+            "cpu,cpuacct/cpu.cfs_quota_us": "400000\n",
+            "cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+        },
+        [4.0],
+    ),
+    "nonsense": ({"proc/self/cgroup": "0::/\nx\n\n:::\n", "cpu.max": "much\n"}, []),
+    "a period of zero": ({"proc/self/cgroup": "0::/\n", "cpu.max": "100 0\n"}, []),
+    "no groups": ({}, []),
+    "outside": ({"proc/self/cgroup": "0::/../../other\n"}, []),
+}
+
+
+@pytest.mark.parametrize("case", GROUPS)
+def test_a_containers_share_is_read(case: str, tmp_path: Path) -> None:
+    files, expected = GROUPS[case]
+    for name, text in files.items():
+        file = tmp_path / (name if name.startswith("proc") else f"sys/fs/cgroup/{name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert list(dict.fromkeys(quotas(tmp_path))) == expected
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.5, 1), (1.0, 1), (1.5, 1), (2.0, 2), (3.9, 3), (9.0, 4)]
+)
+def test_a_share_is_rounded_to_threads_that_can_all_run(
+    share: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(threads, "_quota", lambda: share)
+    assert usable_threads() == expected
