@@ -6,12 +6,12 @@ Puts the parts together from a `DecodingConfig`; contains no decoding itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from foredraft.assembly import Assembly
 from foredraft.config import METHODS, DecodingConfig, check_method
-from foredraft.core import Completion, FinishReason, StepRecord
+from foredraft.core import Completion, StepRecord
 from foredraft.decoding import (
     Difference,
     Speculation,
@@ -22,6 +22,7 @@ from foredraft.decoding import (
 from foredraft.decoding import Sequence as TokenSequence
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import RequestError, foreign
+from foredraft.generation import Generation
 from foredraft.models import (
     EncoderDecoderModel,
     LanguageModel,
@@ -37,78 +38,6 @@ from foredraft.sampling import SAMPLERS, rng_for
 from foredraft.text import TextStream, check_stop_strings, encode_prompt
 from foredraft.tracing import Summary, summarize
 from foredraft.verification import VERIFIERS
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """What one step adds: its record, and the text that has become certain."""
-
-    record: StepRecord
-    text: str
-
-
-@dataclass(eq=False)
-class Generation:
-    """One generation in progress: iterate for its chunks, then ask for the completion.
-
-    Abandoning it half-way is safe; what has been emitted stays readable. A model holds one
-    sequence, so beginning another generation with one of its models, on whatever engine, ends this
-    one. Any thread may ask for the next chunk.
-    """
-
-    engine: Engine
-    method: str
-    config: DecodingConfig
-    sequence: TokenSequence
-    steps: Iterator[StepRecord]
-    stream: TextStream
-    turn: Turn
-    records: list[StepRecord] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[Chunk]:
-        while not self.sequence.finished:
-            with self.turn:
-                chunk = self._step()
-            yield chunk
-
-    def _step(self) -> Chunk:
-        record = next(self.steps)
-        self.records.append(record)
-        # With stop strings the sequence's stop check has pushed all but the end token.
-        ended = self.sequence.finish_reason is FinishReason.EOS
-        pushed = len(record.emitted) - ended if self.config.stop else 0
-        for token in record.emitted[pushed:]:
-            self.stream.push(token)
-        if self.sequence.finished:
-            self.stream.finish()
-        return Chunk(record, self.stream.take())
-
-    @property
-    def seed(self) -> int:
-        """What it is drawn with: the config's, or the fresh one that took its place."""
-        assert self.config.seed is not None
-        return self.config.seed
-
-    @property
-    def tokens(self) -> list[int]:
-        """Tokens emitted so far."""
-        return self.sequence.output
-
-    @property
-    def completion(self) -> Completion:
-        """The finished generation; runs whatever is left of it."""
-        with held(*self.engine.models):
-            for _ in self:
-                pass
-        assert self.sequence.finish_reason is not None
-        return Completion(
-            method=self.method,
-            tokens=self.tokens,
-            text=self.stream.text,
-            finish_reason=self.sequence.finish_reason,
-            seed=self.seed,
-            records=tuple(self.records),
-        )
 
 
 @dataclass(frozen=True)
@@ -218,7 +147,7 @@ class Engine:
             stop_check=stream.push if config.stop else None,
         )
         steps = self._steps(method, model, sequence, config)
-        return Generation(self, method, config, sequence, steps, stream, Turn(self.models))
+        return Generation(self.models, method, config, sequence, steps, stream, Turn(self.models))
 
     def generate(
         self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
@@ -286,7 +215,7 @@ class Engine:
 
     def warm_up(self) -> None:
         """Run a few tokens through both models: first passes pay for allocations, not for work."""
-        config = DecodingConfig(length=8)
+        config = DecodingConfig(length=8, seed=0)  # the global generator is not drawn from
         for method in ("target", "speculative" if self.drafter else "ngram"):
             self.generate("Once upon a time", config, method=method)
 

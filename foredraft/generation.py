@@ -1,0 +1,85 @@
+"""A generation in progress: its chunks as they come, and the completion at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from foredraft.config import DecodingConfig
+from foredraft.core import Completion, FinishReason, StepRecord
+from foredraft.decoding import Sequence
+from foredraft.models import LanguageModel
+from foredraft.ownership import Turn, held
+from foredraft.text import TextStream
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one step adds: its record, and the text that has become certain."""
+
+    record: StepRecord
+    text: str
+
+
+@dataclass(eq=False)
+class Generation:
+    """One generation in progress: iterate for its chunks, then ask for the completion.
+
+    Abandoning it half-way is safe; what has been emitted stays readable. A model holds one
+    sequence, so beginning another generation with one of its models, on whatever engine, ends this
+    one. Any thread may ask for the next chunk.
+    """
+
+    models: list[LanguageModel]
+    method: str
+    config: DecodingConfig
+    sequence: Sequence
+    steps: Iterator[StepRecord]
+    stream: TextStream
+    turn: Turn
+    records: list[StepRecord] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        while not self.sequence.finished:
+            with self.turn:
+                chunk = self._step()
+            yield chunk
+
+    def _step(self) -> Chunk:
+        record = next(self.steps)
+        self.records.append(record)
+        # With stop strings the sequence's stop check has pushed all but the end token.
+        ended = self.sequence.finish_reason is FinishReason.EOS
+        pushed = len(record.emitted) - ended if self.config.stop else 0
+        for token in record.emitted[pushed:]:
+            self.stream.push(token)
+        if self.sequence.finished:
+            self.stream.finish()
+        return Chunk(record, self.stream.take())
+
+    @property
+    def seed(self) -> int:
+        """What it is drawn with: the config's, or the fresh one that took its place."""
+        assert self.config.seed is not None
+        return self.config.seed
+
+    @property
+    def tokens(self) -> list[int]:
+        """Tokens emitted so far."""
+        return self.sequence.output
+
+    @property
+    def completion(self) -> Completion:
+        """The finished generation; runs whatever is left of it."""
+        with held(*self.models):
+            for _ in self:
+                pass
+        assert self.sequence.finish_reason is not None
+        return Completion(
+            method=self.method,
+            tokens=self.tokens,
+            text=self.stream.text,
+            finish_reason=self.sequence.finish_reason,
+            seed=self.seed,
+            records=tuple(self.records),
+        )
