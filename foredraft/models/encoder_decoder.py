@@ -79,7 +79,8 @@ class Encoder(Owned):
 
     def forget(self) -> None:
         """Read the next prompt anew, even if it is the same: each generation pays for its own."""
-        self._prompt = self._hidden = None
+        with self.owner.lock:
+            self._prompt = self._hidden = None
 
     @torch.inference_mode()
     def encode(self, prompt: Prompt) -> Tensor:

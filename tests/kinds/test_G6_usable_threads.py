@@ -95,8 +95,7 @@ def test_a_compiled_pass_uses_no_more_whatever_torch_was_told(
 USES: list[Callable[[Any], object]] = [
     lambda model: model.extend([3, 4], keep=1),
     lambda model: model.extend([3, 4] * 70, keep=1),
-    lambda model: model.draft_greedily([3, 4], 3),
-    lambda model: model.draft_with_margins([3, 4], 3),
+    lambda model: model.draft([3, 4], 3),
     lambda model: (model.extend([3, 4], keep=1), model.extend_beams([0, 0], [5, 6])),
 ]
 
