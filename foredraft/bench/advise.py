@@ -16,15 +16,14 @@ from typing import Any
 
 from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import CostTable, Replay
+from foredraft.bench.timing import GAMMAS, checked_medians, measure_costs
 from foredraft.config import DecodingConfig
 from foredraft.core import Completion
 from foredraft.engine import Engine
-from foredraft.errors import ConfigError, ModelError
-from foredraft.models import LanguageModel
+from foredraft.errors import ConfigError
 from foredraft.ranges import Count, DraftLength, Length, checked
 from foredraft.tracing import summarize
 
-GAMMAS = (1, 2, 3, 4, 6, 8, 12)
 WITH_MODEL = ("model", "hybrid(suffix, model)")
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
 INFINITY = float("inf")
@@ -227,82 +226,6 @@ def _recorded(
     return done, [Recording(prompt, one.tokens, config.length) for prompt, one in pairs]
 
 
-def measure_costs(
-    target: LanguageModel,
-    draft_model: LanguageModel,
-    recording: Recording,
-    repeats: int,
-    clock: Callable[[], float],
-) -> tuple[CostTable, dict[int, float]]:
-    """Time drafts and target passes over 1 … tokens, turn by turn, after a recorded text.
-
-    Returns:
-        The costs, T_v(k) and the time of a draft as lines through the medians; and the medians of
-        T_v by k.
-
-    Raises:
-        ModelError: a median is zero or no finite number.
-    """
-    tokens = [*recording.prompt, *recording.tokens]
-    known = [k for k in GAMMAS if k + 1 < len(recording.tokens)]
-    draft_times: dict[int, list[float]] = {k: [] for k in known or GAMMAS[:1]}
-    verify_times: dict[int, list[float]] = {k: [] for k in (0, *known)}
-    for model in (target, draft_model):
-        begin = model.start(recording.prompt)
-        model.extend([*begin, *recording.tokens[:-1]], keep=1)
-    for _ in range(repeats):
-        for k, times in verify_times.items():
-            if k in draft_times:
-                draft_times[k].append(_time_draft(draft_model, tokens, k, clock))
-            times.append(_time_pass(target, tokens, k + 1, clock))
-    verify, draft = _medians("target pass", verify_times), _medians("draft", draft_times)
-    further = _slope({k - 1: seconds for k, seconds in draft.items()})
-    return CostTable(draft[1], verify[0], _slope(verify), further), verify
-
-
-def _medians(what: str, times: dict[int, list[float]]) -> dict[int, float]:
-    """Return the median of each timing, which must be a time."""
-    medians = {k: median(of_k) for k, of_k in times.items()}
-    for seconds in medians.values():
-        if not 0 < seconds < INFINITY:
-            raise ModelError(
-                f"a {what} took {seconds} s by this clock, and no advice follows from that; "
-                "measure with more --repeats, or where the clock runs"
-            )
-    return medians
-
-
-def _time_pass(
-    model: LanguageModel, tokens: Sequence[int], count: int, clock: Callable[[], float]
-) -> float:
-    """Time the pass over the newest `count` tokens that are held."""
-    length = model.length
-    model.rollback_to(length - count)
-    begin = clock()
-    logits = model.extend(tokens[-count - 1 : -1], keep=count)
-    int(logits[-1].argmax())  # a pass is over when its result is on the host
-    return clock() - begin
-
-
-def _time_draft(
-    model: LanguageModel, tokens: Sequence[int], count: int, clock: Callable[[], float]
-) -> float:
-    """Time a draft of `count` tokens as the recommended policy makes it: in one call."""
-    begin_at = model.length - count
-    model.rollback_to(begin_at)
-    begin = clock()
-    model.draft(tokens[begin_at : begin_at + 1], count)
-    return clock() - begin
-
-
-def _slope(medians: dict[int, float]) -> float:
-    """Return the least-squares slope of a line through T_v(0), never negative."""
-    squares = sum(k * k for k in medians)
-    if not squares:
-        return 0.0
-    return max(0.0, sum(k * (t - medians[0]) for k, t in medians.items()) / squares)
-
-
 def _candidates(replay: Replay, draftings: Sequence[str]) -> list[Candidate]:
     """Return every drafter at every gamma by its predicted speedup, the best first."""
     policies = [f"fixed(gamma={gamma})" for gamma in GAMMAS]
@@ -349,6 +272,6 @@ def _measured_speedup(
             tokens = engine.generate(prompt, chosen, method=method).tokens
             seconds[method] = (clock() - begin) / len(tokens)
         for method, found in seconds.items():
-            _medians(f"token of {method}", {0: [found]})
+            checked_medians(f"token of {method}", {0: [found]})
         ratios.append(seconds["target"] / seconds["speculative"])
     return median(ratios)

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from foredraft.bench.advise import Advice, Candidate, advise, measure_costs
+from foredraft.bench.advise import Advice, Candidate, advise
 from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import Clock, CostTable, TimedModel
+from foredraft.bench.timing import measure_costs
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError
 from foredraft.models import LoadedModel

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import os
-import pickle
 import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from foredraft import functional
-from foredraft.bench.replay import Clock, TimedModel
-from foredraft.checks.remembered import Noted, Remembered
 from foredraft.config import DecodingConfig
 from foredraft.drafting import STORAGES, NGramStorage
 from foredraft.engine import Engine
@@ -29,18 +24,15 @@ from foredraft.models import (
     LanguageModel,
     LoadedModel,
     Recomputing,
-    TableModel,
     fused,
 )
-from foredraft.models.base import USES_OF_MEMORY
 from foredraft.models.compiler import load_library
 from foredraft.models.fused import FusedModel
 from foredraft.models.graphs import StaticModel
 from foredraft.models.native import NativeModel
 from foredraft.models.runtime import can_fuse
-from foredraft.ownership import Owner, held
 from foredraft.seq2seq import autoregressive_generate_encoder_decoder
-from tests.tiny import TEXT_VOCAB, build, fit_target, noisy, random_tokens, tokenizer
+from tests.tiny import TEXT_VOCAB, build, fit_target, noisy, tokenizer
 
 ROOT = Path(__file__).parents[2]
 THREADS, GENERATIONS = 8, 200
@@ -342,79 +334,3 @@ def test_a_storage_is_counted_into_by_one_thread_at_a_time(storage: str) -> None
 
     in_threads(work)
     assert met == [1]
-
-
-@runtimes
-def test_passes_by_hand_are_right_or_told(runtime: str) -> None:
-    model = pair(runtime)[0].model
-    reference = pair(runtime)[0].model
-    texts = [random_tokens(random.Random(i), 6) for i in range(THREADS)]
-
-    def logits_of(model: LanguageModel, text: list[int]) -> Iterator[Tensor]:
-        model.start(text)
-        yield model.extend(text[:3], keep=2)
-        model.rollback_to(1)
-        yield model.extend(text[1:], keep=1)
-        model.rollback_to(2)
-        tokens, margins = model.draft(text[2:3], 2)
-        yield torch.tensor([*tokens, *margins])
-        yield model.extend_beams([0, 0], text[:2])
-
-    expected = [list(logits_of(reference, text)) for text in texts]
-    told: list[str] = []
-
-    def work(number: int) -> None:
-        for _ in range(10):
-            try:
-                for ours, right in zip(
-                    logits_of(model, texts[number]), expected[number], strict=True
-                ):
-                    torch.testing.assert_close(ours, right)
-            except RequestError as error:
-                told.append(str(error))
-
-    in_threads(work)
-    with held(model):
-        assert len(list(logits_of(model, texts[0]))) == 4
-    assert told, "threads never met"
-    assert all("another thread has begun a sequence" in message for message in told)
-
-
-# --- every adapter, by enumeration ----------------------------------------------------------------
-
-
-def every_adapter(kind: type[LanguageModel] = LanguageModel) -> Iterator[type[LanguageModel]]:
-    for below in kind.__subclasses__():
-        yield below
-        yield from every_adapter(below)
-
-
-def test_every_method_that_uses_a_memory_is_alone_with_it() -> None:
-    adapters = [LanguageModel, *every_adapter()]
-    assert len(adapters) > 8
-    for adapter in adapters:
-        for name in vars(adapter).keys() & set(USES_OF_MEMORY):
-            is_abstract = getattr(vars(adapter)[name], "__isabstractmethod__", False)
-            assert is_abstract or hasattr(vars(adapter)[name], "__wrapped__"), (adapter, name)
-
-
-def test_what_wraps_a_model_shares_its_owner() -> None:
-    inner = TableModel({(): [0.5, 0.5]})
-    for wrapper in (
-        Recomputing(inner),
-        Remembered(inner),
-        Noted(inner),
-        TimedModel(inner, 1.0, 0.0, Clock()),
-        Recomputing(Noted(inner)),
-    ):
-        assert wrapper.owner is inner.owner, type(wrapper).__name__
-
-
-def test_a_copy_of_a_model_has_a_memory_and_an_owner_of_its_own() -> None:
-    inner = TableModel({(): [0.5, 0.5]})
-    for other in (copy.deepcopy(inner), pickle.loads(pickle.dumps(inner))):
-        assert isinstance(other.owner, Owner)
-        assert other.owner is not inner.owner
-        assert other.extend(other.start([1]), keep=1).shape == (1, 2)
-    wrapper = copy.deepcopy(Recomputing(inner))
-    assert wrapper.owner is wrapper.inner.owner
