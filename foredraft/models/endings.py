@@ -5,7 +5,7 @@ A default of a config class is no source while a file speaks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from foredraft.errors import ModelError, quoted
@@ -43,6 +43,15 @@ def end_tokens(
 def check_end_tokens(name: str, value: Any) -> None:
     """Raise unless a value of `eos_token_id` is an integer, a list of them, or null."""
     _ids(name, value)
+
+
+def no_tokens(fields: Mapping[str, Any], vocab_size: int) -> Iterator[tuple[str, int]]:
+    """Yield each field that should name tokens of the model, with an integer that is none."""
+    for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
+        value = fields.get(name)
+        for token in value if isinstance(value, list) else [value]:
+            if type(token) is int and not 0 <= token < vocab_size:
+                yield name, token
 
 
 def _ids(name: str, value: Any) -> list[int]:

@@ -6,6 +6,7 @@ opened, and no weight is read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from transformers import (
 from foredraft.errors import ModelError, foreign, quoted
 from foredraft.models.cache import check_can_roll_back, check_layers_can_roll_back
 from foredraft.models.documents import read_document, shown
-from foredraft.models.endings import check_end_tokens, end_tokens
+from foredraft.models.endings import check_end_tokens, end_tokens, no_tokens
 from foredraft.models.generation import check_generation, unheard
 from foredraft.models.headers import stored_tensors
 from foredraft.models.quantized import check_quantization
@@ -77,10 +78,15 @@ class ModelFolder:
         default = getattr(self.config.get_text_config(decoder=True), "eos_token_id", None)
         return end_tokens(sources, spoken, default, self.vocab_size)
 
-    def unheard(self) -> str | None:
-        """Return a sentence on what the checkpoint asks for and does not get, if there is any."""
+    def notes(self) -> Iterator[str]:
+        """Yield a sentence on all that the files ask for and do not get."""
+        for name, fields in ((GENERATION, self.generation), (CONFIG, self.fields)):
+            for field, token in no_tokens(fields or {}, self.vocab_size):
+                yield f"{name}: {field} {token} is no token of the model and is left out"
         found = self.fields if self.generation is None else self.generation
-        return unheard(found, is_encoder_decoder=bool(self.config.is_encoder_decoder))
+        asked = unheard(found, is_encoder_decoder=bool(self.config.is_encoder_decoder))
+        if asked:
+            yield asked
 
 
 def read_folder(path: Path, *, trusted: bool) -> ModelFolder:

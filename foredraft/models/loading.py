@@ -148,10 +148,10 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
     with _fitting(folder):
         model = fit_target(network, runtime)
     set_threads(options, network)
-    unheard = folder.unheard()
-    if role == "target" and unheard:
-        LOG.warning("%s: %s", quoted(name, 300), unheard)
-    return LoadedModel(name, model, tokenizer, folder.end_tokens(tokenizer.eos_token_id))
+    end_tokens = folder.end_tokens(tokenizer.eos_token_id)
+    for note in folder.notes() if role == "target" else ():  # a drafter decides no token
+        LOG.warning("%s: %s", quoted(name, 300), note)
+    return LoadedModel(name, model, tokenizer, end_tokens)
 
 
 def _load_network(

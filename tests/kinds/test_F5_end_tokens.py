@@ -68,6 +68,15 @@ def test_a_silent_folder_without_generation_config(folder: Path) -> None:
     assert {5, 6} < set(loaded.eos_token_ids)
 
 
+@pytest.mark.parametrize("field", ["eos_token_id", "bos_token_id", "pad_token_id"])
+def test_what_is_left_out_is_said(
+    folder: Path, field: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit(folder / "generation_config.json", lambda found: found.update({field: -1}))
+    assert isinstance(outcome(folder), LoadedModel)
+    assert f"generation_config.json: {field} -1 is no token" in caplog.text
+
+
 @pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
 @pytest.mark.parametrize(
     "value",

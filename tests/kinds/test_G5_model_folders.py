@@ -9,12 +9,14 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from foredraft.models import LoadedModel
-from tests.folders import edit, edit_weights, fields_of, outcome, refusal, write_folder
+from foredraft.errors import ModelError
+from foredraft.models import LoadedModel, load
+from tests.folders import CPU, edit, edit_weights, fields_of, outcome, refusal, write_folder
 
 BAD: tuple[Any, ...] = (
     *("x", 1.5, None, [], {}, -1, 0, 10**12, True, float("nan"), float("inf"), [[1]]),
@@ -311,6 +313,25 @@ def test_code_that_comes_with_a_model_is_not_run(folder: Path, tmp_path: Path) -
     )
     refusal(folder, "config.json", "--trust-remote-code")
     assert not trap.exists()
+
+
+def cached(saved: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a folder into a cache of the hub as somebody/model; return its snapshot."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    there = cache / "models--somebody--model"
+    (there / "refs").mkdir(parents=True)
+    (there / "refs" / "main").write_text("0" * 40)
+    return Path(shutil.copytree(saved, there / "snapshots" / ("0" * 40)))
+
+
+def test_a_cached_model_of_the_hub_is_read_like_a_folder(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = cached(saved, tmp_path, monkeypatch)
+    assert load("somebody/model", "target", CPU).model.vocab_size == 300
+    edit(snapshot / "config.json", lambda found: found.update(vocab_size="300"))
+    with pytest.raises(ModelError, match=r"config\.json': vocab_size must be an integer"):
+        load("somebody/model", "target", CPU)
 
 
 def test_an_adapter_is_not_left_out_in_silence(folder: Path) -> None:
