@@ -10,9 +10,9 @@ from torch import Tensor
 
 from foredraft.core import Prompt
 from foredraft.errors import ModelError
+from foredraft.logits import check_decides
 from foredraft.models import LanguageModel
 
-INFINITY = float("inf")
 MOST_BYTES = 1 << 30  # of remembered logits; beyond them everything is computed anew
 
 Tokens = tuple[int, ...]
@@ -105,7 +105,7 @@ class Noted(Wrapped):
         role: what it is, for messages.
 
     Raises:
-        ModelError: a logit is neither a finite number nor −∞.
+        ModelError: a row decides nothing.
     """
 
     def __init__(self, inner: LanguageModel, role: str = "model") -> None:
@@ -120,11 +120,7 @@ class Noted(Wrapped):
     def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
         self.tokens += tuple(tokens)
         logits = self.inner.extend(tokens, keep)
-        if not (logits < INFINITY).all():  # NaN is not less than anything
-            raise ModelError(
-                f"after {len(self.tokens)} tokens some logits of the {self.role}, in {self.dtype}, "
-                "are not finite; load it in another precision (--dtype), or repair its weights"
-            )
+        check_decides(logits, f"the {self.role}", self.dtype)
         self.notes.append((self.tokens, logits))
         return logits
 
