@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from foredraft import functional
 from foredraft.config import DecodingConfig
-from foredraft.drafting import STORAGES, NGramStorage
 from foredraft.engine import Engine
 from foredraft.errors import RequestError
 from foredraft.models import (
@@ -31,8 +29,7 @@ from foredraft.models.fused import FusedModel
 from foredraft.models.graphs import StaticModel
 from foredraft.models.native import NativeModel
 from foredraft.models.runtime import can_fuse
-from foredraft.seq2seq import autoregressive_generate_encoder_decoder
-from tests.tiny import TEXT_VOCAB, build, fit_target, noisy, tokenizer
+from tests.tiny import TEXT_VOCAB, build, noisy, tokenizer
 
 ROOT = Path(__file__).parents[2]
 THREADS, GENERATIONS = 8, 200
@@ -180,59 +177,6 @@ def under_sanitizers() -> None:
         print(runtime)
 
 
-# --- every way to share ---------------------------------------------------------------------------
-
-
-@runtimes
-def test_engines_that_share_models_crosswise_neither_err_nor_wait_for_ever(runtime: str) -> None:
-    one, other = pair(runtime)
-    engines = [Engine(one, other), Engine(other, one), Engine(one, one), Engine(other)]
-    expected = [
-        Engine(*pair(runtime)).generate(PROMPTS[0], CONFIG, method="target").tokens,
-        Engine(*pair(runtime)[::-1]).generate(PROMPTS[0], CONFIG, method="target").tokens,
-    ]
-
-    def work(number: int) -> None:
-        which = number % len(engines)
-        method = "ngram" if which > 1 else "speculative"
-        for _ in range(3):
-            tokens = engines[which].generate(PROMPTS[0], CONFIG, method=method).tokens
-            assert tokens == expected[which % 2]
-
-    in_threads(work)
-
-
-@runtimes
-def test_of_two_engines_that_share_a_model_the_older_stream_is_told(runtime: str) -> None:
-    one, other = pair(runtime)
-    older = iter(Engine(one).stream(PROMPTS[0], CONFIG, method="target"))
-    next(older)
-    newer = Engine(one, other).stream(PROMPTS[1], CONFIG)
-    with pytest.raises(RequestError, match="newer generation has taken over"):
-        next(older)
-    expected = Engine(*pair(runtime)).generate(PROMPTS[1], CONFIG).tokens
-    assert newer.completion.tokens == expected
-
-
-USES: dict[str, Callable[[Engine], object]] = {
-    "generate": lambda engine: engine.generate(PROMPTS[1], CONFIG),
-    "function": lambda engine: functional.autoregressive_generate([3, 4], engine.target.model),
-    "beams": lambda engine: functional.beam_search_generate([3, 4], engine.target.model),
-    "drafter": lambda engine: functional.autoregressive_generate([3], engine.models[1]),
-    "by hand": lambda engine: engine.target.model.start([3, 4]),
-}
-
-
-@pytest.mark.parametrize("use", USES)
-def test_whatever_uses_a_models_memory_ends_its_stream(use: str) -> None:
-    engine = Engine(*pair("torch"))
-    stream = iter(engine.stream(PROMPTS[0], CONFIG))
-    next(stream)
-    USES[use](engine)
-    with pytest.raises(RequestError, match="newer generation has taken over"):
-        next(stream)
-
-
 @runtimes
 def test_streams_of_several_threads_are_right_or_told(runtime: str) -> None:
     engine = Engine(*pair(runtime))
@@ -265,72 +209,3 @@ def test_a_stream_may_go_on_in_another_thread() -> None:
     while not stream.sequence.finished:
         in_threads(lambda _: bool(next(chunks)), 1)
     assert stream.tokens == expected
-
-
-FUNCTIONS: dict[str, Callable[[LanguageModel, LanguageModel, list[int]], object]] = {
-    "plain": lambda x, y, ids: functional.autoregressive_generate(ids, x, max_gen_len=8),
-    "speculative": lambda x, y, ids: functional.speculative_generate(ids, y, x, max_gen_len=8)[0],
-    "crosswise": lambda x, y, ids: functional.speculative_generate(ids, x, y, max_gen_len=8)[0],
-    "by name": lambda x, y, ids: functional.speculative_generate(
-        inputs=ids, drafter=y, target=x, max_gen_len=8, use_cache=False
-    )[0],
-    "ngram": lambda x, y, ids: functional.ngram_assisted_speculative_generate(
-        ids, NGramStorage(3, TEXT_VOCAB), x, max_gen_len=8
-    )[0],
-    "beams": lambda x, y, ids: functional.beam_search_generate(ids, x, max_gen_len=8),
-}
-
-
-@runtimes
-def test_the_functions_on_shared_adapters(runtime: str) -> None:
-    one, other = (part.model for part in pair(runtime))
-    prompts = [[5, 6, 7], [8, 9], [20, 3, 4, 5, 6]]
-    expected = {
-        (name, i): call(one, other, prompt)
-        for name, call in FUNCTIONS.items()
-        for i, prompt in enumerate(prompts)
-    }
-
-    def work(number: int) -> None:
-        source = random.Random(number)
-        for _ in range(4):
-            key = (source.choice(list(FUNCTIONS)), source.randrange(len(prompts)))
-            assert FUNCTIONS[key[0]](one, other, prompts[key[1]]) == expected[key], key
-
-    in_threads(work)
-
-
-def test_an_adapter_with_an_encoder_is_shared_too() -> None:
-    model = fit_target(build("t5"))
-    prompts = [[5, 6, 7], [8, 9], [20, 3, 4, 5, 6]]
-    expected = [autoregressive_generate_encoder_decoder(p, model, max_gen_len=6) for p in prompts]
-
-    def work(number: int) -> None:
-        for i in range(3):
-            which = (number + i) % len(prompts)
-            tokens = autoregressive_generate_encoder_decoder(prompts[which], model, max_gen_len=6)
-            assert tokens == expected[which]
-
-    in_threads(work)
-
-
-@pytest.mark.parametrize("storage", list(STORAGES))
-def test_a_storage_is_counted_into_by_one_thread_at_a_time(storage: str) -> None:
-    shared = STORAGES[storage](3, TEXT_VOCAB)
-    inside, met = [0], [0]
-    counted = shared.update
-
-    def update(context: Any, token: int) -> None:
-        inside[0] += 1
-        met[0] = max(met[0], inside[0])
-        counted(context, token)
-        inside[0] -= 1
-
-    shared.update = update  # type: ignore[method-assign]
-
-    def work(number: int) -> None:
-        target = NativeModel(build("llama", vocab_size=TEXT_VOCAB))  # of its own
-        functional.ngram_assisted_speculative_generate([3, 4, 5], shared, target, max_gen_len=12)
-
-    in_threads(work)
-    assert met == [1]
