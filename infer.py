@@ -1,6 +1,6 @@
 """`uv run infer.py`: the interactive shell."""
 
-from foredraft.cli.main import infer
+from foredraft.__main__ import infer
 
 if __name__ == "__main__":
     infer()

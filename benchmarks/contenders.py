@@ -21,7 +21,7 @@ import foredraft.drafting
 from foredraft import DecodingConfig, Engine, LoadOptions
 from foredraft.bench import padded_target
 from foredraft.models import LoadedModel, load, load_drafter
-from foredraft.models.loading import resolve_device
+from foredraft.models.device import resolve_device
 from foredraft.zoo import bundled_path
 
 SPECULATIVE, NASD, HYBRID = "speculative", "nasd", "hybrid"

@@ -1,73 +1,25 @@
 """foredraft: faster text from language models, with their output distribution unchanged."""
 
-from foredraft.config import DecodingConfig
-from foredraft.core import Completion, Draft, FinishReason, StepRecord, Verdict
-from foredraft.drafting import INgramStorage, NGramStorage, OneLevelNGramStorage
-from foredraft.engine import Engine
-from foredraft.errors import ForedraftError
-from foredraft.functional import (
-    autoregressive_generate,
-    beam_search_generate,
-    max_fn,
-    ngram_assisted_speculative_generate,
-    speculative_generate,
-)
-from foredraft.models import (
-    DecoderOnlyModel,
-    EncoderDecoderModel,
-    LanguageModel,
-    LoadOptions,
-    TableModel,
-    prune_cache,
-)
-from foredraft.sampling import GreedySampler as GreedyProcessor
-from foredraft.sampling import MultinomialSampler as MultinomialProcessor
-from foredraft.sampling import NucleusSampler as NucleusProcessor
-from foredraft.sampling import Sampler
-from foredraft.sampling import TopKNucleusSampler as TopKNucleusProcessor
-from foredraft.sampling import TopKSampler as TopKProcessor
-from foredraft.seq2seq import (
-    autoregressive_generate_encoder_decoder,
-    beam_search_generate_encoder_decoder,
-    ngram_assisted_speculative_generate_encoder_decoder,
-    speculative_generate_encoder_decoder,
-)
-from foredraft.tracing import Summary, summarize
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
 from foredraft.version import __version__ as __version__
 
-__all__ = [
-    "Completion",
-    "DecoderOnlyModel",
-    "DecodingConfig",
-    "Draft",
-    "EncoderDecoderModel",
-    "Engine",
-    "FinishReason",
-    "ForedraftError",
-    "GreedyProcessor",
-    "INgramStorage",
-    "LanguageModel",
-    "LoadOptions",
-    "MultinomialProcessor",
-    "NGramStorage",
-    "NucleusProcessor",
-    "OneLevelNGramStorage",
-    "Sampler",
-    "StepRecord",
-    "Summary",
-    "TableModel",
-    "TopKNucleusProcessor",
-    "TopKProcessor",
-    "Verdict",
-    "autoregressive_generate",
-    "autoregressive_generate_encoder_decoder",
-    "beam_search_generate",
-    "beam_search_generate_encoder_decoder",
-    "max_fn",
-    "ngram_assisted_speculative_generate",
-    "ngram_assisted_speculative_generate_encoder_decoder",
-    "prune_cache",
-    "speculative_generate",
-    "speculative_generate_encoder_decoder",
-    "summarize",
-]
+if TYPE_CHECKING:
+    from foredraft.exports import *  # noqa: F403
+    from foredraft.exports import __all__ as __all__
+else:
+    # Loading torch takes seconds: only who asks for a name waits, and a command that is
+    # interrupted meanwhile can still end without a traceback.
+    def __getattr__(name: str) -> Any:
+        """Return a public name, or a module of the package."""
+        if find_spec(f"{__name__}.{name}"):
+            return import_module(f"{__name__}.{name}")
+        try:
+            return getattr(import_module(f"{__name__}.exports"), name)
+        except AttributeError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *import_module(f"{__name__}.exports").__all__})

@@ -1,6 +1,49 @@
-"""`python -m foredraft`: the same as the `foredraft` command."""
+"""The doors: `python -m foredraft`, `foredraft`, `infer.py`; quiet from the first moment.
 
-from foredraft.cli.main import main
+Nothing of ours is imported before Ctrl-C is quiet and the standard streams have their places.
+"""
+
+import os
+import signal
+from types import FrameType, ModuleType
+
+
+def main() -> None:
+    """The `foredraft` command."""
+    _load().main()
+
+
+def infer() -> None:
+    """The shell, as `infer.py` opens it."""
+    _load().infer()
+
+
+def _load() -> ModuleType:
+    """Return the module of the commands; Ctrl-C while it loads ends with exit code 130."""
+    _occupy_streams()
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if usual:  # else it is ignored, as in `nohup`, or somebody else's
+        signal.signal(signal.SIGINT, _leave)
+    from foredraft.cli import main as commands
+
+    if usual:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return commands
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Leave at once: an exception would have to pass through foreign code that is half loaded."""
+    os._exit(130)
+
+
+def _occupy_streams() -> None:
+    """Open what is closed of 0, 1 and 2: the next file would take its place, and its output."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+
 
 if __name__ == "__main__":
     main()

@@ -60,7 +60,7 @@ class Assembly:
         loaded = self.drafter if method == "drafter" else self.target
         if loaded is None:
             raise ConfigError(
-                "this method needs a draft model; load one: drafter=… or --drafter NAME"
+                f"method {method!r} needs a draft model; load one: drafter=… or --drafter NAME"
             )
         return loaded.model if config.cache else Recomputing(loaded.model)
 

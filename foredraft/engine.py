@@ -32,6 +32,7 @@ from foredraft.models import (
     load_drafter,
 )
 from foredraft.models.base import check_vocabulary_holds
+from foredraft.models.loading import NO_DRAFTER
 from foredraft.ownership import Turn, held
 from foredraft.ranges import TokenId, checked
 from foredraft.sampling import SAMPLERS, rng_for
@@ -90,7 +91,7 @@ class Engine:
         options: LoadOptions | None = None,
         drafter_options: LoadOptions | None = None,
     ) -> Engine:
-        """Load models by name, folder or `bundled`.
+        """Load models by name, folder or `bundled`; without a draft model if it is None or `none`.
 
         Raises:
             ModelError: one of them cannot be loaded, or they do not fit together.
@@ -100,7 +101,7 @@ class Engine:
                 of_type(name, given, LoadOptions, "give LoadOptions(…)")
         options = options or LoadOptions()
         loaded = load(target, "target", options)
-        if drafter is None:
+        if drafter in (None, NO_DRAFTER):
             return cls(loaded)
         return cls(loaded, load_drafter(drafter, loaded, drafter_options or options))
 

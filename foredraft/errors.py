@@ -80,8 +80,15 @@ def foreign(what: str, remedy: str, kind: type[ForedraftError] = ModelError) -> 
     """
     try:
         yield
-    except (ForedraftError, KeyboardInterrupt, GeneratorExit, SystemExit):
+    except (ForedraftError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # a panic of a library in Rust is no Exception
-        said = quoted(" ".join(str(error).split()), 160)
+    except BaseException as error:  # a panic inside a tokenizer's Rust is no Exception
+        said = quoted(_said(error), 160)
         raise kind(f"{what} failed with {type(error).__name__} {said}; {remedy}") from error
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return " ".join(str(error).split())
+    except Exception:  # somebody else's __str__
+        return ""

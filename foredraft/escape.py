@@ -7,6 +7,7 @@ that is *shown* goes through here.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
@@ -39,6 +40,17 @@ def for_cell(text: str) -> str:
     """
     text = for_terminal(text)
     return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
+
+
+def for_json(dumped: str) -> str:
+    r"""Return JSON with what a terminal would obey as `\u009b`: the same value, on one line.
+
+    JSON itself escapes only what stands before the space; a line separator would end the line for
+    some readers.
+    """
+    if dumped.isascii() and dumped.isprintable():
+        return dumped
+    return "".join(c if _visible(c) == c else json.dumps(c)[1:-1] for c in dumped)
 
 
 def _visible(character: str) -> str:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from foredraft.core import FinishReason
-from foredraft.errors import ConfigError, quoted
+from foredraft.errors import ConfigError, ForedraftError, foreign, quoted
+from foredraft.files import read_lines
 from foredraft.text import encode_prompt
 
 UNBOUNDED = 1 << 30
+SPARE = 1024  # ids that a network may have beyond those of its tokenizer
 FORMS = (
     'write {"prompt": "…", "response": "…"}, {"prompt_tokens": […], "tokens": […]}, or save a '
     "greedy run with /save or `foredraft generate --json`"
@@ -52,22 +54,18 @@ def read_recordings(file: Path, tokenizer: Any) -> list[Recording]:
     Raises:
         ConfigError: the file cannot be read, holds no recording, or one that was not greedy.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {quoted(str(file), 300)}: {error}") from error
     config: dict[str, Any] = {}
     found: dict[object, Recording] = {}
-    for number, record in _records(lines, file):
+    for number, record in _records(read_lines(file), file):
         if "config" in record:
-            config = record["config"]
-            _check_greedy(config, file)
+            config = _config(record["config"], number, file)
         elif record.get("method") != "drafter":
+            key = number if "method" not in record else str(record.get("prompt"))
+            if key in found and record.get("method") != "target":
+                continue
             try:
-                key = number if "method" not in record else str(record.get("prompt"))
-                if key not in found or record.get("method") == "target":
-                    found[key] = _recording(record, config, tokenizer)
-            except (KeyError, TypeError, ValueError) as error:
+                found[key] = _recording(record, config, tokenizer)
+            except ForedraftError as error:
                 raise _unreadable(file, number, error) from error
     if not found:
         raise ConfigError(f"{quoted(str(file), 300)} holds no recorded output; {FORMS}")
@@ -80,8 +78,10 @@ def _records(lines: list[str], file: Path) -> Iterator[tuple[int, dict[str, Any]
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
-            raise _unreadable(file, number, error) from error
+        except json.JSONDecodeError as error:
+            raise _unreadable(file, number, f"no JSON at character {error.pos + 1}") from error
+        except (ValueError, RecursionError, MemoryError) as error:  # thousands of digits, of [
+            raise _unreadable(file, number, "no JSON that can be read") from error
         if not isinstance(record, dict):
             raise _unreadable(file, number, "no JSON object")
         yield number, record
@@ -93,24 +93,54 @@ def _unreadable(file: Path, number: int, reason: object) -> ConfigError:
     )
 
 
-def _check_greedy(config: dict[str, Any], file: Path) -> None:
+def _config(config: Any, number: int, file: Path) -> dict[str, Any]:
+    """Return the settings of a run, those that are read checked."""
+    if not isinstance(config, dict):
+        raise _unreadable(file, number, "its config is no JSON object")
     sampler = str(config.get("sampler", "greedy"))
     if not sampler.startswith("greedy"):
         raise ConfigError(
-            f"{quoted(str(file), 300)} was sampled with {sampler}; only under greedy does the text "
-            "decide what is kept: record again with --sampler greedy"
+            f"{quoted(str(file), 300)} was sampled with {quoted(sampler)}; only under greedy does "
+            "the text decide what is kept: record again with --sampler greedy"
         )
+    if not _is_whole(config.get("length", UNBOUNDED), 1):
+        raise _unreadable(file, number, f"its length is {quoted(config['length'])}")
+    if not isinstance(config.get("chat", False), bool):
+        raise _unreadable(file, number, f"its chat is {quoted(config['chat'])}")
+    return config
 
 
 def _recording(record: dict[str, Any], config: dict[str, Any], tokenizer: Any) -> Recording:
-    chat = bool(config.get("chat", False))
-    prompt = record.get("prompt_tokens") or encode_prompt(tokenizer, record["prompt"], chat=chat)
-    tokens = record.get("tokens")
+    prompt, tokens = record.get("prompt_tokens"), record.get("tokens")
+    if not prompt:
+        chat = config.get("chat", False)
+        prompt = encode_prompt(tokenizer, _text(record, "prompt"), chat=chat)
     if tokens is None:
-        tokens = tokenizer(record["response"], add_special_tokens=False)["input_ids"]
-    if not tokens or not all(isinstance(t, int) and t >= 0 for t in [*prompt, *tokens]):
-        raise ValueError("its tokens must be whole numbers ≥ 0, at least one")
+        with foreign("the tokenizer", "write tokens instead"):
+            tokens = tokenizer(_text(record, "response"), add_special_tokens=False)["input_ids"]
+    for ids in (prompt, tokens):
+        _check_tokens(ids, len(tokenizer) + SPARE)
     reason = record.get("finish_reason", FinishReason.LENGTH)
     cut = reason in (FinishReason.LENGTH, FinishReason.CONTEXT)
-    limit = len(tokens) if cut else int(config.get("length", UNBOUNDED))
+    limit = len(tokens) if cut else config.get("length", UNBOUNDED)
     return Recording(list(prompt), list(tokens), limit)
+
+
+def _text(record: dict[str, Any], name: str) -> str:
+    text = record.get(name)
+    if not isinstance(text, str):
+        raise ConfigError(f"its {name} is no text" if name in record else f"it has no {name}")
+    return text
+
+
+def _check_tokens(tokens: Any, size: int) -> None:
+    if not isinstance(tokens, list) or not tokens or not all(_is_whole(t, 0) for t in tokens):
+        raise ConfigError("its tokens must be whole numbers ≥ 0, at least one")
+    if max(tokens) >= size:
+        raise ConfigError(
+            f"token {quoted(max(tokens))} is outside the target's vocabulary 0 … {size - 1}"
+        )
+
+
+def _is_whole(value: Any, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low

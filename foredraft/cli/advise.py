@@ -8,11 +8,13 @@ from pathlib import Path
 
 from foredraft.bench.advise import advise
 from foredraft.bench.prompt_sets import KINDS, load_prompts
-from foredraft.cli.arguments import NO_DRAFTER, Number, add_model_flags, load_options
+from foredraft.cli.arguments import Number, add_model_flags
+from foredraft.cli.models import load_engine
+from foredraft.cli.output import say_json
 from foredraft.cli.view import View
-from foredraft.engine import Engine
 from foredraft.errors import ConfigError, quoted
 from foredraft.files import PATH_LIMIT, read_lines
+from foredraft.models.loading import NO_DRAFTER
 from foredraft.ranges import Count, DraftLength, Length
 
 BUNDLED_EACH = 3  # prompts of each bundled kind
@@ -35,13 +37,12 @@ def add_advise(parser: argparse.ArgumentParser) -> None:
 
 
 def _advise(args: argparse.Namespace) -> None:
-    if args.drafter == NO_DRAFTER:
-        raise ConfigError("advise weighs a draft model; name one with --drafter, or leave it out")
     prompts = [*(args.prompt or ()), *(_read(args.prompts) if args.prompts else ())] or _bundled()
-    target_options, drafter_options = load_options(args)
-    engine = Engine.load(
-        args.target, args.drafter, options=target_options, drafter_options=drafter_options
-    )
+    engine = None if args.drafter == NO_DRAFTER else load_engine(args)
+    if engine is None or engine.drafter is None:
+        raise ConfigError(
+            "advise weighs a draft model, and there is none; name one: --drafter NAME"
+        )
     engine.warm_up()
     advice = advise(
         engine,
@@ -52,7 +53,7 @@ def _advise(args: argparse.Namespace) -> None:
         chat=args.chat,
     )
     if args.json:
-        print(json.dumps(advice.to_dict(), ensure_ascii=False))
+        say_json(advice.to_dict())
         return
     for sentence in advice.sentences():
         View().line(sentence)
@@ -63,7 +64,10 @@ def _bundled() -> list[str]:
 
 
 def _read(name: str) -> list[str]:
-    file = Path(name).expanduser()
+    try:
+        file = Path(name).expanduser()
+    except RuntimeError:  # ~nobody
+        raise ConfigError(f"there is no home for {quoted(name, PATH_LIMIT)}; give a path") from None
     numbered = enumerate(read_lines(file), start=1)
     prompts = [_prompt(line, file, number) for number, line in numbered if line.strip()]
     if not prompts:

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from typing import Any, NoReturn
 
+from foredraft.cli.output import complain, say
 from foredraft.config import DecodingConfig
 from foredraft.errors import ConfigError
+from foredraft.models.device import DEVICE_CHOICES
 from foredraft.models.loading import (
     BUNDLED,
     BUNDLED_FOLDERS,
-    DEVICE_CHOICES,
     DTYPE_CHOICES,
+    NO_DRAFTER,
     QUANTIZE_CHOICES,
     LoadOptions,
 )
 from foredraft.models.runtime import RUNTIME_CHOICES
 from foredraft.ranges import hints_of, range_of, read
 
-NO_DRAFTER = "none"  # `--drafter none`
 SWITCHES = ("speculative", "ngram", "target", "drafter", "debug")  # `--method`, `--trace` instead
 
 
@@ -61,8 +61,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and leave."""
-        print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        complain(f"{self.prog}: error: {message} (see {self.prog} --help)")
         raise SystemExit(2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help or version; argparse itself hides that the output is full."""
+        say(message.removesuffix("\n"))
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -72,10 +76,9 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(BUNDLED_FOLDERS)
     add("--target", default=BUNDLED, help=f"{names}, a folder or a hub name [%(default)s]")
     add(
-        "--drafter",
-        default=BUNDLED,
-        help=f"the same, for the draft model, or {NO_DRAFTER}; bundled is the one of the target's "
-        "kind [%(default)s]",
+        "--drafter",  # no default: one that nobody asked for is left out where it does not fit
+        help=f"the same, for the draft model, or {NO_DRAFTER}; {BUNDLED} is the one of the "
+        f"target's kind [{BUNDLED}, where it fits]",
     )
     devices = ", ".join(DEVICE_CHOICES)
     add("--device", default="auto", help=f"{devices} or cuda:N [%(default)s]")
@@ -110,8 +113,9 @@ def drafter_name(args: argparse.Namespace, *, is_needed: bool) -> str | None:
         args: the parsed flags.
         is_needed: whether any method needs it; if not, only one that was asked for is loaded.
     """
-    unasked = args.drafter == BUNDLED and not is_needed
-    return None if unasked or args.drafter == NO_DRAFTER else args.drafter
+    if args.drafter is None:
+        return BUNDLED if is_needed else None
+    return None if args.drafter == NO_DRAFTER else args.drafter
 
 
 def add_decoding_flags(parser: argparse.ArgumentParser, names: tuple[str, ...] = ()) -> None:

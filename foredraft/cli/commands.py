@@ -7,17 +7,21 @@ this table.
 from __future__ import annotations
 
 import dataclasses
-import json
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from foredraft.cli.layout import WIDTH
+from foredraft.cli.output import json_line
 from foredraft.cli.session import Session
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.drafting import DRAFTERS, STORAGES
 from foredraft.engine import result_dict
 from foredraft.errors import ConfigError, RequestError, quoted
+from foredraft.files import PATH_LIMIT, reason_of, write_whole
 from foredraft.gamma import GAMMA_POLICIES
 from foredraft.ranges import hints_of, read
 from foredraft.registry import nearest
@@ -25,6 +29,11 @@ from foredraft.sampling import SAMPLERS
 from foredraft.verification import VERIFIERS
 
 HINTS = hints_of(DecodingConfig)
+PROMPTS = (
+    "A line that does not begin with / is a prompt; so is one that begins with //, or with a "
+    "space. A pasted block is one prompt, unless its first line is a command: then each line of it "
+    "is run."
+)
 HELP = {f.name: f.metadata["help"] for f in dataclasses.fields(DecodingConfig)}
 
 
@@ -49,8 +58,8 @@ class Command:
     choices: tuple[str, ...] = ()
 
 
-class Quit(Exception):
-    """Raised by `/quit`."""
+class Quit(SystemExit):
+    """Raised by `/quit`; where no shell runs, it ends the program with exit code 0."""
 
 
 def find_command(name: str) -> Command:
@@ -135,18 +144,23 @@ def _compare(session: Session, rest: str) -> None:
     session.view.statistics(session.results)
 
 
-def _save(session: Session, rest: str) -> None:
+def _save(session: Session, rest: str, *, over: bool = False) -> None:
+    name = "/overwrite" if over else "/save"
     if not rest:
-        raise ConfigError("/save needs a file name; usage: /save FILE")
+        raise ConfigError(f"{name} needs a file name; usage: {name} FILE")
     results = _last_results(session)
     prompt = {"prompt": session.prompt}
-    lines = [json.dumps(prompt | result_dict(r), ensure_ascii=False) for r in results]
-    config = json.dumps({"config": session.config.to_dict()}, ensure_ascii=False)
+    lines = [{"config": session.config.to_dict()}, *(prompt | result_dict(r) for r in results)]
     try:
-        Path(rest).expanduser().write_text("\n".join([config, *lines]) + "\n", encoding="utf-8")
+        file = Path(rest).expanduser().resolve()
+        if file.exists() and not (over and file.is_file()):
+            hint = f"/overwrite {rest}" if file.is_file() else "another name"
+            raise ConfigError(
+                f"{quoted(rest, PATH_LIMIT)} is there already; to write it, give {hint}"
+            )
+        write_whole(file, "".join(f"{json_line(line)}\n" for line in lines))
     except (OSError, ValueError, RuntimeError) as error:  # ~nobody and NUL are no OSError
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot write {quoted(rest)}: {reason}") from error
+        raise ConfigError(f"cannot write {quoted(rest, PATH_LIMIT)}: {reason_of(error)}") from error
     session.view.line(f"saved the settings and {len(results)} results to {rest}")
 
 
@@ -165,10 +179,12 @@ def _model(session: Session, rest: str) -> None:
 
 
 def _help(session: Session, rest: str) -> None:
-    session.view.columns(
+    session.view.settings(
         (f"{c.name} {c.usage}".strip(), c.value(session) if c.value else "", c.help)
         for c in COMMANDS.values()
     )
+    for line in textwrap.wrap(PROMPTS, WIDTH):
+        session.view.line(line)
 
 
 def _quit(session: Session, rest: str) -> None:
@@ -207,9 +223,12 @@ _ALL = [
     Command("/compare", "<prompt>", "run all four methods and show every statistic", _compare),
     Command("/save", "<file>", "write settings and last results as JSON lines", _save),
     Command(
+        "/overwrite", "<file>", "the same, over a file that is there", partial(_save, over=True)
+    ),
+    Command(
         "/model",
         "<role> <name>",
-        "load another target or drafter",
+        "load another target or drafter; no drafter: none",
         _model,
         lambda session: f"{session.engine.target.name}, {session.drafter_name}",
         ("target", "drafter"),

@@ -6,24 +6,22 @@ Parses, loads, hands over. A user's mistake is one sentence on standard error an
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import logging
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from foredraft.cli.ablate import add_ablate
 from foredraft.cli.advise import add_advise
 from foredraft.cli.arguments import (
-    NO_DRAFTER,
     Parser,
     add_decoding_flags,
     add_model_flags,
     decoding_config,
-    drafter_name,
     load_options,
 )
+from foredraft.cli.border import run_command
+from foredraft.cli.models import can_draft, drafting_without, load_engine
+from foredraft.cli.output import complain, say, say_json, say_text
 from foredraft.cli.replay import add_replay
 from foredraft.cli.session import Session
 from foredraft.cli.shell import Shell, piped_lines, terminal_lines
@@ -32,8 +30,8 @@ from foredraft.cli.verify import add_verify
 from foredraft.cli.view import HEADINGS, View
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.engine import Engine, check_request, result_dict, step_dict
-from foredraft.errors import ForedraftError
-from foredraft.escape import for_line
+from foredraft.errors import ConfigError
+from foredraft.models.loading import NO_DRAFTER
 from foredraft.version import __version__
 from foredraft.zoo import bundled_recipes, describe_bundled
 
@@ -66,29 +64,15 @@ def infer(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a code page without γ is no reason to die
-        sys.stdout.reconfigure(errors="backslashreplace")
-    args = parser.parse_args(argv)
     _show_notes()
-    command: Callable[[argparse.Namespace], None] = args.run
-    try:
-        command(args)
-        sys.stdout.flush()
-    except ForedraftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except BrokenPipeError:  # the reader of our output has left, e.g. `| head`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else the exit would flush again
-        raise SystemExit(0) from None
+    run_command(parser, argv)
 
 
 class Notes(logging.Handler):
     """What a model asks for and does not get: one line on standard error, whatever that is now."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(for_line(f"note: {record.getMessage()}"), file=sys.stderr)
+        complain(f"note: {record.getMessage()}")
 
 
 def _show_notes() -> None:
@@ -109,12 +93,14 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 
 def _chat(args: argparse.Namespace) -> None:
     config = decoding_config(args)
+    if args.prompt is None and sys.stdin is None:
+        raise ConfigError("standard input is closed; pipe lines into it, or use --prompt TEXT")
     engine = _load(args)
-    config = config.replace(speculative=engine.drafter is not None)
+    config = _fitting(config, engine, args)
     target_options, drafter_options = load_options(args)
     shell = Shell(engine, config, View(), target_options, drafter_options)
     if args.prompt is not None:
-        shell.run_line(args.prompt)  # what it refuses is a usage error here: exit code 2
+        shell.run_block(args.prompt)  # what it refuses is a usage error here: exit code 2
     elif sys.stdin.isatty():
         shell.view.line("Type a prompt, or /help for the commands.", style="dim")
         shell.run(terminal_lines(), echo=False)
@@ -123,15 +109,16 @@ def _chat(args: argparse.Namespace) -> None:
 
 
 def _load(args: argparse.Namespace, *, is_drafter_needed: bool = True) -> Engine:
-    target_options, drafter_options = load_options(args)
-    engine = Engine.load(
-        args.target,
-        drafter_name(args, is_needed=is_drafter_needed),
-        options=target_options,
-        drafter_options=drafter_options,
-    )
+    engine = load_engine(args, is_drafter_needed=is_drafter_needed)
     engine.warm_up()
     return engine
+
+
+def _fitting(config: DecodingConfig, engine: Engine, args: argparse.Namespace) -> DecodingConfig:
+    """Return what can run: where a draft model is missing, it was left out or not wanted."""
+    if args.drafter == NO_DRAFTER:
+        return config.replace(speculative=can_draft(config, engine))
+    return drafting_without(config, engine)
 
 
 # --- generate -------------------------------------------------------------------------------------
@@ -154,15 +141,15 @@ def _generate(args: argparse.Namespace) -> None:
     config = decoding_config(args, debug=args.trace and not args.json)
     if args.method != "all":
         config = config.replace(**{m: m == args.method for m in METHODS})
-    elif args.drafter == NO_DRAFTER:
-        config = config.replace(speculative=False)
     engine = _load(args, is_drafter_needed=config.speculative or config.drafter)
+    if args.method == "all" or (config.speculative and args.drafter is None):
+        config = _fitting(config, engine, args)
     check_request(engine, args.prompt, config)
     if args.json:
         _print_json(engine, args.prompt, config, with_steps=args.trace)
     elif args.text_only:
         for method in config.methods:
-            print(engine.generate(args.prompt, config, method=method).text)
+            say_text(engine.generate(args.prompt, config, method=method).text)
     else:
         Session(engine, config, View()).run_prompt(args.prompt, config)
 
@@ -172,7 +159,7 @@ def _print_json(engine: Engine, prompt: str, config: DecodingConfig, *, with_ste
         line = {"prompt": prompt} | result_dict(result)
         if with_steps:
             line["steps"] = [step_dict(record) for record in result.completion.records]
-        print(json.dumps(line, ensure_ascii=False))
+        say_json(line)
 
 
 # --- models and training --------------------------------------------------------------------------
@@ -184,7 +171,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 
 def _models(args: argparse.Namespace) -> None:
     for line in describe_bundled():
-        print(line)
+        say(line)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:

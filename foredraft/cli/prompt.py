@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -43,12 +45,26 @@ def build_session(commands: Mapping[str, Command]) -> PromptSession[str]:
     return PromptSession(history=_history(), completer=CommandCompleter(commands))
 
 
+class _PrivateHistory(FileHistory):
+    """A history that only its owner reads; a line that cannot be kept is no reason to end."""
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError, ValueError):  # a full disk, a surrogate
+            super().store_string(string)
+
+
 def _history() -> History:
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    file = state / "foredraft" / "history"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    except OSError:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        file = state / "foredraft" / "history"
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        number = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            is_file = stat.S_ISREG(os.fstat(number).st_mode)
+            if is_file:
+                os.chmod(file, 0o600)  # one that was made before may be open to all
+        finally:
+            os.close(number)
+    except (OSError, ValueError, RuntimeError):  # no home, a NUL
         return InMemoryHistory()
-    return FileHistory(str(file))
+    return _PrivateHistory(str(file)) if is_file else InMemoryHistory()

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
-
-from transformers import AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from foredraft.bench.recordings import read_recordings
 from foredraft.bench.replay import Cost, CostTable, RecordedModel, Replay, Replayed
 from foredraft.cli.arguments import Number
+from foredraft.cli.output import say_json
 from foredraft.cli.view import View
-from foredraft.errors import ModelError, quoted
 from foredraft.models import LoadedModel, LoadOptions, load_drafter
-from foredraft.models.loading import BUNDLED
+from foredraft.models.loading import BUNDLED, NO_DRAFTER, load_tokenizer
 from foredraft.ranges import DraftLength
-from foredraft.zoo import bundled_path
 
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
 WITH_MODEL = ("model", "hybrid(suffix, model)")
@@ -31,7 +26,7 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     add, costs = parser.add_argument, CostTable()
     add("file", help="JSON lines: a run (/save, generate --json), or prompt and response")
     add("--target", default=BUNDLED, help="whose tokenizer it is; not run [%(default)s]")
-    add("--drafter", default="none", help="draft model, as for generate, or none [%(default)s]")
+    add("--drafter", default=NO_DRAFTER, help="draft model, as for generate, or none [%(default)s]")
     usual = ", ".join([*WITHOUT_MODEL, *WITH_MODEL])
     add("--drafting", action="append", metavar="SPEC", help=f"may be repeated [{usual}]")
     policies = ", ".join(POLICIES)
@@ -47,9 +42,9 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
 
 
 def _replay(args: argparse.Namespace) -> None:
-    tokenizer = _tokenizer(args.target)
+    tokenizer = load_tokenizer(args.target)
     recordings = read_recordings(Path(args.file).expanduser(), tokenizer)
-    with_model = args.drafter != "none"
+    with_model = args.drafter != NO_DRAFTER
     costs = CostTable(args.draft_cost, 1.0, args.token_cost)
     replay = Replay(
         recordings,
@@ -65,7 +60,7 @@ def _replay(args: argparse.Namespace) -> None:
     ]
     if args.json:
         for one in found:
-            print(json.dumps(one.to_dict(), ensure_ascii=False))
+            say_json(one.to_dict())
     else:
         _print_table(found, View())
 
@@ -86,17 +81,6 @@ def _print_table(found: list[Replayed], view: View) -> None:
             )
         )
     view.columns(rows)
-
-
-def _tokenizer(name: str) -> Any:
-    """Return a target's tokenizer without its weights."""
-    transformers_logging.set_verbosity_error()
-    source = str(bundled_path("target")) if name == BUNDLED else name
-    try:
-        return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        first = str(error).split("\n")[0][:200]
-        raise ModelError(f"cannot load the tokenizer of {quoted(name, 300)}: {first}") from error
 
 
 def _draft_model(name: str, target: str, tokenizer: Any) -> Any:

@@ -5,15 +5,18 @@ Knows neither slash commands nor where lines come from.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from foredraft.cli.models import FALLBACK, can_draft, load_default, unfit
 from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
 from foredraft.core import Completion
 from foredraft.engine import Engine, Result, check_request
-from foredraft.models import LoadOptions, load, load_drafter
-from foredraft.models.loading import BUNDLED, BUNDLED_FOLDERS
-from foredraft.tracing import summarize
+from foredraft.errors import ForedraftError, foreign
+from foredraft.models import LoadedModel, LoadOptions, load, load_drafter
+from foredraft.models.loading import BUNDLED_FOLDERS, NO_DRAFTER
+from foredraft.tracing import summarize, undrafted
 
 
 class Session:
@@ -53,13 +56,32 @@ class Session:
 
     def run_prompt(self, prompt: str, config: DecodingConfig) -> None:
         """Run every method that is switched on; nothing runs if one of them must refuse."""
-        check_request(self.engine, prompt, config)
+        self._check(prompt, config)
         done = []
         for method in config.methods:
             self.view.heading(method)
             done.append(self._run_method(prompt, config, method))
         self.results, self.prompt = self.engine.results(done, prompt, config), prompt
         self.view.ratios(self.results)
+
+    def _check(self, prompt: str, config: DecodingConfig) -> None:
+        """Raise what the prompt is refused for; chat that takes no prompt at all goes off."""
+        try:
+            with foreign("reading the prompt", "give another one", ForedraftError):
+                check_request(self.engine, prompt, config)
+        except ForedraftError as error:
+            if not config.chat or self._can_chat():
+                raise
+            self.set(chat=False)
+            raise type(error)(f"{error}; chat is off now: nothing passes the template") from error
+
+    def _can_chat(self) -> bool:
+        """Whether the chat template takes any of a few prompts that nothing speaks against."""
+        for harmless in ("Hi", "1 + 1 =", "Once upon a time"):
+            with suppress(Exception):
+                self.engine.encode(harmless, chat=True)
+                return True
+        return False
 
     def _run_method(self, prompt: str, config: DecodingConfig, method: str) -> Completion:
         generation = self.engine.stream(prompt, config, method=method)
@@ -70,7 +92,10 @@ class Session:
                 self.view.text(chunk.text)
         completion = generation.completion
         self.view.line(completion.text if config.debug else "")
-        self.view.numbers(summarize(completion.records))
+        drafter = self.engine.drafter
+        positions = drafter.model.max_length if drafter else 0
+        why = undrafted(completion.records, positions)
+        self.view.numbers(summarize(completion.records), why)
         return completion
 
     def set(self, **changes: Any) -> None:
@@ -78,17 +103,46 @@ class Session:
         self.config = self.config.replace(**changes)
 
     def load_model(self, role: str, name: str) -> None:
-        """Replace target or drafter; the old ones stay if the new one does not load or fit.
+        """Replace target or drafter; the old ones stay if the new one does not load, fit or run.
 
-        With another target a bundled drafter becomes the bundled drafter of the target's kind.
+        With another target a bundled drafter becomes the bundled drafter of the target's kind, or
+        none where that does not fit. Methods that lack their draft model go off.
         """
         if role == "drafter":
-            loaded = load_drafter(name, self.engine.target, self._drafter_options)
-            self.engine = Engine(self.engine.target, loaded)
-            return
-        target = load(name, "target", self._options)
+            target, drafter = self.engine.target, self._load_drafter(name, self.engine.target)
+        else:
+            target = load(name, "target", self._options)
+            drafter = self._drafter_for(target)
+        engine = Engine(target, drafter)
+        engine.warm_up()
+        self._take(engine, is_wanted=role == "drafter")
+
+    def _load_drafter(self, name: str, target: LoadedModel) -> LoadedModel | None:
+        if name == NO_DRAFTER:
+            return None
+        return load_drafter(name, target, self._drafter_options)
+
+    def _drafter_for(self, target: LoadedModel) -> LoadedModel | None:
+        """Return what drafts for a new target: what was asked for by name must fit."""
         drafter = self.engine.drafter
-        if drafter is not None:
-            belongs = BUNDLED if drafter.name in BUNDLED_FOLDERS else drafter.name
-            drafter = load_drafter(belongs, target, self._drafter_options)
-        self.engine = Engine(target, drafter)
+        if drafter is None:
+            return None
+        if drafter.name in BUNDLED_FOLDERS:
+            return load_default(target, self._drafter_options)
+        return load_drafter(drafter.name, target, self._drafter_options)
+
+    def _take(self, engine: Engine, *, is_wanted: bool) -> None:
+        """Go on with other models, and with settings that they can serve."""
+        config = self.config
+        if self.engine.drafter is not None and engine.drafter is None:
+            config = config.replace(drafter=False)
+            if not can_draft(config, engine):
+                change = {"speculative": False} if is_wanted else {"drafting": FALLBACK}
+                config = config.replace(**change)
+            if not is_wanted:
+                told = unfit(engine.target.name)
+                self.view.line(f"note: {told}; name one with /model drafter NAME")
+        for setting, value in config.to_dict().items():
+            if value != getattr(self.config, setting) and setting != "stop":
+                self.view.line(f"{setting}: {value or 'off'}, since there is no draft model")
+        self.engine, self.config = engine, config

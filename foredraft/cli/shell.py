@@ -8,26 +8,28 @@ from collections.abc import Iterable, Iterator
 from foredraft.cli.commands import COMMANDS, Quit, find_command
 from foredraft.cli.prompt import build_session
 from foredraft.cli.session import Session
-from foredraft.errors import ConfigError, ForedraftError, quoted
+from foredraft.errors import ConfigError, ForedraftError, foreign, quoted
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Shell(Session):
     """A session driven by lines."""
 
     def run(self, lines: Iterable[str], *, echo: bool) -> None:
-        """Run lines until they end or `/quit`.
+        """Run lines until they end or `/quit`, whatever becomes of any of them.
 
         Args:
-            lines: prompts and commands.
+            lines: prompts and commands; one that was pasted may be a block of them.
             echo: show each line before it is run, for transcripts.
         """
-        for line in lines:
+        for line in (line for block in lines for line in lines_of_block(block)):
             if not line.strip():
                 continue
             if echo:
                 self.view.echo(line.strip())
             try:
-                self.run_line(line.strip())
+                self.run_line(line)
             except Quit:
                 return
             except ForedraftError as error:
@@ -35,24 +37,53 @@ class Shell(Session):
             except KeyboardInterrupt:
                 self.view.line("\n[interrupted]", style="yellow")
 
+    def run_block(self, block: str) -> None:
+        """Run what was given at once: one line, or a block of them; the first refusal ends it."""
+        for line in lines_of_block(block):
+            self.run_line(line)
+
     def run_line(self, line: str) -> None:
-        """Run one line: a command if it begins with `/`, else a prompt."""
-        if line.startswith("/"):
-            name, _, rest = line.partition(" ")
-            command = find_command(name)
-            if rest.strip() and not command.usage:
-                raise ConfigError(f"{name} takes no value, not {quoted(rest.strip())}")
-            command.run(self, rest.strip())
-            if command.value is not None:
-                self.view.line(f"{command.name[1:]}: {command.value(self)}")
-        else:
-            self.run_prompt(line, self.config)
+        """Run one line, a command or a prompt.
+
+        Raises:
+            ForedraftError: it was refused, or failed in whatever way; models and settings are as
+                they were before.
+        """
+        with foreign("this line", "models and settings are as they were", ForedraftError):
+            if is_command(line):
+                self._run_command(line)
+            else:
+                self.run_prompt(line.strip(), self.config)
+
+    def _run_command(self, line: str) -> None:
+        name, *values = line.split(maxsplit=1)
+        rest = values[0].strip() if values else ""
+        command = find_command(name)
+        if rest and not command.usage:
+            raise ConfigError(f"{name} takes no value, not {quoted(rest)}")
+        command.run(self, rest)
+        if command.value is not None:
+            self.view.line(f"{command.name[1:]}: {command.value(self)}")
+
+
+def is_command(line: str) -> bool:
+    """Whether a line is a command; a space before its `/`, or a second `/`, makes it a prompt."""
+    return line.startswith("/") and not line.startswith("//")
+
+
+def lines_of_block(block: str) -> list[str]:
+    """Return what a block runs as: lines if it begins with a command, else itself, one prompt."""
+    words = block.split(maxsplit=1)
+    if is_command(block) and words[0] in COMMANDS:
+        return block.split("\n")
+    return [block]
 
 
 def piped_lines() -> Iterator[str]:
     """Yield the lines of standard input; bytes that are not UTF-8 stay visible as surrogates."""
-    for raw in sys.stdin.buffer:
-        yield raw.decode("utf-8", errors="surrogateescape").rstrip("\r\n")
+    for number, raw in enumerate(sys.stdin.buffer):
+        line = raw.removeprefix(BYTE_ORDER_MARK) if number == 0 else raw
+        yield line.decode("utf-8", errors="surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
 def terminal_lines() -> Iterator[str]:

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from foredraft.cli.output import say
 from foredraft.escape import for_line
 from foredraft.files import plain_name
-from foredraft.models.loading import resolve_device
+from foredraft.models.device import resolve_device
 from foredraft.tracing.render import percent
 from foredraft.zoo.evaluation import check_sacrebleu, measure
 from foredraft.zoo.publish import publish
@@ -49,20 +50,20 @@ def train_command(args: argparse.Namespace) -> None:
 
 def _train(run: Run) -> None:
     recipe, shown = run.recipe, for_line(str(run.run_dir))
-    print(f"training {recipe.name!r} in {shown}; Ctrl-C saves, the same command continues")
+    say(f"training {recipe.name!r} in {shown}; Ctrl-C saves, the same command continues")
     with _bar() as bar:
         task = bar.add_task(for_line(recipe.name), total=recipe.training.steps, loss="–")
         show = _plain if not sys.stdout.isatty() else _on_bar(bar, task)
         model, reached = train(run, show, _writing(run, bar))
     tokenizer = prepare(run)
-    print("measuring on held-out documents")
+    say("measuring on held-out documents")
     measured = measure(run, model, tokenizer)
     if measured.acceptance:
-        print(f"conditional acceptance {percent(measured.acceptance.conditional_acceptance_rate)}")
+        say(f"conditional acceptance {percent(measured.acceptance.conditional_acceptance_rate)}")
     if measured.translation:
-        print(f"BLEU {measured.translation.bleu:.1f}, chrF {measured.translation.chrf:.1f}")
+        say(f"BLEU {measured.translation.bleu:.1f}, chrF {measured.translation.chrf:.1f}")
     folder = for_line(str(publish(run, model, tokenizer, reached, measured)))
-    print(f"held-out loss {reached.losses[-1][2]:.3f} nats a token; model written to {folder}")
+    say(f"held-out loss {reached.losses[-1][2]:.3f} nats a token; model written to {folder}")
 
 
 def _bar() -> Progress:
@@ -92,7 +93,7 @@ def _writing(run: Run, bar: Progress) -> Callable[[int], None]:
         if sys.stdout.isatty():
             bar.update(task, completed=min(done, wanted))
         else:
-            print(f"the teacher has written {done:,} of {wanted:,} tokens", flush=True)
+            say(f"the teacher has written {done:,} of {wanted:,} tokens", flush=True)
 
     return show
 
@@ -101,4 +102,4 @@ def _plain(reached: Reached, loss: float) -> None:
     if reached.step % LINE_EVERY == 0:
         held_out = f", held out {reached.losses[-1][2]:.3f}" if reached.losses else ""
         line = f"step {reached.step}: loss {loss:.3f}{held_out}, {reached.seconds:.0f} s"
-        print(line, flush=True)
+        say(line, flush=True)

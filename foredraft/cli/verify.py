@@ -7,11 +7,10 @@ had failed so far.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,15 +18,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from foredraft.checks import Finding, Plan, Report, check
 from foredraft.checks.report import LOSSLESS, METHODS
 from foredraft.checks.statistics import POWER
-from foredraft.cli.arguments import Number, add_model_flags, drafter_name, load_options
+from foredraft.cli.arguments import Number, add_model_flags
+from foredraft.cli.models import load_engine
+from foredraft.cli.output import complain, say_json
 from foredraft.cli.view import View
-from foredraft.engine import Engine
 from foredraft.errors import VocabularyMismatch
 from foredraft.escape import for_line
+from foredraft.models.loading import BUNDLED
 from foredraft.ranges import hints_of
 
 MARKS = {True: ("ok", "green"), False: ("FAIL", "bold red"), None: ("?", "yellow")}
 DEFAULT = Plan()
+WITHOUT_MODEL = ("ngram",)
 
 
 def add_verify(parser: argparse.ArgumentParser) -> None:
@@ -73,32 +75,25 @@ def _verify(args: argparse.Namespace) -> None:
         mutant=args.mutant,
     )
     report = _report(args, plan)
-    try:
+    with suppress(BrokenPipeError):  # the reader has left; the verdict stands
         if args.json:
-            print(json.dumps(report.to_dict(), ensure_ascii=False))
+            say_json(report.to_dict())
         else:
             print_report(report, View())
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has left; the verdict stands
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else the exit would flush again
     if not report.passed:
         raise SystemExit(130 if report.interrupted and not report.failed else 1)
 
 
 def _report(args: argparse.Namespace, plan: Plan) -> Report:
-    target_options, drafter_options = load_options(args)
     try:
-        engine = Engine.load(
-            args.target,
-            drafter_name(args, is_needed=plan.needs_drafter),
-            options=target_options,
-            drafter_options=drafter_options,
-        )
+        engine = load_engine(args, is_drafter_needed=plan.needs_drafter)
     except VocabularyMismatch as error:  # a finding like any other, and the end of all others
         finding = Finding("vocabulary", "both models", False, str(error))
-        return Report(args.target, args.drafter, plan, (finding,))
+        return Report(args.target, args.drafter or BUNDLED, plan, (finding,))
     except KeyboardInterrupt:
-        return Report(args.target, args.drafter, plan, (), interrupted=True)
+        return Report(args.target, args.drafter or BUNDLED, plan, (), interrupted=True)
+    if engine.drafter is None and not args.method and args.drafter is None:
+        plan = replace(plan, methods=WITHOUT_MODEL)  # the default drafter does not fit
     with _progress() as show:
         return check(engine, plan, show)
 
@@ -111,7 +106,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
         def line(what: str, done: int, total: int) -> None:
             if what != last[0]:
-                print(f"checking {for_line(what)}", file=sys.stderr, flush=True)
+                complain(f"checking {what}")
                 last[0] = what
 
         yield line

@@ -9,9 +9,11 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
+from foredraft.cli.layout import columns, settings
 from foredraft.core import StepRecord
 from foredraft.decoding import Difference
 from foredraft.engine import Engine, Result
+from foredraft.escape import for_line, for_terminal
 from foredraft.tracing import Summary, print_step
 from foredraft.tracing.render import percent, rate
 
@@ -36,19 +38,17 @@ class View:
         self.console = Console(file=self.stream, highlight=False, soft_wrap=True, emoji=False)
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Print one line of plain text; what cannot be encoded is shown escaped."""
-        safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
-        self.console.print(Text(safe, style=style))
+        """Print one line of plain text; what a terminal would obey is shown escaped."""
+        self.console.print(Text(for_terminal(text), style=style))
 
     def error(self, message: object) -> None:
         """Print a refusal."""
-        self.line(f"error: {message}", style="red")
+        self.line(for_line(f"error: {message}"), style="red")
 
     def echo(self, line: str) -> None:
         """Show a line that was read from a pipe, so that a transcript can be followed."""
-        printable = "".join(
-            c if c.isprintable() or c == "\t" else "\ufffd" for c in line[:ECHO_LIMIT]
-        )
+        shown = line[:ECHO_LIMIT]
+        printable = "".join(c if for_terminal(c) == c else "\ufffd" for c in shown)
         self.line(f"> {printable}{' …' if len(line) > ECHO_LIMIT else ''}", style="dim")
 
     def heading(self, method: str) -> None:
@@ -57,15 +57,15 @@ class View:
 
     def text(self, piece: str) -> None:
         """Print text as it is generated, without a line end."""
-        self.stream.write(piece)
+        self.stream.write(for_terminal(piece))
         self.stream.flush()
 
     def step(self, number: int, record: StepRecord, engine: Engine) -> None:
         """Print one step of the trace."""
         print_step(number, record, engine.decode, self.console)
 
-    def numbers(self, summary: Summary) -> None:
-        """End a method's section with its acceptance rate and speed."""
+    def numbers(self, summary: Summary, undrafted: str = "") -> None:
+        """End a method's section with its acceptance rate and speed, and why it drafted nothing."""
         parts = [f"{rate(summary.tokens_per_second)} tokens/s"]
         if summary.num_drafted_tokens:
             parts.insert(0, f"acceptance rate {percent(summary.acceptance_rate)}")
@@ -73,7 +73,7 @@ class View:
             parts.append(f"mean gamma {summary.mean_gamma:.2f}")
         if summary.mean_normalized_entropy is not None:
             parts.append(f"mean H_norm {summary.mean_normalized_entropy:.3f}")
-        self.line(" · ".join(parts), style="cyan")
+        self.line(" · ".join([*parts, undrafted] if undrafted else parts), style="cyan")
 
     def ratios(self, results: Sequence[Result]) -> None:
         """Print each method's speed as a ratio to Target AR, and any greedy difference."""
@@ -87,20 +87,20 @@ class View:
 
     def statistics(self, results: Sequence[Result]) -> None:
         """Print every statistic of several results, a column each."""
-        columns = [{**r.summary.to_dict(), "speedup": r.speedup} for r in results]
+        statistics = [{**r.summary.to_dict(), "speedup": r.speedup} for r in results]
         header = ("statistic", *(HEADINGS[r.completion.method] for r in results))
-        body = [(name, *(_cell(column[name]) for column in columns)) for name in columns[0]]
+        body = [(name, *(_cell(column[name]) for column in statistics)) for name in statistics[0]]
         self.columns([header, *body], right=True)
 
     def columns(self, rows: Iterable[Sequence[str]], *, right: bool = False) -> None:
         """Print aligned columns, the first to the left, the others to the right if asked."""
-        listed = list(rows)
-        widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
-        for first, *others in listed:
-            cells = [
-                f"{c:{'>' if right else '<'}{w}}" for c, w in zip(others, widths[1:], strict=True)
-            ]
-            self.line("  ".join([f"{first:<{widths[0]}}", *cells]).rstrip())
+        for line in columns([list(map(for_line, row)) for row in rows], right=right):
+            self.line(line)
+
+    def settings(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Print names, their values and what they mean."""
+        for line in settings([(name, for_line(value), told) for name, value, told in rows]):
+            self.line(line)
 
     def clear(self) -> None:
         """Clear the screen; does nothing in a pipe."""

@@ -132,5 +132,8 @@ class DraftModel(DraftSource):
 
     def build(self, parts: DraftParts) -> Drafter:
         if parts.neural is None:
-            raise ConfigError("this method needs a draft model; load one with drafter=…")
+            raise ConfigError(
+                "drafting with a model needs a draft model; load one (drafter=… or --drafter NAME),"
+                " or choose a drafter that needs none, e.g. suffix"
+            )
         return parts.neural

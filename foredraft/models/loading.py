@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, foreign, quoted
 from foredraft.models.base import LanguageModel
 from foredraft.models.checkpoint import open_checkpoint, read_module
+from foredraft.models.device import resolve_device
 from foredraft.models.documents import shown
 from foredraft.models.encoder_decoder import EncoderDecoderModel
 from foredraft.models.folder import ModelFolder, check_folder_weights, read_folder
@@ -34,11 +35,11 @@ from foredraft.ranges import Checked, Range
 from foredraft.zoo import bundled_path
 
 BUNDLED, BUNDLED_SEQ2SEQ = "bundled", "bundled-seq2seq"
+NO_DRAFTER = "none"
 BUNDLED_FOLDERS = {BUNDLED: "{role}", BUNDLED_SEQ2SEQ: "seq2seq_{role}"}
 LOG = logging.getLogger("foredraft")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPE_CHOICES = ("auto", *DTYPES)
-DEVICE_CHOICES = ("auto", "cpu", "cuda")
 QUANTIZE_CHOICES = ("none", "int8")
 BYTES_A_THREAD = 4_000_000
 _all_threads = torch.get_num_threads()  # what torch would use
@@ -125,10 +126,13 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
         name = BUNDLED_SEQ2SEQ
     options = replace(options, invariant=False)
     folder, network, tokenizer, runtime = _load_network(name, "drafter", options)
-    with _fitting(folder):
-        model = fit_drafter(network, target.model, runtime)
-    drafter = LoadedModel(name, model, tokenizer, folder.end_tokens(tokenizer.eos_token_id))
-    check_vocabulary(target, drafter)
+    try:
+        with _fitting(folder):
+            model = fit_drafter(network, target.model, runtime)
+        drafter = LoadedModel(name, model, tokenizer, folder.end_tokens(tokenizer.eos_token_id))
+        check_vocabulary(target, drafter)
+    except ModelError as error:
+        raise type(error)(f"{error}, or none: --drafter {NO_DRAFTER}") from None
     return drafter
 
 
@@ -154,6 +158,24 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
     return LoadedModel(name, model, tokenizer, end_tokens)
 
 
+def load_tokenizer(name: str) -> Any:
+    """Return the tokenizer of a decoder-only target, without its weights; errors as for `load`."""
+    transformers_logging.set_verbosity_error()
+    source = _resolve_source(name, "target")
+    path = Path(source) if Path(source).is_dir() else fetched(source, SETTINGS_FILES)
+    if read_folder(path, trusted=False).config.is_encoder_decoder:
+        raise ModelError(f"{name!r} is an encoder–decoder model; name a decoder-only one")
+    return _read_tokenizer(path, trusted=False)
+
+
+def _read_tokenizer(path: Path, *, trusted: bool) -> Any:
+    again = "fetch the model again, or correct its files after its card"
+    with foreign(
+        f"reading the tokenizer of {shown(path)} (tokenizer.json, tokenizer_config.json)", again
+    ):
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=trusted, local_files_only=True)
+
+
 def _load_network(
     name: str, role: str, options: LoadOptions
 ) -> tuple[ModelFolder, Any, Any, Runtime]:
@@ -171,13 +193,7 @@ def _load_network(
     if path != Path(source):
         fetched(source, weight_files(path))
     check_folder_weights(folder)
-    again = "fetch the model again, or correct its files after its card"
-    with foreign(
-        f"reading the tokenizer of {shown(path)} (tokenizer.json, tokenizer_config.json)", again
-    ):
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, trust_remote_code=options.trust_remote_code, local_files_only=True
-        )
+    tokenizer = _read_tokenizer(path, trusted=options.trust_remote_code)
     runtime = options.runtime_for(folder.config)
     quantization = None if runtime.int8 else _quantization(options.quantize)
     # Code that comes with a model may take its weights as it likes.
@@ -245,24 +261,6 @@ def set_threads(options: LoadOptions, network: Any) -> None:
     num_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
     wanted = options.threads or min(_all_threads, -(-num_bytes // BYTES_A_THREAD))
     use_threads(wanted, were_asked_for=bool(options.threads))
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device of a name; `auto` is CUDA where there is one.
-
-    Raises:
-        ConfigError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        legal = ", ".join(DEVICE_CHOICES)
-        raise ConfigError(f"unknown device {name!r}; legal: {legal} (or cuda:0, …)") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r} asked for but torch sees no GPU; use --device cpu")
-    return device
 
 
 def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:

@@ -5,12 +5,13 @@ Looks only; the labels stay in plain text, so that colour never carries meaning 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
-from foredraft.core import StepRecord
+from foredraft.core import DraftStop, StepRecord
 from foredraft.tracing.summary import Summary
 
 STYLES = {
@@ -19,6 +20,15 @@ STYLES = {
     "recovered": "bold yellow",
     "bonus": "bold cyan",
     "target": "bold blue",
+}
+
+REASONS = {  # why nothing was drafted
+    DraftStop.CONTEXT: "the draft model has {positions}",
+    DraftStop.POLICY: "the policy decided for plain decoding",
+    DraftStop.UNKNOWN: "no match was found to copy from",
+    DraftStop.ROOM: "the length leaves no room for a draft",
+    DraftStop.FIRST_TARGET: "the text ended with its first token",
+    DraftStop.GAMMA: "the draft length is 0",
 }
 
 Decode = Callable[[Sequence[int]], str]
@@ -69,6 +79,29 @@ def summary_text(summary: Summary) -> Text:
         lines.append(f"draft cost ratio {s.draft_cost_ratio:.2f}, mean gamma {s.mean_gamma:.2f}")
     lines.append(f"{rate(s.tokens_per_second)} tokens/s")
     return Text("\n".join(lines))
+
+
+def undrafted(records: Sequence[StepRecord], positions: int) -> str:
+    """Return why a method that drafts has drafted nothing, or less than it might; else nothing.
+
+    Args:
+        records: the steps of a generation.
+        positions: that the draft model has, in tokens.
+    """
+    stops = Counter(r.stopped for r in records if r.stopped is not None)
+    has = f"{positions} positions"
+    if not stops:
+        return ""  # plain decoding
+    if not any(r.drafted for r in records):
+        if len(stops) > 1:  # the first step never drafts, and says so only where it is the last
+            del stops[DraftStop.FIRST_TARGET]
+        (reason, _), *_ = stops.most_common(1)
+        return f"nothing was drafted: {REASONS[reason].format(positions=has)}"
+    short = stops[DraftStop.CONTEXT]
+    if not short:
+        return ""
+    tried = stops.total() - stops[DraftStop.FIRST_TARGET]
+    return f"{short} of {tried} drafts were cut short: the draft model has {has}"
 
 
 def percent(value: float | None) -> str:

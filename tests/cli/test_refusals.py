@@ -85,6 +85,7 @@ REFUSALS = {
     ),
     "/compare": "the prompt is empty; give at least one character that is not a space",
     "/save": "/save needs a file name; usage: /save FILE",
+    "/overwrite": "/overwrite needs a file name; usage: /overwrite FILE",
     "/save no/such/folder/x": "cannot write 'no/such/folder/x': No such file or directory",
     "/model": f"/model needs a role and a name, not ''; {MODEL_USAGE}",
     "/model target": f"/model needs a role and a name, not 'target'; {MODEL_USAGE}",

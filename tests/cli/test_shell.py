@@ -38,7 +38,6 @@ def test_a_prompt_runs_the_usual_three_in_order_under_their_headings() -> None:
     assert converse(SINGER) == GREEDY
 
 
-SAMPLERS = "sampler: greedy t · multinomial t · topk t k · nucleus t p · topknucleus t k p"
 DOCUMENTED = f"""\
 > /egag
 egag: on
@@ -105,31 +104,55 @@ error: gamma must lie in [1, 1024], not -3
 /target [on|off]  on  run Target AR
 /drafter [on|off]  off  run Drafter AR
 /ngram [on|off]  on  run Ngram Assisted
-/egag [on|off]  on  entropy-adaptive gamma in place of the policy
+/egag [on|off]  on  entropy-adaptive gamma in place of
+                                           the policy
 /egag_gamma_min <v>  1  EGAG: lower bound, in tokens
-/egag_gamma_max <v>  6  EGAG: upper bound, in tokens; none means gamma
-/egag_ema <v>  0.9  EGAG: smoothing of its average, in [0, 1); 0 is none
+/egag_gamma_max <v>  6  EGAG: upper bound; none means gamma
+/egag_ema <v>  0.9  EGAG: smoothing of its average; 0 is
+                                           none
 /length <v>  60  most tokens to generate
 /gamma <v>  4  draft length, in tokens
-/processor <name> <values>  nucleus(temperature=0.8, top_p=0.9)  {SAMPLERS}
+/processor <name> <values>  nucleus(temperature=0.8, top_p=0.9)
+                                           sampler: greedy t · multinomial t ·
+                                           topk t k · nucleus t p · topknucleus
+                                           t k p
 /debug [on|off]  on  show every step
 /cache [on|off]  on  KV cache
-/chat [on|off]  off  send prompts through the chat template
-/top_k_filler <v>  3  target tokens that Ngram Assisted counts at each position
-/set_ngramstorage <name> <n>  basic 3  n-gram storage: basic (multi-level) or onelevel, and n
-/reset_in_between [on|off]  on  Ngram Assisted forgets between prompts
-/seed <v>  42  seed of every random decision; each method starts from it anew; none: a fresh one
-/verifier <spec>  rejection  accept/reject rule: rejection, block, exact_match or coupled
-/policy <spec>  fixed  spec string of the gamma policy of Speculative and Ngram Assisted
-/drafting <spec>  model  what Speculative drafts with: model, prompt_lookup, suffix, ngram, \
-hybrid(suffix, model) or bandit(...)
+/chat [on|off]  off  send prompts through the chat
+                                           template
+/top_k_filler <v>  3  target tokens that Ngram Assisted
+                                           counts at each position
+/stop_if_unknown [on|off]  on  Ngram Assisted ends a draft at an
+                                           unknown context instead of guessing
+/set_ngramstorage <name> <n>  basic 3  n-gram storage: basic (multi-level)
+                                           or onelevel, and n
+/reset_in_between [on|off]  on  Ngram Assisted forgets between
+                                           prompts
+/seed <v>  42  seed of every random decision; each
+                                           method starts from it anew; none: a
+                                           fresh one
+/verifier <spec>  rejection  accept/reject rule: rejection, block,
+                                           exact_match or coupled
+/policy <spec>  fixed  spec string of the gamma policy of
+                                           Speculative and Ngram Assisted
+/drafting <spec>  model  what Speculative drafts with: model,
+                                           prompt_lookup, suffix, ngram,
+                                           hybrid(suffix, model) or bandit(...)
 /stats  every statistic of the last prompt
-/compare <prompt>  run all four methods and show every statistic
-/save <file>  write settings and last results as JSON lines
-/model <role> <name>  toy-target, toy-drafter  load another target or drafter
+/compare <prompt>  run all four methods and show every
+                                           statistic
+/save <file>  write settings and last results as
+                                           JSON lines
+/overwrite <file>  the same, over a file that is there
+/model <role> <name>  toy-target, toy-drafter
+                                           load another target or drafter; no
+                                           drafter: none
 /clear  clear the screen
 /help  this list
 /quit  leave
+A line that does not begin with / is a prompt; so is one that begins with //, or
+with a space. A pasted block is one prompt, unless its first line is a command:
+then each line of it is run.
 > /quit
 """
 
@@ -139,13 +162,14 @@ def test_the_documented_session() -> None:
     assert converse(*typed, "never read") == DOCUMENTED
 
 
-def test_help_aligns_its_columns() -> None:
+def test_help_aligns_its_columns_and_fits_a_terminal() -> None:
     shell = open_shell()
     shell.run(["/help"], echo=False)
     lines = printed(shell).splitlines()
-    assert len(lines) == len(COMMANDS)
-    columns = {line.index(c.help) for line, c in zip(lines, COMMANDS.values(), strict=True)}
-    assert len(columns) == 1
+    assert max(map(len, lines)) <= 80
+
+    assert len([line for line in lines if line.startswith("/")]) == len(COMMANDS)
+    assert len({line.index(line.split()[0]) for line in lines if line.startswith(" ")}) == 1
 
 
 TOGGLED = """\

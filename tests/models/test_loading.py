@@ -22,7 +22,8 @@ from foredraft.models import (
     load_drafter,
     load_pair,
 )
-from foredraft.models.loading import DTYPE_CHOICES, DTYPES, check_vocabulary, resolve_device
+from foredraft.models.device import resolve_device
+from foredraft.models.loading import DTYPE_CHOICES, DTYPES, check_vocabulary
 from foredraft.zoo.tokenizer import train_tokenizer
 from tests.tiny import TEXT_VOCAB, assert_same_logits, build, full_logits, noisy, tokenizer
 
