@@ -141,6 +141,7 @@ def _number(name: str, value: Any, kind: type, legal: Range) -> Any:
     if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
         word = "a whole number" if kind is int else "a number"
         raise ConfigError(f"{name} must be {word} in {legal}, not {quoted(value)}")
+    value = getattr(value, "item", lambda: value)()  # of numpy's: no float32 meets 1e308
     legal.check(name, int(value) if isinstance(value, Integral) else value)
     return kind(value)
 

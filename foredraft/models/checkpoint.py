@@ -89,7 +89,9 @@ def open_checkpoint(
     tensors = readable_tensors(folder)
     if tensors is None:
         return None
-    outline = skeleton(folder.path, folder.config, folder.loader).to(dtype)
+    outline = skeleton(folder.path, folder.config, folder.loader)
+    with foreign(f"laying out {shown(folder.path)}", "free some memory"):
+        outline.to(dtype)
     expected = {name: tuple(tensor.shape) for name, tensor in outline.state_dict().items()}
     held = {name: one.shape for name, one in tensors.items() if not name.endswith(FREQUENCIES)}
     if folder.config.tie_word_embeddings:

@@ -181,7 +181,7 @@ def test_a_storage_and_its_drafter_are_refused_or_work(name: str) -> None:
 FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, str]]] = {
     "autoregressive_generate": (
         lambda **k: foredraft.autoregressive_generate([3], toy_target(), **k),
-        {"max_gen_len": "max_new_tokens", "seed": "seed"},
+        {"max_gen_len": "max_gen_len", "seed": "seed"},
     ),
     "beam_search_generate": (
         lambda **k: foredraft.beam_search_generate([3], toy_target(), **k),
@@ -189,7 +189,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, str]]] = {
     ),
     "speculative_generate": (
         lambda **k: foredraft.speculative_generate([3], toy_drafter(), toy_target(), **k),
-        {"gamma": "gamma", "max_gen_len": "max_new_tokens", "seed": "seed"},
+        {"gamma": "gamma", "max_gen_len": "max_gen_len", "seed": "seed"},
     ),
     "egag": (
         lambda **k: foredraft.speculative_generate(
