@@ -101,7 +101,7 @@ def test_infer_and_chat_run_a_given_prompt_and_leave(
     ("argv", "message"),
     [
         (("--prompt", ""), "error: the prompt is empty; "),
-        (("--seed", "x"), "infer.py: error: argument --seed: invalid int value: 'x' "),
+        (("--seed", "x"), "infer.py: error: argument --seed: the value must be a whole number in "),
     ],
 )
 def test_infer_refuses_in_one_line(run: Run, argv: tuple[str, ...], message: str) -> None:

@@ -118,8 +118,8 @@ def test_a_failure_is_one_even_if_nobody_reads_it() -> None:
     ("arguments", "words"),
     [
         (["--samples", "0"], "--samples: the value must lie in [1, 1000000000], not 0"),
-        (["--samples", "many"], "invalid int value: 'many'"),
-        (["--level", "1"], "level must lie in (0, 1), not 1.0"),
+        (["--samples", "many"], "must be a whole number in [1, 1000000000], not 'many'"),
+        (["--level", "1"], "--level: the value must lie in (0, 1), not 1.0"),
         (["--method", "beam"], "invalid choice: 'beam'"),
         (["--verifier", "blok"], "unknown verifier 'blok' (did you mean 'block'?)"),
         (["--mutant", "hulk"], "unknown mutant 'hulk'"),
