@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -20,7 +21,7 @@ from tests.toy_engine import RETOLD, toy_engine
 VALUES: list[Any] = [
     math.nan, math.inf, -math.inf, 0, -0.0, 0.5, 1, -1, -0.5, 1e9, 1e30, 1e308, -1e308, 2**31,
     2**63,    10**40, -(10**40), 10**400, -(10**400), 10**5000,
-    np.float32("nan"), np.int64(2**62), np.float64(1e300),
+    np.float32("nan"), Fraction(10**400), np.int64(2**62), np.float64(1e300),
 ]
 WORDS = [
     "nan", "NaN", "inf", "-inf", "infinity", "0", "-0.0", "0.5", "1", "-1", "1e9", "1e30", "1e308",
@@ -29,7 +30,7 @@ WORDS = [
 ]
 # fmt: on
 NO_NUMBERS: list[Any] = [True, False, "3", b"3", 3j, [3], {}, np.True_]
-RANGE = re.compile(r"[\[(]-?\d[\d.e+]*, -?\d[\d.e+]*[\])]")  # both ends are numbers
+RANGE = re.compile(r"[\[(]-?\d[\d.e+-]*, -?\d[\d.e+-]*[\])]")  # both ends are numbers
 
 
 def numbers_of(thing: Callable[..., Any]) -> list[str]:

@@ -62,7 +62,7 @@ def test_a_number_of_a_component_is_refused_or_works(
             generate(**{setting: registry.spec(made)})
         if not isinstance(value, int) or abs(value) < 10**4000:
             spec = f"{name}({parameter}={'nan' if value != value else repr(value)})"
-            checked = () if "np." in spec else (called,)  # no literals
+            checked = () if "np." in spec or "Fraction" in spec else (called,)  # no literals
             assert (attempt(lambda s=spec: registry.create(s), *checked) is not None) == (
                 made is not None and checked != ()
             )
