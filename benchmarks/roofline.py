@@ -30,7 +30,7 @@ from side_by_side import BASELINE, machine_of
 from tables import markdown, save, stem_of
 
 from foredraft import DecodingConfig, Engine, ForedraftError, LanguageModel, StepRecord
-from foredraft.sampling.base import likeliest
+from foredraft.logits import likeliest
 
 LENGTHS = range(1, 10)  # of a verification pass, in tokens
 
