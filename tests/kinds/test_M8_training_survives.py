@@ -206,7 +206,7 @@ def _another(value: Any) -> Any:
         return not value
     if isinstance(value, int):
         return value + 1
-    return value * 0.5 + 0.2 if isinstance(value, float) else f"{value}x"
+    return value * 0.7 + 0.13 if isinstance(value, float) else f"{value}x"
 
 
 TINY = RECIPE.replace(
