@@ -142,7 +142,7 @@ def writing(path: Path, remedy: str) -> Iterator[None]:
         reason = " ".join(reason_of(error).split())[:PATH_LIMIT]
         raise ConfigError(
             f"cannot write {quoted(str(path), PATH_LIMIT)}: {reason}; {remedy}"
-        ) from error
+        ) from None  # a full disk as its cause would be taken for one behind standard output
 
 
 @contextmanager

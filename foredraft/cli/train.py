@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers.utils import logging as transformers_logging
 
 from foredraft.cli.output import say
 from foredraft.escape import for_line
@@ -43,6 +44,7 @@ def train_command(args: argparse.Namespace) -> None:
     if recipe.is_seq2seq:
         check_sacrebleu()
     torch.set_float32_matmul_precision("high")
+    transformers_logging.disable_progress_bar()  # ours says more
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
     with holding(run):
         _train(run)

@@ -83,7 +83,12 @@ def check_place(run: Run) -> None:
     Raises:
         ConfigError: something else is there, it cannot be written, or it would hold the run.
     """
-    out, shown = run.out_dir.resolve(), quoted(str(run.out_dir), PATH_LIMIT)
+    with writing(run.out_dir, "give another --out"):
+        _check_place(run, run.out_dir.resolve())
+
+
+def _check_place(run: Run, out: Path) -> None:
+    shown = quoted(str(run.out_dir), PATH_LIMIT)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{shown} is no folder; give another --out")
     if run.run_dir.resolve().is_relative_to(out):
@@ -100,9 +105,8 @@ def check_place(run: Run) -> None:
         raise ConfigError(
             f"{shown} holds another model than {quoted(run.recipe.name)}; give another --out"
         )
-    with writing(run.out_dir, "give another --out"):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out.parent).close()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)).rmdir()  # as it will be made
 
 
 def _name_in(folder: Path) -> object:
