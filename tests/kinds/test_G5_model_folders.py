@@ -344,4 +344,4 @@ def test_out_of_memory_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyP
         raise MemoryError
 
     monkeypatch.setattr(torch.nn.Module, "to", full)
-    refusal(folder, "moving", "MemoryError")
+    refusal(folder, "failed with MemoryError", "free some memory")
