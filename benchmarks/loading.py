@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from foredraft import LoadOptions
 from foredraft.bench.machine import PeakMemory, describe_machine
+from foredraft.files import read_lines
 from foredraft.models import load, runtime
 from foredraft.zoo.tokenizer import train_tokenizer
 
@@ -121,17 +122,15 @@ def load_and_tell(folder: str, variant: Variant) -> dict[str, float]:
 
 def mark(name: str) -> int:
     """Return one of the system's marks of this process, in bytes."""
-    found = [line.split() for line in STATUS.read_text().splitlines() if line.startswith(name)]
+    found = [line.split() for line in read_lines(STATUS) if line.startswith(name)]
     return int(found[0][1]) * 1024
 
 
 def flags() -> list[str]:
     """Return which of the instructions that matter here the processor has."""
-    text = CPU_INFO.read_text() if CPU_INFO.is_file() else ""
+    lines = read_lines(CPU_INFO) if CPU_INFO.is_file() else []
     [words, *_] = [
-        line.partition(":")[2].split()
-        for line in text.splitlines()
-        if line.startswith(("flags", "Features"))
+        line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))
     ] or [[]]
     return [flag for flag in WIDE if flag in words]
 

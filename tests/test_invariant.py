@@ -11,7 +11,7 @@ from foredraft import DecodingConfig, Engine, LoadOptions
 from foredraft.bench.prompt_sets import load_prompts
 
 SENTENCES = Path(__file__).parents[1] / "benchmarks" / "sentences.txt"
-GREEDY = DecodingConfig(length=100)
+GREEDY = DecodingConfig(length=100, seed=42)
 COUPLED = GREEDY.replace(verifier="coupled", sampler="multinomial(temperature=0.8)")
 SPECULATIVE = (
     {"gamma": 4},

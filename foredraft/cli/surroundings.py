@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from foredraft.escape import for_line
+from foredraft.cli.output import complain
 from foredraft.text import PromptNote
 
 
@@ -34,7 +34,7 @@ def notes_on_standard_error() -> Iterator[None]:
         def show(message: Any, category: type[Warning], *where: Any, **options: Any) -> None:
             if issubclass(category, PromptNote):
                 if str(message) not in seen:
-                    print(for_line(f"note: {message}"), file=sys.stderr)
+                    complain(f"note: {message}")
                 seen.add(str(message))
             else:
                 shown(message, category, *where, **options)

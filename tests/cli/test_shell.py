@@ -24,7 +24,7 @@ acceptance rate 100.0% · # tokens/s · 4.38 tokens/step · mean gamma 3.86
 
 == Ngram Assisted ==
 {song(35)}
-acceptance rate 66.7% · # tokens/s · 3.18 tokens/step · mean gamma 4.00
+acceptance rate 100.0% · # tokens/s · 3.18 tokens/step · mean gamma 4.00
 
 == Target AR ==
 {song(35)}
