@@ -101,6 +101,7 @@ def test_whatever_the_umask_others_may_not_write_into_it(source: Path) -> None:
     assert not stat.S_IMODE(built.parent.stat().st_mode) & 0o022
 
 
+@pytest.mark.slow
 def test_nothing_is_left_beside_it_and_two_processes_may_make_it_at_once(source: Path) -> None:
     command = [sys.executable, "-c", LOAD, str(source)]
     running = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]

@@ -133,6 +133,7 @@ def test_a_forked_process_gives_the_same_text(runtime: str) -> None:
     assert run(runtime, BEGIN + "\n".join(CASES.values()) + END).endswith("done\n")
 
 
+@pytest.mark.slow
 @can_fork
 def test_a_process_that_had_no_model_leaves_its_child_all_threads() -> None:
     text = """

@@ -158,6 +158,7 @@ def test_a_full_disk_is_a_sentence_and_the_next_start_goes_on(
     assert is_whole(run.out_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [3_000, 60_000])
 def test_a_limit_of_size_is_a_sentence_too(tmp_path: Path, limit: int) -> None:
     if sys.platform == "win32":

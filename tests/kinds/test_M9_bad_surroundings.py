@@ -201,6 +201,7 @@ def test_closed_streams_are_one_sentence(run: Run, monkeypatch: pytest.MonkeyPat
     assert errors.getvalue().startswith("error: standard output is closed; ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
 def test_real_streams_of_a_real_process() -> None:
     """Every combination at once, each a process of its own: imports take seconds."""
