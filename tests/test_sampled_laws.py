@@ -35,7 +35,11 @@ ARCHITECTURES = ("llama", "llama:native", "gpt2", "t5")
 CASES = list(itertools.product(ARCHITECTURES, ("model", "ngram"), LOSSLESS))
 LEVEL = 1e-3
 
-every_case = pytest.mark.parametrize(("architecture", "drafting", "verifier"), CASES)
+QUICK = ("llama:native", "t5")  # one adapter of each kind; the others are slow
+every_case = pytest.mark.parametrize(
+    ("architecture", "drafting", "verifier"),
+    [pytest.param(*c, marks=[] if c[0] in QUICK else [pytest.mark.slow]) for c in CASES],
+)
 
 
 @cache

@@ -27,11 +27,11 @@ PROMPT = [5, 9, 3, 7, 1, 30, 22, 8]
 CPU = LoadOptions(device="cpu", threads=1)
 needs_marks = pytest.mark.skipif(not loading.STATUS.is_file(), reason="needs /proc")
 VARIANTS = [
-    *(Variant(runtime) for runtime in (NATIVE, TORCH)),
+    Variant(NATIVE),
     *(
         pytest.param(variant, marks=pytest.mark.slow)  # each makes and loads a folder of its own
         for variant in (
-            Variant(THEIRS),
+            *(Variant(runtime) for runtime in (TORCH, THEIRS)),
             *(Variant(runtime, tied=False) for runtime in (NATIVE, TORCH, THEIRS)),
             *(Variant(runtime, sharded=True) for runtime in (NATIVE, TORCH)),
             *(Variant(NATIVE, dtype) for dtype in ("float16", "float32")),

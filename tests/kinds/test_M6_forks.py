@@ -125,7 +125,11 @@ def run(runtime: str, text: str) -> str:
 
 @can_fork
 @pytest.mark.parametrize(
-    "runtime", ["compiled", "torch", pytest.param("transformers", marks=pytest.mark.slow)]
+    "runtime",
+    [
+        "compiled",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("torch", "transformers")),
+    ],
 )
 def test_a_forked_process_gives_the_same_text(runtime: str) -> None:
     if runtime == "compiled" and not can_fuse():
