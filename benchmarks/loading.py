@@ -14,15 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from side_by_side import commit
 from tables import markdown
 from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers.utils.logging import disable_progress_bar
 
 from foredraft import LoadOptions
 from foredraft.bench.machine import PeakMemory, describe_machine
@@ -31,14 +32,14 @@ from foredraft.models import load, runtime
 from foredraft.zoo.tokenizer import train_tokenizer
 
 MEGABYTE = 1_000_000
-STATUS, CPU_INFO = Path("/proc/self/status"), Path("/proc/cpuinfo")
+STATUS = Path("/proc/self/status")
 SHAPE = {
     **{"num_hidden_layers": 30, "hidden_size": 576, "intermediate_size": 1536},
     **{"num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152},
 }
 NATIVE, TORCH, THEIRS = "native", "torch operations", "transformers"
+HEAD = ["variant", "files", "before", "stays", "peak", "peak / stays", "stays / files", "seconds"]
 LINES = ("A house by the sea has a door, a window and a garden with a tree.",) * 9
-WIDE = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "i8mm")
 
 
 @dataclass(frozen=True)
@@ -126,19 +127,9 @@ def mark(name: str) -> int:
     return int(found[0][1]) * 1024
 
 
-def flags() -> list[str]:
-    """Return which of the instructions that matter here the processor has."""
-    lines = read_lines(CPU_INFO) if CPU_INFO.is_file() else []
-    [words, *_] = [
-        line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))
-    ] or [[]]
-    return [flag for flag in WIDE if flag in words]
-
-
-def rows_of(shape: dict[str, int]) -> list[dict[str, Any]]:
-    """Measure every variant; return a row each."""
-    rows = []
-    for variant in VARIANTS:
+def rows_of(shape: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """Measure every variant; yield a row each, and say it to the terminal at once."""
+    for number, variant in enumerate(VARIANTS, start=1):
         with tempfile.TemporaryDirectory() as place:
             size = write_folder(Path(place), variant, shape)
             found = measured(Path(place), variant)
@@ -146,19 +137,19 @@ def rows_of(shape: dict[str, int]) -> list[dict[str, Any]]:
             "peak_to_stays": found["peak"] / found["stays"],
             "stays_to_files": found["stays"] / size,
         }
-        rows.append({"variant": str(variant), "files": size, **found, **ratios})
-    return rows
+        row = {"variant": str(variant), "files": size, **found, **ratios}
+        told = ", ".join(
+            f"{name} {cell}" for name, cell in zip(HEAD[1:], cells(row)[1:], strict=True)
+        )
+        print(f"{number}/{len(VARIANTS)} {variant}: {told}", file=sys.stderr, flush=True)
+        yield row
 
 
-def table(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Return rows as cells, head first; memory in megabytes."""
-    head = ["variant", "files", "before", "stays", "peak", "peak / stays", "stays / files"]
-    cells = [[*head, "seconds"]]
-    for row in rows:
-        sizes = [f"{row[key] / MEGABYTE:.0f}" for key in ("files", "before", "stays", "peak")]
-        ratios = [f"{row[key]:.2f}" for key in ("peak_to_stays", "stays_to_files", "seconds")]
-        cells.append([row["variant"], *sizes, *ratios])
-    return cells
+def cells(row: dict[str, Any]) -> list[str]:
+    """Return a row as cells; memory in megabytes."""
+    sizes = [f"{row[key] / MEGABYTE:.0f}" for key in ("files", "before", "stays", "peak")]
+    ratios = [f"{row[key]:.2f}" for key in ("peak_to_stays", "stays_to_files", "seconds")]
+    return [row["variant"], *sizes, *ratios]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -172,13 +163,14 @@ def main(arguments: list[str] | None = None) -> None:
     if args.load:
         print(json.dumps(load_and_tell(args.load[0], Variant(**json.loads(args.load[1])))))
         return
-    machine = {**describe_machine(), "flags": flags(), "measured_commit": commit()}
-    rows = rows_of(SHAPE | {"num_hidden_layers": args.layers, "vocab_size": args.vocab})
+    disable_progress_bar()  # of writing the folders
+    machine = describe_machine()
+    rows = list(rows_of(SHAPE | {"num_hidden_layers": args.layers, "vocab_size": args.vocab}))
     if args.json:
         print(json.dumps({"machine": machine, "rows": rows}))
         return
-    print(markdown(table(rows)))
-    print(f"\nMegabytes. {machine['processor']}: {' '.join(machine['flags'])}")
+    print(markdown([HEAD, *map(cells, rows)]))
+    print(f"\nMegabytes. {machine['processor']}: {machine['flags']}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from typing import Any
 import torch
 
 from foredraft import DecodingConfig, Engine
+from foredraft.bench.machine import flags, processor
 from foredraft.bench.prompt_sets import KINDS, PromptItem, load_prompts
 from foredraft.core import StepRecord
 from foredraft.decoding import Sequence, speculative_steps
@@ -277,7 +277,8 @@ def main() -> None:
     machine = {
         "torch": torch.__version__.split("+")[0],
         "threads": torch.get_num_threads(),
-        "processor": platform.machine(),
+        "processor": processor(),
+        "flags": flags(),
         "prompts": len(items),
         "rounds": args.rounds,
     }

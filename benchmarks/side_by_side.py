@@ -11,7 +11,6 @@ leaves out what was there first, and the time until it was.
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ import transformers
 from transformers import DynamicCache, EncoderDecoderCache
 
 from foredraft import DecodingConfig, EncoderDecoderModel, Engine
+from foredraft.bench.machine import flags, processor
 from foredraft.decoding import first_difference
 from foredraft.files import write_whole
 from foredraft.models import LoadedModel
@@ -271,7 +271,8 @@ def machine_of(engine: Engine) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "threads": torch.get_num_threads(),
         "device": str(engine.target.model.device),
-        "processor": platform.machine(),
+        "processor": processor(),
+        "flags": flags(),
         "commit": commit(),
     }
 

@@ -17,7 +17,9 @@ from foredraft.models import LanguageModel, LoadedModel
 
 PACKAGES = ("foredraft", "torch", "transformers", "tokenizers", "numpy", "matplotlib", "ray")
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+CPU_INFO = Path("/proc/cpuinfo")
 PACKAGE_DIR = Path(__file__).parents[1]
+WIDE = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "i8mm")
 
 
 def synchronize() -> None:
@@ -64,18 +66,31 @@ def device_name(engine: Engine) -> str:
 
 def processor() -> str:
     """Return the processor's name, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n")
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    names = _told_of_processor("model name")
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def flags() -> str:
+    """Return which of the instructions that decide speed here the processor has."""
+    lines = _told_of_processor("flags", "Features")  # of x86, of ARM
+    words = lines[0].split() if lines else []
+    return " ".join(flag for flag in WIDE if flag in words)
+
+
+def _told_of_processor(*names: str) -> list[str]:
+    """Return what Linux tells of each core under one of the names; nothing elsewhere."""
+    try:
+        lines = [line.partition(":") for line in CPU_INFO.read_text().split("\n")]
+    except OSError:
+        return []
+    return [value.strip() for name, _, value in lines if name.strip() in names]
 
 
 def describe_machine() -> dict[str, Any]:
     """Return hardware, threads, load and versions."""
     return {
         "processor": processor(),
+        "flags": flags(),
         "architecture": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "cores": os.cpu_count(),
