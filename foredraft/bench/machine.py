@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from foredraft.engine import Engine
-from foredraft.models import LanguageModel, LoadedModel
+from foredraft.models import LoadedModel, Network
 
 PACKAGES = ("foredraft", "torch", "transformers", "tokenizers", "numpy", "matplotlib", "ray")
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -137,7 +137,7 @@ def describe_model(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
-def weights_hash(model: LanguageModel) -> str | None:
+def weights_hash(model: Network) -> str | None:
     """Return the SHA-256 of every weight as it lies in memory: shape, precision, bytes.
 
     None where weights are not known or do not show their bytes (quantized by torchao).

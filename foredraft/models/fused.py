@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.errors import ModelError, RequestError
-from foredraft.models.base import check_vocabulary_holds
+from foredraft.errors import ModelError
+from foredraft.models.base import Context, Drafted, Feed, check_vocabulary_holds
 from foredraft.models.compiler import load_library
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.native import KeyValueMemory, check_is_in_family
@@ -127,8 +127,8 @@ class FusedModel(CausalModel):
         weights = Weights(network)
         padded_dim = -(-weights.head_dim // KEYS) * KEYS
         like = torch.empty(0)
-        self._keys = KeyValueMemory(weights.num_layers, weights.kv_heads, padded_dim, like)
-        super().__init__(network.config, vocab_size, torch.device("cpu"), self._keys)
+        self._shape = (weights.num_layers, weights.kv_heads, padded_dim, like)
+        super().__init__(network.config, vocab_size, torch.device("cpu"))
         self._columns = min(self.vocab_size, self._num_embeddings)
         self._tensors: list[Tensor] = []  # what the structures point into
         self._kind = SINGLE
@@ -147,65 +147,65 @@ class FusedModel(CausalModel):
     def weights(self) -> Iterator[Tensor]:
         yield from self._tensors
 
-    def start(self, prompt: Prompt) -> list[int]:
+    def open(self, prompt: Prompt) -> Context:
         self._most_threads = usable_threads()  # it may have been pinned, or forked, since
-        return super().start(prompt)
+        return super().open(prompt)
 
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+    def _new_memory(self) -> KeyValueMemory:
+        return KeyValueMemory(*self._shape)
+
+    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+        memory, left, kept = context.memory, len(tokens), []
+        for first in range(0, len(tokens), CHUNK):
+            part = tokens[first : first + CHUNK]
+            left -= len(part)
+            count = min(max(keep - left, 0), len(part))
+            kept.append(torch.empty(count, self._columns))
+            self._feed(memory, part, count, kept[-1])
+        return self._fitted(kept[0] if len(kept) == 1 else torch.cat(kept))
+
+    def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
+        self.check(feeds)
+        with self.owner.lock:
+            return [self._draft(feed.context, feed.tokens, count) for feed in feeds]
+
+    def _draft(self, context: Context, tokens: Sequence[int], count: int) -> Drafted:
         if len(tokens) > CHUNK:
-            return super().extend(tokens, keep)
-        logits = torch.empty(keep, self._columns)
-        self._feed(tokens, 1, keep, logits)
-        return self._fitted(logits)
-
-    def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
-        beams, left = input_ids.shape
-        kept = []
-        for part in input_ids.split(max(1, CHUNK // beams), dim=1):
-            left -= part.shape[1]
-            count = min(max(keep - left, 0), part.shape[1])
-            kept.append(torch.empty(beams, count, self._columns))
-            self._feed(part.flatten().tolist(), beams, count, kept[-1])
-        return torch.cat(kept, dim=1)
-
-    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
-        if len(tokens) > CHUNK:
-            self.extend(tokens[:-1], keep=1)
+            self._logits(context, tokens[:-1], 1)
             tokens = tokens[-1:]
         drafted, margins = (ctypes.c_int64 * count)(), (ctypes.c_float * count)()
-        self._feed(tokens, 1, 1, torch.empty(self._columns), (drafted, margins))
-        return list(drafted), list(margins)
+        self._feed(context.memory, tokens, 1, torch.empty(self._columns), (drafted, margins))
+        return Drafted(list(drafted), list(margins))
 
     def _feed(
-        self, tokens: Sequence[int], beams: int, keep: int, logits: Tensor, drafted: Any = None
+        self,
+        memory: KeyValueMemory,
+        tokens: Sequence[int],
+        keep: int,
+        logits: Tensor,
+        drafted: Any = None,
     ) -> None:
-        """Feed tokens, row by row of beams; write logits after the last `keep`, or draft from them.
+        """Feed tokens of one text; write logits after the last `keep`, or draft from them.
 
         Args:
-            tokens: of every beam as many, `beams · time` of them.
-            beams: how many there are.
-            keep: of each, 0 … time.
-            logits: shape `[beams, keep, columns]`, or anything as large.
-            drafted: room for the tokens of a draft of one beam, and for their margins; None
-                drafts none.
+            memory: of the text.
+            tokens: as many as `CHUNK` at most.
+            keep: 0 … time.
+            logits: shape `[keep, columns]`, or anything as large.
+            drafted: room for the tokens of a draft, and for their margins; None drafts none.
         """
-        if not 0 <= keep <= len(tokens) // beams:
-            raise RequestError(
-                f"keep is {keep}; legal: 0 … {len(tokens) // beams}, the tokens that are fed"
-            )
         rows, last = len(tokens), self._num_embeddings - 1
         known, largest = max(self.vocab_size, self._num_embeddings), max(tokens)
         if not 0 <= min(tokens) <= largest < known:
             check_vocabulary_holds(tokens, known)
-        time = rows // beams
         further = len(drafted[0]) - 1 if drafted else 0
-        end = self.length + time + further
-        self._make_room(end, rows)
+        end = memory.length + rows + further
+        self._make_room(memory, end, rows)
         # A drafter may be handed a token it has never heard of; any other will do in its place.
         given: Any = list(tokens) if largest <= last else [min(token, last) for token in tokens]
         self._ids[:rows] = given
         step = self._pass
-        step.beams, step.time, step.begin, step.keep = beams, time, self.length, keep
+        step.beams, step.time, step.begin, step.keep = 1, rows, memory.length, keep
         step.logits = logits.data_ptr()
         if drafted:
             step.likeliest = ctypes.addressof(self._likeliest)
@@ -213,17 +213,17 @@ class FusedModel(CausalModel):
         else:
             step.likeliest = None
             self._library.forward(*self._given)
-        self._keys.length = end
+        memory.length = end
 
-    def _make_room(self, end: int, rows: int) -> None:
+    def _make_room(self, keys: KeyValueMemory, end: int, rows: int) -> None:
         """Have memory, rotations and scratch for a pass over `rows` that ends at position `end`."""
-        keys, threads = self._keys, min(torch.get_num_threads(), self._most_threads)
+        threads = min(torch.get_num_threads(), self._most_threads)
         keys.reserve(end)
         step = self._pass
-        room = (max(rows, len(self._ids)), keys.capacity, threads)
+        room = (max(rows, len(self._ids)), max(keys.capacity, self._room[1]), threads)
         if room != self._room:
             self._room = (0, 0, 0)  # until all of it is there: memory may run out in between
-            self._rotations = self._turns(keys.capacity)
+            self._rotations = self._turns(room[1])
             self._scratch = torch.empty(
                 self._library.scratch_floats(ctypes.byref(self._network), *room)
             )

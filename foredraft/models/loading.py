@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, foreign, quoted
-from foredraft.models.base import LanguageModel
+from foredraft.models.base import Network
 from foredraft.models.checkpoint import open_checkpoint, read_module
 from foredraft.models.device import resolve_device
 from foredraft.models.documents import shown
@@ -92,7 +92,7 @@ class LoadedModel:
     """
 
     name: str
-    model: LanguageModel
+    model: Network
     tokenizer: Any
     eos_token_ids: tuple[int, ...]
 
