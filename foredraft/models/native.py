@@ -78,6 +78,12 @@ class KeyValueMemory:
             )
         self.length = length
 
+    def copied(self) -> KeyValueMemory:
+        """Return another memory that holds the same."""
+        twin = copy.copy(self)
+        twin.block = self.block.clone()
+        return twin
+
     def branch(self, parents: list[int]) -> None:
         """Make beam i a copy of beam `parents[i]`."""
         self.block = self.block.index_select(1, torch.tensor(parents, device=self.block.device))
