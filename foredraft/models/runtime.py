@@ -11,9 +11,10 @@ from foredraft.errors import ConfigError, ModelError
 from foredraft.models.base import Network
 from foredraft.models.checkpoint import Checkpoint
 from foredraft.models.decoder_only import CausalModel, DecoderOnlyModel
-from foredraft.models.fused import FusedModel, library
+from foredraft.models.fused import FusedModel
 from foredraft.models.graphs import StaticModel
 from foredraft.models.native import NativeModel, prove_equal
+from foredraft.models.structures import library
 from foredraft.models.weights import is_in_family
 
 RUNTIME_CHOICES = ("auto", "native", "transformers")

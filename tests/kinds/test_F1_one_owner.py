@@ -29,6 +29,7 @@ from foredraft.models.fused import FusedModel
 from foredraft.models.graphs import StaticModel
 from foredraft.models.native import NativeModel
 from foredraft.models.runtime import can_fuse
+from foredraft.models.structures import SOURCE, with_types
 from tests.tiny import TEXT_VOCAB, build, noisy, tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -170,7 +171,7 @@ def under_sanitizers() -> None:
     """Hammer both runtimes of a CPU; the C of this process is watched."""
     torch.set_num_threads(2)
     flags = ("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined")
-    watched = fused.with_types(load_library(fused.SOURCE, *flags))
+    watched = with_types(load_library(SOURCE, *flags))
     fused.library = lambda: watched  # type: ignore[assignment]
     for runtime in ("compiled", "torch"):
         hammer(runtime, GENERATIONS)

@@ -86,10 +86,10 @@ def test_a_compiled_pass_uses_no_more_whatever_torch_was_told(
     for use in USES:
         model.start([3, 4])
         use(model)
-        assert model._pass.threads == min(asked, 2)
+        assert model._passes._pass.threads == min(asked, 2)
     monkeypatch.setattr(fused, "usable_threads", lambda: 1)  # pinned meanwhile
     model.extend(model.start([3, 4]), keep=1)
-    assert model._pass.threads == 1
+    assert model._passes._pass.threads == 1
 
 
 USES: list[Callable[[Any], object]] = [

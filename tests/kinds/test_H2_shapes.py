@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from foredraft.errors import ForedraftError, ModelError
-from foredraft.models import LanguageModel, fused
+from foredraft.models import LanguageModel, structures
 from foredraft.models.fused import FusedModel
 from foredraft.models.graphs import StaticModel
 from foredraft.models.native import NativeModel
@@ -222,7 +222,7 @@ def test_memory_that_runs_out_leaves_no_room_that_is_not_there(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(model, "_turns", full)
+        patch.setattr(model._passes, "_turns", full)
         with pytest.raises(MemoryError):
             model.extend(list(range(60)) * 5, keep=1)
     model.start([3])
@@ -232,7 +232,7 @@ def test_memory_that_runs_out_leaves_no_room_that_is_not_there(
 
 # --- the structures -------------------------------------------------------------------------------
 
-STRUCTURES = ("_Layer", "_Network", "_Memory", "_Pass")
+STRUCTURES = ("_Layer", "_Network", "Feed", "Pass")
 
 
 @needs_a_compiler
@@ -241,7 +241,7 @@ STRUCTURES = ("_Layer", "_Network", "_Memory", "_Pass")
 def test_a_structure_written_down_otherwise_in_c_is_noticed(
     name: str, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fields = list(getattr(fused, name)._fields_)
+    fields = list(getattr(structures, name)._fields_)
     changed = {
         "one more": [*fields, ("new", ctypes.c_int64)],
         "one less": fields[:-1],
@@ -249,10 +249,10 @@ def test_a_structure_written_down_otherwise_in_c_is_noticed(
         "a wider one": [(fields[0][0], ctypes.c_int64 * 2), *fields[1:]],
     }[change]
     kind = type(name.removeprefix("_"), (ctypes.Structure,), {"_fields_": changed})
-    fused.with_types(fused.library())
-    monkeypatch.setattr(fused, name, kind)
+    structures.with_types(structures.library())
+    monkeypatch.setattr(structures, name, kind)
     with pytest.raises(ModelError, match=f"disagree about {name.removeprefix('_')}"):
-        fused.with_types(fused.library())
+        structures.with_types(structures.library())
 
 
 def test_the_bits_do_not_rest_on_a_compilers_default() -> None:

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from foredraft.errors import ModelError
-from foredraft.models import LanguageModel, compiler, fused, runtime
+from foredraft.models import LanguageModel, compiler, fused, runtime, structures
 from foredraft.models.compiler import load_library
-from foredraft.models.fused import CHUNK, SOURCE, FusedModel
+from foredraft.models.fused import CHUNK, FusedModel
 from foredraft.models.native import NativeModel, prove_equal
 from foredraft.models.runtime import Runtime, can_fuse
+from foredraft.models.structures import SOURCE
 from tests.models.test_native import FAMILY, every_member, half, network
 from tests.tiny import MAX_LENGTH, VOCAB, assert_same_logits, build, full_logits, random_tokens
 
@@ -29,7 +30,7 @@ needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here
 @pytest.fixture(params=LACKS)
 def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Compile for a processor that lacks something."""
-    found = fused.with_types(load_library(SOURCE, *LACKS[request.param]))
+    found = structures.with_types(load_library(SOURCE, *LACKS[request.param]))
     monkeypatch.setattr(fused, "library", lambda: found)
     return str(request.param)
 
@@ -66,8 +67,8 @@ def check_layout(reference: Any, precision: str, processor: str) -> None:
     """Raise unless the layout is the one expected, and its logits those of transformers."""
     reference = rounded(reference) if precision == "half" else reference
     model = FusedModel(reference)
-    tiled = fused.TILED if fused.library().may_use_tiles() else fused.HALF
-    assert model._kind == (tiled if precision == "half" else fused.SINGLE)
+    tiled = structures.TILED if fused.library().may_use_tiles() else structures.HALF
+    assert model._passes.laid.kind == (tiled if precision == "half" else structures.SINGLE)
     assert processor == "nothing" or not fused.library().may_use_tiles()
     tokens = random_tokens(random.Random(processor), CHUNK + 9)
     model.start(tokens)
@@ -174,10 +175,10 @@ def test_the_last_position_can_be_used() -> None:
 def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Begin without a compiled function, in this process and on disk."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for cached in (fused.library, runtime.can_fuse):
+    for cached in (structures.library, runtime.can_fuse):
         cached.cache_clear()
     yield
-    for cached in (fused.library, runtime.can_fuse):
+    for cached in (structures.library, runtime.can_fuse):
         cached.cache_clear()
 
 
