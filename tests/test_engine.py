@@ -15,7 +15,7 @@ from foredraft.core import FinishReason
 from foredraft.decoding import Difference
 from foredraft.engine import Engine, check_request, result_dict
 from foredraft.errors import ConfigError, ContextOverflow, ForedraftError, RequestError
-from foredraft.models import DecoderOnlyModel, LanguageModel, LoadedModel, TableModel
+from foredraft.models import DecoderOnlyModel, LoadedModel, Network, TableModel
 from tests.tiny import MAX_LENGTH, TEXT_VOCAB, build, full_logits, tokenizer
 
 PROMPT = "The dog"
@@ -26,7 +26,7 @@ every_method = pytest.mark.parametrize("method", METHODS)
 lossless_methods = pytest.mark.parametrize("method", LOSSLESS)
 
 
-def loaded(model: LanguageModel, eos: tuple[int, ...] = ()) -> LoadedModel:
+def loaded(model: Network, eos: tuple[int, ...] = ()) -> LoadedModel:
     return LoadedModel("tiny", model, tokenizer(), eos)
 
 

@@ -12,14 +12,13 @@ from torch import Tensor
 from foredraft.assembly import Assembly
 from foredraft.config import DecodingConfig
 from foredraft.core import Draft, StepOutcome, StepRecord
-from foredraft.decoding import Sequence as TokenSequence
-from foredraft.decoding import Speculation, speculative_steps
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
 from foredraft.drafting.bandit import BanditDrafter
 from foredraft.drafting.hybrid import HybridDrafter
 from foredraft.gamma import GAMMA_POLICIES, CostAwareGamma, GammaPolicy, Signal
 from foredraft.gamma.cost_aware import FIRST_STEPS
-from foredraft.models import LoadedModel, TableModel
+from foredraft.models import Context, Drafted, Feed, LoadedModel, TableModel
 from foredraft.sampling import SAMPLERS, GreedySampler, Rng
 from foredraft.verification import VERIFIERS
 from tests.doubles import judged_step, random_table
@@ -48,13 +47,13 @@ class Timed(TableModel):
         super().__init__(table, max_length=4096)  # type: ignore[arg-type]
         self.clock, self.seconds, self.runs = clock, seconds, 0
 
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         self.clock[0] += self.seconds
-        return super().extend(tokens, keep)
+        return super().logits(context, tokens, keep)
 
-    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
+    def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
         self.runs += 1
-        return super().draft(tokens, count)
+        return super().draft(feeds, count)
 
 
 class World:
@@ -91,9 +90,8 @@ class World:
             GreedySampler(),
             clock=lambda: self.clock[0],
         )
-        begin = self.target.start(PROMPT)
-        sequence = TokenSequence(begin, max_new_tokens=tokens, max_length=4096)
-        return list(speculative_steps(parts, sequence, Rng(0)))
+        request = Request(self.target.open(PROMPT), Rng(0), max_new_tokens=tokens)
+        return list(speculative_steps(parts, request))
 
 
 def inside(drafter: Drafter) -> Iterator[Drafter]:

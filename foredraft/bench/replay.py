@@ -74,7 +74,7 @@ class RecordedModel(Network):
         """Say this from now on."""
         self._said = [*recording.prompt, *recording.tokens]
 
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         context.memory.tokens += tokens
         first = context.length - keep + 1
         said = self._said[first : first + keep]  # nothing is emitted beyond the recorded end
@@ -106,9 +106,9 @@ class TimedModel(Wrapper):
         self._clock, self._seconds, self._seconds_a_row = clock, seconds, seconds_a_row
         self._seconds_a_token = seconds if seconds_a_token is None else seconds_a_token
 
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         self._clock.now += self._seconds + self._seconds_a_row * (keep - 1)
-        return super()._logits(context, tokens, keep)
+        return super().logits(context, tokens, keep)
 
     def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
         self.check(feeds)

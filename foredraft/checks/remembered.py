@@ -37,7 +37,7 @@ class Remembered(Wrapper):
             self._contexts[key] = self.inner.open(prompt)
         return Context(self, prompt, list(self._contexts[key].begin), TokenMemory())
 
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         context.memory.tokens += tokens
         return self.rows(tuple(context.prompt), tuple(context.memory.tokens), keep)
 
@@ -94,8 +94,8 @@ class Noted(Wrapper):
         self.notes = []
         return super().open(prompt)
 
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
-        logits = super()._logits(context, tokens, keep)
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+        logits = super().logits(context, tokens, keep)
         check_decides(logits, f"the {self.role}", self.dtype)
         self.notes.append(Note(context.prompt, tuple(context.memory.tokens), logits))
         return logits

@@ -230,7 +230,7 @@ class Network(Owned, ABC):
         """
         self.check(feeds)
         with self.owner.lock:
-            return [Output(self._logits(f.context, f.tokens, f.keep)) for f in feeds]
+            return [Output(self.logits(f.context, f.tokens, f.keep)) for f in feeds]
 
     def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
         """Feed every text its tokens, then each likeliest next token but the last.
@@ -256,7 +256,7 @@ class Network(Owned, ABC):
         return drafts
 
     @abstractmethod
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         """Feed tokens of one text; return logits after the last `keep`, shape `[keep, vocab]`."""
 
     def _new_memory(self) -> Memory:

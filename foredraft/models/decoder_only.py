@@ -68,7 +68,7 @@ class TensorModel(CausalModel):
         """Feed ids `[1, time]`, all known; return logits `[keep, vocab]`."""
 
     @torch.inference_mode()
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         input_ids = torch.tensor([list(tokens)], device=self.device)  # [1, time]
         if self.vocab_size > self._num_embeddings:
             # A drafter may be handed a token it has never heard of; any other will do in its place,

@@ -234,7 +234,7 @@ class EncoderDecoderModel(Network):
         return Reading(CrossRollbackCache(self._num_layers))
 
     @torch.inference_mode()
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         input_ids = torch.tensor([list(tokens)], device=self.device)  # [1, time]
         if self.vocab_size > self._num_embeddings:
             input_ids.clamp_(max=self._num_embeddings - 1)  # see DecoderOnlyModel

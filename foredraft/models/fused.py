@@ -252,5 +252,5 @@ class FusedModel(CausalModel):
     def _new_memory(self) -> KeyValueMemory:
         return self._passes.memory()
 
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         return self._fitted(self._passes.feed([(context.memory, tokens, keep)]))

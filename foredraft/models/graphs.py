@@ -192,13 +192,13 @@ class StaticModel(NativeModel):
         return StaticMemory(len(llama.layers), llama.kv_heads, llama.head_dim, llama.embedding)
 
     @torch.inference_mode()
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         most = self._sizes[-1]
         early = len(tokens) - keep if self.invariant else 0
         if early:
-            super()._logits(context, tokens[:early], 1)
+            super().logits(context, tokens[:early], 1)
         elif not self.invariant and (context.length == 0 or len(tokens) > most):
-            return super()._logits(context, tokens, keep)  # a prompt
+            return super().logits(context, tokens, keep)  # a prompt
         memory: StaticMemory = context.memory
         parts = [
             self._extend(memory, tokens[i : i + most]) for i in range(early, len(tokens), most)
@@ -216,7 +216,7 @@ class StaticModel(NativeModel):
 
     def _draft(self, context: Context, tokens: Sequence[int], count: int) -> Drafted:
         if len(tokens) > 1 and (context.length == 0 or len(tokens) > self._sizes[-1]):
-            self._logits(context, tokens[:-1], 1)
+            self.logits(context, tokens[:-1], 1)
             tokens = tokens[-1:]
         memory: StaticMemory = context.memory
         drafted, margins = self._run(memory, tokens, count).tolist()

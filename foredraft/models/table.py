@@ -54,7 +54,7 @@ class TableModel(Network):
                 return self._table[tokens[first:]]
         raise KeyError(f"the table has no row for {tokens} and no default row ()")
 
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         held: list[int] = context.memory.tokens
         held += tokens
         rows = [

@@ -61,7 +61,7 @@ class Wrapper(Network):
     def weights(self) -> Iterator[Tensor]:
         return self.inner.weights()
 
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         memory: InnerText = context.memory
         memory.tokens += tokens
         return memory.context.extend(tokens, keep)
@@ -73,7 +73,7 @@ class Recomputing(Wrapper):
     What an encoder has made of the prompt is kept all the same: the prompt does not grow.
     """
 
-    def _logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         memory: InnerText = context.memory
         memory.tokens += tokens
         memory.context.rollback_to(0)

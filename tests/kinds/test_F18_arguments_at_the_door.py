@@ -135,7 +135,8 @@ def calls() -> dict[str, Call]:
 
 CALLS = calls()
 RECORDS = {"Completion", "Draft", "FinishReason", "StepRecord", "Summary", "Verdict"}  # returned
-TO_INHERIT = {"ForedraftError", "INgramStorage", "LanguageModel", "Sampler"}  # take nothing
+RECORDS |= {"Context", "Feed", "Output"}
+TO_INHERIT = {"ForedraftError", "INgramStorage", "Network", "Sampler"}  # take nothing
 
 
 def parameters_of(name: str) -> list[str]:

@@ -18,6 +18,7 @@ from foredraft.models.checkpoint import Checkpoint
 from foredraft.models.fused import FusedModel
 from foredraft.models.runtime import Runtime, can_fuse
 from tests.models.test_native import FAMILY
+from tests.texts import first_pass
 from tests.tiny import TEXT_VOCAB, build, tokenizer
 
 SHAPE = loading.SHAPE | {"num_hidden_layers": 8, "vocab_size": 12_288}
@@ -90,7 +91,7 @@ def test_logits_are_to_the_bit_those_of_the_module(
 
 
 def logits_of(model: Any) -> torch.Tensor:
-    logits: torch.Tensor = model.extend(model.start(PROMPT), keep=len(PROMPT))
+    logits: torch.Tensor = first_pass(model, PROMPT, len(PROMPT))
     return logits
 
 

@@ -15,6 +15,7 @@ from foredraft.models.fused import FusedModel
 from foredraft.models.loading import LoadOptions, set_threads
 from foredraft.models.runtime import can_fuse
 from foredraft.models.threads import quotas, usable_threads
+from tests.texts import first_pass
 from tests.tiny import build
 
 needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
@@ -84,19 +85,18 @@ def test_a_compiled_pass_uses_no_more_whatever_torch_was_told(
     torch.set_num_threads(asked)
     model = FusedModel(build("llama"))
     for use in USES:
-        model.start([3, 4])
-        use(model)
+        use(model.open([3, 4]))
         assert model._passes._pass.threads == min(asked, 2)
     monkeypatch.setattr(fused, "usable_threads", lambda: 1)  # pinned meanwhile
-    model.extend(model.start([3, 4]), keep=1)
+    first_pass(model, [3, 4])
     assert model._passes._pass.threads == 1
 
 
 USES: list[Callable[[Any], object]] = [
-    lambda model: model.extend([3, 4], keep=1),
-    lambda model: model.extend([3, 4] * 70, keep=1),
-    lambda model: model.draft([3, 4], 3),
-    lambda model: (model.extend([3, 4], keep=1), model.extend_beams([0, 0], [5, 6])),
+    lambda text: text.extend([3, 4]),
+    lambda text: text.extend([3, 4] * 70),
+    lambda text: text.draft([3, 4], 3),
+    lambda text: (text.extend([3, 4]), text.fork().extend([5])),
 ]
 
 GROUPS: dict[str, tuple[dict[str, str], list[float]]] = {

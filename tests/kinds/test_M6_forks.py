@@ -68,7 +68,7 @@ assert stream.completion.tokens == expected
 inside, leave = threading.Event(), threading.Event()
 def hold():
     from foredraft.ownership import held
-    with held(*engine.models):
+    with held(*engine.networks):
         inside.set()
         leave.wait()
 thread = threading.Thread(target=hold)
