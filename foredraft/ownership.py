@@ -13,7 +13,8 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import ParamSpec, TypeVar
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,16 +43,20 @@ class Owner:
 class Owned:
     """Something whose state one thread may change at a time.
 
-    Attributes:
-        owner: of the state; what wraps another shares the owner of what it wraps.
+    What wraps another shares the owner of what it wraps.
     """
 
-    owner: Owner
+    # Made when it is first asked for: subclasses need no `super().__init__()`, and a `__new__` that
+    # takes anything would hide what a class takes from `inspect.signature` of Python 3.11.2.
+    @property
+    def owner(self) -> Owner:
+        """Who may use the state."""
+        made: Owner | None = self.__dict__.get("_owner")
+        return made or self.__dict__.setdefault("_owner", Owner())  # of two threads one makes it
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        made = super().__new__(cls)
-        made.owner = Owner()
-        return made
+    @owner.setter
+    def owner(self, owner: Owner) -> None:
+        self.__dict__["_owner"] = owner
 
 
 def holding(function: Callable[P, R]) -> Callable[P, R]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -86,3 +87,12 @@ def test_documented_classes_take_their_parameters_in_order(
     processor: Callable[..., Any], names: list[str]
 ) -> None:
     assert list(inspect.signature(processor).parameters)[: len(names)] == names
+
+
+@pytest.mark.parametrize("name", foredraft.__all__)
+def test_no_base_hides_what_a_class_takes(name: str) -> None:
+    """A `__new__` that takes anything stands before `__init__` for some releases of Python."""
+    public = getattr(foredraft, name)
+    for base in public.__mro__ if inspect.isclass(public) else ():
+        if base.__module__.startswith("foredraft"):
+            assert "__new__" not in vars(base) or issubclass(base, enum.Enum)

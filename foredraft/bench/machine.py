@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from foredraft.engine import Engine
-from foredraft.models import LoadedModel, Network
+from foredraft.files import read_lines
+from foredraft.models import Network, LoadedModel
 
 PACKAGES = ("foredraft", "torch", "transformers", "tokenizers", "numpy", "matplotlib", "ray")
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -80,7 +81,7 @@ def flags() -> str:
 def _told_of_processor(*names: str) -> list[str]:
     """Return what Linux tells of each core under one of the names; nothing elsewhere."""
     try:
-        lines = [line.partition(":") for line in CPU_INFO.read_text().split("\n")]
+        lines = [line.partition(":") for line in read_lines(CPU_INFO)]
     except OSError:
         return []
     return [value.strip() for name, _, value in lines if name.strip() in names]

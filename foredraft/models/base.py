@@ -194,12 +194,6 @@ class Network(Owned, ABC):
     max_length: int
     dtype: torch.dtype = torch.float32
     weight_bytes: int | None = None
-    _free: list[Memory]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        made = super().__new__(cls, *args, **kwargs)
-        made._free = []
-        return made
 
     @property
     def prompt_vocab_size(self) -> int:
@@ -265,6 +259,12 @@ class Network(Owned, ABC):
     def _free_memory(self) -> Any:
         """Return a memory that holds nothing: one of a text that has ended, or a new one."""
         return self._free.pop() if self._free else self._new_memory()
+
+    @property
+    def _free(self) -> list[Memory]:
+        """Memories of texts that have ended; made when first asked for, as the owner is."""
+        free: list[Memory] = self.__dict__.setdefault("_free_memories", [])
+        return free
 
     def take_back(self, memory: Memory) -> None:
         """Keep the memory of a text that has ended for the next one."""
