@@ -30,7 +30,7 @@ from foredraft import DecodingConfig, Engine
 from foredraft.bench.machine import flags, processor
 from foredraft.bench.prompt_sets import KINDS, PromptItem, load_prompts
 from foredraft.core import StepRecord
-from foredraft.decoding import Sequence, speculative_steps
+from foredraft.decoding import Request, speculative_steps
 from foredraft.files import append_whole, lines_of, read_text, write_whole
 from foredraft.gamma import OracleGamma
 from foredraft.sampling import rng_for
@@ -94,15 +94,15 @@ def generate(
     lengths: list[int] | None = None
     for _ in range(2):  # once to find where drafts end, once without paying for it
         tokens = engine.encode(item.prompt)
-        sequence = Sequence(
-            parts.target.start(tokens),
+        request = Request(
+            parts.target.open(tokens),
+            rng_for(config.seed, keyed=False),
             max_new_tokens=config.length,
-            max_length=parts.target.max_length,
             eos_token_ids=engine.target.eos_token_ids,
         )
         rule = OracleGamma(recorded, lengths)
         played = replace(parts, policy=rule)
-        records = list(speculative_steps(played, sequence, rng_for(config.seed, keyed=False)))
+        records = list(speculative_steps(played, request))
         lengths = [len(record.drafted) for record in records]
     return records
 

@@ -29,7 +29,7 @@ from prompts import PROMPTS
 from side_by_side import BASELINE, machine_of
 from tables import markdown, save, stem_of
 
-from foredraft import DecodingConfig, Engine, ForedraftError, LanguageModel, StepRecord
+from foredraft import DecodingConfig, Engine, ForedraftError, Network, StepRecord
 from foredraft.logits import likeliest
 
 LENGTHS = range(1, 10)  # of a verification pass, in tokens
@@ -53,7 +53,7 @@ class Cost:
         return self.weights + self.cached
 
 
-def cost_of(network: Any, model: LanguageModel, context: int) -> Cost:
+def cost_of(network: Any, model: Network, context: int) -> Cost:
     """Return the cost of a pass over a network at a context.
 
     Args:
@@ -71,15 +71,15 @@ def cost_of(network: Any, model: LanguageModel, context: int) -> Cost:
     return Cost(count * (model.weight_bytes or itemsize), cached * itemsize)
 
 
-def pass_seconds(model: LanguageModel, context: int, count: int, repeats: int) -> float:
+def pass_seconds(model: Network, context: int, count: int, repeats: int) -> float:
     """Return the median time of a pass over `count` tokens after `context` others."""
     tokens = [5 + i % 1000 for i in range(context + count)]
-    model.start(tokens[:context])
-    model.extend(tokens[:context], keep=1)
+    text = model.open(tokens[:context])
+    text.extend(text.begin)
 
     def step() -> None:
-        model.extend(tokens[context:], keep=count)
-        model.rollback_to(context)
+        text.extend(tokens[context:], keep=count)
+        text.rollback_to(context)
 
     return median(seconds(step, repeats, model.device))
 

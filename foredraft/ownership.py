@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import ParamSpec, TypeVar
 
-
 P = ParamSpec("P")
 R = TypeVar("R")
 _places = itertools.count()

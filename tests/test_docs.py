@@ -223,8 +223,8 @@ MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
     "quoted-source": (
         unlike_the_source,
         "docs/en/03-speculative-impl.md",
-        "target.rollback_to(sequence.length - 1)",
-        "target.rollback_to(sequence.length)",
+        "self.context.rollback_to(len(self.tokens) - 1)",
+        "self.context.rollback_to(len(self.tokens))",
     ),
 }  # name → check, page, what stands there, what is put in its place
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from torch import Tensor
@@ -106,23 +107,23 @@ def inside(drafter: Drafter) -> Iterator[Drafter]:
 
 
 class Heard:
-    """Listens to one drafter: the drafts it made, and the outcomes it was told."""
+    """Listens to one drafter of every text: the drafts it made, and the outcomes it was told."""
 
     def __init__(self, drafter: Drafter, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.drafts: list[Draft] = []
-        self.outcomes: list[StepOutcome] = []
-        propose, update = drafter.propose, drafter.update
+        drafts, outcomes = list[Draft](), list[StepOutcome]()
+        self.drafts, self.outcomes = drafts, outcomes
+        kind: Any = type(drafter)
 
-        def listen(tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
-            self.drafts.append(propose(tokens, gamma, policy))
-            return self.drafts[-1]
+        class Listening(kind):
+            def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+                drafts.append(super().propose(tokens, gamma, policy))
+                return drafts[-1]
 
-        def told(outcome: StepOutcome) -> None:
-            self.outcomes.append(outcome)
-            update(outcome)
+            def update(self, outcome: StepOutcome) -> None:
+                outcomes.append(outcome)
+                super().update(outcome)
 
-        monkeypatch.setattr(drafter, "propose", listen)
-        monkeypatch.setattr(drafter, "update", told)
+        monkeypatch.setattr(drafter, "__class__", Listening)
 
 
 @pytest.mark.parametrize("spec", NESTED)

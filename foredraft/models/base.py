@@ -116,6 +116,7 @@ class Context:
         Raises:
             RollbackUnsupported: fewer are held.
         """
+        self.check_open()
         if not 0 <= length <= self.length:
             raise RollbackUnsupported(
                 f"cannot go back to {length} tokens; legal: 0 … {self.length}, those that are held"

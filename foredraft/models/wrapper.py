@@ -53,7 +53,9 @@ class Wrapper(Network):
         return Context(self, prompt, context.begin, InnerText(context))
 
     def take_back(self, memory: Memory) -> None:
-        """Keep nothing: the context behind gives its own memory back."""
+        """Close the context behind, which gives its own memory back."""
+        if isinstance(memory, InnerText):
+            memory.context.close()
 
     def rounding(self, logits: Tensor) -> float:
         return self.inner.rounding(logits)
