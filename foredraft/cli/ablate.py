@@ -33,7 +33,8 @@ from foredraft.bench.report import reading, write_report
 from foredraft.bench.run import Alone, Crew, Outcome, blocks_left, run_grid
 from foredraft.bench.run import Progress as Report
 from foredraft.bench.worker import Pair, Worker
-from foredraft.cli.arguments import Number, add_model_flags, drafter_name, load_options
+from foredraft.cli.arguments import add_model_flags, drafter_name, load_options
+from foredraft.cli.parser import Number
 from foredraft.errors import ConfigError
 from foredraft.escape import for_line
 from foredraft.files import plain_name
@@ -42,7 +43,7 @@ from foredraft.ranges import Count
 LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
-def add_ablate(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `foredraft ablate`."""
     add = parser.add_argument
     names = ", ".join(shipped_grids())

@@ -8,8 +8,8 @@ from typing import Any
 
 from foredraft.bench.recordings import read_recordings
 from foredraft.bench.replay import Cost, CostTable, RecordedModel, Replay, Replayed
-from foredraft.cli.arguments import Number
 from foredraft.cli.output import say_json
+from foredraft.cli.parser import Number
 from foredraft.cli.view import View
 from foredraft.models import LoadedModel, LoadOptions, load_drafter
 from foredraft.models.loading import BUNDLED, NO_DRAFTER, load_tokenizer
@@ -21,7 +21,7 @@ POLICIES = ("fixed(gamma=2)", "fixed(gamma=4)", "fixed(gamma=8)", "heuristic", "
 HEADER = ("drafter", "policy", "steps", "kept/drafted", "tokens/step", "tokens/T_v", "regret")
 
 
-def add_replay(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `foredraft replay`."""
     add, costs = parser.add_argument, CostTable()
     add("file", help="JSON lines: a run (/save, generate --json), or prompt and response")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from foredraft.cli.models import FALLBACK, can_draft, load_default, unfit
+from foredraft.cli.loading import FALLBACK, can_draft, load_default, unfit
 from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
 from foredraft.core import Completion
