@@ -17,6 +17,8 @@ from foredraft.bench.measure import Place, References, measure, warm_up
 from foredraft.bench.rows import Row
 from foredraft.engine import Engine
 from foredraft.models import LoadOptions, load_drafter
+from foredraft.models.loading import silence_transformers
+from foredraft.models.threads import fit_threads
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,16 @@ class Pair:
     drafter_options: LoadOptions
 
     def load(self) -> Engine:
-        """Load them; errors as for `Engine.load`."""
-        return Engine.load(
+        """Load them, in a process that is theirs; errors as for `Engine.load`."""
+        silence_transformers()
+        engine = Engine.load(
             self.target,
             self.drafter,
             options=self.options,
             drafter_options=self.drafter_options,
         )
+        fit_threads(engine.target.threads)
+        return engine
 
 
 class Worker:

@@ -10,13 +10,14 @@ from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError, ModelError
 from foredraft.models import LoadedModel, LoadOptions, load_drafter
-from foredraft.models.loading import BUNDLED, BUNDLED_FOLDERS, NO_DRAFTER
+from foredraft.models.loading import BUNDLED, BUNDLED_FOLDERS, NO_DRAFTER, silence_transformers
+from foredraft.models.threads import fit_threads
 
 FALLBACK = "suffix"  # drafts without a draft model
 
 
 def load_engine(args: argparse.Namespace, *, is_drafter_needed: bool = True) -> Engine:
-    """Load target and drafter.
+    """Load target and drafter into a process that is theirs.
 
     Args:
         args: the parsed flags of `add_model_flags`.
@@ -26,6 +27,13 @@ def load_engine(args: argparse.Namespace, *, is_drafter_needed: bool = True) -> 
         ModelError: one cannot be loaded; or the drafter, asked for by name, does not fit.
         ConfigError: an option is illegal here.
     """
+    silence_transformers()
+    engine = _load(args, is_drafter_needed)
+    fit_threads(engine.target.threads)
+    return engine
+
+
+def _load(args: argparse.Namespace, is_drafter_needed: bool) -> Engine:
     options, drafter_options = load_options(args)
     name = drafter_name(args, is_needed=is_drafter_needed)
     is_default = name is not None and args.drafter is None

@@ -12,7 +12,7 @@ from foredraft.cli.output import say_json
 from foredraft.cli.parser import Number
 from foredraft.cli.view import View
 from foredraft.models import LoadedModel, LoadOptions, load_drafter
-from foredraft.models.loading import BUNDLED, NO_DRAFTER, load_tokenizer
+from foredraft.models.loading import BUNDLED, NO_DRAFTER, load_tokenizer, silence_transformers
 from foredraft.ranges import DraftLength
 
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
@@ -42,6 +42,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _replay(args: argparse.Namespace) -> None:
+    silence_transformers()
     tokenizer = load_tokenizer(args.target)
     recordings = read_recordings(Path(args.file).expanduser(), tokenizer)
     with_model = args.drafter != NO_DRAFTER

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers.utils import logging as transformers_logging
 
 from foredraft.cli.output import say
 from foredraft.escape import for_line
 from foredraft.files import plain_name
 from foredraft.models.device import resolve_device
+from foredraft.models.loading import silence_transformers
 from foredraft.tracing.render import percent
 from foredraft.zoo import bundled_recipes
 from foredraft.zoo.evaluation import check_sacrebleu, measure
@@ -56,7 +56,7 @@ def _train_command(args: argparse.Namespace) -> None:
     if recipe.is_seq2seq:
         check_sacrebleu()
     torch.set_float32_matmul_precision("high")
-    transformers_logging.disable_progress_bar()  # ours says more
+    silence_transformers()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
     with holding(run):
         _train(run)

@@ -21,7 +21,7 @@ from foredraft.models.base import check_vocabulary_holds
 from foredraft.models.compiler import load_library
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.native import KeyValueMemory, check_is_in_family
-from foredraft.models.threads import usable_threads
+from foredraft.models.threads import threads_for, usable_threads
 from foredraft.models.weights import LayerWeights, Weights
 
 SOURCE = Path(__file__).with_name("fused.c")
@@ -143,6 +143,7 @@ class FusedModel(CausalModel):
         self._room = (0, 0, 0)  # rows, positions and threads that there is scratch for
         self._ids = (ctypes.c_int64 * CHUNK)()
         self._most_threads = usable_threads()
+        self.threads = threads_for(network)  # of a pass; more would wake for nothing
 
     def weights(self) -> Iterator[Tensor]:
         yield from self._tensors
@@ -217,7 +218,7 @@ class FusedModel(CausalModel):
 
     def _make_room(self, end: int, rows: int) -> None:
         """Have memory, rotations and scratch for a pass over `rows` that ends at position `end`."""
-        keys, threads = self._keys, min(torch.get_num_threads(), self._most_threads)
+        keys, threads = self._keys, min(torch.get_num_threads(), self._most_threads, self.threads)
         keys.reserve(end)
         step = self._pass
         room = (max(rows, len(self._ids)), keys.capacity, threads)
