@@ -19,6 +19,7 @@ from foredraft.engine import Engine
 from foredraft.models import LoadOptions, load_drafter
 from foredraft.models.loading import silence_transformers
 from foredraft.models.threads import fit_threads
+from foredraft.plugins import load_plugins
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,18 @@ class Pair:
         drafter: the same; None where no cell needs a draft model.
         options: of the target.
         drafter_options: of the draft model.
+        imports: modules with components of the user's own.
     """
 
     target: str
     drafter: str | None
     options: LoadOptions
     drafter_options: LoadOptions
+    imports: tuple[str, ...] = ()
 
     def load(self) -> Engine:
         """Load them, in a process that is theirs; errors as for `Engine.load`."""
+        load_plugins(self.imports)
         silence_transformers()
         engine = Engine.load(
             self.target,

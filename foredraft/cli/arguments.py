@@ -50,6 +50,15 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     threads = Number(hints_of(LoadOptions)["threads"])
     add("--threads", type=threads, default=0, metavar="N", help="CPU threads [0: as many as help]")
     add("--trust-remote-code", action="store_true", help="run code that comes with a model")
+    add_import_flag(parser)
+
+
+def add_import_flag(parser: argparse.ArgumentParser) -> None:
+    """Add what brings drafters, policies, … of one's own; before any spec is read."""
+    shown = "import a module or a .py file, which may register components; may be repeated"
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE", help=shown
+    )
 
 
 def load_options(args: argparse.Namespace) -> tuple[LoadOptions, LoadOptions]:

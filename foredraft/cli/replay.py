@@ -8,6 +8,7 @@ from typing import Any
 
 from foredraft.bench.recordings import read_recordings
 from foredraft.bench.replay import Cost, CostTable, RecordedModel, Replay, Replayed
+from foredraft.cli.arguments import add_import_flag
 from foredraft.cli.output import say_json
 from foredraft.cli.parser import Number
 from foredraft.cli.view import View
@@ -38,6 +39,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--token-cost", **in_passes, help="a token to verify, likewise [%(default)s]")
     add("--no-first-target", action="store_true", help="the recorded run began with a draft")
     add("--json", action="store_true", help="one JSON object a drafter and policy")
+    add_import_flag(parser)
     parser.set_defaults(run=_replay, draft_cost=costs.draft, token_cost=costs.verify_token)
 
 
