@@ -22,6 +22,7 @@ from foredraft import DecodingConfig, Engine, LoadOptions
 from foredraft.bench import padded_target
 from foredraft.models import LoadedModel, load, load_drafter
 from foredraft.models.device import resolve_device
+from foredraft.models.threads import fit_threads
 from foredraft.zoo import bundled_path
 
 SPECULATIVE, NASD, HYBRID = "speculative", "nasd", "hybrid"
@@ -112,6 +113,7 @@ class Contenders:
         options, padded = self.setting.options("auto"), self.setting.padded
         target = padded_target(padded, options=options) if padded else None
         target = target or load("bundled", "target", options)
+        fit_threads(target.threads)
         needs_drafter = WITH_DRAFTER & set(self._wanted)
         return Engine(target, load_drafter("bundled", target, options) if needs_drafter else None)
 
@@ -119,9 +121,10 @@ class Contenders:
     def theirs(self) -> LoadedModel:
         """The target as a Hugging Face module."""
         options, padded = self.setting.options("transformers"), self.setting.padded
-        if padded:
-            return padded_target(padded, options=options)
-        return load("bundled", "target", options)
+        target = padded_target(padded, options=options) if padded else None
+        target = target or load("bundled", "target", options)
+        fit_threads(target.threads)
+        return target
 
     @cached_property
     def assistant(self) -> Any:

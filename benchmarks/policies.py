@@ -33,6 +33,7 @@ from foredraft.core import StepRecord
 from foredraft.decoding import Request, speculative_steps
 from foredraft.files import append_whole, lines_of, read_text, write_whole
 from foredraft.gamma import OracleGamma
+from foredraft.models.threads import fit_threads
 from foredraft.sampling import rng_for
 
 PLAIN = "target_ar"
@@ -266,6 +267,7 @@ def main() -> None:
     done = {(r.prompt, r.sampler, r.method, r.round) for r in runs}
 
     engine = Engine.load()
+    fit_threads(engine.target.threads)
     engine.warm_up()
     for run in measure(engine, items, args.rounds, done):
         runs.append(run)

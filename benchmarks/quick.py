@@ -15,6 +15,7 @@ from side_by_side import CONFIG, PEER, WITH_A_MODEL, measure, our_run, peer_run,
 
 from foredraft import Engine, LoadOptions
 from foredraft.models import load
+from foredraft.models.threads import fit_threads
 
 OURS = {
     **WITH_A_MODEL,
@@ -36,6 +37,7 @@ def main() -> None:
 
     engine = Engine.load(options=LoadOptions(device=args.device))
     theirs = load("bundled", "target", LoadOptions(device=args.device, runtime="transformers"))
+    fit_threads(theirs.threads)
     runs = {
         name: our_run(engine, method, config.replace(length=args.length))
         for name, (method, config) in OURS.items()

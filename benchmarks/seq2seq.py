@@ -16,6 +16,7 @@ from side_by_side import CONFIG, PEER, WITH_A_MODEL, Run, measure, our_run, peer
 
 from foredraft import Engine, ForedraftError, LoadOptions
 from foredraft.files import read_lines
+from foredraft.models.threads import fit_threads
 
 SENTENCES = read_lines(Path(__file__).parent / "sentences.txt")
 OURS = {
@@ -56,6 +57,7 @@ def main() -> None:
         engine = Engine.load(args.target, args.drafter, options=LoadOptions(device=args.device))
     except ForedraftError as error:
         parser.error(str(error))
+    fit_threads(engine.target.threads)
     sentences = SENTENCES[: args.limit]
     measured = measure(runs_of(engine, args.length), sentences, args.rounds)
     settings = {"prompts": len(sentences), "rounds": args.rounds, "length": args.length}

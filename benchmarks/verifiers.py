@@ -25,6 +25,7 @@ from side_by_side import machine_of
 from foredraft import DecodingConfig, Engine, summarize
 from foredraft.core import StepRecord
 from foredraft.files import write_whole
+from foredraft.models.threads import fit_threads
 
 TEMPERATURES = (0.5, 1.0, 1.5)
 GAMMAS = (4, 8)
@@ -81,6 +82,7 @@ def main() -> None:
     args = parser.parse_args()
 
     engine = Engine.load()
+    fit_threads(engine.target.threads)
     cells = [(t, g, v) for t in TEMPERATURES for g in GAMMAS for v in VERIFIERS]
     found = {
         cell: acceptance_length(list(generations(engine, cell, args.seeds, args.length)))

@@ -21,7 +21,7 @@ from foredraft.models.base import Context, Drafted, Feed, Output, check_vocabula
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.native import KeyValueMemory, check_is_in_family
 from foredraft.models.structures import SINGLE, Laid, Pass, library
-from foredraft.models.threads import usable_threads
+from foredraft.models.threads import threads_for, usable_threads
 from foredraft.models.weights import Weights
 
 CHUNK = 64  # rows of a pass, whatever texts they are of; more tokens are fed in several passes
@@ -39,6 +39,7 @@ class Passes:
     Args:
         weights: of the network.
         vocab_size: columns wanted, see `CausalModel`.
+        threads: of a pass, at most; more would wake for nothing.
 
     Attributes:
         columns: of the logits; fewer than wanted if the network has fewer.
@@ -48,7 +49,7 @@ class Passes:
         ModelError: no C compiler.
     """
 
-    def __init__(self, weights: Weights, vocab_size: int) -> None:
+    def __init__(self, weights: Weights, vocab_size: int, threads: int) -> None:
         self._library = library()
         self.laid = Laid(self._library, weights)
         self._last = self.laid.known - 1
@@ -61,6 +62,7 @@ class Passes:
         self._pass.ids, self._pass.feed = map(ctypes.addressof, (self._ids, self._feeds))
         self._given = (ctypes.byref(self.laid.structure), ctypes.byref(self._pass))
         self._room = (0, 0)  # positions and threads that there is scratch for
+        self.threads = threads
         self.count_threads()
 
     def memory(self) -> KeyValueMemory:
@@ -166,7 +168,7 @@ class Passes:
                 )
             if tokens and not 0 <= min(tokens) <= max(tokens) < self._known:
                 check_vocabulary_holds(tokens, self._known)
-        threads = min(torch.get_num_threads(), self._most_threads)
+        threads = min(torch.get_num_threads(), self._most_threads, self.threads)
         positions, _ = self._room
         for memory, tokens, _ in texts:
             memory.reserve(memory.length + len(tokens) + further)
@@ -224,9 +226,19 @@ class FusedModel(CausalModel):
     def __init__(self, network: Any, *, vocab_size: int | None = None) -> None:
         check_is_in_family(network)
         config = network.config
-        self._passes = Passes(Weights(network), vocab_size or int(config.vocab_size))
+        columns = vocab_size or int(config.vocab_size)
+        self._passes = Passes(Weights(network), columns, threads_for(network))
         super().__init__(config, vocab_size, torch.device("cpu"))
         self.weight_bytes = 4 if self._passes.laid.kind == SINGLE else 2
+
+    @property
+    def threads(self) -> int:
+        """Of a pass, at most: as many as its weights are worth, or were asked for."""
+        return self._passes.threads
+
+    @threads.setter
+    def threads(self, threads: int) -> None:
+        self._passes.threads = threads
 
     def weights(self) -> Iterator[Tensor]:
         yield from self._passes.laid.tensors
