@@ -21,7 +21,7 @@ FIXED = "speculative gamma=4"  # the documented baseline of EGAG
 MADE_BY = {
     "verifiers.json": "uv run python benchmarks/verifiers.py --out benchmarks/results",
     "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
-    "policies.json": "uv run python benchmarks/policies.py --out benchmarks/results",
+    "policies.json": "uv run python benchmarks/policies.py runs/policies --out benchmarks/results",
     "documented/summary.json": (
         "uv run foredraft ablate documented --out benchmarks/results/documented"
     ),
