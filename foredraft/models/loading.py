@@ -255,7 +255,7 @@ def _fitting(folder: ModelFolder) -> AbstractContextManager[None]:
     return foreign(what, "free some memory, or correct the file after the model's card")
 
 
-def give_threads(model: LanguageModel, options: LoadOptions) -> None:
+def give_threads(model: Network, options: LoadOptions) -> None:
     """Let compiled passes have as many threads as were asked for."""
     if options.threads and isinstance(model, FusedModel):
         model.threads = options.threads
