@@ -5,7 +5,7 @@ prompts, greedily, so that a machine whose speed drifts treats both alike. Every
 in speed, so that above 1 this checkout is faster: the median over prompts (of start-up: over
 starts) with its bootstrap 95 % interval. The older commit lies in a temporary git worktree.
 
-    uv run python benchmarks/against.py COMMIT [--prompts 8] [--rounds 3] [--at-least 0.97] [--json]
+    uv run python benchmarks/against.py COMMIT [--prompts 8] [--rounds 2] [--at-least 0.97] [--json]
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def parser_of() -> argparse.ArgumentParser:
     add("commit", help="the older side: a commit, branch or tag")
     add("--prompts", type=int, default=8, help="of each kind [%(default)s]")
     add("--length", type=int, default=60, help="most tokens a prompt [%(default)s]")
-    add("--rounds", type=int, default=3, help="passes over the prompts [%(default)s]")
+    add("--rounds", type=int, default=2, help="passes over the prompts [%(default)s]")
     add("--starts", type=int, default=6, help="of each side; an interval needs six [%(default)s]")
     add("--at-least", type=float, metavar="RATIO", help="exit with 1 where surely slower, as 0.97")
     add("--json", action="store_true", help="print figures instead of a table")
