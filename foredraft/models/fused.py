@@ -225,10 +225,10 @@ class FusedModel(CausalModel):
 
     def __init__(self, network: Any, *, vocab_size: int | None = None) -> None:
         check_is_in_family(network)
-        config = network.config
-        columns = vocab_size or int(config.vocab_size)
-        self._passes = Passes(Weights(network), columns, threads_for(network))
-        super().__init__(config, vocab_size, torch.device("cpu"))
+        weights = Weights(network)  # refuses a config that is not theirs
+        columns = vocab_size or int(network.config.vocab_size)
+        self._passes = Passes(weights, columns, threads_for(network))
+        super().__init__(network.config, vocab_size, torch.device("cpu"))
         self.weight_bytes = 4 if self._passes.laid.kind == SINGLE else 2
 
     @property
