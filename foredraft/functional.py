@@ -205,8 +205,7 @@ def speculative_generate(
     rule, sampler = as_verifier(verifier), as_sampler(logits_processor)
     if skip_sample_adjustment:
         rule = without_residual(rule)
-    rng = _rng(seed, rule)
-    request = begin(inputs, target, rng, max_gen_len, eos_tokens_id, use_cache)
+    request = begin(inputs, target, _rng(seed, rule), max_gen_len, eos_tokens_id, use_cache)
     network = request.context.network
     drafting = DraftModelDrafter(draft_model(drafter, network, use_cache), sampler)
     policy: GammaPolicy = egag if use_egag else FixedGamma(gamma)

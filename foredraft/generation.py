@@ -40,11 +40,11 @@ class Generation:
     def __iter__(self) -> Iterator[Chunk]:
         while not self.request.finished:
             with held(*self.networks):
-                chunk = self._step()
+                chunk = self.take(next(self.steps))
             yield chunk
 
-    def _step(self) -> Chunk:
-        record = next(self.steps)
+    def take(self, record: StepRecord) -> Chunk:
+        """Note a step of the request; return what it adds."""
         self.records.append(record)
         # With stop strings the request's stop check has pushed all but the end token.
         ended = self.request.finish_reason is FinishReason.EOS

@@ -33,8 +33,8 @@ class Speculation:
 
     Attributes:
         target: the network whose distribution is preserved.
-        drafter: proposes.
-        policy: decides how many.
+        drafter: proposes; None decodes plainly.
+        policy: decides how many; None where nothing is proposed.
         verifier: accepts or rejects.
         sampler: decides the distributions, for drafter and target alike.
         first_target: let the target decode the first token alone; the prompt is then paid for
@@ -43,8 +43,8 @@ class Speculation:
     """
 
     target: Network
-    drafter: Drafter
-    policy: GammaPolicy
+    drafter: Drafter | None
+    policy: GammaPolicy | None
     verifier: Verifier
     sampler: Sampler
     first_target: bool = True
@@ -78,6 +78,8 @@ def begin(parts: Speculation, request: Request) -> None:
             f"{type(parts.verifier).__name__} cannot be used with {type(request.rng).__name__}; "
             "make the source of randomness with rng_for(seed, keyed=verifier.is_coupled)"
         )
+    if parts.drafter is None or parts.policy is None:
+        return
     request.drafter, request.policy = parts.drafter.for_text(), parts.policy.for_text()
     request.drafter.start(request.context.prompt, request.rng)
     request.policy.start()
@@ -126,15 +128,13 @@ def _accept(
         logits: of the target, `[drafted + 1, vocab]`.
         seconds: that drafting took, and this request's share of the pass.
     """
-    drafter, policy = request.drafter, request.policy
-    assert drafter is not None
-    assert policy is not None
     start = parts.clock() - seconds[1]
     verdict, target_probs = _judged(parts, draft, logits, request.rng, request.length)
     emitted = request.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
     start += request.check_seconds
     request.forget_rejected()
-    drafter.observe(request.tokens, len(emitted), logits)
+    if request.drafter is not None:
+        request.drafter.observe(request.tokens, len(emitted), logits)
     outcome = StepOutcome(
         draft,
         verdict,
@@ -145,10 +145,11 @@ def _accept(
         verify_seconds=parts.clock() - start,
         accepts_overlap=parts.verifier.accepts_overlap,
     )
-    record = _record(outcome, emitted, policy)  # before the policy turns to the next step
-    drafter.update(outcome)
-    policy.update(outcome)
-    request.is_plain = False
+    record = _record(outcome, emitted, request.policy)  # before it turns to the next step
+    if request.drafter is not None and request.policy is not None:
+        request.drafter.update(outcome)
+        request.policy.update(outcome)
+        request.is_plain = False
     return replace(record, verify_seconds=parts.clock() - start)
 
 
@@ -191,8 +192,8 @@ def _silenced(logits: Tensor, decided: int) -> Tensor:
 def _draft(parts: Speculation, request: Request) -> Draft:
     """Ask the drafter for as many tokens as the policy wants and the request has room for."""
     drafter, policy = request.drafter, request.policy
-    assert drafter is not None
-    assert policy is not None
+    if drafter is None or policy is None:
+        return Draft([])
     if request.is_plain:
         return Draft([], stopped=DraftStop.FIRST_TARGET)
     # One token always comes from the target, so a draft never needs the last place.
@@ -207,7 +208,7 @@ def _draft(parts: Speculation, request: Request) -> Draft:
     return replace(draft, stopped=at_bound if len(draft.tokens) == gamma else DraftStop.UNKNOWN)
 
 
-def _record(outcome: StepOutcome, emitted: list[int], policy: GammaPolicy) -> StepRecord:
+def _record(outcome: StepOutcome, emitted: list[int], policy: GammaPolicy | None) -> StepRecord:
     draft = outcome.draft
     return StepRecord(
         drafted=draft.tokens,
@@ -216,7 +217,7 @@ def _record(outcome: StepOutcome, emitted: list[int], policy: GammaPolicy) -> St
         draft_seconds=outcome.draft_seconds,
         verify_seconds=outcome.verify_seconds,
         num_draft_calls=draft.num_calls,
-        normalized_entropy=policy.normalized_entropy,
-        raw_gamma=policy.raw_gamma,
+        normalized_entropy=policy.normalized_entropy if policy else None,
+        raw_gamma=policy.raw_gamma if policy else None,
         stopped=draft.stopped,
     )

@@ -109,7 +109,7 @@ class Passes:
         drafted, margins = list[list[int]](), list[list[float]]()
         for first in range(0, len(fed), CHUNK):
             together = fed[first : first + CHUNK]
-            if sum(len(tokens) for _, tokens, _ in together) > CHUNK:
+            if sum([len(tokens) for _, tokens, _ in together]) > CHUNK:
                 self._fed([(memory, tokens[:-1], 0) for memory, tokens, _ in together])
                 together = [(memory, tokens[-1:], 1) for memory, tokens, _ in together]
             found, by = self._drafted(together, count)
@@ -118,7 +118,7 @@ class Passes:
         return drafted, margins
 
     def _fed(self, texts: Sequence[Text]) -> Tensor:
-        logits = torch.empty(sum(keep for _, _, keep in texts), self.columns)
+        logits = torch.empty(sum([keep for _, _, keep in texts]), self.columns)
         step, written = self._pass, 0
         step.likeliest = None
         for parts in _in_passes(texts):
@@ -159,7 +159,7 @@ class Passes:
 
     def _make_ready(self, texts: Sequence[Text], further: int = 0) -> None:
         """Refuse what cannot be fed; have room for it, and for `further` tokens of each text."""
-        if len({id(memory) for memory, _, _ in texts}) < len(texts):
+        if len(texts) > 1 and len({id(memory) for memory, _, _ in texts}) < len(texts):
             raise RequestError("two texts of a pass have one memory; give each its own")
         for _, tokens, keep in texts:
             if not 0 <= keep <= len(tokens):
@@ -171,8 +171,10 @@ class Passes:
         threads = min(torch.get_num_threads(), self._most_threads, self.threads)
         positions, _ = self._room
         for memory, tokens, _ in texts:
-            memory.reserve(memory.length + len(tokens) + further)
-            positions = max(positions, memory.capacity)
+            end = memory.length + len(tokens) + further
+            memory.reserve(end)
+            if end > positions:
+                positions = memory.capacity
         if (positions, threads) != self._room:
             self._make_room(positions, threads)
 
@@ -190,21 +192,22 @@ class Passes:
         self._room = (positions, threads)
 
 
-def _in_passes(texts: Sequence[Text]) -> Iterator[list[Text]]:
-    """Cut texts into passes of `CHUNK` rows at most; all tokens are in their order."""
-    parts, room = list[Text](), CHUNK
+def _in_passes(texts: Sequence[Text]) -> list[Sequence[Text]]:
+    """Return texts cut into passes of `CHUNK` rows at most; all tokens are in their order."""
+    if len(texts) <= CHUNK and 0 < sum([len(tokens) for _, tokens, _ in texts]) <= CHUNK:
+        return [texts]
+    passes, parts, room = list[Sequence[Text]](), list[Text](), CHUNK
     for memory, tokens, keep in texts:
         left = len(tokens)
         while left:
             if not room:
-                yield parts
+                passes.append(parts)
                 parts, room = [], CHUNK
             part = tokens[len(tokens) - left :][:room]
             left -= len(part)
             room -= len(part)
             parts.append((memory, part, min(max(keep - left, 0), len(part))))
-    if parts:
-        yield parts
+    return [*passes, parts] if parts else passes
 
 
 def _rows(values: Any, count: int) -> list[Any]:

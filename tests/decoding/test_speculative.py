@@ -298,8 +298,8 @@ def test_the_two_models_may_have_different_dtypes(
     parts = Speculation(
         main, DraftModelDrafter(draft_model, sampler), FixedGamma(3), judge, sampler
     )
-    sequence = started(main, [5, 6, 7], 12)
-    records = list(checked_steps(parts, sequence, 0))
+    sequence = started(parts, [5, 6, 7], 12)
+    records = list(checked_steps(parts, sequence))
     assert len(sequence.output) == 12
     assert sum(len(r.drafted) for r in records) > 0
 

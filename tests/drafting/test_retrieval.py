@@ -108,7 +108,7 @@ def test_a_tiny_t5_copies_from_what_its_encoder_reads(spec: str) -> None:
     copies = [r.drafted for r in records if r.drafted]
     shared = set(expected[: len(records[0].emitted)]) & set(prompt)
     assert copies if shared else True
-    assert drafter.text[: len(prompt)] == prompt  # type: ignore[attr-defined]
+    assert request.drafter.text[: len(prompt)] == prompt  # type: ignore[attr-defined]
 
 
 def test_kept_text_serves_the_next_prompt_and_a_fresh_one_does_not() -> None:
