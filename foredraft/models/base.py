@@ -275,14 +275,13 @@ class Network(Owned, ABC):
 
     def check(self, feeds: Sequence[Feed]) -> None:
         """Raise unless the feeds are what `forward` takes."""
-        seen = set[int]()
+        twice = len(feeds) > 1 and len({id(feed.context) for feed in feeds}) < len(feeds)
         for feed in feeds:
             feed.context.check_open()
-            if feed.context.network is not self or id(feed.context) in seen:
+            if twice or feed.context.network is not self:
                 raise RequestError(
                     "a pass takes contexts of its own network, each once; open one for each text"
                 )
-            seen.add(id(feed.context))
             if not 1 <= feed.keep <= len(feed.tokens):
                 raise RequestError(
                     f"keep is {feed.keep}; legal: 1 … {len(feed.tokens)}, the tokens that are fed"

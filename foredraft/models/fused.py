@@ -255,6 +255,8 @@ class FusedModel(CausalModel):
         with self.owner.lock:
             texts = [(feed.context.memory, feed.tokens, feed.keep) for feed in feeds]
             logits = self._fitted(self._passes.feed(texts))
+        if len(feeds) == 1:
+            return [Output(logits)]
         return [Output(part) for part in logits.split([feed.keep for feed in feeds])]
 
     def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
