@@ -22,6 +22,7 @@ from tests.tiny import VOCAB, build, noisy, random_tokens
 SAMPLED = "nucleus(temperature=0.8, top_p=0.9)"
 PROMPTS = [random_tokens(random.Random(i), 3 + 5 * i % 17) for i in range(8)]
 LENGTHS = [9, 14, 5, 20, 11, 1, 16, 8]
+COPYING = ("prompt_lookup", "suffix")
 LINES = ("The quick brown", "A house by the sea", "One, two", "The dog does not mind")
 
 needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
@@ -55,7 +56,9 @@ def alone(parts: Speculation, number: int) -> list[int]:
 @needs_a_compiler
 @pytest.mark.parametrize("sampler", ["greedy", SAMPLED])
 @pytest.mark.parametrize("verifier", VERIFIERS.names)
-@pytest.mark.parametrize("drafting", ["model", "ngram", "prompt_lookup", "suffix"])
+@pytest.mark.parametrize(
+    "drafting", ["model", "ngram", *(pytest.param(d, marks=pytest.mark.slow) for d in COPYING)]
+)
 def test_eight_texts_at_once_are_each_the_one_it_is_alone(
     drafting: str, verifier: str, sampler: str
 ) -> None:
