@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prompts import TUNING
-from side_by_side import BASELINE, PEER, Clock, Run, our_run, peer_run, sample
+from side_by_side import BASELINE, PEER, Clock, Run, measure, our_run, peer_run
 from transformers import AutoTokenizer
 
-import foredraft.drafting
 from foredraft import DecodingConfig, Engine, LoadOptions
 from foredraft.bench import padded_target
+from foredraft.bench.prompt_sets import PromptItem
 from foredraft.models import LoadedModel, load, load_drafter
 from foredraft.models.device import resolve_device
+from foredraft.models.threads import fit_threads
 from foredraft.zoo import bundled_path
 
 SPECULATIVE, NASD, HYBRID = "speculative", "nasd", "hybrid"
@@ -30,6 +31,7 @@ PROMPT_LOOKUP = "transformers_prompt_lookup"
 LLAMACPP, LLAMACPP_LOOKUP = "llamacpp", "llamacpp_lookup"
 LOOKUP_TOKENS = 10  # what transformers' documents and llama.cpp's binding use
 GAMMAS = range(1, 7)  # draft lengths among which the best fixed one is chosen, ours and theirs
+TUNING_ROUNDS = 2
 WITH_DRAFTER = {SPECULATIVE, HYBRID, ASSISTED, ASSISTED_BEST}
 FOR_LLAMACPP = ("llama_cpp", "gguf")
 
@@ -41,7 +43,6 @@ class Setting:
     Attributes:
         device: as for `LoadOptions`.
         dtype: `float32` or `bfloat16`.
-        length: most tokens a prompt.
         gamma: draft length of Speculative; 0 takes the quickest on the tuning prompts.
         nasd_gamma: draft length of NASD.
         padded: parameters of a padded target; None takes the bundled one.
@@ -49,7 +50,6 @@ class Setting:
 
     device: str = "auto"
     dtype: str = "float32"
-    length: int = 64
     gamma: int = 0
     nasd_gamma: int = 8
     padded: int | None = None
@@ -57,12 +57,6 @@ class Setting:
     def options(self, runtime: str) -> LoadOptions:
         """Return how models are loaded for a runtime."""
         return LoadOptions(device=self.device, dtype=self.dtype, runtime=runtime)
-
-
-def has_hybrid() -> bool:
-    """Whether this version of foredraft has a drafter registry with a hybrid in it."""
-    drafters = getattr(foredraft.drafting, "DRAFTERS", None)
-    return drafters is not None and HYBRID in drafters.names
 
 
 def is_cuda(setting: Setting) -> bool:
@@ -86,7 +80,7 @@ def why_no_llamacpp(setting: Setting) -> str:
 
 def names(setting: Setting) -> list[str]:
     """Return every method there is here, Target AR first."""
-    ours = [BASELINE, SPECULATIVE, NASD, *([HYBRID] if has_hybrid() else [])]
+    ours = [BASELINE, SPECULATIVE, NASD, HYBRID]
     theirs = [PEER, ASSISTED, ASSISTED_BEST, PROMPT_LOOKUP]
     has_llamacpp = not why_no_llamacpp(setting)
     return ours + theirs + ([LLAMACPP, LLAMACPP_LOOKUP] if has_llamacpp else [])
@@ -112,6 +106,7 @@ class Contenders:
         options, padded = self.setting.options("auto"), self.setting.padded
         target = padded_target(padded, options=options) if padded else None
         target = target or load("bundled", "target", options)
+        fit_threads(target.threads)
         needs_drafter = WITH_DRAFTER & set(self._wanted)
         return Engine(target, load_drafter("bundled", target, options) if needs_drafter else None)
 
@@ -119,9 +114,10 @@ class Contenders:
     def theirs(self) -> LoadedModel:
         """The target as a Hugging Face module."""
         options, padded = self.setting.options("transformers"), self.setting.padded
-        if padded:
-            return padded_target(padded, options=options)
-        return load("bundled", "target", options)
+        target = padded_target(padded, options=options) if padded else None
+        target = target or load("bundled", "target", options)
+        fit_threads(target.threads)
+        return target
 
     @cached_property
     def assistant(self) -> Any:
@@ -131,7 +127,6 @@ class Contenders:
 
     def run(self, name: str) -> Run:
         """Return the run of a method."""
-        length = self.setting.length
         if name in self._our_methods:
             method, config = self._our_methods[name]
             return our_run(self.engine, method, config)
@@ -140,33 +135,30 @@ class Contenders:
         if name in (LLAMACPP, LLAMACPP_LOOKUP):
             return self._llamacpp_run(LOOKUP_TOKENS if name == LLAMACPP_LOOKUP else 0)
         lookup = {"prompt_lookup_num_tokens": LOOKUP_TOKENS} if name == PROMPT_LOOKUP else {}
-        return peer_run(self.theirs, length, **lookup)
+        return peer_run(self.theirs, **lookup)
 
     @property
     def _our_methods(self) -> dict[str, tuple[str, DecodingConfig]]:
         setting = self.setting
-        config = DecodingConfig(length=setting.length, gamma=self.gamma or GAMMAS[0])
-        methods = {
+        config = DecodingConfig(gamma=self.gamma or GAMMAS[0])
+        return {
             BASELINE: ("target", config),
             SPECULATIVE: ("speculative", config),
             NASD: ("ngram", config.replace(gamma=setting.nasd_gamma, stop_if_unknown=True)),
+            HYBRID: ("speculative", config.replace(drafting="hybrid(suffix, model)")),
         }
-        if has_hybrid():
-            hybrid = {"drafting": "hybrid(suffix, model)"}
-            methods[HYBRID] = ("speculative", config.replace(**hybrid))
-        return methods
 
-    def choose_assistant_tokens(self, rounds: int) -> dict[int, float]:
-        """Choose the quickest fixed setting of assisted generation on the tuning prompts.
+    def choose_assistant_tokens(self, tuning: Sequence[PromptItem]) -> dict[int, float]:
+        """Choose the quickest fixed setting of assisted generation on some prompts.
 
         Returns:
             Tokens per second for each number of assistant tokens.
         """
-        speeds = _speeds({k: self._assisted_run(k) for k in GAMMAS}, rounds)
+        speeds = _speeds({k: self._assisted_run(k) for k in GAMMAS}, tuning)
         self.assistant_tokens = max(speeds, key=speeds.__getitem__)
         return speeds
 
-    def choose_gamma(self, rounds: int) -> dict[int, float]:
+    def choose_gamma(self, tuning: Sequence[PromptItem]) -> dict[int, float]:
         """Choose the quickest draft length of Speculative in the same way, if none was given.
 
         Returns:
@@ -174,9 +166,8 @@ class Contenders:
         """
         if self.gamma:
             return {}
-        config = DecodingConfig(length=self.setting.length)
-        runs = {k: our_run(self.engine, "speculative", config.replace(gamma=k)) for k in GAMMAS}
-        speeds = _speeds(runs, rounds)
+        runs = {k: our_run(self.engine, "speculative", DecodingConfig(gamma=k)) for k in GAMMAS}
+        speeds = _speeds(runs, tuning)
         self.gamma = max(speeds, key=speeds.__getitem__)
         return speeds
 
@@ -189,11 +180,11 @@ class Contenders:
                 num_assistant_tokens_schedule="constant",
                 assistant_confidence_threshold=0.0,
             )
-        generate = peer_run(self.theirs, self.setting.length, assistant=self.assistant)
+        generate = peer_run(self.theirs, assistant=self.assistant)
 
-        def run(prompt: str, clock: Clock) -> list[int]:
+        def run(item: PromptItem, clock: Clock) -> list[int]:
             self.assistant.generation_config = config  # one module serves all settings
-            return generate(prompt, clock)
+            return generate(item, clock)
 
         return run
 
@@ -201,7 +192,8 @@ class Contenders:
         from llamacpp import llamacpp_run  # imports an optional package
 
         tokenizer = AutoTokenizer.from_pretrained(bundled_path("target"))
-        return llamacpp_run(self.gguf, tokenizer, self.setting, lookup)
+        cuda, dtype = is_cuda(self.setting), self.setting.dtype
+        return llamacpp_run(self.gguf, tokenizer, cuda=cuda, dtype=dtype, lookup=lookup)
 
     @cached_property
     def gguf(self) -> Path:
@@ -214,13 +206,8 @@ class Contenders:
         return path
 
 
-def _speeds(runs: dict[int, Run], rounds: int) -> dict[int, float]:
-    """Return the tokens per second of settings on the tuning prompts."""
-    tokens, seconds = dict.fromkeys(runs, 0), dict.fromkeys(runs, 0.0)
-    for turn in range(-1, rounds * len(TUNING)):  # the first is a warm-up
-        for k, run in runs.items():
-            done = sample(run, TUNING[turn % len(TUNING)])
-            if turn >= 0:
-                tokens[k] += len(done.tokens)
-                seconds[k] += done.seconds
-    return {k: tokens[k] / seconds[k] for k in runs}
+def _speeds(runs: dict[int, Run], tuning: Sequence[PromptItem]) -> dict[int, float]:
+    """Return the tokens per second of settings over some prompts together."""
+    measured = measure({str(k): run for k, run in runs.items()}, tuning, TUNING_ROUNDS)
+    sums = {k: measured.samples[str(k)] for k in runs}
+    return {k: sum(len(s.tokens) for s in d) / sum(s.seconds for s in d) for k, d in sums.items()}

@@ -2,27 +2,21 @@
 
 Needs the extra `llamacpp`, whose binding builds llama.cpp from source. Token ids are fed directly,
 so that no tokenizer can differ; the file's tokenizer is there because llama.cpp asks for one.
-Run by itself, it compares llama.cpp's greedy tokens and speed with Target AR's.
-
-    uv run --extra llamacpp python benchmarks/llamacpp.py [--dtype float32] [--length 64]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import contenders as c
 import gguf
 import numpy as np
 import torch
-from prompts import PROMPTS
-from side_by_side import BASELINE, Clock, Run, differences, interval, measure, same_text
+from side_by_side import Clock, Run
 from torch import Tensor
 
+from foredraft.bench.prompt_sets import PromptItem
 from foredraft.text import encode_prompt
 
 CONTEXT = 1024  # tokens; the bundled target's positions
@@ -126,26 +120,27 @@ def _add_tokenizer(writer: Any, tokenizer: Any, vocab_size: int) -> None:
     writer.add_add_bos_token(False)
 
 
-def llamacpp_run(path: Path, tokenizer: Any, setting: c.Setting, lookup: int) -> Run:
+def llamacpp_run(path: Path, tokenizer: Any, *, cuda: bool, dtype: str, lookup: int) -> Run:
     """Return a function that generates greedily with llama.cpp.
 
     Args:
         path: of the GGUF file.
         tokenizer: the Hugging Face tokenizer, for both ends of the text.
-        setting: length, dtype and device.
+        cuda: whether all layers lie on the GPU.
+        dtype: `float32` keeps keys and values in float32 too.
         lookup: tokens that the binding's prompt lookup drafts; 0 decodes plainly.
     """
     import llama_cpp
     from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
     threads = torch.get_num_threads()
-    cache = llama_cpp.GGML_TYPE_F32 if setting.dtype == "float32" else llama_cpp.GGML_TYPE_F16
+    cache = llama_cpp.GGML_TYPE_F32 if dtype == "float32" else llama_cpp.GGML_TYPE_F16
     model = llama_cpp.Llama(
         str(path),
         n_ctx=CONTEXT,
         n_threads=threads,
         n_threads_batch=threads,
-        n_gpu_layers=-1 if c.is_cuda(setting) else 0,
+        n_gpu_layers=-1 if cuda else 0,
         logits_all=bool(lookup),
         draft_model=LlamaPromptLookupDecoding(num_pred_tokens=lookup) if lookup else None,
         type_k=cache,
@@ -153,38 +148,16 @@ def llamacpp_run(path: Path, tokenizer: Any, setting: c.Setting, lookup: int) ->
         verbose=False,
     )
 
-    def run(prompt: str, clock: Clock) -> list[int]:
-        tokens = encode_prompt(tokenizer, prompt)
+    def run(item: PromptItem, clock: Clock) -> list[int]:
+        tokens = encode_prompt(tokenizer, item.prompt)
         model.reset()  # else a prompt that was seen before would not be computed again
         generated: list[int] = []
         for token in model.generate(tokens, temp=0.0):
             clock.emitted(1)
             generated.append(int(token))
-            if token == tokenizer.eos_token_id or len(generated) == setting.length:
+            if token == tokenizer.eos_token_id or len(generated) == item.length:
                 break
         tokenizer.decode(generated, skip_special_tokens=True)
         return generated
 
     return run
-
-
-def main() -> None:
-    """Compare llama.cpp's greedy tokens and speed with Target AR's."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--length", type=int, default=64, help="most tokens a prompt [64]")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    args = parser.parse_args()
-
-    setting = c.Setting(device="cpu", dtype=args.dtype, length=args.length)
-    names = [BASELINE, c.LLAMACPP, c.LLAMACPP_LOOKUP]
-    with tempfile.TemporaryDirectory() as folder:
-        contenders = c.Contenders(setting, Path(folder), names)
-        measured = measure({name: contenders.run(name) for name in names}, PROMPTS, 1)
-    for name in names:
-        speed = interval(measured.speeds(name), len(PROMPTS))["median"]
-        texts = same_text(differences(measured, name, contenders.engine))
-        print(f"{name:<18}{speed:>8.1f} tokens/s   same text {texts}")
-
-
-if __name__ == "__main__":
-    main()

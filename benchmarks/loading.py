@@ -21,24 +21,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tables import markdown
+from tables import markdown, shown
 from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.utils.logging import disable_progress_bar
 
 from foredraft import LoadOptions
-from foredraft.bench.machine import PeakMemory, describe_machine
-from foredraft.files import read_lines
+from foredraft.bench.machine import PeakMemory, describe_machine, memory_mark, place
 from foredraft.models import load, runtime
 from foredraft.zoo.tokenizer import train_tokenizer
 
 MEGABYTE = 1_000_000
-STATUS = Path("/proc/self/status")
 SHAPE = {
     **{"num_hidden_layers": 30, "hidden_size": 576, "intermediate_size": 1536},
     **{"num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152},
 }
 NATIVE, TORCH, THEIRS = "native", "torch operations", "transformers"
-HEAD = ["variant", "files", "before", "stays", "peak", "peak / stays", "stays / files", "seconds"]
+FORM = "{:.2f}"
 LINES = ("A house by the sea has a door, a window and a garden with a tree.",) * 9
 
 
@@ -111,20 +109,14 @@ def load_and_tell(folder: str, variant: Variant) -> dict[str, float]:
     import_module("transformers.models.llama.modeling_llama")  # else at the first load
     name = "transformers" if variant.runtime == THEIRS else "native"
     options = LoadOptions(device="cpu", runtime=name, quantize=variant.quantize)
-    before, peak, begin = mark("VmRSS"), PeakMemory(), time.perf_counter()
+    before, peak, begin = memory_mark("VmRSS") or 0, PeakMemory(), time.perf_counter()
     loaded = load(folder, "target", options)
     seconds = time.perf_counter() - begin
     highest, _ = peak.peaks()
-    stays = mark("VmRSS") - before
+    stays = (memory_mark("VmRSS") or 0) - before
     del loaded
-    highest = (highest or mark("VmHWM")) - before
-    return {"before": before, "stays": stays, "peak": highest, "seconds": seconds}
-
-
-def mark(name: str) -> int:
-    """Return one of the system's marks of this process, in bytes."""
-    found = [line.split() for line in read_lines(STATUS) if line.startswith(name)]
-    return int(found[0][1]) * 1024
+    highest = highest or memory_mark("VmHWM") or 0
+    return {"before": before, "stays": stays, "peak": highest - before, "seconds": seconds}
 
 
 def rows_of(shape: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -138,18 +130,14 @@ def rows_of(shape: dict[str, int]) -> Iterator[dict[str, Any]]:
             "stays_to_files": found["stays"] / size,
         }
         row = {"variant": str(variant), "files": size, **found, **ratios}
-        told = ", ".join(
-            f"{name} {cell}" for name, cell in zip(HEAD[1:], cells(row)[1:], strict=True)
-        )
+        told = ", ".join(f"{k} {shown(v, FORM)}" for k, v in list(in_megabytes(row).items())[1:])
         print(f"{number}/{len(VARIANTS)} {variant}: {told}", file=sys.stderr, flush=True)
         yield row
 
 
-def cells(row: dict[str, Any]) -> list[str]:
-    """Return a row as cells; memory in megabytes."""
-    sizes = [f"{row[key] / MEGABYTE:.0f}" for key in ("files", "before", "stays", "peak")]
-    ratios = [f"{row[key]:.2f}" for key in ("peak_to_stays", "stays_to_files", "seconds")]
-    return [row["variant"], *sizes, *ratios]
+def in_megabytes(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its memory in megabytes."""
+    return row | {key: round(row[key] / MEGABYTE) for key in ("files", "before", "stays", "peak")}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -169,8 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
     if args.json:
         print(json.dumps({"machine": machine, "rows": rows}))
         return
-    print(markdown([HEAD, *map(cells, rows)]))
-    print(f"\nMegabytes. {machine['processor']}: {machine['flags']}")
+    print(markdown([in_megabytes(row) for row in rows], FORM))
+    print(f"\nMegabytes. {place({'machine': machine})}")
 
 
 if __name__ == "__main__":

@@ -24,22 +24,23 @@ from pathlib import Path
 from typing import Any
 
 import contenders as c
-import torch
-from prompts import KINDS, STORIES
 from side_by_side import (
     BASELINE,
     PEER,
     Measured,
     differences,
-    interval,
-    machine_of,
     measure,
+    median_of,
+    ratio,
     same_text,
     sample,
 )
-from tables import markdown, save, stem_of
+from tables import markdown, save
 
 from foredraft import ForedraftError
+from foredraft.bench.analysis import ALL
+from foredraft.bench.machine import PeakMemory, describe_machine, place
+from foredraft.bench.prompt_sets import KINDS, PromptItem, load_prompts
 
 RATIOS = (  # ours, theirs
     (BASELINE, PEER),
@@ -53,39 +54,27 @@ RATIOS = (  # ours, theirs
     (c.SPECULATIVE, c.LLAMACPP),
     (c.NASD, c.LLAMACPP_LOOKUP),
 )
-ALL = "all"
 QUICK = {"rounds": 2, "prompts": 4, "length": 48}
 FULL = {"rounds": 3, "prompts": 8, "length": 64}
-TUNING_ROUNDS = 2
 QUICKEST = "the quickest on the tuning prompts (tokens/s by number of tokens: "
 NOTHING = "nothing"  # a process that imports everything and loads no model
-STATUS = Path("/proc/self/status")
 
 
-def chosen_prompts(each: int) -> dict[str, tuple[str, ...]]:
-    """Return the first prompts of each kind."""
-    return {kind: prompts[:each] for kind, prompts in KINDS.items()}
+def chosen_prompts(each: int, length: int) -> tuple[list[PromptItem], list[PromptItem]]:
+    """Return the first prompts of each kind, and the last one, for settings chosen beforehand."""
+    kinds = [load_prompts([kind], max_length=length) for kind in KINDS]
+    return [one for kind in kinds for one in kind[:-1][:each]], [kind[-1] for kind in kinds]
 
 
-def of_kind(measured: Measured, kinds: dict[str, tuple[str, ...]], kind: str) -> Measured:
+def of_kind(measured: Measured, kind: str) -> Measured:
     """Return what was measured on the prompts of one kind, or on all."""
-    if kind == ALL:
-        return measured
     count = len(measured.prompts)
-    wanted = [i for i, prompt in enumerate(measured.prompts) if prompt in kinds[kind]]
+    wanted = [i for i, item in enumerate(measured.prompts) if kind in (item.kind, ALL)]
     samples = {
         name: [s for i, s in enumerate(found) if i % count in wanted]
         for name, found in measured.samples.items()
     }
     return Measured([measured.prompts[i] for i in wanted], samples)
-
-
-def ratio(measured: Measured, ours: str, theirs: str, *, decode: bool) -> dict[str, Any]:
-    """Return the ratio of two methods' tokens per second, with its interval."""
-    pairs = zip(
-        measured.speeds(ours, decode=decode), measured.speeds(theirs, decode=decode), strict=True
-    )
-    return interval([a / b for a, b in pairs], len(measured.prompts))
 
 
 def method_rows(measured: Measured, run: c.Contenders, memory: dict[str, Any]) -> list[Any]:
@@ -94,9 +83,9 @@ def method_rows(measured: Measured, run: c.Contenders, memory: dict[str, Any]) -
     return [
         {
             "method": name,
-            "tokens_per_second": interval(measured.speeds(name), count),
-            "decode_tokens_per_second": interval(measured.speeds(name, decode=True), count),
-            "time_to_first_token_seconds": interval([s.first_seconds for s in samples], count),
+            "tokens_per_second": median_of(measured.speeds(name), count),
+            "decode_tokens_per_second": median_of(measured.speeds(name, decode=True), count),
+            "time_to_first_token_seconds": median_of([s.first_seconds for s in samples], count),
             "peak_memory_bytes": memory.get(name),
             **differences(measured, name, run.engine),
         }
@@ -104,15 +93,16 @@ def method_rows(measured: Measured, run: c.Contenders, memory: dict[str, Any]) -
     ]
 
 
-def ratio_rows(measured: Measured, kinds: dict[str, tuple[str, ...]]) -> list[dict[str, Any]]:
+def ratio_rows(measured: Measured) -> list[dict[str, Any]]:
     """Return the ratios between methods that were measured, a row a pair, kind and measure."""
+    kinds = dict.fromkeys(item.kind for item in measured.prompts)
     return [
         {
             "ours": ours,
             "theirs": theirs,
             "kind": kind,
             "decode_only": decode,
-            **ratio(of_kind(measured, kinds, kind), ours, theirs, decode=decode),
+            **ratio(of_kind(measured, kind), ours, theirs, decode=decode),
         }
         for decode in (False, True)
         for ours, theirs in RATIOS
@@ -138,69 +128,37 @@ def peak_memory(names: list[str], arguments: list[str]) -> dict[str, Any]:
 
 def own_memory(run: c.Contenders, name: str) -> dict[str, int | None]:
     """Run one method on one prompt; return the most bytes this process and its device held."""
+    memory = PeakMemory()
     if name != NOTHING:
-        sample(run.run(name), STORIES[0])
-    lines = STATUS.read_text().split("\n") if STATUS.is_file() else []
-    marks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
-    cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-    return {"process": marks[0] if marks else None, "cuda": cuda}
+        sample(run.run(name), load_prompts(max_prompts=1, max_length=QUICK["length"])[0])
+    return dict(zip(("process", "cuda"), memory.peaks(), strict=True))
 
 
-def method_table(rows: list[Any], memory: dict[str, Any]) -> list[list[str]]:
-    """Return the cells of the table of methods, head first."""
-    head = ["method", "tokens/s", "decode only", "first token (ms)", "peak memory (MB)"]
-    table = [[*head, "same text"]]
-    for r in rows:
-        cells = [
-            _with_interval(r["tokens_per_second"], "{:.0f}"),
-            _with_interval(r["decode_tokens_per_second"], "{:.0f}"),
-            _with_interval(r["time_to_first_token_seconds"], "{:.1f}", times=1000),
-            _megabytes(r["peak_memory_bytes"]),
-        ]
-        table.append([r["method"], *cells, same_text(r)])
-    return [*table, ["(imports alone)", "", "", "", _megabytes(memory.get(NOTHING)), ""]]
-
-
-def ratio_table(rows: list[dict[str, Any]], *, decode: bool) -> list[list[str]]:
-    """Return the cells of a table of ratios, a column a kind, head first."""
-    rows = [r for r in rows if r["decode_only"] == decode]
-    kinds = list(dict.fromkeys(r["kind"] for r in rows))
-    table = [["ratio of tokens/s", *kinds]]
-    for pair in dict.fromkeys((r["ours"], r["theirs"]) for r in rows):
-        found = {r["kind"]: r for r in rows if (r["ours"], r["theirs"]) == pair}
-        table.append([" / ".join(pair), *(_with_interval(found[k], "{:.2f}") for k in kinds)])
-    return table
-
-
-def _with_interval(figures: dict[str, Any], form: str, times: float = 1) -> str:
-    if figures["median"] is None:
-        return "—"
-    middle, low, high = (form.format(figures[key] * times) for key in ("median", "low", "high"))
-    return f"{middle} [{low}, {high}]" if low != high else middle  # one prompt has no interval
-
-
-def _megabytes(peak: dict[str, Any] | None) -> str:
-    if not peak or "failed" in peak:
-        return "—" if not peak else f"failed: {peak['failed'][:60]}"
-    parts = [f"{v / 1e6:.0f} {k}" for k, v in peak.items() if v is not None]
-    return " + ".join(parts) if len(parts) > 1 else "".join(parts).replace(" process", "")
+def ratio_table(rows: list[dict[str, Any]], *, decode: bool) -> str:
+    """Return a table of ratios, a column a kind."""
+    table: dict[str, dict[str, Any]] = {}
+    for r in (r for r in rows if r["decode_only"] == decode):
+        pair = f"{r['ours']} / {r['theirs']}"
+        table.setdefault(pair, {"ratio of tokens/s": pair})[r["kind"]] = r
+    return markdown(list(table.values()), "{:.2f}")
 
 
 def compare(run: c.Contenders, args: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
     """Measure everything; return all figures."""
     names = c.names(run.setting)
-    print(_missing(run.setting), flush=True)
-    ours, theirs = run.choose_gamma(TUNING_ROUNDS), run.choose_assistant_tokens(TUNING_ROUNDS)
-    kinds = chosen_prompts(args.prompts)
-    prompts = [prompt for chosen in kinds.values() for prompt in chosen]
+    why = c.why_no_llamacpp(run.setting)
+    print(f"llama.cpp: left out; {why}" if why else "", flush=True)
+    prompts, tuning = chosen_prompts(args.prompts, args.length)
+    ours, theirs = run.choose_gamma(tuning), run.choose_assistant_tokens(tuning)
     measured = measure({name: run.run(name) for name in names}, prompts, args.rounds)
     told = [*arguments, "--folder", str(args.folder)]
     told += ["--assistant-tokens", str(run.assistant_tokens), "--gamma", str(run.gamma)]
     memory = {} if args.no_memory else peak_memory([NOTHING, *names], told)
     return {
-        "machine": machine_of(run.engine),
+        "machine": describe_machine(),
         "target": run.engine.target.name,
-        "setting": asdict(run.setting) | {"rounds": args.rounds, "prompts": len(prompts)},
+        "setting": asdict(run.setting)
+        | {"rounds": args.rounds, "prompts": len(prompts), "length": args.length},
         "tuning": {
             "tokens_per_second": theirs,
             "assistant_tokens": run.assistant_tokens,
@@ -210,22 +168,16 @@ def compare(run: c.Contenders, args: argparse.Namespace, arguments: list[str]) -
         "scikit_learn": importlib.util.find_spec("sklearn") is not None,
         "memory_of_imports": memory.get(NOTHING),
         "methods": method_rows(measured, run, memory),
-        "ratios": ratio_rows(measured, kinds),
+        "ratios": ratio_rows(measured),
     }
-
-
-def _missing(setting: c.Setting) -> str:
-    lines = []
-    if not c.has_hybrid():
-        lines.append("hybrid: left out; this version of foredraft has no such drafter")
-    why = c.why_no_llamacpp(setting)
-    if why:
-        lines.append(f"llama.cpp: left out; {why}")
-    return "\n".join(lines)
 
 
 def _speeds(tuning: dict[int, float]) -> str:
     return ", ".join(f"{k}: {v:.0f}" for k, v in tuning.items())
+
+
+def _told(peaks: dict[str, Any] | None) -> str:
+    return ", ".join(f"{k} {v}" for k, v in (peaks or {}).items() if v is not None) or "–"
 
 
 def rendered(found: dict[str, Any]) -> str:
@@ -243,16 +195,20 @@ def rendered(found: dict[str, Any]) -> str:
         f"{c.ASSISTED_BEST}: num_assistant_tokens {tuning['assistant_tokens']}, constant, no "
         f"threshold, {QUICKEST}{theirs}).",
         f"{c.PROMPT_LOOKUP}: {c.LOOKUP_TOKENS} tokens.",
-        "Machine: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + ".",
+        f"Machine: {place(found)}.",
+        f"Memory of a process that imports everything: {_told(found['memory_of_imports'])}.",
     ]
-    methods = method_table(found["methods"], {NOTHING: found["memory_of_imports"]})
+    methods = [
+        row | {"texts": same_text(row), "peak_memory_bytes": _told(row["peak_memory_bytes"])}
+        for row in found["methods"]
+    ]
     parts = [
         "\n".join(f"- {line}" for line in about),
         markdown(methods),
         "Ratios on whole generations:",
-        markdown(ratio_table(found["ratios"], decode=False)),
+        ratio_table(found["ratios"], decode=False),
         "Ratios of decoding alone, without prompt and first token:",
-        markdown(ratio_table(found["ratios"], decode=True)),
+        ratio_table(found["ratios"], decode=True),
     ]
     return "\n\n".join(parts)
 
@@ -283,7 +239,7 @@ def parser_of() -> argparse.ArgumentParser:
 def setting_of(args: argparse.Namespace) -> c.Setting:
     """Return the setting that the flags ask for."""
     padded = int(args.padded) if args.padded else None
-    return c.Setting(args.device, args.dtype, args.length, args.gamma, args.nasd_gamma, padded)
+    return c.Setting(args.device, args.dtype, args.gamma, args.nasd_gamma, padded)
 
 
 def main(arguments: list[str]) -> None:
@@ -309,8 +265,7 @@ def main(arguments: list[str]) -> None:
             parser.error(str(error))
     print(rendered(found))
     if args.save:
-        stem = stem_of("peers", found["machine"], found["setting"])
-        save(stem, "Our methods beside other people's", rendered(found), found)
+        save("peers", "Our methods beside other people's", rendered(found), found)
     print(json.dumps(found))
 
 

@@ -2,7 +2,7 @@
 
 How it is measured: see `side_by_side.py`. Greedy; every text is compared with Target AR's.
 
-    uv run python benchmarks/quick.py [--rounds 3] [--length 60] [--device cpu] [--out FILE]
+    uv run python benchmarks/quick.py [--prompts 5] [--rounds 3] [--device cpu] [--out FILE]
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prompts import PROMPTS
 from side_by_side import CONFIG, PEER, WITH_A_MODEL, measure, our_run, peer_run, report
 
 from foredraft import Engine, LoadOptions
+from foredraft.bench.prompt_sets import load_prompts
 from foredraft.models import load
+from foredraft.models.threads import fit_threads
 
 OURS = {
     **WITH_A_MODEL,
@@ -25,24 +26,23 @@ OURS = {
 }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure and print a table, then one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--prompts", type=int, default=5, help="of each kind [5]")
     parser.add_argument("--rounds", type=int, default=3, help="passes over the prompts [3]")
     parser.add_argument("--length", type=int, default=60, help="most tokens a prompt [60]")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="file for the JSON, for example quick.json")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
     engine = Engine.load(options=LoadOptions(device=args.device))
+    fit_threads(engine.target.threads)
     theirs = load("bundled", "target", LoadOptions(device=args.device, runtime="transformers"))
-    runs = {
-        name: our_run(engine, method, config.replace(length=args.length))
-        for name, (method, config) in OURS.items()
-    } | {PEER: peer_run(theirs, args.length)}
-    measured = measure(runs, PROMPTS, args.rounds)
-    settings = {"prompts": len(PROMPTS), "rounds": args.rounds, "length": args.length}
-    report(measured, engine, args.out, **settings)
+    runs = {name: our_run(engine, *told) for name, told in OURS.items()} | {PEER: peer_run(theirs)}
+    items = load_prompts(max_prompts=args.prompts, max_length=args.length)
+    measured = measure(runs, items, args.rounds)
+    report(measured, engine, args.out, rounds=args.rounds, length=args.length)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,12 @@ from typing import Any
 import contenders as c
 import torch
 from bandwidth import MOST_BYTES, SIZES, bandwidth, rate_for, seconds
-from prompts import PROMPTS
-from side_by_side import BASELINE, machine_of
-from tables import markdown, save, stem_of
+from side_by_side import BASELINE
+from tables import markdown, save
 
-from foredraft import DecodingConfig, Engine, ForedraftError, LanguageModel, StepRecord
+from foredraft import DecodingConfig, Engine, ForedraftError, Network, StepRecord
+from foredraft.bench.machine import describe_machine, place
+from foredraft.bench.prompt_sets import PromptItem, load_prompts
 from foredraft.logits import likeliest
 
 LENGTHS = range(1, 10)  # of a verification pass, in tokens
@@ -53,7 +54,7 @@ class Cost:
         return self.weights + self.cached
 
 
-def cost_of(network: Any, model: LanguageModel, context: int) -> Cost:
+def cost_of(network: Any, model: Network, context: int) -> Cost:
     """Return the cost of a pass over a network at a context.
 
     Args:
@@ -71,15 +72,15 @@ def cost_of(network: Any, model: LanguageModel, context: int) -> Cost:
     return Cost(count * (model.weight_bytes or itemsize), cached * itemsize)
 
 
-def pass_seconds(model: LanguageModel, context: int, count: int, repeats: int) -> float:
+def pass_seconds(model: Network, context: int, count: int, repeats: int) -> float:
     """Return the median time of a pass over `count` tokens after `context` others."""
     tokens = [5 + i % 1000 for i in range(context + count)]
-    model.start(tokens[:context])
-    model.extend(tokens[:context], keep=1)
+    text = model.open(tokens[:context])
+    text.extend(text.begin)
 
     def step() -> None:
-        model.extend(tokens[context:], keep=count)
-        model.rollback_to(context)
+        text.extend(tokens[context:], keep=count)
+        text.rollback_to(context)
 
     return median(seconds(step, repeats, model.device))
 
@@ -112,13 +113,14 @@ class Decoded:
         return self.num_tokens / len(self.records)
 
 
-def decode(engine: Engine, method: str, config: DecodingConfig, prompts: Sequence[str]) -> Decoded:
+def decode(engine: Engine, method: str, gamma: int, items: Sequence[PromptItem]) -> Decoded:
     """Decode prompts and keep the steps after the first."""
     engine.warm_up()
     records: list[StepRecord] = []
     elapsed = 0.0
-    for prompt in prompts:
-        chunks = iter(engine.stream(prompt, config, method=method))
+    for item in items:
+        config = DecodingConfig(length=item.length, gamma=gamma)
+        chunks = iter(engine.stream(item.prompt, config, method=method))
         next(chunks)
         begin = time.perf_counter()
         records += [chunk.record for chunk in chunks]
@@ -201,11 +203,11 @@ def bounds(
 
 def study(run: c.Contenders, args: argparse.Namespace) -> dict[str, Any]:
     """Measure everything; return all figures."""
-    engine, prompts = run.engine, PROMPTS[: args.prompts]
+    engine = run.engine
+    items = load_prompts(max_prompts=args.prompts, max_length=args.length)
     assert engine.drafter is not None
     device = torch.device(engine.target.model.device)
-    config = DecodingConfig(length=args.length, gamma=args.gamma)
-    context = round(fmean(len(engine.encode(p)) for p in prompts)) + args.length // 2
+    context = round(fmean(len(engine.encode(item.prompt)) for item in items)) + args.length // 2
     networks = {"target": run.theirs.model.model, "drafter": run.assistant}
     models = {"target": engine.target.model, "drafter": engine.drafter.model}
     costs = {role: cost_of(network, models[role], context) for role, network in networks.items()}
@@ -213,14 +215,15 @@ def study(run: c.Contenders, args: argparse.Namespace) -> dict[str, Any]:
     sizes = {min(MOST_BYTES, cost.weights // 4 * 4) for cost in costs.values()} | {*SIZES}
     rates = bandwidth(sorted(sizes), args.repeats, device)
     decoded = {
-        BASELINE: decode(engine, "target", config, prompts),
-        c.SPECULATIVE: decode(engine, "speculative", config, prompts),
+        BASELINE: decode(engine, "target", args.gamma, items),
+        c.SPECULATIVE: decode(engine, "speculative", args.gamma, items),
     }
     timed = timings(engine, context, args.gamma, args.repeats)
     return {
-        "machine": machine_of(engine),
+        "machine": describe_machine(),
         "target": engine.target.name,
-        "setting": asdict(run.setting) | {"prompts": len(prompts), "context": context},
+        "setting": asdict(run.setting)
+        | {"prompts": len(items), "length": args.length, "context": context},
         "bytes_per_second_by_array_bytes": rates,
         "bytes_a_pass": {role: asdict(cost) for role, cost in costs.items()},
         "bandwidth_taken": {k: rate_for(cost.weights, rates) for k, cost in costs.items()},
@@ -232,54 +235,36 @@ def study(run: c.Contenders, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def rendered(found: dict[str, Any]) -> str:
-    """Return the figures as Markdown."""
-    setting, rates = found["setting"], found["bytes_per_second_by_array_bytes"]
-    sizes = [[f"{size / 1e6:.1f}", f"{rate / 1e9:.1f}"] for size, rate in rates.items()]
-    passes = [
-        [role, *(f"{cost[k] / 1e6:.2f}" for k in ("weights", "cached")), f"{taken / 1e9:.1f}"]
-        for (role, cost), taken in zip(
-            found["bytes_a_pass"].items(), found["bandwidth_taken"].values(), strict=True
-        )
+    """Return the figures as Markdown: megabytes, gigabytes a second, milliseconds."""
+    setting, verify = found["setting"], found["verify_seconds"]
+    profiles = found["profile_seconds"]
+    steps = [
+        {"part of a step (ms)": part} | {name: 1000 * profiles[name][part] for name in profiles}
+        for part in next(iter(profiles.values()))
     ]
-    machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items())
+    whole = {name: 1000 * sum(parts.values()) for name, parts in profiles.items()}
+    sizes = [
+        {"array (MB)": size / 1e6, "bandwidth (GB/s)": rate / 1e9}
+        for size, rate in found["bytes_per_second_by_array_bytes"].items()
+    ]
+    passes = [
+        {"a pass reads (MB)": role, "weights": cost["weights"] / 1e6, "cache": cost["cached"] / 1e6}
+        | {"bandwidth (GB/s)": found["bandwidth_taken"][role] / 1e9}
+        for role, cost in found["bytes_a_pass"].items()
+    ]
+    durations = {f"{k}": 1000 * v for k, v in verify.items()}
+    drafting = {"drafter, 1": 1000 * found["draft_seconds"]}
     parts = [
         f"- Target: {found['target']}; {setting['dtype']}; gamma {setting['gamma']}; "
         f"{setting['prompts']} prompts, up to {setting['length']} tokens, greedy; passes timed at "
-        f"{setting['context']} tokens of context.\n- Machine: {machine}.",
-        markdown([["array (MB)", "bandwidth (GB/s)"], *sizes]),
-        markdown([["a pass reads", "weights (MB)", "cache (MB)", "bandwidth (GB/s)"], *passes]),
-        markdown(_bound_table(found["bounds"])),
-        markdown(_pass_table(found)),
-        markdown(_profile_table(found["profile_seconds"])),
+        f"{setting['context']} tokens of context.\n- Machine: {place(found)}.",
+        markdown(sizes),
+        markdown(passes),
+        markdown(found["bounds"]),
+        markdown([{"pass over": "ms"} | durations | drafting]),
+        markdown([*steps, {"": "whole step"} | whole]),
     ]
     return "\n\n".join(parts)
-
-
-def _bound_table(rows: list[dict[str, Any]]) -> list[list[str]]:
-    head = ["method", "tokens a step", "draft calls a step", "bound (tokens/s)", "reached", "share"]
-    keys = ("tokens_a_step", "draft_calls_a_step", "bound_tokens_per_second", "tokens_per_second")
-    forms = ("{:.2f}", "{:.2f}", "{:.0f}", "{:.0f}")
-    table = [head]
-    for r in rows:
-        cells = [form.format(r[key]) for key, form in zip(keys, forms, strict=True)]
-        table.append([r["method"], *cells, f"{r['share']:.0%}"])
-    return table
-
-
-def _pass_table(found: dict[str, Any]) -> list[list[str]]:
-    verify = found["verify_seconds"]
-    head = ["pass over", *(f"{k}" for k in verify), "drafter, 1"]
-    cells = [f"{v * 1000:.2f}" for v in (*verify.values(), found["draft_seconds"])]
-    return [head, ["ms", *cells]]
-
-
-def _profile_table(profiles: dict[str, dict[str, float]]) -> list[list[str]]:
-    table = [["part of a step", *(f"{name} (ms)" for name in profiles)]]
-    totals = {name: sum(parts.values()) for name, parts in profiles.items()}
-    for part in next(iter(profiles.values())):
-        shares = [(profiles[name][part], totals[name]) for name in profiles]
-        table.append([part, *(f"{s * 1000:.3f} ({s / total:.0%})" for s, total in shares)])
-    return [*table, ["whole step", *(f"{total * 1000:.3f}" for total in totals.values())]]
 
 
 def parser_of() -> argparse.ArgumentParser:
@@ -287,8 +272,8 @@ def parser_of() -> argparse.ArgumentParser:
     usual = c.Setting()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--prompts", type=int, default=len(PROMPTS), help="how many [%(default)s]")
-    add("--length", type=int, default=usual.length, help="most tokens a prompt [%(default)s]")
+    add("--prompts", type=int, default=5, help="of each kind [%(default)s]")
+    add("--length", type=int, default=64, help="most tokens a prompt [%(default)s]")
     add("--repeats", type=int, default=50, help="of every timed pass [%(default)s]")
     add("--gamma", type=int, default=4, help="draft length [%(default)s]")
     add("--dtype", choices=("float32", "bfloat16"), default=usual.dtype, help="[%(default)s]")
@@ -310,7 +295,6 @@ def main(arguments: list[str]) -> None:
     setting = c.Setting(
         device=args.device,
         dtype=args.dtype,
-        length=args.length,
         gamma=args.gamma,
         padded=int(args.padded) if args.padded else None,
     )
@@ -321,12 +305,7 @@ def main(arguments: list[str]) -> None:
             parser.error(str(error))
     print(rendered(found))
     if args.save:
-        save(
-            stem_of("roofline", found["machine"], found["setting"]),
-            "How near decoding comes to the memory's bound",
-            rendered(found),
-            found,
-        )
+        save("roofline", "How near decoding comes to the memory's bound", rendered(found), found)
     print(json.dumps(found))
 
 

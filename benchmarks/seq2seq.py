@@ -15,7 +15,9 @@ from pathlib import Path
 from side_by_side import CONFIG, PEER, WITH_A_MODEL, Run, measure, our_run, peer_run, report
 
 from foredraft import Engine, ForedraftError, LoadOptions
+from foredraft.bench.prompt_sets import FRENCH, PromptItem
 from foredraft.files import read_lines
+from foredraft.models.threads import fit_threads
 
 SENTENCES = read_lines(Path(__file__).parent / "sentences.txt")
 OURS = {
@@ -25,16 +27,13 @@ OURS = {
 }
 
 
-def runs_of(engine: Engine, length: int) -> dict[str, Run]:
+def runs_of(engine: Engine) -> dict[str, Run]:
     """Return every method by its name."""
-    ours = {
-        name: our_run(engine, method, config.replace(length=length))
-        for name, (method, config) in OURS.items()
-    }
+    ours = {name: our_run(engine, *told) for name, told in OURS.items()}
     assistant = engine.drafter.model.model
     return ours | {
-        PEER: peer_run(engine.target, length),
-        "transformers_assisted": peer_run(engine.target, length, assistant=assistant),
+        PEER: peer_run(engine.target),
+        "transformers_assisted": peer_run(engine.target, assistant=assistant),
     }
 
 
@@ -54,12 +53,15 @@ def main() -> None:
 
     try:
         engine = Engine.load(args.target, args.drafter, options=LoadOptions(device=args.device))
+        fit_threads(engine.target.threads)
     except ForedraftError as error:
         parser.error(str(error))
-    sentences = SENTENCES[: args.limit]
-    measured = measure(runs_of(engine, args.length), sentences, args.rounds)
-    settings = {"prompts": len(sentences), "rounds": args.rounds, "length": args.length}
-    report(measured, engine, args.out, **settings)
+    items = [
+        PromptItem(f"{FRENCH}-{number:03}", FRENCH, sentence, args.length)
+        for number, sentence in enumerate(SENTENCES[: args.limit], start=1)
+    ]
+    measured = measure(runs_of(engine), items, args.rounds)
+    report(measured, engine, args.out, rounds=args.rounds, length=args.length)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Several methods on the same prompts, side by side, and transformers' own `generate` beside ours.
 
 Every prompt is run with every method before the next prompt, in an order that rotates, so that a
-machine whose speed drifts treats all alike. A ratio is the median, over prompts and rounds, of the
-two methods' tokens per second on the same prompt in the same round.
+machine whose speed drifts treats all alike. A ratio is that of two methods' tokens per second on
+the same prompt in the same round: the median over prompts, with its bootstrap interval.
 
 Tokens per second count whole generations, prompt included, for all methods alike; decode only
 leaves out what was there first, and the time until it was.
@@ -11,23 +11,23 @@ leaves out what was there first, and the time until it was.
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
+from tables import keep, markdown
 from transformers import DynamicCache, EncoderDecoderCache
 
 from foredraft import DecodingConfig, EncoderDecoderModel, Engine
-from foredraft.bench.machine import flags, processor
+from foredraft.bench.intervals import bootstrap
+from foredraft.bench.machine import describe_machine, synchronize
+from foredraft.bench.prompt_sets import PromptItem
 from foredraft.decoding import first_difference
-from foredraft.files import write_whole
 from foredraft.models import LoadedModel
 from foredraft.models.cache import cache_argument
 from foredraft.text import encode_prompt
@@ -42,7 +42,6 @@ WITH_A_MODEL = {  # ours: name → method and settings
         CONFIG.replace(egag=True, egag_gamma_min=1, egag_gamma_max=6, egag_ema=0.9),
     ),
 }
-RESAMPLES, LEVEL, SEED = 2000, 0.95, 0  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,11 @@ class Clock:
 
     def seconds(self) -> float:
         """Return the time since the start, once the device is done."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        synchronize()
         return time.perf_counter() - self._begin
 
 
-Run = Callable[[str, Clock], list[int]]  # prompt, clock → generated tokens
+Run = Callable[[PromptItem, Clock], list[int]]  # prompt, clock → generated tokens
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ class Measured:
         samples: all prompts of the first round in order, then of the second, …
     """
 
-    prompts: Sequence[str]
+    prompts: Sequence[PromptItem]
     samples: dict[str, list[Sample]]
 
     def outputs(self, name: str) -> list[list[int]]:
@@ -134,8 +132,8 @@ class Measured:
 def our_run(engine: Engine, method: str, config: DecodingConfig) -> Run:
     """Return a function that generates with one of our methods."""
 
-    def run(prompt: str, clock: Clock) -> list[int]:
-        generation = engine.stream(prompt, config, method=method)
+    def run(item: PromptItem, clock: Clock) -> list[int]:
+        generation = engine.stream(item.prompt, config.replace(length=item.length), method=method)
         for chunk in generation:
             clock.emitted(len(chunk.record.emitted))
         return generation.completion.tokens
@@ -143,12 +141,11 @@ def our_run(engine: Engine, method: str, config: DecodingConfig) -> Run:
     return run
 
 
-def peer_run(peer: LoadedModel, length: int, *, assistant: Any = None, **settings: Any) -> Run:
+def peer_run(peer: LoadedModel, *, assistant: Any = None, **settings: Any) -> Run:
     """Return a function that generates greedily with transformers.
 
     Args:
         peer: the target, loaded for the transformers runtime.
-        length: most tokens to generate.
         assistant: a Hugging Face module that drafts, with its own generation config.
         settings: further arguments of `generate`.
     """
@@ -157,14 +154,14 @@ def peer_run(peer: LoadedModel, length: int, *, assistant: Any = None, **setting
     if assistant is not None:
         settings["assistant_model"] = assistant
 
-    def run(prompt: str, clock: Clock) -> list[int]:
-        tokens = encode_prompt(tokenizer, prompt)
+    def run(item: PromptItem, clock: Clock) -> list[int]:
+        tokens = encode_prompt(tokenizer, item.prompt)
         begin = adapter.start_tokens if isinstance(adapter, EncoderDecoderModel) else tokens
         ids = torch.tensor([tokens], device=model.device)  # [1, time]
         out = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=length,
+            max_new_tokens=item.length,
             do_sample=False,
             streamer=clock,
             **settings,
@@ -189,7 +186,7 @@ def _memory(model: Any) -> dict[str, Any]:
     return {cache_argument(model): EncoderDecoderCache(DynamicCache(), DynamicCache())}
 
 
-def measure(runs: dict[str, Run], prompts: Sequence[str], rounds: int) -> Measured:
+def measure(runs: dict[str, Run], prompts: Sequence[PromptItem], rounds: int) -> Measured:
     """Run every method on every prompt, after a warm-up."""
     names = list(runs)
     for name in names:
@@ -202,20 +199,20 @@ def measure(runs: dict[str, Run], prompts: Sequence[str], rounds: int) -> Measur
     return Measured(prompts, samples)
 
 
-def sample(run: Run, prompt: str) -> Sample:
+def sample(run: Run, item: PromptItem) -> Sample:
     """Run one method on one prompt."""
     clock = Clock()
-    tokens = run(prompt, clock)
+    tokens = run(item, clock)
     return Sample(tokens, clock.seconds(), clock.first_seconds, clock.num_first)
 
 
-def interval(values: Sequence[float], num_prompts: int) -> dict[str, float | None]:
-    """Return the median over prompts with its bootstrap interval (Efron and Tibshirani, 1993).
+def median_of(values: Sequence[float], num_prompts: int) -> dict[str, float | None]:
+    """Return the median over prompts with its bootstrap interval.
 
     Args:
-        values: one a prompt and round, as in `Measured`; those that are no number are left out.
-        num_prompts: prompts of a round. A prompt's rounds are reduced to their median first, and
-            prompts are drawn with replacement.
+        values: one a prompt and round, as in `Measured`. A prompt's rounds are reduced to their
+            median first; a prompt with a value that is no number is left out.
+        num_prompts: prompts of a round.
 
     Returns:
         `median`, `low` and `high`; None where there is nothing to take them of.
@@ -224,29 +221,28 @@ def interval(values: Sequence[float], num_prompts: int) -> dict[str, float | Non
     table = table[:, ~np.isnan(table).any(axis=0)]
     if not table.size:
         return dict.fromkeys(("median", "low", "high"))
-    each = np.median(table, axis=0)  # [prompts]
-    drawn = np.random.default_rng(SEED).integers(0, len(each), (RESAMPLES, len(each)))
-    ends = np.quantile(np.median(each[drawn], axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {"median": float(np.median(each)), "low": float(ends[0]), "high": float(ends[1])}
+    found = bootstrap(np.median(table, axis=0), np.median)
+    return {"median": found.value, "low": found.low, "high": found.high}
+
+
+def ratio(measured: Measured, ours: str, theirs: str, *, decode: bool = False) -> dict[str, Any]:
+    """Return the ratio of two methods' tokens per second, with its interval."""
+    speeds = (measured.speeds(name, decode=decode) for name in (ours, theirs))
+    return median_of([a / b for a, b in zip(*speeds, strict=True)], len(measured.prompts))
 
 
 def row(measured: Measured, name: str, engine: Engine) -> dict[str, Any]:
     """Return a method's median speed, its ratios to both baselines, and how often it differs."""
-    speeds = measured.speeds(name)
-    figures: dict[str, Any] = {"method": name, "tokens_per_second": median(speeds)}
-    for other in (BASELINE, PEER):
-        pairs = zip(speeds, measured.speeds(other), strict=True)
-        low, middle, high = quantiles((a / b for a, b in pairs), n=4)
-        figures[f"ratio_to_{other}"] = middle
-        figures[f"quartiles_to_{other}"] = [low, high]
+    figures: dict[str, Any] = {"method": name, "tokens_per_second": median(measured.speeds(name))}
+    figures |= {f"ratio_to_{other}": ratio(measured, name, other) for other in (BASELINE, PEER)}
     return figures | differences(measured, name, engine)
 
 
 def differences(measured: Measured, name: str, engine: Engine) -> dict[str, int]:
     """Count the greedy outputs that are not Target AR's, and those that rounding explains."""
     found = [
-        first_difference(engine.target.model, engine.encode(prompt), ours, baseline)
-        for prompt, ours, baseline in zip(
+        first_difference(engine.target.model, engine.encode(item.prompt), ours, baseline)
+        for item, ours, baseline in zip(
             measured.prompts, measured.outputs(name), measured.outputs(BASELINE), strict=True
         )
     ]
@@ -264,42 +260,12 @@ def same_text(figures: dict[str, Any]) -> str:
     return same + (f" ({figures['near_ties']} near-ties)" if figures["near_ties"] else "")
 
 
-def machine_of(engine: Engine) -> dict[str, Any]:
-    """Return what was measured on."""
-    return {
-        "torch": torch.__version__.split("+")[0],
-        "transformers": transformers.__version__,
-        "threads": torch.get_num_threads(),
-        "device": str(engine.target.model.device),
-        "processor": processor(),
-        "flags": flags(),
-        "commit": commit(),
-    }
-
-
-def commit() -> str:
-    """Return the commit that was measured, or `unknown` outside a checkout."""
-    asked = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return asked.stdout.strip() or "unknown"
-
-
-def report(measured: Measured, engine: Engine, out: Path | None = None, **settings: Any) -> None:
-    """Print a table, then one JSON line with the machine and the settings; keep it as `out`."""
+def report(measured: Measured, engine: Engine, out: Path | None = None, **setting: Any) -> None:
+    """Print a table, then one JSON line with the machine and the setting; keep it as `out`."""
     rows = [row(measured, name, engine) for name in measured.samples]
-    width = max(len(name) for name in measured.samples) + 2
-    print(f"{'method':<{width}}{'tokens/s':>9}{'/ target AR':>22}{'/ transformers':>22}  same text")
-    for r in rows:
-        ratios = "".join(_ratio(r, other) for other in (BASELINE, PEER))
-        print(f"{r['method']:<{width}}{r['tokens_per_second']:>9.1f}{ratios}  {same_text(r)}")
-    found = {"machine": machine_of(engine) | settings, "rows": rows}
+    print(markdown([r | {"texts": same_text(r)} for r in rows]))
+    setting |= {"device": str(engine.target.model.device), "prompts": len(measured.prompts)}
+    found = {"machine": describe_machine(), "setting": setting, "rows": rows}
     print(json.dumps(found))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, json.dumps(found, indent=1) + "\n")
-
-
-def _ratio(figures: dict[str, Any], other: str) -> str:
-    low, high = figures[f"quartiles_to_{other}"]
-    return f"{figures[f'ratio_to_{other}']:>7.2f}x [{low:>5.2f}, {high:>5.2f}]"
+        keep(out, found)

@@ -5,26 +5,26 @@ Every cell decodes the same prompts with the same seeds, no two generations with
 token included: plain decoding is 1. It does not depend on the machine. The error is the standard
 error over generations.
 
-    uv run python benchmarks/verifiers.py [--seeds 5] [--length 60] [--out benchmarks/results]
+    uv run python benchmarks/verifiers.py [--prompts 5] [--seeds 5] [--out benchmarks/results]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import mean, variance
 
-from prompts import PROMPTS
 from rich.console import Console
 from rich.progress import track
-from side_by_side import machine_of
+from tables import keep, markdown
 
 from foredraft import DecodingConfig, Engine, summarize
+from foredraft.bench.machine import describe_machine
+from foredraft.bench.prompt_sets import PromptItem, load_prompts
 from foredraft.core import StepRecord
-from foredraft.files import write_whole
+from foredraft.models.threads import fit_threads
 
 TEMPERATURES = (0.5, 1.0, 1.5)
 GAMMAS = (4, 8)
@@ -32,19 +32,21 @@ VERIFIERS = ("rejection", "block", "coupled", "exact_match")
 Cell = tuple[float, int, str]  # temperature, gamma, verifier
 
 
-def generations(engine: Engine, cell: Cell, seeds: int, length: int) -> Iterable[list[StepRecord]]:
+def generations(
+    engine: Engine, cell: Cell, items: Sequence[PromptItem], seeds: int
+) -> Iterable[list[StepRecord]]:
     """Yield the steps of every prompt with every seed."""
     temperature, gamma, verifier = cell
     config = DecodingConfig(
         sampler=f"multinomial(temperature={temperature})",
         gamma=gamma,
         verifier=verifier,
-        length=length,
         first_target=False,
     )
-    for seed in range(seeds * len(PROMPTS)):  # no two generations share their randomness
-        prompt = PROMPTS[seed % len(PROMPTS)]
-        yield list(engine.generate(prompt, config.replace(seed=seed)).records)
+    for seed in range(seeds * len(items)):  # no two generations share their randomness
+        item = items[seed % len(items)]
+        told = config.replace(seed=seed, length=item.length)
+        yield list(engine.generate(item.prompt, told).records)
 
 
 def acceptance_length(texts: list[list[StepRecord]]) -> tuple[float, float]:
@@ -59,47 +61,45 @@ def acceptance_length(texts: list[list[StepRecord]]) -> tuple[float, float]:
 
 def table(found: dict[Cell, tuple[float, float]]) -> str:
     """Return the results as a Markdown table, a row a temperature and gamma."""
-    lines = [
-        f"| temperature | gamma | {' | '.join(VERIFIERS)} | block / rejection |",
-        f"|---|---|{'---:|' * (len(VERIFIERS) + 1)}",
-    ]
+    rows = []
     for temperature in TEMPERATURES:
         for gamma in GAMMAS:
-            cells = [found[temperature, gamma, verifier] for verifier in VERIFIERS]
-            shown = " | ".join(f"{tau:.3f} ± {error:.3f}" for tau, error in cells)
-            ratio = cells[1][0] / cells[0][0]
-            lines.append(f"| {temperature} | {gamma} | {shown} | {ratio:.3f} |")
-    return "\n".join(lines)
+            cells = {rule: found[temperature, gamma, rule] for rule in VERIFIERS}
+            row = {"temperature": str(temperature), "gamma": gamma}
+            row |= {rule: f"{tau:.3f} ± {error:.3f}" for rule, (tau, error) in cells.items()}
+            rows.append(row | {"block / rejection": cells["block"][0] / cells["rejection"][0]})
+    return markdown(rows, "{:.3f}")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, and write it with its figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--prompts", type=int, default=5, help="of each kind [5]")
     parser.add_argument("--seeds", type=int, default=5, help="generations a prompt [5]")
     parser.add_argument("--length", type=int, default=60, help="most tokens a generation [60]")
     parser.add_argument("--out", type=Path, help="folder for verifiers.md and verifiers.json")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
     engine = Engine.load()
+    fit_threads(engine.target.threads)
+    items = load_prompts(max_prompts=args.prompts, max_length=args.length)
     cells = [(t, g, v) for t in TEMPERATURES for g in GAMMAS for v in VERIFIERS]
     found = {
-        cell: acceptance_length(list(generations(engine, cell, args.seeds, args.length)))
+        cell: acceptance_length(list(generations(engine, cell, items, args.seeds)))
         for cell in track(cells, "acceptance", console=Console(stderr=True))
     }
     shown = table(found)
     print(shown)
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        about = f"{len(PROMPTS)} prompts × {args.seeds} seeds, up to {args.length} tokens each"
+        about = f"{len(items)} prompts × {args.seeds} seeds, up to {args.length} tokens each"
         head = f"# Mean acceptance length\n\n{about}; made by `benchmarks/verifiers.py`.\n\n"
-        write_whole(args.out / "verifiers.md", head + shown + "\n")
         figures = [
             {"temperature": t, "gamma": g, "verifier": v, "tau": tau, "standard_error": error}
             for (t, g, v), (tau, error) in found.items()
         ]
-        settings = {"prompts": len(PROMPTS), "seeds": args.seeds, "length": args.length}
-        made = {"machine": machine_of(engine) | settings, "rows": figures}
-        write_whole(args.out / "verifiers.json", json.dumps(made, indent=1) + "\n")
+        setting = {"prompts": len(items), "seeds": args.seeds, "length": args.length}
+        made = {"machine": describe_machine(), "setting": setting, "rows": figures}
+        keep(args.out / "verifiers.json", made, head + shown)
 
 
 if __name__ == "__main__":

@@ -9,21 +9,23 @@ from __future__ import annotations
 from statistics import median
 from time import perf_counter
 
-from foredraft import Engine, LanguageModel
+from foredraft import Engine, Network
 
 REPEATS, CONTEXT = 9, 200
 
 
-def milliseconds(model: LanguageModel, held: int, new: int) -> float:
+def milliseconds(network: Network, held: int, new: int) -> float:
     """Return the median time of a pass over `new` tokens after `held` ones in the cache."""
     tokens = [5] * (held + new)
-    model.extend(model.start(tokens)[:held], keep=1) if held else model.start(tokens)
+    context = network.open(tokens)
+    if held:
+        context.extend(tokens[:held])
     times = []
     for _ in range(REPEATS):
         begin = perf_counter()
-        model.extend(tokens[held:], keep=new).sum().item()  # .item() waits for the device
+        context.extend(tokens[held:], keep=new).sum().item()  # .item() waits for the device
         times.append(perf_counter() - begin)
-        model.rollback_to(held)
+        context.rollback_to(held)
     return 1000 * median(times)
 
 

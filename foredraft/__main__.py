@@ -5,30 +5,31 @@ Nothing of ours is imported before Ctrl-C is quiet and the standard streams have
 
 import os
 import signal
-from types import FrameType, ModuleType
+from types import FrameType
 
 
 def main() -> None:
     """The `foredraft` command."""
-    _load().main()
+    _open(is_shell=False)
 
 
 def infer() -> None:
     """The shell, as `infer.py` opens it."""
-    _load().infer()
+    _open(is_shell=True)
 
 
-def _load() -> ModuleType:
-    """Return the module of the commands; Ctrl-C while it loads ends with exit code 130."""
+def _open(*, is_shell: bool) -> None:
+    """Load what a command line needs, and run it; Ctrl-C meanwhile ends with exit code 130."""
     _occupy_streams()
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if usual:  # else it is ignored, as in `nohup`, or somebody else's
         signal.signal(signal.SIGINT, _leave)
-    from foredraft.cli import main as commands
+    from foredraft.cli.main import prepared
 
+    run = prepared(None, is_shell=is_shell)
     if usual:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return commands
+    run()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

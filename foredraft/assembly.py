@@ -22,7 +22,7 @@ from foredraft.drafting import (
 )
 from foredraft.errors import ConfigError
 from foredraft.gamma import GAMMA_POLICIES, GammaPolicy
-from foredraft.models import LanguageModel, LoadedModel, Recomputing
+from foredraft.models import LoadedModel, Network, Recomputing
 from foredraft.sampling import SAMPLERS, Sampler
 from foredraft.verification import VERIFIERS
 
@@ -40,6 +40,7 @@ class Assembly:
 
     def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
         self.target, self.drafter = target, drafter
+        self._uncached: dict[Hashable, Network] = {}
         self._storages: dict[tuple[str, int], INgramStorage] = {}
         self._drafters: dict[Hashable, Drafter] = {}
         self._policies: dict[Hashable, GammaPolicy] = {}
@@ -52,17 +53,19 @@ class Assembly:
         """
         sampler, verifier = SAMPLERS.create(config.sampler), VERIFIERS.create(config.verifier)
         drafter, policy = self._drafting(method, sampler, config)
-        target = self.model("target", config)
+        target = self.network("target", config)
         return Speculation(target, drafter, policy, verifier, sampler, config.first_target)
 
-    def model(self, method: str, config: DecodingConfig) -> LanguageModel:
-        """Return the adapter that a method's output comes from."""
+    def network(self, method: str, config: DecodingConfig) -> Network:
+        """Return the network that a method's output comes from."""
         loaded = self.drafter if method == "drafter" else self.target
         if loaded is None:
             raise ConfigError(
                 f"method {method!r} needs a draft model; load one: drafter=… or --drafter NAME"
             )
-        return loaded.model if config.cache else Recomputing(loaded.model)
+        if config.cache:
+            return loaded.model
+        return _kept(self._uncached, loaded is self.target, lambda: Recomputing(loaded.model))
 
     def _drafting(
         self, method: str, sampler: Sampler, config: DecodingConfig
@@ -87,7 +90,7 @@ class Assembly:
     def _draft_parts(self, sampler: Sampler, config: DecodingConfig) -> DraftParts:
         neural = None
         if self.drafter is not None:
-            neural = DraftModelDrafter(self.model("drafter", config), sampler)
+            neural = DraftModelDrafter(self.network("drafter", config), sampler)
         return DraftParts(self.target.model.vocab_size, neural)
 
     def _ngram_drafter(self, config: DecodingConfig) -> Drafter:

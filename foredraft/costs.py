@@ -136,17 +136,22 @@ class Rate:
 
     Args:
         memory: steps after which a step counts 1/e.
+
+    Attributes:
+        count: steps in all.
     """
 
     def __init__(self, memory: float = 64) -> None:
         self._keep = math.exp(-1 / memory)
         self.tokens = self.seconds = self.steps = 0.0
+        self.count = 0
 
     def add(self, tokens: int, seconds: float) -> None:
         """Count a step."""
         self.tokens = self._keep * self.tokens + tokens
         self.seconds = self._keep * self.seconds + seconds
         self.steps = self._keep * self.steps + 1
+        self.count += 1
 
     @property
     def per_second(self) -> float | None:

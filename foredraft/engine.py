@@ -5,6 +5,7 @@ Puts the parts together from a `DecodingConfig`; contains no decoding itself.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,31 +15,35 @@ from foredraft.config import METHODS, DecodingConfig, check_method
 from foredraft.core import Completion, StepRecord
 from foredraft.decoding import (
     Difference,
+    Request,
     Speculation,
     autoregressive_steps,
+    begin,
     first_difference,
     speculative_steps,
+    step,
 )
-from foredraft.decoding import Sequence as TokenSequence
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import RequestError, foreign
 from foredraft.generation import Generation
 from foredraft.models import (
     EncoderDecoderModel,
-    LanguageModel,
     LoadedModel,
     LoadOptions,
+    Network,
     load,
     load_drafter,
 )
 from foredraft.models.base import check_vocabulary_holds
 from foredraft.models.loading import NO_DRAFTER
-from foredraft.ownership import Turn, held
+from foredraft.ownership import held
 from foredraft.ranges import TokenId, checked
 from foredraft.sampling import SAMPLERS, rng_for
 from foredraft.text import TextStream, check_stop_strings, encode_prompt
 from foredraft.tracing import Summary, summarize
 from foredraft.verification import VERIFIERS
+
+MOST_TEXTS = 16  # that share a pass
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,8 @@ class Result:
 class Engine:
     """A target, optionally a draft model, and everything to decode with them.
 
-    Threads may share it: `generate` and `compare` keep the models to their end and others wait; a
-    `stream` keeps them for a step, and raises `RequestError` once another generation has begun.
+    Threads may share it: `generate` and `compare` keep the networks to their end and others wait; a
+    `stream` keeps them for a step, so that several go on in turns.
 
     Args:
         target: whose distribution is preserved.
@@ -106,8 +111,8 @@ class Engine:
         return cls(loaded, load_drafter(drafter, loaded, drafter_options or options))
 
     @property
-    def models(self) -> list[LanguageModel]:
-        """The adapters, whose memories this engine's generations share."""
+    def networks(self) -> list[Network]:
+        """The target's, and the draft model's if there is one."""
         return [loaded.model for loaded in (self.target, self.drafter) if loaded]
 
     def stream(
@@ -128,34 +133,82 @@ class Engine:
         """
         config = _config(config).with_seed
         check_method(method)
-        with held(*self.models):
+        with held(*self.networks):
             return self._begun(prompt, config, method)
 
     def _begun(self, prompt: str, config: DecodingConfig, method: str) -> Generation:
         tokens = self.encode(prompt, chat=config.chat)
         check_stop_strings(self.target.tokenizer, config.stop)
-        model = self._assembly.model(method, config)
-        begin = model.start(tokens)
+        context = self._assembly.network(method, config).open(tokens)
         ends = self.target.eos_token_ids
-        stream = TextStream(self.target.tokenizer, begin, config.stop, hidden=ends)
-        sequence = TokenSequence(
-            begin,
-            prompt=tokens,
+        stream = TextStream(self.target.tokenizer, context.begin, config.stop, hidden=ends)
+        request = Request(
+            context,
+            rng_for(config.seed or 0, keyed=VERIFIERS.create(config.verifier).is_coupled),
             max_new_tokens=config.length,
-            max_length=model.max_length,
             eos_token_ids=ends,
             # The text is needed inside the loop only where a stop string may end it.
             stop_check=stream.push if config.stop else None,
         )
-        steps = self._steps(method, model, sequence, config)
-        return Generation(self.models, method, config, sequence, steps, stream, Turn(self.models))
+        steps = self._steps(method, request, config)
+        return Generation(self.networks, method, config, request, steps, stream)
 
     def generate(
         self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
     ) -> Completion:
         """Generate to the end; arguments and errors as for `stream`."""
-        with held(*self.models):
+        with held(*self.networks):
             return self.stream(prompt, config, method=method).completion
+
+    def generate_many(
+        self,
+        prompts: Sequence[str],
+        config: DecodingConfig | None = None,
+        *,
+        method: str = "speculative",
+    ) -> list[Completion]:
+        """Generate several texts to their ends, `MOST_TEXTS` of them in each pass.
+
+        A text is the one that `generate` gives for its prompt, whoever shares its passes: under
+        sampling as far as the drafts do not depend on what was measured meanwhile. A text that ends
+        makes room for the next. Where a network takes one text a pass they go in turns.
+
+        Args:
+            prompts: texts.
+            config: how to decode; each text starts from its seed, or from a fresh one of its own.
+            method: as for `stream`.
+
+        Returns:
+            The completions, in the order of the prompts. The time of a shared pass is divided among
+            the records of its texts by the tokens they fed.
+
+        Raises:
+            Errors as for `stream`, before anything is computed.
+        """
+        config = _config(config)
+        check_method(method)
+        prompts = listed("prompts", prompts, "give a list of texts")
+        with held(*self.networks):
+            parts = self._parts(method, config)
+            all_of_them = [self._begun(prompt, config.with_seed, method) for prompt in prompts]
+            waiting, running = deque(all_of_them), list[Generation]()
+            while waiting or running:
+                while waiting and len(running) < MOST_TEXTS:
+                    running.append(waiting.popleft())
+                    begin(parts, running[-1].request)
+                records = step(parts, [generation.request for generation in running])
+                for generation, record in zip(running, records, strict=True):
+                    generation.take(record)
+                running = [one for one in running if not one.request.finished]
+            return [generation.completion for generation in all_of_them]
+
+    def _parts(self, method: str, config: DecodingConfig) -> Speculation:
+        """Return the parts of a method; those of plain decoding propose nothing."""
+        if method in ("speculative", "ngram"):
+            return self.speculation(method, config)
+        network = self._assembly.network(method, config)
+        verifier, sampler = VERIFIERS.create(config.verifier), SAMPLERS.create(config.sampler)
+        return Speculation(network, None, None, verifier, sampler)
 
     def compare(
         self, prompt: str, config: DecodingConfig | None = None, methods: Sequence[str] = ()
@@ -170,7 +223,7 @@ class Engine:
         config = _config(config).with_seed
         for method in listed("methods", methods, f"legal names: {', '.join(METHODS)}"):
             check_method(method)
-        with held(*self.models):
+        with held(*self.networks):
             done = [self.generate(prompt, config, method=m) for m in methods or config.methods]
             return self.results(done, prompt, config)
 
@@ -182,7 +235,7 @@ class Engine:
             of_type("completions", completion, Completion, "give those of `generate`")
         config = _config(config)
         baseline = next((c for c in completions if c.method == "target"), None)
-        with held(*self.models):  # the comparison may use the target's memory
+        with held(*self.networks):  # the comparison may use the target
             return [self._result(c, baseline, prompt, config) for c in completions]
 
     def _result(
@@ -202,17 +255,13 @@ class Engine:
     def speculation(self, method: str, config: DecodingConfig) -> Speculation:
         """Return the parts that `speculative` or `ngram` decodes with."""
         check_method(method, ("speculative", "ngram"))
-        with held(*self.models):
+        with held(*self.networks):
             return self._assembly.speculation(method, _config(config))
 
-    def _steps(
-        self, method: str, model: LanguageModel, sequence: TokenSequence, config: DecodingConfig
-    ) -> Iterator[StepRecord]:
-        keyed = VERIFIERS.create(config.verifier).is_coupled
-        rng = rng_for(config.seed or 0, keyed=keyed)
+    def _steps(self, method: str, request: Request, config: DecodingConfig) -> Iterator[StepRecord]:
         if method in ("target", "drafter"):
-            return autoregressive_steps(model, sequence, SAMPLERS.create(config.sampler), rng)
-        return speculative_steps(self.speculation(method, config), sequence, rng)
+            return autoregressive_steps(request, SAMPLERS.create(config.sampler))
+        return speculative_steps(self.speculation(method, config), request)
 
     def warm_up(self) -> None:
         """Run a few tokens through both models: first passes pay for allocations, not for work."""
@@ -227,7 +276,7 @@ class Engine:
             RequestError: the prompt is empty or not text, or the model lacks one of its tokens.
             ConfigError: `chat` without a chat template.
         """
-        with held(*self.models):  # a tokenizer has a memory too
+        with held(*self.networks):  # a tokenizer has a memory too
             tokens = self._tokens_of(prompt, chat=checked("chat", chat, bool))
         check_vocabulary_holds(tokens, self.target.model.prompt_vocab_size)
         return tokens

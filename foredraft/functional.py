@@ -15,12 +15,12 @@ from torch import Tensor
 from foredraft.core import Prompt, StepRecord
 from foredraft.decoding import (
     BeamSettings,
+    Request,
     Speculation,
     autoregressive_steps,
     beam_search,
     speculative_steps,
 )
-from foredraft.decoding import Sequence as TokenSequence
 from foredraft.decoding.beam import Hypothesis
 from foredraft.doors import checks_arguments
 from foredraft.drafting import DraftModelDrafter, INgramStorage, NgramDrafter
@@ -69,7 +69,7 @@ def autoregressive_generate(
 
     Args:
         inputs: prompt ids, at least one.
-        model: a Hugging Face causal LM, or a `LanguageModel`.
+        model: a Hugging Face causal LM, or a `Network`.
         max_gen_len: most tokens to generate.
         logits_processor: a sampler.
         eos_tokens_id: end token, or several; None ends at the length alone.
@@ -89,9 +89,9 @@ def autoregressive_generate(
     """
     sampler, rule = as_sampler(logits_processor), as_verifier(verifier)
     rng = _rng(seed, rule)
-    target, sequence = begin(inputs, model, max_gen_len, eos_tokens_id, use_cache, name="model")
-    _run(autoregressive_steps(target, sequence, sampler, rng), None, debug)
-    return sequence.output
+    request = begin(inputs, model, rng, max_gen_len, eos_tokens_id, use_cache, name="model")
+    _run(autoregressive_steps(request, sampler), None, debug)
+    return request.output
 
 
 @checks_arguments
@@ -115,7 +115,7 @@ def beam_search_generate(
 
     Args:
         inputs: prompt ids, at least one.
-        model: a Hugging Face causal LM, or a `LanguageModel`.
+        model: a Hugging Face causal LM, or a `Network`.
         max_gen_len: most tokens to generate.
         num_beams: hypotheses kept at each step.
         top_k: continuations considered for each.
@@ -132,7 +132,7 @@ def beam_search_generate(
     """
     settings = BeamSettings(num_beams, top_k, min_length, alpha)
     decodes = as_tokenizer(tokenizer)
-    target, sequence = begin(inputs, model, max_gen_len, eos_tokens_id, use_cache, name="model")
+    request = begin(inputs, model, Rng(0), max_gen_len, eos_tokens_id, use_cache, name="model")
 
     def show(beams: list[Hypothesis]) -> None:
         for beam in beams:
@@ -140,8 +140,7 @@ def beam_search_generate(
         print()
 
     best = beam_search(
-        target,
-        sequence.tokens,
+        request.context,
         settings,
         max_new_tokens=max_gen_len,
         eos_token_ids=as_ids("eos_tokens_id", eos_tokens_id),
@@ -178,7 +177,7 @@ def speculative_generate(
 
     Args:
         inputs: prompt ids, at least one.
-        drafter: the draft model, a Hugging Face causal LM or a `LanguageModel`.
+        drafter: the draft model, a Hugging Face causal LM or a `Network`.
         target: the model whose distribution is preserved, likewise.
         tokenizer: for `debug` only; without it ids are printed.
         gamma: tokens drafted in a step.
@@ -206,11 +205,12 @@ def speculative_generate(
     rule, sampler = as_verifier(verifier), as_sampler(logits_processor)
     if skip_sample_adjustment:
         rule = without_residual(rule)
-    model, sequence = begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
-    drafting = DraftModelDrafter(draft_model(drafter, target, model, use_cache), sampler)
+    request = begin(inputs, target, _rng(seed, rule), max_gen_len, eos_tokens_id, use_cache)
+    network = request.context.network
+    drafting = DraftModelDrafter(draft_model(drafter, network, use_cache), sampler)
     policy: GammaPolicy = egag if use_egag else FixedGamma(gamma)
-    parts = Speculation(model, drafting, policy, rule, sampler, first_target)
-    return _speculate(parts, sequence, seed, as_tokenizer(tokenizer), debug)
+    parts = Speculation(network, drafting, policy, rule, sampler, first_target)
+    return _speculate(parts, request, as_tokenizer(tokenizer), debug)
 
 
 @checks_arguments
@@ -265,10 +265,11 @@ def ngram_assisted_speculative_generate(
         reset_in_between=False,
     )
     rule, sampler = as_verifier(verifier), as_sampler(logits_processor)
-    model, sequence = begin(inputs, target, max_gen_len, eos_tokens_id, use_cache)
-    check_columns("the storage", getattr(ngramstorage, "vocab_size", model.vocab_size), model)
-    parts = Speculation(model, drafting, FixedGamma(gamma), rule, sampler, first_target)
-    return _speculate(parts, sequence, seed, as_tokenizer(tokenizer), debug)
+    request = begin(inputs, target, _rng(seed, rule), max_gen_len, eos_tokens_id, use_cache)
+    network = request.context.network
+    check_columns("the storage", getattr(ngramstorage, "vocab_size", network.vocab_size), network)
+    parts = Speculation(network, drafting, FixedGamma(gamma), rule, sampler, first_target)
+    return _speculate(parts, request, as_tokenizer(tokenizer), debug)
 
 
 def max_fn(x: Tensor) -> Tensor:
@@ -286,11 +287,10 @@ def max_fn(x: Tensor) -> Tensor:
 
 
 def _speculate(
-    parts: Speculation, sequence: TokenSequence, seed: int | None, tokenizer: Any, debug: bool
+    parts: Speculation, request: Request, tokenizer: Any, debug: bool
 ) -> tuple[list[int], float]:
-    steps = speculative_steps(parts, sequence, _rng(seed, parts.verifier))
-    rate = _run(steps, tokenizer, debug)
-    return sequence.output, rate
+    rate = _run(speculative_steps(parts, request), tokenizer, debug)
+    return request.output, rate
 
 
 def _rng(seed: int | None, verifier: Verifier) -> Rng:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from foredraft.config import DecodingConfig
 from foredraft.core import Completion, FinishReason, StepRecord
-from foredraft.decoding import Sequence
-from foredraft.models import LanguageModel
-from foredraft.ownership import Turn, held
+from foredraft.decoding import Request
+from foredraft.models import Network
+from foredraft.ownership import held
 from foredraft.text import TextStream
 
 
@@ -25,35 +25,33 @@ class Chunk:
 class Generation:
     """One generation in progress: iterate for its chunks, then ask for the completion.
 
-    Abandoning it half-way is safe; what has been emitted stays readable. A model holds one
-    sequence, so beginning another generation with one of its models, on whatever engine, ends this
-    one. Any thread may ask for the next chunk.
+    Abandoning it half-way is safe; what has been emitted stays readable. Others may go on beside
+    it, in turns. Any thread may ask for the next chunk.
     """
 
-    models: list[LanguageModel]
+    networks: list[Network]
     method: str
     config: DecodingConfig
-    sequence: Sequence
+    request: Request
     steps: Iterator[StepRecord]
     stream: TextStream
-    turn: Turn
     records: list[StepRecord] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Chunk]:
-        while not self.sequence.finished:
-            with self.turn:
-                chunk = self._step()
+        while not self.request.finished:
+            with held(*self.networks):
+                chunk = self.take(next(self.steps))
             yield chunk
 
-    def _step(self) -> Chunk:
-        record = next(self.steps)
+    def take(self, record: StepRecord) -> Chunk:
+        """Note a step of the request; return what it adds."""
         self.records.append(record)
-        # With stop strings the sequence's stop check has pushed all but the end token.
-        ended = self.sequence.finish_reason is FinishReason.EOS
+        # With stop strings the request's stop check has pushed all but the end token.
+        ended = self.request.finish_reason is FinishReason.EOS
         pushed = len(record.emitted) - ended if self.config.stop else 0
         for token in record.emitted[pushed:]:
             self.stream.push(token)
-        if self.sequence.finished:
+        if self.request.finished:
             self.stream.finish()
         return Chunk(record, self.stream.take())
 
@@ -66,20 +64,20 @@ class Generation:
     @property
     def tokens(self) -> list[int]:
         """Tokens emitted so far."""
-        return self.sequence.output
+        return self.request.output
 
     @property
     def completion(self) -> Completion:
         """The finished generation; runs whatever is left of it."""
-        with held(*self.models):
+        with held(*self.networks):
             for _ in self:
                 pass
-        assert self.sequence.finish_reason is not None
+        assert self.request.finish_reason is not None
         return Completion(
             method=self.method,
             tokens=self.tokens,
             text=self.stream.text,
-            finish_reason=self.sequence.finish_reason,
+            finish_reason=self.request.finish_reason,
             seed=self.seed,
             records=tuple(self.records),
         )

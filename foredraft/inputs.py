@@ -9,14 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.decoding import Sequence as TokenSequence
+from foredraft.decoding import Request
 from foredraft.doors import of_type
 from foredraft.drafting import INgramStorage
 from foredraft.errors import ConfigError, RequestError, VocabularyMismatch, quoted
-from foredraft.models import LanguageModel, Recomputing, fit_drafter, fit_target
+from foredraft.models import Network, Recomputing, fit_drafter, fit_target
 from foredraft.models.base import check_is_network, check_vocabulary_holds
 from foredraft.ranges import TokenId, checked
-from foredraft.sampling import Sampler
+from foredraft.sampling import Rng, Sampler
 from foredraft.verification import (
     VERIFIERS,
     RejectionVerifier,
@@ -31,17 +31,19 @@ NO_DRAFTER = "to decode without one call autoregressive_generate"
 def begin(
     inputs: Prompt,
     model: Any,
+    rng: Rng,
     max_gen_len: int,
     eos_tokens_id: EosIds,
     use_cache: bool,
     *,
     name: str = "target",
-) -> tuple[LanguageModel, TokenSequence]:
-    """Return the target, with or without its cache, and the sequence it begins.
+) -> Request:
+    """Return the request that a call makes of its target.
 
     Args:
         inputs: as the caller gave them, like all that follow.
         model: the target.
+        rng: source of randomness.
         max_gen_len: most tokens to generate.
         eos_tokens_id: end tokens.
         use_cache: whether passes build on what was computed before.
@@ -53,46 +55,30 @@ def begin(
         ContextOverflow: the inputs do not fit.
     """
     ends = as_ids("eos_tokens_id", eos_tokens_id)
-    if isinstance(model, LanguageModel):
-        target = model
-    else:
-        target = fit_target(check_is_network(name, model))
+    target = model if isinstance(model, Network) else fit_target(check_is_network(name, model))
     prompt = as_prompt(inputs, target.prompt_vocab_size)
-    sequence = TokenSequence(
-        target.start(prompt),
-        prompt=prompt,
-        max_new_tokens=max_gen_len,
-        max_length=target.max_length,
-        eos_token_ids=ends,
-    )
-    return target if use_cache else Recomputing(target), sequence
+    context = (target if use_cache else Recomputing(target)).open(prompt)
+    return Request(context, rng, max_new_tokens=max_gen_len, eos_token_ids=ends)
 
 
-def draft_model(
-    drafter: Any, target: Any, target_model: LanguageModel, use_cache: bool
-) -> LanguageModel:
+def draft_model(drafter: Any, target: Network, use_cache: bool) -> Network:
     """Return the draft model, fitted to its target.
 
     Args:
         drafter: as the caller gave it.
-        target: likewise.
-        target_model: the target's adapter.
+        target: whose vocabulary it needs.
         use_cache: as the caller gave it.
     """
-    if isinstance(drafter, LanguageModel):
-        if drafter is target:
-            raise RequestError(
-                "drafter and target are one adapter, which holds one sequence; make two adapters"
-            )
-        check_columns("the drafter", drafter.vocab_size, target_model)
+    if isinstance(drafter, Network):
+        check_columns("the drafter", drafter.vocab_size, target)
         model = drafter
     else:
-        uncached = target_model.inner if isinstance(target_model, Recomputing) else target_model
+        uncached = target.inner if isinstance(target, Recomputing) else target
         model = fit_drafter(check_is_network("drafter", drafter, NO_DRAFTER), uncached)
     return model if use_cache else Recomputing(model)
 
 
-def check_columns(who: str, vocab_size: int, target: LanguageModel) -> None:
+def check_columns(who: str, vocab_size: int, target: Network) -> None:
     """Raise unless drafted tokens and the target's are of one vocabulary."""
     if vocab_size != target.vocab_size:
         raise VocabularyMismatch(
@@ -102,7 +88,7 @@ def check_columns(who: str, vocab_size: int, target: LanguageModel) -> None:
 
 
 def as_prompt(inputs: Prompt, vocab_size: int) -> Prompt:
-    """Return what `LanguageModel.start` takes."""
+    """Return what `Network.open` takes."""
     if isinstance(inputs, Tensor) and inputs.is_floating_point():
         return inputs  # features, for a model whose encoder reads them
     rows = inputs.tolist() if isinstance(inputs, Tensor | np.ndarray) else inputs

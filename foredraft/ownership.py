@@ -1,8 +1,7 @@
-"""Whoever computes is alone: a memory has one lock, and the newest sequence in it is its owner.
+"""Whoever computes is alone: what has scratch or counts of its own has one lock.
 
-Knows threads; knows no model. A model's memory holds one sequence, and C that is entered twice on
-one memory writes where it should not. So every call of a model takes the memory's lock, a whole
-generation keeps it, and a sequence that was begun over is told so instead of going on in another's.
+Knows threads; knows no network. C that is entered twice on one network's scratch writes where it
+should not, so every pass takes the network's lock, and a whole generation keeps it.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Concatenate, ParamSpec, TypeVar
-
-from foredraft.errors import RequestError
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,41 +22,21 @@ _every: weakref.WeakSet[Owner] = weakref.WeakSet()
 
 
 class Owner:
-    """Who may use one memory: one thread at a time, and of all sequences the newest.
+    """Who may use something: one thread at a time.
 
     Attributes:
         place: in the one order in which several are locked, so that no two threads wait for each
             other.
-        lock: held while the memory is used; the thread that holds it may take it again.
-        sequence: number of the newest sequence.
+        lock: held while it is used; the thread that holds it may take it again.
     """
 
     def __init__(self) -> None:
         self.place = next(_places)
         self.lock = threading.RLock()
-        self.sequence = 0
-        self._mine = threading.local()  # the sequence that each thread last began
         _every.add(self)
 
     def __reduce__(self) -> tuple[type[Owner], tuple[()]]:
-        return Owner, ()  # a copy of a memory is another memory
-
-    def begin(self) -> None:
-        """Begin a sequence; the one before it is over. Call it with the lock held."""
-        self.sequence += 1
-        self.adopt()
-
-    def adopt(self) -> None:
-        """Let this thread go on with the newest sequence, whoever has begun it."""
-        self._mine.sequence = self.sequence
-
-    def check(self) -> None:
-        """Raise `RequestError` if this thread's sequence was begun over by another thread."""
-        if getattr(self._mine, "sequence", self.sequence) != self.sequence:
-            raise RequestError(
-                "another thread has begun a sequence in this model's memory, which holds one; "
-                "begin again, or give each thread a model of its own"
-            )
+        return Owner, ()  # a copy is another thing
 
 
 class Owned:
@@ -81,26 +58,6 @@ class Owned:
         self.__dict__["_owner"] = owner
 
 
-Thing = TypeVar("Thing", bound=Owned)
-
-
-def alone(method: Callable[Concatenate[Thing, P], R]) -> Callable[Concatenate[Thing, P], R]:
-    """Return the method, run with the lock of its object; `start` begins a sequence there."""
-    begins = method.__name__ == "start"
-
-    @functools.wraps(method)
-    def locked(self: Thing, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        owner = self.owner
-        with owner.lock:
-            if begins:
-                owner.begin()
-            else:
-                owner.check()
-            return method(self, *args, **kwargs)
-
-    return locked
-
-
 def holding(function: Callable[P, R]) -> Callable[P, R]:
     """Return the function, run with the locks of all its arguments that have one."""
 
@@ -119,40 +76,8 @@ def held(*things: Owned) -> Iterator[None]:
         yield
 
 
-class Turn:
-    """A generation's claim to its models, one step at a time: `with turn:` around each.
-
-    Between its steps anybody may use the models; then the claim is lost.
-
-    Args:
-        things: the models; their locks are held, and a generation begins in each.
-    """
-
-    def __init__(self, things: Iterable[Owned]) -> None:
-        self._owners = _in_order(things)
-        for owner in self._owners:
-            owner.begin()
-        self._sequences = [owner.sequence for owner in self._owners]
-        self._held = ExitStack()
-
-    def __enter__(self) -> None:
-        with _locked(self._owners) as stack:
-            if [owner.sequence for owner in self._owners] != self._sequences:
-                raise RequestError(
-                    "a newer generation has taken over this engine's models; finish one before "
-                    "beginning the next, or load a second engine"
-                )
-            for owner in self._owners:
-                owner.adopt()
-            self._held = stack.pop_all()
-
-    def __exit__(self, *error: object) -> None:
-        self._sequences = [owner.sequence for owner in self._owners]
-        self._held.close()
-
-
 def anything_owned() -> bool:
-    """Whether this process has made a model, and may have computed with it."""
+    """Whether this process has made a network, and may have computed with it."""
     return bool(_every)
 
 

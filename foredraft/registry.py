@@ -46,9 +46,18 @@ class Registry(Generic[T]):
         self._classes: dict[str, type[T]] = {}
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Return a class decorator that registers a dataclass under `name`."""
+        """Return a class decorator that registers a dataclass under `name`.
+
+        A class may be defined and registered anew, as in a notebook; another is refused.
+        """
 
         def add(cls: type[T]) -> type[T]:
+            known = self._classes.get(name, cls)
+            if _place(known) != _place(cls):
+                raise ConfigError(
+                    f"{_place(cls)} cannot be the {self.kind} {quoted(name)}, which is "
+                    f"{_place(known)}; choose another name"
+                )
             self._classes[name] = cls
             return cls
 
@@ -134,6 +143,10 @@ class Registry(Generic[T]):
             return cls(**{k: checked(k, v, hints.get(k, Any)) for k, v in values.items()})
         except ConfigError as error:
             raise BadSpecString(f"{self.kind} {name!r}: {error}") from None
+
+
+def _place(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _default(f: Field[Any]) -> Any:

@@ -15,7 +15,7 @@ from foredraft.core import Prompt
 from foredraft.drafting import INgramStorage
 from foredraft.errors import ConfigError, ModelError
 from foredraft.inputs import as_ids
-from foredraft.models import EncoderDecoderModel, LanguageModel
+from foredraft.models import EncoderDecoderModel, Network
 from foredraft.models.base import check_is_network
 
 StartIds = int | Sequence[int] | None
@@ -133,8 +133,8 @@ def ngram_assisted_speculative_generate_encoder_decoder(
     )
 
 
-def _as_target(name: str, model: Any, start: StartIds) -> LanguageModel:
-    if isinstance(model, LanguageModel):
+def _as_target(name: str, model: Any, start: StartIds) -> Network:
+    if isinstance(model, Network):
         if start is not None:
             raise ModelError("an adapter has its start tokens already; leave one of the two out")
         return model

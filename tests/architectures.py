@@ -115,16 +115,16 @@ def check(network: Any) -> str:
         What remembers: a cache, or the tokens themselves.
     """
     target = fit_target(network)
-    witness = Witness(network, target)
-    begin = witness.start(PROMPT)
-    witness.extend(begin, keep=1)
+    text = Witness(network, target).open(PROMPT)
+    begin = text.begin
+    text.extend(begin)
     causal = full_logits(network, begin, PROMPT)[-1]
-    witness.extend([5, 6, 7, 8, 9], keep=5)
-    witness.rollback_to(len(begin) - 1)
-    assert_same_logits(witness.extend([begin[-1], 9, 8, 7], keep=4)[0], causal)  # nothing looks on
-    witness.rollback_to(len(begin))
+    text.extend([5, 6, 7, 8, 9], keep=5)
+    text.rollback_to(len(begin) - 1)
+    assert_same_logits(text.extend([begin[-1], 9, 8, 7], keep=4)[0], causal)  # nothing looks on
+    text.rollback_to(len(begin))
     for block, back in (([5, 6, 7, 8, 9], 3), ([10], 0), ([11, 12], 1), ([13, 14, 15, 16], 4)):
-        witness.extend(block, keep=len(block))
-        witness.rollback_to(witness.length - back)
-    witness.extend([17], keep=1)
-    return type(target._memory).__name__  # type: ignore[attr-defined]
+        text.extend(block, keep=len(block))
+        text.rollback_to(text.length - back)
+    text.extend([17])
+    return type(text.memory.context.memory).__name__

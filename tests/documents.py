@@ -19,8 +19,9 @@ from pathlib import Path
 from docs.site.generate import generated
 from docs.site.generate import pages as page_files
 from docs.site.markdown import FENCED, anchor, headings, prose
-from docs.site.reference import parser, parsers
+from docs.site.reference import parsers
 from foredraft.cli.commands import COMMANDS
+from foredraft.cli.main import command_parser, shell_parser
 from foredraft.gamma import GAMMA_POLICIES
 from foredraft.verification import VERIFIERS
 
@@ -188,7 +189,7 @@ def unknown_commands(pages: Pages) -> list[str]:
 def unparsable_commands(pages: Pages) -> list[str]:
     """Complain about shown command lines that the program would refuse."""
     wrong = []
-    made = {"foredraft": parser(), "infer.py": parser("infer")}
+    made = {"foredraft": command_parser(), "infer.py": shell_parser()}
     for name, text in pages.items():
         for code in [*blocks(text, "bash"), *blocks(text, "console")]:
             for line in COMMAND.findall(code):

@@ -10,10 +10,10 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from foredraft.core import Draft, StepOutcome, StepRecord, Verdict
+from foredraft.core import Draft, Prompt, StepOutcome, StepRecord, Verdict
 from foredraft.drafting import Drafter
 from foredraft.gamma import GammaPolicy, Signal
-from foredraft.models import TableModel
+from foredraft.models import Context, TableModel
 from foredraft.sampling import Rng
 
 Table = Callable[[tuple[int, ...]], list[float]]
@@ -45,20 +45,22 @@ class CountingTable(TableModel):
 
     fed: list[list[int]]
 
-    def start(self, prompt: Sequence[int]) -> list[int]:
-        self.fed = []
-        return super().start(prompt)
+    text: Context  # the newest
 
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+    def open(self, prompt: Prompt) -> Context:
+        self.fed, self.text = [], super().open(prompt)
+        return self.text
+
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         assert tokens, "a pass needs at least one token"
-        assert self.length + len(tokens) <= self.max_length, "more tokens than positions"
+        assert context.length + len(tokens) <= self.max_length, "more tokens than positions"
         self.fed.append(list(tokens))
-        return super().extend(tokens, keep)
+        return super().logits(context, tokens, keep)
 
     @property
     def held(self) -> list[int]:
         """The tokens in memory."""
-        return list(self._tokens)
+        return list(self.text.memory.tokens)
 
 
 class ScriptedDrafter(Drafter):

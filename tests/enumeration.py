@@ -9,8 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from foredraft.decoding import Sequence as TokenSequence
-from foredraft.decoding import Speculation, speculative_steps
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.models import TableModel
 from foredraft.sampling import Rng, Sampler
 from tests.doubles import logits_of
@@ -101,15 +100,10 @@ def emitted_distribution(
     """Return the exact distribution of the speculative loop's first `length` tokens."""
 
     def run(rng: Rng) -> tuple[int, ...]:
-        sequence = TokenSequence(
-            parts.target.start(prompt),
-            max_new_tokens=length,
-            max_length=parts.target.max_length,
-            eos_token_ids=eos,
-        )
-        for _ in speculative_steps(parts, sequence, rng):
+        request = Request(parts.target.open(prompt), rng, max_new_tokens=length, eos_token_ids=eos)
+        for _ in speculative_steps(parts, request):
             pass
-        return tuple(sequence.output)
+        return tuple(request.output)
 
     return enumerate_outcomes(run, keyed=parts.verifier.is_coupled)
 

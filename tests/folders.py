@@ -46,10 +46,10 @@ def outcome(folder: Path, options: LoadOptions = CPU) -> LoadedModel | str:
     started = time.process_time()
     try:
         loaded = load(str(folder), "target", options)
-        model = loaded.model
-        tokens = model.start([5, 6, 7])
+        text = loaded.model.open([5, 6, 7])
+        tokens = text.begin
         for _ in range(2):
-            tokens = [int(model.extend(tokens, keep=1)[0].argmax())]
+            tokens = [int(text.extend(tokens)[0].argmax())]
         loaded.tokenizer.decode(tokens)
         return loaded
     except ForedraftError as error:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.decoding import Sequence, autoregressive_steps
-from foredraft.models import LanguageModel, fit_target
+from foredraft.decoding import Request, autoregressive_steps
+from foredraft.models import Network, fit_target
 from foredraft.sampling import GreedySampler, Rng, Sampler
 from tests.tiny import VOCAB, build
 
@@ -29,9 +29,8 @@ def prompt_of(name: str, seed: int = 0, length: int = 9) -> Prompt:
 # Token 0 pads: M2M100 counts no position for it, so no test says it.
 
 
-def begun(model: LanguageModel, prompt: Prompt, length: int = LENGTH) -> Sequence:
-    begin = model.start(prompt)
-    return Sequence(begin, prompt=prompt, max_new_tokens=length, max_length=model.max_length)
+def begun(model: Network, prompt: Prompt, length: int = LENGTH, rng: Rng | None = None) -> Request:
+    return Request(model.open(prompt), rng or Rng(0), max_new_tokens=length)
 
 
 def plain(
@@ -39,7 +38,7 @@ def plain(
 ) -> list[int]:
     """Return the output of plain decoding."""
     model = fit_target(build(name))
-    sequence = begun(model, prompt)
-    for _ in autoregressive_steps(model, sequence, sampler, rng or Rng(0)):
+    request = begun(model, prompt, rng=rng)
+    for _ in autoregressive_steps(request, sampler):
         pass
-    return sequence.output
+    return request.output

@@ -14,24 +14,26 @@ import bandwidth
 import contenders
 import peers
 import pytest
+import quick
 import roofline
 import tables
 import torch
-from prompts import KINDS, PROMPTS, TUNING
-from side_by_side import BASELINE, PEER, Clock, Measured, Sample, differences, interval, measure
+from side_by_side import BASELINE, PEER, Clock, Measured, Sample, differences, measure, median_of
 from transformers import AutoConfig, GenerationConfig
 
-import foredraft.drafting
 from foredraft import LoadOptions
+from foredraft.bench.analysis import ALL
+from foredraft.bench.machine import place
+from foredraft.bench.prompt_sets import KINDS, PromptItem, load_prompts
 from foredraft.core import StepRecord
 from foredraft.models import load
 from foredraft.models.fused import FusedModel
 from foredraft.models.native import NativeModel
 from foredraft.models.runtime import can_fuse
-from foredraft.registry import Registry
 from tests.tiny import build
 
-SETTING = contenders.Setting(device="cpu", length=6)
+SETTING = contenders.Setting(device="cpu")
+ITEMS = load_prompts(max_prompts=1, max_length=6)
 needs_gguf = pytest.mark.skipif(
     importlib.util.find_spec("gguf") is None, reason="needs the extra llamacpp (gguf)"
 )
@@ -68,54 +70,69 @@ def test_the_clock_notes_the_first_tokens_and_not_the_prompt() -> None:
     assert 0 < clock.first_seconds <= clock.seconds()
 
 
+def items(*kinds: str) -> list[PromptItem]:
+    """Return a prompt of each kind."""
+    return [PromptItem(f"p{i}", kind, "Hello", 4) for i, kind in enumerate(kinds)]
+
+
 def test_an_interval_is_of_prompts_not_of_rounds() -> None:
-    found = interval([1.0, 2.0, 3.0, 1.0, 2.0, 30.0, 1.0, 2.0, 3.0], num_prompts=3)
-    assert found["median"] == 2  # the outlier is one round of one prompt
-    assert found["low"] == 1
-    assert found["high"] == 3
+    rounds = [1.0, 2.0, 3.0, 1.0, 2.0, 3.0] * 3
+    rounds[5] = 30.0  # an outlier in one round of one prompt
+    found = median_of(rounds, num_prompts=6)
+    assert found["median"] == 2
+    assert (found["low"], found["high"]) == (1, 3)
+    assert median_of([1.0, 2.0, 3.0], num_prompts=3) == {"median": 2, "low": None, "high": None}
 
 
 def test_values_that_are_none_are_left_out_of_an_interval() -> None:
-    assert interval([math.nan, 4.0], num_prompts=2) == {"median": 4, "low": 4, "high": 4}
-    assert interval([math.nan], num_prompts=1)["median"] is None
+    assert median_of([math.nan, 4.0], num_prompts=2)["median"] == 4
+    assert median_of([math.nan], num_prompts=1)["median"] is None
 
 
 def test_a_kind_is_its_prompts_in_every_round() -> None:
-    kinds = {"a": ("x", "y"), "b": ("z",)}
-    measured = Measured(["x", "y", "z"], {"m": samples(1, 2, 3, 4, 5, 6)})
-    assert peers.of_kind(measured, kinds, "b").speeds("m") == pytest.approx([3, 6])
-    assert peers.of_kind(measured, kinds, "a").speeds("m") == pytest.approx([1, 2, 4, 5])
-    assert peers.of_kind(measured, kinds, peers.ALL) is measured
+    measured = Measured(items("a", "a", "b"), {"m": samples(1, 2, 3, 4, 5, 6)})
+    assert peers.of_kind(measured, "b").speeds("m") == pytest.approx([3, 6])
+    assert peers.of_kind(measured, "a").speeds("m") == pytest.approx([1, 2, 4, 5])
+    assert peers.of_kind(measured, ALL) == measured
 
 
 def test_ratios_are_of_the_same_prompt_and_only_of_what_was_measured() -> None:
-    kinds = {"a": ("x", "y")}
-    measured = Measured(["x", "y"], {BASELINE: samples(4, 60), PEER: samples(2, 20)})
-    rows = peers.ratio_rows(measured, kinds)
+    speeds = {BASELINE: samples(4, 60, 4, 60, 4, 60), PEER: samples(2, 20, 2, 20, 2, 20)}
+    rows = peers.ratio_rows(Measured(items(*"aaaaaa"), speeds))
     assert {(r["ours"], r["theirs"]) for r in rows} == {(BASELINE, PEER)}
     assert [r["median"] for r in rows] == pytest.approx([2.5] * 4)  # two kinds, two measures
     assert (rows[0]["low"], rows[0]["high"]) == pytest.approx((2, 3))
-    assert "2.50 [2.00, 3.00]" in tables.markdown(peers.ratio_table(rows, decode=True))
+    assert "2.50 [2.00, 3.00]" in peers.ratio_table(rows, decode=True)
 
 
-def test_no_prompt_is_tuned_on_or_counted_twice() -> None:
-    prompts = [p for chosen in KINDS.values() for p in chosen]
-    assert len(set(prompts)) == len(prompts)
-    assert not set(TUNING) & {*prompts, *PROMPTS}
-    assert all(len(chosen) >= peers.FULL["prompts"] for chosen in KINDS.values())
+def test_no_prompt_is_tuned_on_and_measured() -> None:
+    chosen, tuning = peers.chosen_prompts(peers.FULL["prompts"], 9)
+    assert len(chosen) == peers.FULL["prompts"] * len(KINDS)
+    assert not {item.id for item in chosen} & {item.id for item in tuning}
+    assert {item.length for item in (*chosen, *tuning)} == {9}
+
+
+def test_a_place_is_told_alike_whatever_form_its_file_has() -> None:
+    old = {"machine": {"processor": "A", "torch": "2", "prompts": 20, "load_average": [1.0]}}
+    new = {
+        "machine": {"processor": "A", "versions": {"torch": "2"}, "cuda": []},
+        "setting": {"prompts": 20},
+    }
+    assert place(old) == place(new) == "processor A, torch 2, prompts 20"
+    assert place({}) == ""
 
 
 def test_every_method_writes_the_text_of_target_ar(run: contenders.Contenders) -> None:
     runs = {name: run.run(name) for name in contenders.names(SETTING)}
-    measured = measure(runs, [PROMPTS[0], KINDS["repetition"][0]], rounds=1)
+    measured = measure(runs, ITEMS[:2], rounds=1)
     for name in runs:
         found = differences(measured, name, run.engine)
         assert found["texts_that_differ"] == found["near_ties"], name
-        assert all(1 <= s.num_first <= SETTING.length for s in measured.samples[name]), name
+        assert all(1 <= s.num_first <= 6 for s in measured.samples[name]), name
 
 
 def test_the_best_assistant_is_chosen_among_all(run: contenders.Contenders) -> None:
-    speeds = run.choose_assistant_tokens(1)
+    speeds = run.choose_assistant_tokens(ITEMS[:2])
     assert list(speeds) == [1, 2, 3, 4, 5, 6]
     assert speeds[run.assistant_tokens] == max(speeds.values())
 
@@ -123,13 +140,13 @@ def test_the_best_assistant_is_chosen_among_all(run: contenders.Contenders) -> N
 def test_assisted_generation_is_told_its_setting(run: contenders.Contenders) -> None:
     run.assistant_tokens = 5
     usual = run.assistant.generation_config.to_dict()
-    run.run(contenders.ASSISTED_BEST)(PROMPTS[0], Clock())
+    run.run(contenders.ASSISTED_BEST)(ITEMS[0], Clock())
     told = run.assistant.generation_config
     assert told.num_assistant_tokens == 5
     assert told.num_assistant_tokens_schedule == "constant"
     assert told.assistant_confidence_threshold == 0
     run.assistant.generation_config = GenerationConfig(**usual)
-    run.run(contenders.ASSISTED)(PROMPTS[0], Clock())
+    run.run(contenders.ASSISTED)(ITEMS[0], Clock())
     assert run.assistant.generation_config.to_dict() == usual
 
 
@@ -137,17 +154,9 @@ def test_only_methods_that_draft_with_a_model_load_one(tmp_path: Path) -> None:
     assert contenders.Contenders(SETTING, tmp_path, [BASELINE]).engine.drafter is None
 
 
-def test_a_hybrid_is_measured_where_the_registry_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    drafters: Registry[Any] = Registry("drafter")
-    monkeypatch.setattr(foredraft.drafting, "DRAFTERS", drafters, raising=False)
-    assert contenders.HYBRID not in contenders.names(SETTING)
-    drafters.register("hybrid")(roofline.Cost)
-    assert contenders.HYBRID in contenders.names(SETTING)
-
-
 def test_a_missing_llamacpp_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contenders, "FOR_LLAMACPP", ("no_such_package",))
-    assert "uv sync --extra llamacpp" in peers._missing(SETTING)
+    assert "uv sync --extra llamacpp" in contenders.why_no_llamacpp(SETTING)
     assert contenders.LLAMACPP not in contenders.names(SETTING)
 
 
@@ -162,7 +171,7 @@ def test_peers_prints_tables_and_figures_and_saves_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    monkeypatch.setattr(peers, "TUNING_ROUNDS", 1)
+    monkeypatch.setattr(contenders, "TUNING_ROUNDS", 1)
     monkeypatch.setattr(contenders, "GAMMAS", range(1, 3))
     flags = "--rounds 1 --prompts 1 --length 4 --device cpu --no-memory --save"
     printed, found = tiny_run(peers.main, flags, capsys)
@@ -183,7 +192,7 @@ def test_a_padded_target_is_named_wherever_it_is_measured(
     printed, found = tiny_run(roofline.main, flags, capsys)
     assert found["target"] == "bundled target, padded to 15M parameters"
     assert found["target"] in printed
-    assert tables.stem_of("roofline", found["machine"], found["setting"]).endswith("-padded-15M")
+    assert found["machine"]["processor"] in printed
     wide = 2 if can_fuse() else 4  # bytes a weight
     assert found["bytes_a_pass"]["target"]["weights"] == pytest.approx(wide * 15e6, rel=0.05)
 
@@ -296,16 +305,23 @@ def test_the_gguf_file_holds_the_same_network(dtype: str, tmp_path: Path) -> Non
 @needs_llamacpp
 @pytest.mark.parametrize("lookup", [0, 10])
 def test_llamacpp_writes_our_greedy_tokens(lookup: int, tmp_path: Path) -> None:
-    setting = contenders.Setting(device="cpu", length=24)
     names = [BASELINE, contenders.LLAMACPP_LOOKUP if lookup else contenders.LLAMACPP]
-    run = contenders.Contenders(setting, tmp_path, names)
-    prompts = [KINDS[kind][0] for kind in KINDS]
+    run = contenders.Contenders(SETTING, tmp_path, names)
+    prompts = load_prompts(max_prompts=1, max_length=24)
     measured = measure({name: run.run(name) for name in names}, prompts, 1)
     found = differences(measured, names[1], run.engine)
     assert found["texts_that_differ"] == found["near_ties"]
 
 
 def test_the_command_line_knows_every_setting() -> None:
-    args = peers.parser_of().parse_args(["--length", "9", "--padded", "1e9"])
+    args = peers.parser_of().parse_args(["--gamma", "9", "--padded", "1e9"])
     assert isinstance(args, argparse.Namespace)
-    assert peers.setting_of(args) == contenders.Setting(length=9, padded=1_000_000_000)
+    assert peers.setting_of(args) == contenders.Setting(gamma=9, padded=1_000_000_000)
+
+
+def test_quick_prints_a_row_a_method_with_its_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "--prompts 1 --rounds 1 --length 4 --device cpu"
+    _, found = tiny_run(quick.main, flags, capsys)
+    assert [row["method"] for row in found["rows"]] == [*quick.OURS, PEER]
+    assert found["rows"][0][f"ratio_to_{BASELINE}"]["median"] == 1
+    assert {"processor", "flags", "commit", "versions"} <= found["machine"].keys()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from foredraft.core import StepRecord
-from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
 from foredraft.gamma import GAMMA_POLICIES, CostAwareGamma, FixedGamma, GammaPolicy, OracleGamma
 from foredraft.models import TableModel
@@ -78,10 +78,9 @@ class Parts:
 
     def run(self, rng: Rng, length: int) -> tuple[tuple[int, ...], list[StepRecord]]:
         parts = self.make()
-        begin = parts.target.start(PROMPT)
-        sequence = Sequence(begin, max_new_tokens=length, max_length=100)
-        records = list(speculative_steps(parts, sequence, rng))
-        return tuple(sequence.output), records
+        request = Request(parts.target.open(PROMPT), rng, max_new_tokens=length)
+        records = list(speculative_steps(parts, request))
+        return tuple(request.output), records
 
 
 def policy_of(name: str) -> Callable[[], GammaPolicy]:

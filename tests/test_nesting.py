@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from torch import Tensor
@@ -12,14 +13,13 @@ from torch import Tensor
 from foredraft.assembly import Assembly
 from foredraft.config import DecodingConfig
 from foredraft.core import Draft, StepOutcome, StepRecord
-from foredraft.decoding import Sequence as TokenSequence
-from foredraft.decoding import Speculation, speculative_steps
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
 from foredraft.drafting.bandit import BanditDrafter
 from foredraft.drafting.hybrid import HybridDrafter
 from foredraft.gamma import GAMMA_POLICIES, CostAwareGamma, GammaPolicy, Signal
 from foredraft.gamma.cost_aware import FIRST_STEPS
-from foredraft.models import LoadedModel, TableModel
+from foredraft.models import Context, Drafted, Feed, LoadedModel, TableModel
 from foredraft.sampling import SAMPLERS, GreedySampler, Rng
 from foredraft.verification import VERIFIERS
 from tests.doubles import judged_step, random_table
@@ -48,13 +48,13 @@ class Timed(TableModel):
         super().__init__(table, max_length=4096)  # type: ignore[arg-type]
         self.clock, self.seconds, self.runs = clock, seconds, 0
 
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         self.clock[0] += self.seconds
-        return super().extend(tokens, keep)
+        return super().logits(context, tokens, keep)
 
-    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
+    def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
         self.runs += 1
-        return super().draft(tokens, count)
+        return super().draft(feeds, count)
 
 
 class World:
@@ -91,9 +91,8 @@ class World:
             GreedySampler(),
             clock=lambda: self.clock[0],
         )
-        begin = self.target.start(PROMPT)
-        sequence = TokenSequence(begin, max_new_tokens=tokens, max_length=4096)
-        return list(speculative_steps(parts, sequence, Rng(0)))
+        request = Request(self.target.open(PROMPT), Rng(0), max_new_tokens=tokens)
+        return list(speculative_steps(parts, request))
 
 
 def inside(drafter: Drafter) -> Iterator[Drafter]:
@@ -108,23 +107,23 @@ def inside(drafter: Drafter) -> Iterator[Drafter]:
 
 
 class Heard:
-    """Listens to one drafter: the drafts it made, and the outcomes it was told."""
+    """Listens to one drafter of every text: the drafts it made, and the outcomes it was told."""
 
     def __init__(self, drafter: Drafter, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.drafts: list[Draft] = []
-        self.outcomes: list[StepOutcome] = []
-        propose, update = drafter.propose, drafter.update
+        drafts, outcomes = list[Draft](), list[StepOutcome]()
+        self.drafts, self.outcomes = drafts, outcomes
+        kind: Any = type(drafter)
 
-        def listen(tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
-            self.drafts.append(propose(tokens, gamma, policy))
-            return self.drafts[-1]
+        class Listening(kind):
+            def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+                drafts.append(super().propose(tokens, gamma, policy))
+                return drafts[-1]
 
-        def told(outcome: StepOutcome) -> None:
-            self.outcomes.append(outcome)
-            update(outcome)
+            def update(self, outcome: StepOutcome) -> None:
+                outcomes.append(outcome)
+                super().update(outcome)
 
-        monkeypatch.setattr(drafter, "propose", listen)
-        monkeypatch.setattr(drafter, "update", told)
+        monkeypatch.setattr(drafter, "__class__", Listening)
 
 
 @pytest.mark.parametrize("spec", NESTED)

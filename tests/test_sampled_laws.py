@@ -18,10 +18,10 @@ import torch
 
 from foredraft.checks.remembered import Remembered
 from foredraft.checks.statistics import chi_square, detectable_total_variation, p_value
-from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
 from foredraft.gamma import FixedGamma, HeuristicGamma
-from foredraft.models import LanguageModel, fit_drafter, fit_target
+from foredraft.models import Network, fit_drafter, fit_target
 from foredraft.sampling import MultinomialSampler, rng_for
 from foredraft.verification import VERIFIERS
 from foredraft.verification.mutants import MUTANTS
@@ -46,7 +46,7 @@ every_case = pytest.mark.parametrize(
 def law(architecture: str) -> dict[tuple[int, ...], float]:
     """Return the probability of every text of `LENGTH` tokens, from passes without a cache."""
     model, texts = build(architecture, vocab_size=VOCAB), {(): 1.0}
-    begin = fit_target(model).start(PROMPT)
+    begin = fit_target(model).open(PROMPT).begin
     for _ in range(LENGTH):
         logits = [full_logits(model, [*begin, *text], PROMPT)[-1] for text in texts]
         probs = SAMPLER.probs(torch.stack(logits)).double()
@@ -59,7 +59,7 @@ def law(architecture: str) -> dict[tuple[int, ...], float]:
 
 
 def parts(architecture: str, drafting: str, verifier: str, *, remember: bool) -> Speculation:
-    def seen(model: LanguageModel) -> LanguageModel:
+    def seen(model: Network) -> Network:
         return Remembered(model) if remember else model
 
     network = build(architecture, vocab_size=VOCAB)
@@ -78,12 +78,11 @@ def sampled_p_value(decoding: Speculation, architecture: str, samples: int) -> f
     """Draw, count in cells, and return the p-value."""
     counted: Counter[tuple[int, ...]] = Counter()
     for seed in range(samples):
-        begin = decoding.target.start(PROMPT)
-        sequence = Sequence(begin, prompt=PROMPT, max_new_tokens=LENGTH, max_length=99)
         rng = rng_for(seed, keyed=decoding.verifier.is_coupled)
-        for _ in speculative_steps(decoding, sequence, rng):
+        request = Request(decoding.target.open(PROMPT), rng, max_new_tokens=LENGTH)
+        for _ in speculative_steps(decoding, request):
             pass
-        counted[tuple(sequence.output)] += 1
+        counted[tuple(request.output)] += 1
     chances = law(architecture)
     likeliest = sorted(chances, key=lambda text: -chances[text])[: CELLS - 1]
     observed = [counted[text] for text in likeliest]

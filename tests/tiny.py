@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.models import LanguageModel, fit_target
+from foredraft.models import Context, Network, Wrapper, fit_target
 from foredraft.models.runtime import Runtime
 from foredraft.zoo.tokenizer import train_tokenizer
 
@@ -131,9 +131,9 @@ def _build(name: str, seed: int, changes: tuple[tuple[str, Any], ...]) -> Any:
     return model.eval()
 
 
-def adapt(network: Any, **settings: Any) -> LanguageModel:
+def adapt(network: Any, **settings: Any) -> Network:
     """Return the adapter of a causal LM in the runtime that its name asked for."""
-    model: LanguageModel = network.runtime.adapt(network, **settings)
+    model: Network = network.runtime.adapt(network, **settings)
     return model
 
 
@@ -187,55 +187,51 @@ def random_tokens(source: random.Random, count: int) -> list[int]:
     return [source.randrange(VOCAB) for _ in range(count)]
 
 
-def walk(model: LanguageModel, source: random.Random, num_moves: int) -> None:
+def walk(text: Context, source: random.Random, num_moves: int) -> None:
     """Extend by 1 … 5 tokens, keep 1 … all of them, and roll back every other time."""
     for _ in range(num_moves):
         new = random_tokens(source, source.randint(1, 5))
-        model.extend(new, keep=source.randint(1, len(new)))
+        text.extend(new, keep=source.randint(1, len(new)))
         if source.random() < 0.5:
-            model.rollback_to(source.randint(max(0, model.length - 6), model.length))
+            text.rollback_to(source.randint(max(0, text.length - 6), text.length))
 
 
-class Witness(LanguageModel):
-    """A model that compares all its logits with an uncached pass, and keeps what it was fed.
+class Witness(Wrapper):
+    """A network that compares all its logits with an uncached pass, and keeps what it was fed.
 
     Args:
         model: a Hugging Face causal LM.
         inner: the adapter under test; None makes the one that fits the model.
+
+    Attributes:
+        text: the newest.
+        fed: the tokens that it held after each of its passes.
     """
 
-    def __init__(self, model: Any, inner: LanguageModel | None = None) -> None:
+    text: Context
+    fed: list[list[int]]
+
+    def __init__(self, model: Any, inner: Network | None = None) -> None:
+        super().__init__(inner or fit_target(model, model.runtime))
         self.model = model
-        self.inner = inner or fit_target(model, model.runtime)
-        self.vocab_size, self.max_length = self.inner.vocab_size, self.inner.max_length
-        self.prompt: Prompt = ()
-        self.tokens: list[int] = []
-        self.fed: list[list[int]] = []
 
     @property
-    def length(self) -> int:  # type: ignore[override]
-        """Tokens held by the adapter."""
-        return self.inner.length
+    def tokens(self) -> list[int]:
+        """What the newest text holds."""
+        tokens: list[int] = self.text.memory.tokens
+        return tokens
 
-    def start(self, prompt: Prompt) -> list[int]:
-        self.prompt, self.tokens, self.fed = prompt, [], []
-        return self.inner.start(prompt)
+    def open(self, prompt: Prompt) -> Context:
+        self.fed, self.text = [], super().open(prompt)
+        return self.text
 
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
-        self.tokens += tokens
-        self.fed.append(list(self.tokens))
-        logits = self.inner.extend(tokens, keep)
-        assert self.inner.length == len(self.tokens)
-        assert_same_logits(logits, full_logits(self.model, self.tokens, self.prompt)[-keep:])
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+        logits = super().logits(context, tokens, keep)
+        held = list(context.memory.tokens)
+        self.fed.append(held)
+        assert context.memory.context.length == len(held)
+        assert_same_logits(logits, full_logits(self.model, held, context.prompt)[-keep:])
         return logits
-
-    def rollback_to(self, length: int) -> None:
-        assert length <= len(self.tokens)
-        del self.tokens[length:]
-        self.inner.rollback_to(length)
-
-    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        return self.inner.extend_beams(parents, tokens)
 
 
 @cache

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from foredraft.bench.machine import place
 from foredraft.files import read_text
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -20,7 +21,7 @@ FIXED = "speculative gamma=4"  # the documented baseline of EGAG
 MADE_BY = {
     "verifiers.json": "uv run python benchmarks/verifiers.py --out benchmarks/results",
     "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
-    "policies.json": "uv run python benchmarks/policies.py --out benchmarks/results",
+    "policies.json": "uv run python benchmarks/policies.py runs/policies --out benchmarks/results",
     "documented/summary.json": (
         "uv run foredraft ablate documented --out benchmarks/results/documented"
     ),
@@ -68,23 +69,18 @@ def speeds(language: str, file: str, command: str) -> str:
         return missing(language, file, command)
     head = ("方法" if language == "zh" else "method", "× Target AR", "× transformers `generate`")
     lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|"]
-    lines += [
-        f"| {LABELS.get(row['method'], row['method'])} | {row['ratio_to_target_ar']:.2f} "
-        f"| {row['ratio_to_transformers_generate']:.2f} |"
-        for row in found["rows"]
-    ]
+    for row in found["rows"]:
+        ratios = [row[f"ratio_to_{other}"] for other in ("target_ar", "transformers_generate")]
+        medians = [r["median"] if isinstance(r, dict) else r for r in ratios]  # with an interval
+        cells = [LABELS.get(row["method"], row["method"]), *(f"{r:.2f}" for r in medians)]
+        lines.append(f"| {' | '.join(cells)} |")
     source = "来源：" if language == "zh" else "Source: "
     return "\n".join([*lines, "", f"{source}`benchmarks/results/{file}`; {machine(found)}"])
 
 
 def machine(found: Any) -> str:
     """Return what a results file says about where it was made, and its note if it has one."""
-    said = [
-        f"{key} {value}"
-        for key, value in found.get("machine", {}).items()
-        if not isinstance(value, dict | list)
-    ]
-    return ", ".join([*said, *([found["note"]] if "note" in found else [])]) or "–"
+    return ", ".join(filter(None, (place(found), found.get("note")))) or "–"
 
 
 def quick(language: str) -> str:
@@ -185,10 +181,8 @@ def ablation(language: str) -> str:
             "–" if numbers[1] is None else f"{numbers[1]:.2f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    where = {key: found["machine"][key] for key in ("processor", "cores", "commit")}
     source = "来源：" if language == "zh" else "Source: "
-    said = machine({"machine": where | {"torch": found["machine"]["versions"]["torch"]}})
-    return "\n".join([*lines, "", f"{source}`benchmarks/results/documented/`; {said}"])
+    return "\n".join([*lines, "", f"{source}`benchmarks/results/documented/`; {machine(found)}"])
 
 
 def _with_interval(speedup: dict[str, float]) -> str:

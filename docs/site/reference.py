@@ -7,12 +7,11 @@ import dataclasses
 import inspect
 from collections.abc import Iterator
 from typing import Any
-from unittest.mock import patch
 
 import foredraft
 from foredraft import drafting, gamma, sampling, verification
-from foredraft.cli import main as program
 from foredraft.cli.commands import COMMANDS
+from foredraft.cli.main import command_parser, shell_parser
 from foredraft.core import StepRecord
 from foredraft.drafting import STORAGES
 from foredraft.ranges import hints_of, range_of
@@ -25,14 +24,6 @@ REGISTRIES: list[Registry[Any]] = [
 ]
 
 
-def parser(name: str = "main") -> argparse.ArgumentParser:
-    """Return the parser of `foredraft` (`main`) or of `infer.py` (`infer`), without parsing."""
-    made: list[argparse.ArgumentParser] = []
-    with patch.object(program, "_run", lambda parser, argv: made.append(parser)):
-        getattr(program, name)()
-    return made[0]
-
-
 def subcommands(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """Return the parsers of a parser's subcommands, by name."""
     return next(
@@ -42,8 +33,8 @@ def subcommands(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Yield every command a user can type, with its parser."""
-    yield "uv run infer.py", parser("infer")
-    for name, sub in subcommands(parser()).items():
+    yield "uv run infer.py", shell_parser()
+    for name, sub in subcommands(command_parser()).items():
         nested = subcommands(sub)
         for inner, its in nested.items():
             yield f"foredraft {name} {inner}", its

@@ -219,7 +219,7 @@ def _recorded(
 ) -> tuple[list[Completion], list[Recording]]:
     """Answer every prompt greedily, and speculate on the way; the text is the target's own."""
     tokens = [engine.encode(prompt, chat=config.chat) for prompt in prompts]
-    if engine.target.model.start(tokens[0]) != tokens[0]:
+    if engine.target.model.open(tokens[0]).begin != tokens[0]:
         raise ConfigError("advise replays decoder-only models; this target has an encoder")
     done = [engine.generate(prompt, config) for prompt in prompts]
     pairs = zip(tokens, done, strict=True)

@@ -15,10 +15,8 @@ axes = { gamma = [2, 4, 8] }
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +25,7 @@ from foredraft.bench.grid import Grid
 from foredraft.bench.prompt_sets import KINDS, PromptItem, load_prompts
 from foredraft.errors import ConfigError, quoted
 from foredraft.files import PATH_LIMIT, read_text
-from foredraft.ranges import Count, Length, Range, Seed, checked
+from foredraft.ranges import Range, Seed, checked
 from foredraft.registry import nearest
 
 GridSeed = Annotated[int, Range(0, 2**63 - 1)]
@@ -137,18 +135,10 @@ def _experiment(top: dict[str, Any], inner: dict[str, Any]) -> Experiment:
 
 
 def _prompts(values: dict[str, Any]) -> tuple[PromptItem, ...]:
-    """Return the prompts, as many of each set and as long as the grid allows."""
-    most = checked("max_prompts", values["max_prompts"], Count | None)
-    longest = checked("max_length", values["max_length"], Length | None)
     if not all(isinstance(name, str) for name in values["prompts"]):
         raise ConfigError(f"prompts must be names or files, not {quoted(values['prompts'])}")
-    items = [
-        item
-        for _, kind in groupby(load_prompts(values["prompts"]), key=lambda item: item.kind)
-        for item in list(kind)[:most]
-    ]
-    return tuple(
-        dataclasses.replace(item, length=min(item.length, longest or item.length)) for item in items
+    return load_prompts(
+        values["prompts"], max_prompts=values["max_prompts"], max_length=values["max_length"]
     )
 
 

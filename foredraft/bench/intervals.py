@@ -7,8 +7,9 @@ replacement (Efron and Tibshirani, 1993, chapter 13: the percentile interval).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,16 +32,21 @@ class Interval:
     high: float | None
 
 
-def bootstrap(values: Floats) -> Interval:
-    """Return the mean of one value a prompt, shape `[prompts]`, with its interval."""
-    mean = float(values.mean())
+def bootstrap(values: Floats, statistic: Callable[..., Any] = np.mean) -> Interval:
+    """Return a statistic of one value a prompt, shape `[prompts]`, with its interval.
+
+    Args:
+        values: one a prompt.
+        statistic: numpy's mean or median.
+    """
+    value = float(statistic(values))
     if len(values) < FEWEST:
-        return Interval(mean, None, None)
+        return Interval(value, None, None)
     rng = np.random.default_rng(SEED)
     drawn = rng.integers(0, len(values), (RESAMPLES, len(values)))
-    means = values[drawn].mean(axis=1)  # [resamples]
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(mean, float(low), float(high))
+    resampled = statistic(values[drawn], axis=1)  # [resamples]
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(value, float(low), float(high))
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,16 @@ import torch
 
 from foredraft.engine import Engine
 from foredraft.files import read_lines
-from foredraft.models import LanguageModel, LoadedModel
+from foredraft.models import LoadedModel, Network
 
 PACKAGES = ("foredraft", "torch", "transformers", "tokenizers", "numpy", "matplotlib", "ray")
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 CPU_INFO = Path("/proc/cpuinfo")
 PACKAGE_DIR = Path(__file__).parents[1]
+FACTS = (  # of a machine and a setting: what is said beside figures
+    *("processor", "flags", "cuda", "threads", "device", "torch", "transformers", "commit"),
+    *("prompts", "rounds", "seeds", "length"),
+)
 WIDE = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "i8mm")
 
 
@@ -50,12 +54,16 @@ class PeakMemory:
     def peaks(self) -> tuple[int | None, int | None]:
         """Return the bytes of the process, and of PyTorch on its CUDA device."""
         cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-        return (_high_water() if self._is_reset else None), cuda
+        return (memory_mark("VmHWM") if self._is_reset else None), cuda
 
 
-def _high_water() -> int | None:
-    lines = STATUS.read_text().split("\n")
-    marks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
+def memory_mark(name: str) -> int | None:
+    """Return one of Linux's marks of this process, in bytes: `VmRSS` now, `VmHWM` at most."""
+    try:
+        lines = STATUS.read_text().split("\n")
+    except OSError:
+        return None
+    marks = [int(line.split()[1]) * 1024 for line in lines if line.startswith(name)]
     return marks[0] if marks else None
 
 
@@ -104,6 +112,13 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def place(found: dict[str, Any]) -> str:
+    """Return in words where and how results were made: their `machine` and their `setting`."""
+    machine = found.get("machine", {})
+    facts = machine | machine.get("versions", {}) | found.get("setting", {})
+    return ", ".join(f"{name} {facts[name]}" for name in FACTS if facts.get(name))
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -138,7 +153,7 @@ def describe_model(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
-def weights_hash(model: LanguageModel) -> str | None:
+def weights_hash(model: Network) -> str | None:
     """Return the SHA-256 of every weight as it lies in memory: shape, precision, bytes.
 
     None where weights are not known or do not show their bytes (quantized by torchao).

@@ -178,9 +178,9 @@ def _matches(
 
 def _logprob(engine: Engine, task: Task, done: Completion) -> float:
     """Return the mean ln p of the emitted tokens, one pass over the whole text."""
-    model = engine.target.model
-    tokens = model.start(engine.encode(task.item.prompt, chat=task.cell.config.chat)) + done.tokens
-    logits = model.extend(tokens[model.length : -1], keep=len(done.tokens))  # [emitted, vocab]
+    text = engine.target.model.open(engine.encode(task.item.prompt, chat=task.cell.config.chat))
+    tokens = [*text.begin, *done.tokens[:-1]]
+    logits = text.extend(tokens, keep=len(done.tokens))  # [emitted, vocab]
     chosen = torch.tensor(done.tokens, device=logits.device)[:, None]  # [emitted, 1]
     return float(logits.float().log_softmax(-1).gather(1, chosen).mean())
 

@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM
 
 from foredraft.errors import ConfigError
 from foredraft.models import LoadedModel, LoadOptions, fit_target, load
-from foredraft.models.loading import BUNDLED, set_threads
+from foredraft.models.loading import BUNDLED, give_threads
+from foredraft.models.threads import threads_for
 
 MOST_LAYERS = 24  # a model of 0.5 to 3 billion parameters has 16 to 36
 WIDTH_STEP = 32  # the MLP's width stays a multiple of this, as matrix products like it
@@ -59,8 +60,9 @@ def padded_target(parameters: int, *, options: LoadOptions | None = None) -> Loa
             f"a padded target takes quantize {options.quantize!r} in the native runtime on a CPU "
             "only; use --quantize none"
         )
-    set_threads(options, network)
-    return replace(plain, name=padded_name(network), model=fit_target(network, runtime))
+    model, worth = fit_target(network, runtime), plain.threads and threads_for(network)
+    give_threads(model, options)
+    return replace(plain, name=padded_name(network), model=model, threads=worth)
 
 
 def padded_name(network: Any) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from foredraft.errors import ConfigError, quoted
 from foredraft.files import PATH_LIMIT, read_lines
-from foredraft.ranges import Length, checked
+from foredraft.ranges import Count, Length, checked
 from foredraft.registry import nearest
 
 PROMPTS_DIR = Path(__file__).parent / "prompts"
@@ -49,15 +50,21 @@ class PromptItem:
         checked("length", self.length, Length)
 
 
-def load_prompts(names: Iterable[str] = KINDS) -> tuple[PromptItem, ...]:
+def load_prompts(
+    names: Iterable[str] = KINDS, *, max_prompts: int | None = None, max_length: int | None = None
+) -> tuple[PromptItem, ...]:
     """Return the prompts of some sets, in order.
 
     Args:
         names: of bundled sets (dialogue, translation, long, code, french), or `.jsonl` files.
+        max_prompts: of each kind; None takes all.
+        max_length: most tokens of any prompt; None leaves each its own.
 
     Raises:
         ConfigError: no such set or file, a line that is no prompt, or the same id twice.
     """
+    most = checked("max_prompts", max_prompts, Count | None)
+    longest = checked("max_length", max_length, Length | None)
     items = tuple(item for name in names for item in _load(name))
     seen: set[str] = set()
     for item in items:
@@ -66,7 +73,9 @@ def load_prompts(names: Iterable[str] = KINDS) -> tuple[PromptItem, ...]:
         seen.add(item.id)
     if not items:
         raise ConfigError(f"no prompts; name at least one set of: {', '.join(SETS)}")
-    return items
+    kinds = groupby(items, lambda item: item.kind)
+    chosen = [item for _, kind in kinds for item in list(kind)[:most]]
+    return tuple(replace(item, length=min(item.length, longest or item.length)) for item in chosen)
 
 
 def _load(name: str) -> list[PromptItem]:

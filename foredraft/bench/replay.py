@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from foredraft.bench.recordings import Recording
-from foredraft.core import Prompt, StepRecord
-from foredraft.decoding import Sequence as TokenSequence
-from foredraft.decoding import Speculation, speculative_steps
+from foredraft.core import StepRecord
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
-from foredraft.errors import ModelError
 from foredraft.gamma import GAMMA_POLICIES, GammaPolicy, OracleGamma
-from foredraft.models import LanguageModel
+from foredraft.models import Context, Drafted, Feed, Network, Wrapper
 from foredraft.ranges import Checked, Range
 from foredraft.sampling import GreedySampler, Rng
 from foredraft.tracing import summarize
@@ -61,7 +59,7 @@ class Clock:
         return self.now
 
 
-class RecordedModel(LanguageModel):
+class RecordedModel(Network):
     """A target that says what was recorded; its logits are 1 there and 0 elsewhere.
 
     Args:
@@ -69,33 +67,23 @@ class RecordedModel(LanguageModel):
     """
 
     def __init__(self, vocab_size: int) -> None:
-        self.vocab_size, self.max_length, self.length = vocab_size, UNBOUNDED, 0
+        self.vocab_size, self.max_length = vocab_size, UNBOUNDED
         self._said: list[int] = []
 
     def play(self, recording: Recording) -> None:
         """Say this from now on."""
         self._said = [*recording.prompt, *recording.tokens]
 
-    def start(self, prompt: Prompt) -> list[int]:
-        self.length = 0
-        return self.check_prompt(prompt)
-
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
-        self.length += len(tokens)
-        first = self.length - keep + 1
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+        context.memory.tokens += tokens
+        first = context.length - keep + 1
         said = self._said[first : first + keep]  # nothing is emitted beyond the recorded end
         logits = torch.zeros(keep, self.vocab_size)
         logits[range(len(said)), said] = 1.0
         return logits
 
-    def rollback_to(self, length: int) -> None:
-        self.length = length
 
-    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> NoReturn:
-        raise ModelError("a recording holds one text and decodes without beams; use the target")
-
-
-class TimedModel(LanguageModel):
+class TimedModel(Wrapper):
     """A model whose passes take a given time by a clock that stands still otherwise.
 
     Args:
@@ -108,39 +96,28 @@ class TimedModel(LanguageModel):
 
     def __init__(
         self,
-        inner: LanguageModel,
+        inner: Network,
         seconds: float,
         seconds_a_row: float,
         clock: Clock,
         seconds_a_token: float | None = None,
     ) -> None:
-        self.inner, self.owner, self._clock = inner, inner.owner, clock
-        self._seconds, self._seconds_a_row = seconds, seconds_a_row
+        super().__init__(inner)
+        self._clock, self._seconds, self._seconds_a_row = clock, seconds, seconds_a_row
         self._seconds_a_token = seconds if seconds_a_token is None else seconds_a_token
-        self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
-        self.dtype = inner.dtype
 
-    @property
-    def length(self) -> int:  # type: ignore[override]
-        """Tokens held."""
-        return self.inner.length
-
-    def start(self, prompt: Prompt) -> list[int]:
-        return self.inner.start(prompt)
-
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         self._clock.now += self._seconds + self._seconds_a_row * (keep - 1)
-        return self.inner.extend(tokens, keep)
+        return super().logits(context, tokens, keep)
 
-    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
+    def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
+        self.check(feeds)
         self._clock.now += self._seconds + self._seconds_a_token * (count - 1)
-        return self.inner.draft(tokens, count)
-
-    def rollback_to(self, length: int) -> None:
-        self.inner.rollback_to(length)
-
-    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        return self.inner.extend_beams(parents, tokens)
+        inner = [Feed(feed.context.memory.context, feed.tokens) for feed in feeds]
+        drafts = self.inner.draft(inner, count)
+        for feed, drafted in zip(feeds, drafts, strict=True):
+            feed.context.memory.tokens += [*feed.tokens, *drafted.tokens[:-1]]
+        return drafts
 
 
 @dataclass(frozen=True)
@@ -209,7 +186,7 @@ class Replay:
         recordings: Sequence[Recording],
         *,
         costs: CostTable | None = None,
-        draft_model: LanguageModel | None = None,
+        draft_model: Network | None = None,
         first_target: bool = True,
     ) -> None:
         self.recordings = list(recordings) if draft_model else _renumbered(recordings)
@@ -266,13 +243,13 @@ class Replay:
                 target, drafter, rule, ExactMatchVerifier(), GREEDY, self.first_target, clock
             )
             recorded.play(recording)
-            sequence = TokenSequence(
-                target.start(recording.prompt),
+            request = Request(
+                target.open(recording.prompt),
+                Rng(0),
                 max_new_tokens=recording.limit,
-                max_length=target.max_length,
                 stop_check=_Countdown(len(recording.tokens)),
             )
-            records.append(list(speculative_steps(parts, sequence, Rng(0))))
+            records.append(list(speculative_steps(parts, request)))
         return Replayed(drafting, policy, records, clock.now)
 
     def _drafter(self, drafting: str, clock: Clock) -> Drafter:

@@ -8,15 +8,15 @@ from statistics import median
 from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import CostTable
 from foredraft.errors import ModelError
-from foredraft.models import LanguageModel
+from foredraft.models import Context, Network
 
 GAMMAS = (1, 2, 3, 4, 6, 8, 12)
 INFINITY = float("inf")
 
 
 def measure_costs(
-    target: LanguageModel,
-    draft_model: LanguageModel,
+    target: Network,
+    draft_model: Network,
     recording: Recording,
     repeats: int,
     clock: Callable[[], float],
@@ -34,14 +34,14 @@ def measure_costs(
     known = [k for k in GAMMAS if k + 1 < len(recording.tokens)]
     draft_times: dict[int, list[float]] = {k: [] for k in known or GAMMAS[:1]}
     verify_times: dict[int, list[float]] = {k: [] for k in (0, *known)}
-    for model in (target, draft_model):
-        begin = model.start(recording.prompt)
-        model.extend([*begin, *recording.tokens[:-1]], keep=1)
+    texts = [network.open(recording.prompt) for network in (target, draft_model)]
+    for text in texts:
+        text.extend([*text.begin, *recording.tokens[:-1]])
     for _ in range(repeats):
         for k, times in verify_times.items():
             if k in draft_times:
-                draft_times[k].append(_time_draft(draft_model, tokens, k, clock))
-            times.append(_time_pass(target, tokens, k + 1, clock))
+                draft_times[k].append(_time_draft(texts[1], tokens, k, clock))
+            times.append(_time_pass(texts[0], tokens, k + 1, clock))
     verify = checked_medians("target pass", verify_times)
     draft = checked_medians("draft", draft_times)
     further = _slope({k - 1: seconds for k, seconds in draft.items()})
@@ -61,25 +61,24 @@ def checked_medians(what: str, times: dict[int, list[float]]) -> dict[int, float
 
 
 def _time_pass(
-    model: LanguageModel, tokens: Sequence[int], count: int, clock: Callable[[], float]
+    text: Context, tokens: Sequence[int], count: int, clock: Callable[[], float]
 ) -> float:
     """Time the pass over the newest `count` tokens that are held."""
-    length = model.length
-    model.rollback_to(length - count)
+    text.rollback_to(text.length - count)
     begin = clock()
-    logits = model.extend(tokens[-count - 1 : -1], keep=count)
+    logits = text.extend(tokens[-count - 1 : -1], keep=count)
     int(logits[-1].argmax())  # a pass is over when its result is on the host
     return clock() - begin
 
 
 def _time_draft(
-    model: LanguageModel, tokens: Sequence[int], count: int, clock: Callable[[], float]
+    text: Context, tokens: Sequence[int], count: int, clock: Callable[[], float]
 ) -> float:
     """Time a draft of `count` tokens as the recommended policy makes it: in one call."""
-    begin_at = model.length - count
-    model.rollback_to(begin_at)
+    begin_at = text.length - count
+    text.rollback_to(begin_at)
     begin = clock()
-    model.draft(tokens[begin_at : begin_at + 1], count)
+    text.draft(tokens[begin_at : begin_at + 1], count)
     return clock() - begin
 
 

@@ -17,6 +17,9 @@ from foredraft.bench.measure import Place, References, measure, warm_up
 from foredraft.bench.rows import Row
 from foredraft.engine import Engine
 from foredraft.models import LoadOptions, load_drafter
+from foredraft.models.loading import silence_transformers
+from foredraft.models.threads import fit_threads
+from foredraft.plugins import load_plugins
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,27 @@ class Pair:
         drafter: the same; None where no cell needs a draft model.
         options: of the target.
         drafter_options: of the draft model.
+        imports: modules with components of the user's own.
     """
 
     target: str
     drafter: str | None
     options: LoadOptions
     drafter_options: LoadOptions
+    imports: tuple[str, ...] = ()
 
     def load(self) -> Engine:
-        """Load them; errors as for `Engine.load`."""
-        return Engine.load(
+        """Load them, in a process that is theirs; errors as for `Engine.load`."""
+        load_plugins(self.imports)
+        silence_transformers()
+        engine = Engine.load(
             self.target,
             self.drafter,
             options=self.options,
             drafter_options=self.drafter_options,
         )
+        fit_threads(engine.target.threads)
+        return engine
 
 
 class Worker:

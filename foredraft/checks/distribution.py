@@ -13,7 +13,7 @@ have been through, is for `parity` to show.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import Any
@@ -24,7 +24,7 @@ from foredraft.checks.parity import nothing_drafted
 from foredraft.checks.remembered import Remembered, Tokens
 from foredraft.checks.report import METHODS, Finding, Plan, Progress
 from foredraft.checks.statistics import chi_square, detectable_total_variation, p_value
-from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.engine import Engine
 from foredraft.sampling import Sampler, rng_for
 
@@ -41,10 +41,11 @@ class Law:
     Args:
         target: remembers the logits that the generations have seen.
         sampler: decides the distribution.
+        prompt: what the texts answer.
     """
 
-    def __init__(self, target: Remembered, sampler: Sampler) -> None:
-        self._target, self._sampler = target, sampler
+    def __init__(self, target: Remembered, sampler: Sampler, prompt: Sequence[int]) -> None:
+        self._target, self._sampler, self._prompt = target, sampler, tuple(prompt)
 
     def cells(self, begin: Tokens, length: int, samples: int) -> dict[Tokens, float]:
         """Cut the texts of `length` tokens after `begin` into at most `CELLS` cells.
@@ -105,7 +106,7 @@ class Law:
                 followers.setdefault(text[:i], set()).add(token)
         forbidden: set[Tokens] = set()
         for prefix, tokens in followers.items():
-            if self._target.remembers(begin + prefix):
+            if self._target.remembers(self._prompt, begin + prefix):
                 probs = self._probs(begin + prefix)
                 forbidden |= {(*prefix, token) for token in tokens if float(probs[token]) == 0}
         return sum(
@@ -115,7 +116,7 @@ class Law:
         )
 
     def _probs(self, tokens: Tokens) -> Tensor:
-        return self._sampler.probs(self._target.rows(tokens, 1))[0]  # [vocab]
+        return self._sampler.probs(self._target.rows(self._prompt, tokens, 1))[0]  # [vocab]
 
 
 def check_distribution(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
@@ -183,29 +184,27 @@ class Sampling:
             if i % REPORT_EVERY == 0:
                 yield i
             which = i % len(self._prompts)
-            sequence = Sequence(
-                target.start(self._prompts[which]),
-                prompt=self._prompts[which],
+            request = Request(
+                target.open(self._prompts[which]),
+                rng_for(self.plan.seed + i, keyed=keyed),
                 max_new_tokens=self.plan.gamma + 1,
-                max_length=target.max_length,
             )
-            rng = rng_for(self.plan.seed + i, keyed=keyed)
-            for record in speculative_steps(self.parts, sequence, rng):
+            for record in speculative_steps(self.parts, request):
                 self._drafted[which] += len(record.drafted)
-            self._counted[which][tuple(sequence.output)] += 1
+            self._counted[which][tuple(request.output)] += 1
 
     def finding(self, subject: str, level: float) -> Finding:
         """Return what the samples so far say, at this level."""
         target = self.parts.target
         assert isinstance(target, Remembered)
-        law = Law(target, self.parts.sampler)
         statistic, dof, gap = 0.0, 0, 0.0
         surprises: list[tuple[float, str]] = []
         impossible = 0
         for prompt, counted in zip(self._prompts, self._counted, strict=True):
             if not counted:
                 continue
-            begin = tuple(target.start(prompt))
+            law = Law(target, self.parts.sampler, prompt)
+            begin = tuple(target.open(prompt).begin)
             length = min(self.plan.gamma + 1, target.max_length - len(begin))
             cells = law.cells(begin, length, counted.total())
             observed, expected = in_cells(counted, cells)

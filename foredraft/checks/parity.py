@@ -10,7 +10,7 @@ from foredraft.checks.remembered import Noted
 from foredraft.checks.report import METHODS, Finding, Plan, Progress
 from foredraft.decoding import (
     Difference,
-    Sequence,
+    Request,
     Speculation,
     autoregressive_steps,
     first_difference,
@@ -19,7 +19,7 @@ from foredraft.decoding import (
 from foredraft.drafting import DraftModelDrafter
 from foredraft.engine import Engine
 from foredraft.errors import VocabularyMismatch
-from foredraft.models import LanguageModel
+from foredraft.models import Network
 from foredraft.models.loading import check_vocabulary
 from foredraft.sampling import GreedySampler, Rng, rng_for
 
@@ -111,9 +111,9 @@ def _cache_finding(role: str, found: list[tuple[float, float]]) -> Finding:
 def _gaps(model: Noted) -> list[tuple[float, float]]:
     """Return each pass's largest difference, as a share of what rounding explains and in logits."""
     found = []
-    for tokens, cached in model.notes:
-        model.inner.start(model.prompt)
-        whole = model.inner.extend(tokens, len(cached))
+    for note in model.notes:
+        cached = note.logits
+        whole = model.inner.open(note.prompt).extend(note.tokens, len(cached))
         gap = (cached.double() - whole.double()).abs()
         gap[(cached == whole) & (cached < INFINITY)] = 0.0  # −∞ on both sides
         largest, rounding = float(gap.max()), model.inner.rounding(whole)  # of NaN, NaN
@@ -208,28 +208,27 @@ def _margin(difference: Difference) -> str:
     )
 
 
-def _near_tie_below(target: LanguageModel, prompt: list[int]) -> float:
+def _near_tie_below(target: Network, prompt: list[int]) -> float:
     """Return the margin up to which rounding may decide after this prompt."""
-    logits = target.extend(target.start(prompt), keep=1)
-    return 2 * target.rounding(logits)
+    context = target.open(prompt)
+    return 2 * target.rounding(context.extend(context.begin))
 
 
-def _plain(target: LanguageModel, prompt: list[int], length: int) -> list[int]:
-    sequence = _sequence(target, prompt, length)
-    for _ in autoregressive_steps(target, sequence, GreedySampler(), Rng(0)):
+def _plain(target: Network, prompt: list[int], length: int) -> list[int]:
+    request = _request(target, prompt, length, Rng(0))
+    for _ in autoregressive_steps(request, GreedySampler()):
         pass
-    return sequence.output
+    return request.output
 
 
 def _decode(parts: Speculation, prompt: list[int], length: int, seed: int) -> tuple[list[int], int]:
     """Return the output, and how many tokens were drafted for it."""
-    sequence = _sequence(parts.target, prompt, length)
     rng = rng_for(seed, keyed=parts.verifier.is_coupled)
-    drafted = sum(len(record.drafted) for record in speculative_steps(parts, sequence, rng))
-    return sequence.output, drafted
+    request = _request(parts.target, prompt, length, rng)
+    drafted = sum(len(record.drafted) for record in speculative_steps(parts, request))
+    return request.output, drafted
 
 
-def _sequence(target: LanguageModel, prompt: list[int], length: int) -> Sequence:
-    """Return an empty output; no token ends it, so that every prompt is followed to its length."""
-    begin, most = target.start(prompt), target.max_length
-    return Sequence(begin, prompt=prompt, max_new_tokens=length, max_length=most)
+def _request(target: Network, prompt: list[int], length: int, rng: Rng) -> Request:
+    """Return a new request; no token ends it, so that every prompt is followed to its length."""
+    return Request(target.open(prompt), rng, max_new_tokens=length)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from foredraft.config import DecodingConfig
 from foredraft.errors import ConfigError, quoted
-from foredraft.models import EncoderDecoderModel, LanguageModel
+from foredraft.models import EncoderDecoderModel, Network
 from foredraft.ranges import Checked, Count, DraftLength, Range, Seed
 from foredraft.registry import nearest
 from foredraft.sampling import SAMPLERS
@@ -100,12 +100,12 @@ class Plan(Checked):
         rules = self.verifiers if self.mutant is None else (f"mutant {self.mutant}",)
         return [(method, rule) for method in self.methods for rule in rules]
 
-    def prompts_for(self, target: LanguageModel) -> tuple[str, ...]:
+    def prompts_for(self, target: Network) -> tuple[str, ...]:
         """Return the prompts of a check; ours if none were given."""
         ours = SENTENCES if isinstance(target, EncoderDecoderModel) else PROMPTS
         return self.prompts or ours
 
-    def sampled_for(self, target: LanguageModel) -> tuple[str, ...]:
+    def sampled_for(self, target: Network) -> tuple[str, ...]:
         """Return the prompts that are sampled from: all that were given."""
         return self.prompts or self.prompts_for(target)[:SAMPLED_PROMPTS]
 

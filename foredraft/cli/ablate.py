@@ -33,16 +33,18 @@ from foredraft.bench.report import reading, write_report
 from foredraft.bench.run import Alone, Crew, Outcome, blocks_left, run_grid
 from foredraft.bench.run import Progress as Report
 from foredraft.bench.worker import Pair, Worker
-from foredraft.cli.arguments import Number, add_model_flags, drafter_name, load_options
+from foredraft.cli.arguments import add_model_flags, drafter_name, load_options
+from foredraft.cli.parser import Number
 from foredraft.errors import ConfigError
 from foredraft.escape import for_line
 from foredraft.files import plain_name
+from foredraft.plugins import placed
 from foredraft.ranges import Count
 
 LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
-def add_ablate(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `foredraft ablate`."""
     add = parser.add_argument
     names = ", ".join(shipped_grids())
@@ -110,7 +112,8 @@ def _crew(args: argparse.Namespace, grid: Grid) -> Crew:
     options, drafter_options = load_options(args)
     needed = any(cell.method in ("speculative", "drafter") for cell in grid.cells)
     drafter = drafter_name(args, is_needed=needed) if needed else None
-    pair = Pair(args.target, drafter, options, drafter_options)
+    imports = tuple(map(placed, args.imports))  # for workers in other folders
+    pair = Pair(args.target, drafter, options, drafter_options, imports)
     if args.ray is not None:
         return Cluster(pair, grid.cells, address=args.ray, num_workers=args.ray_workers)
     return Alone(Worker(pair.load, grid.cells, options=drafter_options))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from foredraft.bench.advise import advise
 from foredraft.bench.prompt_sets import KINDS, load_prompts
-from foredraft.cli.arguments import Number, add_model_flags
-from foredraft.cli.models import load_engine
+from foredraft.cli.arguments import add_model_flags
+from foredraft.cli.loading import load_engine
 from foredraft.cli.output import say_json
+from foredraft.cli.parser import Number
 from foredraft.cli.view import View
 from foredraft.errors import ConfigError, quoted
 from foredraft.files import PATH_LIMIT, read_lines
@@ -20,7 +21,7 @@ from foredraft.ranges import Count, DraftLength, Length
 BUNDLED_EACH = 3  # prompts of each bundled kind
 
 
-def add_advise(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `foredraft advise`."""
     add_model_flags(parser)
     group = parser.add_argument_group("measuring")

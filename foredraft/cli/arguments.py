@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any, NoReturn
+from typing import Any
 
-from foredraft.cli.output import complain, say
+from foredraft.cli.parser import Number
 from foredraft.config import DecodingConfig
-from foredraft.errors import ConfigError
 from foredraft.models.device import DEVICE_CHOICES
 from foredraft.models.loading import (
     BUNDLED,
@@ -22,51 +21,9 @@ from foredraft.models.loading import (
     LoadOptions,
 )
 from foredraft.models.runtime import RUNTIME_CHOICES
-from foredraft.ranges import hints_of, range_of, read
+from foredraft.ranges import hints_of
 
 SWITCHES = ("speculative", "ngram", "target", "drafter", "debug")  # `--method`, `--trace` instead
-
-
-class Number:
-    """Reads the number of a flag, as the parameter it sets declares it.
-
-    Args:
-        hint: the parameter's type, with its range.
-    """
-
-    def __init__(self, hint: Any) -> None:
-        self.hint = hint
-
-    def __call__(self, text: str) -> Any:
-        """Return the number; what is none is refused in words of ours."""
-        try:
-            return read("the value", text, self.hint)
-        except ConfigError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-
-class Help(argparse.HelpFormatter):
-    """Shows the legal range of a number after its meaning."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        legal = range_of(action.type.hint) if isinstance(action.type, Number) else None
-        return f"{action.help} ({legal.words})" if legal else action.help
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that refuses in one sentence, with exit code 2."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=Help, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line and leave."""
-        complain(f"{self.prog}: error: {message} (see {self.prog} --help)")
-        raise SystemExit(2)
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        """Print help or version; argparse itself hides that the output is full."""
-        say(message.removesuffix("\n"))
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +50,15 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     threads = Number(hints_of(LoadOptions)["threads"])
     add("--threads", type=threads, default=0, metavar="N", help="CPU threads [0: as many as help]")
     add("--trust-remote-code", action="store_true", help="run code that comes with a model")
+    add_import_flag(parser)
+
+
+def add_import_flag(parser: argparse.ArgumentParser) -> None:
+    """Add what brings drafters, policies, … of one's own; before any spec is read."""
+    shown = "import a module or a .py file, which may register components; may be repeated"
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE", help=shown
+    )
 
 
 def load_options(args: argparse.Namespace) -> tuple[LoadOptions, LoadOptions]:

@@ -19,6 +19,7 @@ from foredraft.cli.output import complain
 from foredraft.errors import ConfigError, ForedraftError, foreign
 from foredraft.escape import for_line, for_terminal
 from foredraft.files import reason_of
+from foredraft.plugins import load_plugins
 
 LOST = (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG, errno.EDQUOT)
 TRACEBACK = "FOREDRAFT_TRACEBACK"  # set to anything: developers see where an error comes from
@@ -69,6 +70,8 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a code page without γ is no reason to die
         sys.stdout.reconfigure(errors="backslashreplace")
     args = parser.parse_args(argv)
+    if "imports" in args:  # what decodes reads the registries
+        load_plugins(args.imports)
     args.run(args)
 
 

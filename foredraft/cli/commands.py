@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from foredraft.errors import ConfigError, RequestError, quoted
 from foredraft.files import PATH_LIMIT, reason_of, write_whole
 from foredraft.gamma import GAMMA_POLICIES
 from foredraft.ranges import hints_of, read
-from foredraft.registry import nearest
+from foredraft.registry import Registry, nearest
 from foredraft.sampling import SAMPLERS
 from foredraft.verification import VERIFIERS
 
@@ -47,7 +47,7 @@ class Command:
         help: one line.
         run: makes the change; may print.
         value: the current value, for `/help`; None for commands that set nothing.
-        choices: words that complete the first value.
+        choices: returns the words that complete the first value.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Command:
     help: str
     run: Callable[[Session, str], None]
     value: Callable[[Session], str] | None = None
-    choices: tuple[str, ...] = ()
+    choices: Callable[[], Sequence[str]] = tuple
 
 
 class Quit(SystemExit):
@@ -86,7 +86,9 @@ def _toggle(setting: str) -> Command:
             raise ConfigError(f"/{setting} takes on, off or nothing (toggles), not {quoted(rest)}")
         session.set(**{setting: words[rest]})
 
-    return Command(f"/{setting}", "[on|off]", HELP[setting], run, _shows(setting), ("on", "off"))
+    return Command(
+        f"/{setting}", "[on|off]", HELP[setting], run, _shows(setting), lambda: ("on", "off")
+    )
 
 
 def _number(setting: str) -> Command:
@@ -96,14 +98,14 @@ def _number(setting: str) -> Command:
     return Command(f"/{setting}", "<v>", HELP[setting], run, _shows(setting))
 
 
-def _spec(name: str, setting: str, choices: list[str]) -> Command:
+def _spec(name: str, setting: str, registry: Registry[Any]) -> Command:
     def run(session: Session, rest: str) -> None:
         if not rest:
-            raise ConfigError(f"{name} needs a name; legal: {', '.join(choices)}")
+            raise ConfigError(f"{name} needs a name; legal: {', '.join(registry.names)}")
         # Naming a policy switches EGAG off, which would otherwise hide it.
         session.set(**{setting: rest}, **({"egag": False} if setting == "policy" else {}))
 
-    return Command(name, "<spec>", HELP[setting], run, _shows(setting), tuple(choices))
+    return Command(name, "<spec>", HELP[setting], run, _shows(setting), lambda: registry.names)
 
 
 def _shows(setting: str) -> Callable[[Session], str]:
@@ -201,7 +203,7 @@ _ALL = [
         "sampler: greedy t · multinomial t · topk t k · nucleus t p · topknucleus t k p",
         _processor,
         _shows("sampler"),
-        tuple(SAMPLERS.names),
+        lambda: SAMPLERS.names,
     ),
     *(_toggle(setting) for setting in ("debug", "cache", "chat")),
     _number("top_k_filler"),
@@ -212,13 +214,13 @@ _ALL = [
         "n-gram storage: basic (multi-level) or onelevel, and n",
         _ngramstorage,
         lambda session: f"{session.config.ngramstorage} {session.config.ngram_order}",
-        tuple(STORAGES),
+        lambda: tuple(STORAGES),
     ),
     _toggle("reset_in_between"),
     _number("seed"),
-    _spec("/verifier", "verifier", VERIFIERS.names),
-    _spec("/policy", "policy", GAMMA_POLICIES.names),
-    _spec("/drafting", "drafting", DRAFTERS.names),
+    _spec("/verifier", "verifier", VERIFIERS),
+    _spec("/policy", "policy", GAMMA_POLICIES),
+    _spec("/drafting", "drafting", DRAFTERS),
     Command("/stats", "", "every statistic of the last prompt", _stats),
     Command("/compare", "<prompt>", "run all four methods and show every statistic", _compare),
     Command("/save", "<file>", "write settings and last results as JSON lines", _save),
@@ -231,7 +233,7 @@ _ALL = [
         "load another target or drafter; no drafter: none",
         _model,
         lambda session: f"{session.engine.target.name}, {session.drafter_name}",
-        ("target", "drafter"),
+        lambda: ("target", "drafter"),
     ),
     Command("/clear", "", "clear the screen", lambda session, rest: session.view.clear()),
     Command("/help", "", "this list", _help),

@@ -1,66 +1,18 @@
-"""The models that flags name; a default that cannot fit is left out, with a word."""
+"""`foredraft models`: which models are bundled."""
 
 from __future__ import annotations
 
 import argparse
 
-from foredraft.cli.arguments import drafter_name, load_options
-from foredraft.cli.output import complain
-from foredraft.config import DecodingConfig
-from foredraft.engine import Engine
-from foredraft.errors import ConfigError, ModelError
-from foredraft.models import LoadedModel, LoadOptions, load_drafter
-from foredraft.models.loading import BUNDLED, BUNDLED_FOLDERS
-
-FALLBACK = "suffix"  # drafts without a draft model
+from foredraft.cli.output import say
+from foredraft.zoo import describe_bundled
 
 
-def load_engine(args: argparse.Namespace, *, is_drafter_needed: bool = True) -> Engine:
-    """Load target and drafter.
-
-    Args:
-        args: the parsed flags of `add_model_flags`.
-        is_drafter_needed: whether any method needs a draft model.
-
-    Raises:
-        ModelError: one cannot be loaded; or the drafter, asked for by name, does not fit.
-        ConfigError: an option is illegal here.
-    """
-    options, drafter_options = load_options(args)
-    name = drafter_name(args, is_needed=is_drafter_needed)
-    is_default = name is not None and args.drafter is None
-    if not is_default or args.target in BUNDLED_FOLDERS:
-        return Engine.load(args.target, name, options=options, drafter_options=drafter_options)
-    engine = Engine.load(args.target, None, options=options, drafter_options=drafter_options)
-    drafter = load_default(engine.target, drafter_options)
-    if drafter is None:
-        complain(f"note: {unfit(args.target)}; name one with --drafter NAME")
-        return engine
-    return Engine(engine.target, drafter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `foredraft models`: none."""
+    parser.set_defaults(run=_models)
 
 
-def load_default(target: LoadedModel, options: LoadOptions) -> LoadedModel | None:
-    """Return the bundled draft model of a target's kind; None where it does not fit."""
-    try:
-        return load_drafter(BUNDLED, target, options)
-    except ModelError:
-        return None
-
-
-def unfit(target: str) -> str:
-    """Return what becomes of a default draft model that is left out."""
-    return f"the bundled draft model does not fit {target!r}, so drafts come from what needs none"
-
-
-def drafting_without(config: DecodingConfig, engine: Engine) -> DecodingConfig:
-    """Return the config, with another drafter where its own needs a draft model."""
-    return config if can_draft(config, engine) else config.replace(drafting=FALLBACK)
-
-
-def can_draft(config: DecodingConfig, engine: Engine) -> bool:
-    """Whether Speculative has what it drafts with."""
-    try:
-        engine.speculation("speculative", config)
-    except ConfigError:
-        return False
-    return True
+def _models(args: argparse.Namespace) -> None:
+    for line in describe_bundled():
+        say(line)

@@ -35,7 +35,7 @@ class CommandCompleter(Completer):
                 if command.name.startswith(name):
                     yield Completion(command.name, -len(name), display_meta=command.help)
         elif name in self._commands:
-            for word in self._commands[name].choices:
+            for word in self._commands[name].choices():
                 if word.startswith(typed):
                     yield Completion(word, -len(typed))
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from foredraft.bench.recordings import read_recordings
 from foredraft.bench.replay import Cost, CostTable, RecordedModel, Replay, Replayed
-from foredraft.cli.arguments import Number
+from foredraft.cli.arguments import add_import_flag
 from foredraft.cli.output import say_json
+from foredraft.cli.parser import Number
 from foredraft.cli.view import View
 from foredraft.models import LoadedModel, LoadOptions, load_drafter
-from foredraft.models.loading import BUNDLED, NO_DRAFTER, load_tokenizer
+from foredraft.models.loading import BUNDLED, NO_DRAFTER, load_tokenizer, silence_transformers
 from foredraft.ranges import DraftLength
 
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
@@ -21,7 +22,7 @@ POLICIES = ("fixed(gamma=2)", "fixed(gamma=4)", "fixed(gamma=8)", "heuristic", "
 HEADER = ("drafter", "policy", "steps", "kept/drafted", "tokens/step", "tokens/T_v", "regret")
 
 
-def add_replay(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `foredraft replay`."""
     add, costs = parser.add_argument, CostTable()
     add("file", help="JSON lines: a run (/save, generate --json), or prompt and response")
@@ -38,10 +39,12 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     add("--token-cost", **in_passes, help="a token to verify, likewise [%(default)s]")
     add("--no-first-target", action="store_true", help="the recorded run began with a draft")
     add("--json", action="store_true", help="one JSON object a drafter and policy")
+    add_import_flag(parser)
     parser.set_defaults(run=_replay, draft_cost=costs.draft, token_cost=costs.verify_token)
 
 
 def _replay(args: argparse.Namespace) -> None:
+    silence_transformers()
     tokenizer = load_tokenizer(args.target)
     recordings = read_recordings(Path(args.file).expanduser(), tokenizer)
     with_model = args.drafter != NO_DRAFTER

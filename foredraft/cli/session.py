@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from foredraft.cli.models import FALLBACK, can_draft, load_default, unfit
+from foredraft.cli.loading import FALLBACK, can_draft, load_default, unfit
 from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
 from foredraft.core import Completion
@@ -16,6 +16,7 @@ from foredraft.engine import Engine, Result, check_request
 from foredraft.errors import ForedraftError, foreign
 from foredraft.models import LoadedModel, LoadOptions, load, load_drafter
 from foredraft.models.loading import BUNDLED_FOLDERS, NO_DRAFTER
+from foredraft.models.threads import fit_threads
 from foredraft.tracing import summarize, undrafted
 
 
@@ -114,6 +115,7 @@ class Session:
             target = load(name, "target", self._options)
             drafter = self._drafter_for(target)
         engine = Engine(target, drafter)
+        fit_threads(engine.target.threads)
         engine.warm_up()
         self._take(engine, is_wanted=role == "drafter")
 

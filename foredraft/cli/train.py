@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers.utils import logging as transformers_logging
 
 from foredraft.cli.output import say
 from foredraft.escape import for_line
 from foredraft.files import plain_name
 from foredraft.models.device import resolve_device
+from foredraft.models.loading import silence_transformers
 from foredraft.tracing.render import percent
+from foredraft.zoo import bundled_recipes
 from foredraft.zoo.evaluation import check_sacrebleu, measure
 from foredraft.zoo.publish import publish
 from foredraft.zoo.recipe import load_recipe, recipe_path
@@ -28,8 +29,19 @@ from foredraft.zoo.training import prepare, train
 LINE_EVERY = 50  # steps between plain lines where there is no terminal
 
 
-def train_command(args: argparse.Namespace) -> None:
-    """Train what the arguments name and write the finished folder."""
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `foredraft train`."""
+    add = parser.add_argument
+    add("recipe", help=f"{', '.join(bundled_recipes())}, or a recipe.toml")
+    add("--data", required=True, help="folder that holds the recipe's text files")
+    add("--run-dir", help="checkpoints and token streams [runs/<recipe name>]")
+    add("--out", help="folder for the finished model [the run folder's `model`]")
+    add("--device", default="auto", help="auto, cpu, cuda [%(default)s]")
+    add("--compile", action=argparse.BooleanOptionalAction, default=True, help="torch.compile [on]")
+    parser.set_defaults(run=_train_command)
+
+
+def _train_command(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.recipe)
     run_dir = Path(args.run_dir or Path("runs") / plain_name(recipe.name, "--run-dir"))
     run = Run(
@@ -44,7 +56,7 @@ def train_command(args: argparse.Namespace) -> None:
     if recipe.is_seq2seq:
         check_sacrebleu()
     torch.set_float32_matmul_precision("high")
-    transformers_logging.disable_progress_bar()  # ours says more
+    silence_transformers()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
     with holding(run):
         _train(run)

@@ -18,9 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from foredraft.checks import Finding, Plan, Report, check
 from foredraft.checks.report import LOSSLESS, METHODS
 from foredraft.checks.statistics import POWER
-from foredraft.cli.arguments import Number, add_model_flags
-from foredraft.cli.models import load_engine
+from foredraft.cli.arguments import add_model_flags
+from foredraft.cli.loading import load_engine
 from foredraft.cli.output import complain, say_json
+from foredraft.cli.parser import Number
 from foredraft.cli.view import View
 from foredraft.errors import VocabularyMismatch
 from foredraft.escape import for_line
@@ -32,7 +33,7 @@ DEFAULT = Plan()
 WITHOUT_MODEL = ("ngram",)
 
 
-def add_verify(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `foredraft verify`."""
     add_model_flags(parser)
     group = parser.add_argument_group("checks")

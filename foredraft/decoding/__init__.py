@@ -3,16 +3,18 @@
 from foredraft.decoding.autoregressive import autoregressive_steps
 from foredraft.decoding.beam import BeamSettings, beam_search
 from foredraft.decoding.difference import Difference, first_difference
-from foredraft.decoding.sequence import Sequence
-from foredraft.decoding.speculative import Speculation, speculative_steps
+from foredraft.decoding.request import Request
+from foredraft.decoding.speculative import Speculation, begin, speculative_steps, step
 
 __all__ = [
     "BeamSettings",
     "Difference",
-    "Sequence",
+    "Request",
     "Speculation",
     "autoregressive_steps",
     "beam_search",
+    "begin",
     "first_difference",
     "speculative_steps",
+    "step",
 ]

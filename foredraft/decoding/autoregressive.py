@@ -8,36 +8,31 @@ from time import perf_counter
 from torch import Tensor
 
 from foredraft.core import StepRecord
-from foredraft.decoding.sequence import Sequence
+from foredraft.decoding.request import Request
 from foredraft.logits import check_decides, likeliest
-from foredraft.models.base import LanguageModel
 from foredraft.sampling.base import Sampler
 from foredraft.sampling.rng import Rng
 
 MODEL = "the model"
 
 
-def autoregressive_steps(
-    target: LanguageModel, sequence: Sequence, sampler: Sampler, rng: Rng
-) -> Iterator[StepRecord]:
-    """Decode until the sequence is finished; yield one record a token.
+def autoregressive_steps(request: Request, sampler: Sampler) -> Iterator[StepRecord]:
+    """Decode until the request is finished; yield one record a token.
 
     Args:
-        target: started with the sequence's prompt.
-        sequence: grows in place.
+        request: grows in place; with a `KeyedRng` it gets the text of coupled speculation.
         sampler: decides the distribution drawn from.
-        rng: source of randomness; a `KeyedRng` gives the text of coupled speculation.
 
     Raises:
         ModelError: a row of logits holds no number.
     """
-    while not sequence.finished:
+    while not request.finished:
         begin = perf_counter()
-        logits = target.extend(sequence.tokens[target.length :], keep=1)  # [1, vocab]
-        check_decides(logits, MODEL, target.dtype)
-        token = _draw(logits, sampler, rng, sequence.length)
-        emitted = sequence.commit([token])
-        seconds = perf_counter() - begin - sequence.check_seconds
+        [output] = request.context.network.forward([request.feed([])])
+        check_decides(output.logits, MODEL, request.context.network.dtype)  # [1, vocab]
+        token = _draw(output.logits, sampler, request.rng, request.length)
+        emitted = request.commit([token])
+        seconds = perf_counter() - begin - request.check_seconds
         yield StepRecord([], 0, emitted, 0.0, seconds)
 
 

@@ -1,4 +1,4 @@
-"""Beam search with the length penalty of GNMT and one cache for all beams.
+"""Beam search with the length penalty of GNMT; a beam is a fork of another's context.
 
 Wu et al., "Google's Neural Machine Translation System", 2016, equation 14: a hypothesis of `n`
 tokens scores log P / lp(n) with lp(n) = ((min_length + n) / (min_length + 1))^alpha.
@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from torch import Tensor
 
 from foredraft.logits import check_decides
-from foredraft.models.base import LanguageModel
+from foredraft.models.base import Context, Feed
 from foredraft.ranges import Checked, Count, Range
 
 INFINITY = float("inf")
@@ -63,8 +64,7 @@ class Hypothesis:
 
 
 def beam_search(
-    target: LanguageModel,
-    prompt: list[int],
+    context: Context,
     settings: BeamSettings,
     *,
     max_new_tokens: int,
@@ -74,15 +74,15 @@ def beam_search(
     """Return the best-scoring hypothesis.
 
     Args:
-        target: started with `prompt`.
-        prompt: at least one token.
+        context: newly opened; it becomes one of the beams, and the others are its forks.
         settings: width and scoring.
         max_new_tokens: length limit, ≥ 1.
         eos_token_ids: end tokens; an ended hypothesis is set aside with its score.
         on_step: called with the live beams, best first, after every step.
     """
+    target, prompt = context.network, context.begin
     limit = min(max_new_tokens, target.max_length - len(prompt))
-    logits = target.extend(prompt[target.length :], keep=1)  # [1, vocab]
+    logits, contexts = context.extend(prompt), [context]  # [1, vocab]
     beams, best = [Hypothesis((), 0.0)], Hypothesis((), -INFINITY)
     while True:
         check_decides(logits, MODEL, target.dtype)
@@ -100,7 +100,27 @@ def beam_search(
             on_step(beams or [best])
         if not beams or _cannot_improve(best, beams[0], limit, settings):
             return best
-        logits = target.extend_beams([b.parent for b in beams], [b.tokens[-1] for b in beams])
+        contexts = _continued(contexts, [beam.parent for beam in beams])
+        feeds = [Feed(c, beam.tokens[-1:]) for c, beam in zip(contexts, beams, strict=True)]
+        logits = torch.cat([output.logits for output in target.forward(feeds)])  # [beams, vocab]
+
+
+def _continued(contexts: list[Context], parents: list[int]) -> list[Context]:
+    """Return a context for each beam that continues the parent's; a parent serves its last child.
+
+    Args:
+        contexts: of the beams before.
+        parents: index of each beam's.
+    """
+    last = {parent: child for child, parent in enumerate(parents)}
+    continued = [
+        contexts[parent] if last[parent] == child else contexts[parent].fork()
+        for child, parent in enumerate(parents)
+    ]
+    for parent, context in enumerate(contexts):
+        if parent not in last:
+            context.close()
+    return continued
 
 
 def _expand(

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from foredraft.models.base import LanguageModel
+from foredraft.models.base import Network
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Difference:
         position: index of the first differing token, or of the first missing one.
         logit_margin: how far the baseline's token was ahead there; None where one output ends.
         near_tie_below: margin up to which rounding may decide: each of the two logits may move by
-            `LanguageModel.rounding`.
+            `Network.rounding`.
     """
 
     position: int
@@ -39,12 +39,12 @@ class Difference:
 
 
 def first_difference(
-    model: LanguageModel, prompt: list[int], ours: list[int], baseline: list[int]
+    model: Network, prompt: list[int], ours: list[int], baseline: list[int]
 ) -> Difference | None:
     """Compare two greedy outputs of one prompt; None means they are equal.
 
     Args:
-        model: the target; its memory is used up.
+        model: the target.
         prompt: its tokens.
         ours: output to judge.
         baseline: output of plain decoding.
@@ -56,7 +56,8 @@ def first_difference(
     shared = next((i for i, (a, b) in enumerate(pairs) if a != b), shortest)
     if shared == shortest:
         return Difference(shared, None, 0.0)
-    tokens = model.start(prompt) + baseline[:shared]
-    logits = model.extend(tokens[model.length :], keep=1)[0].float()  # [vocab]
+    context = model.open(prompt)
+    logits = context.extend([*context.begin, *baseline[:shared]])[0].float()  # [vocab]
+    context.close()
     margin = float(logits[baseline[shared]] - logits[ours[shared]])
     return Difference(shared, margin, 2 * model.rounding(logits))

@@ -1,12 +1,12 @@
 """The speculative loop: draft, verify, accept — for every drafter, policy and verifier there is.
 
-Leviathan et al. (2023), algorithm 1, with a memory that forgets: a model always holds everything
+Leviathan et al. (2023), algorithm 1, with a memory that forgets: a context always holds everything
 but the last token, so each pass is fed exactly what it has not seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from foredraft.core import Draft, DraftStop, StepOutcome, StepRecord, Verdict
-from foredraft.decoding.sequence import Sequence
+from foredraft.decoding.request import Request
 from foredraft.drafting.base import Drafter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy
 from foredraft.logits import check_decides, likeliest, num_decided
-from foredraft.models.base import LanguageModel
+from foredraft.models.base import Feed, Network
 from foredraft.sampling.base import Sampler
 from foredraft.sampling.rng import Rng
 from foredraft.verification.base import Verifier
@@ -32,9 +32,9 @@ class Speculation:
     """The parts of a speculative loop.
 
     Attributes:
-        target: the model whose distribution is preserved.
-        drafter: proposes.
-        policy: decides how many.
+        target: the network whose distribution is preserved.
+        drafter: proposes; None decodes plainly.
+        policy: decides how many; None where nothing is proposed.
         verifier: accepts or rejects.
         sampler: decides the distributions, for drafter and target alike.
         first_target: let the target decode the first token alone; the prompt is then paid for
@@ -42,62 +42,115 @@ class Speculation:
         clock: seconds now; another one replays a run at costs that are given.
     """
 
-    target: LanguageModel
-    drafter: Drafter
-    policy: GammaPolicy
+    target: Network
+    drafter: Drafter | None
+    policy: GammaPolicy | None
     verifier: Verifier
     sampler: Sampler
     first_target: bool = True
     clock: Callable[[], float] = perf_counter
 
 
-def speculative_steps(parts: Speculation, sequence: Sequence, rng: Rng) -> Iterator[StepRecord]:
-    """Decode until the sequence is finished; yield one record a step.
+def speculative_steps(parts: Speculation, request: Request) -> Iterator[StepRecord]:
+    """Decode one request until it is finished; yield one record a step.
 
     Args:
-        parts: what to decode with; the target is started with the sequence's prompt.
-        sequence: grows in place.
-        rng: source of randomness of drafter and verifier, in the order of their decisions; keyed
-            by position if and only if the verifier is coupled.
+        parts: what to decode with.
+        request: of a context of `parts.target`.
 
     Raises:
-        ConfigError: verifier and rng do not fit; the output would be biased, or not coupled.
+        ConfigError: verifier and source of randomness do not fit.
     """
-    if parts.verifier.is_coupled != rng.is_keyed:
+    begin(parts, request)
+    while not request.finished:
+        yield step(parts, [request])[0]
+
+
+def begin(parts: Speculation, request: Request) -> None:
+    """Give a request the drafter and the policy of its own text.
+
+    Raises:
+        ConfigError: verifier and source of randomness do not fit; the output would be biased, or
+            not coupled.
+    """
+    if parts.verifier.is_coupled != request.rng.is_keyed:
         raise ConfigError(
-            f"{type(parts.verifier).__name__} cannot be used with {type(rng).__name__}; "
+            f"{type(parts.verifier).__name__} cannot be used with {type(request.rng).__name__}; "
             "make the source of randomness with rng_for(seed, keyed=verifier.is_coupled)"
         )
-    target, drafter, policy, clock = parts.target, parts.drafter, parts.policy, parts.clock
-    drafter.start(sequence.prompt, rng)
-    policy.start()
-    plain = parts.first_target
-    while not sequence.finished:
-        begin = clock()
-        draft = Draft([], stopped=DraftStop.FIRST_TARGET) if plain else _draft(parts, sequence)
-        drafted = clock()
-        unseen = sequence.tokens[target.length :] + draft.tokens
-        logits = target.extend(unseen, keep=len(draft.tokens) + 1)  # [drafted + 1, vocab]
-        verdict, target_probs = _judged(parts, draft, logits, rng, sequence.length)
-        emitted = sequence.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
-        verify_begin = drafted + sequence.check_seconds
-        target.rollback_to(sequence.length - 1)  # forget what was rejected
-        drafter.observe(sequence.tokens, len(emitted), logits)
-        outcome = StepOutcome(
-            draft,
-            verdict,
-            target_probs,
-            num_emitted=len(emitted),
-            num_fed=len(unseen),
-            draft_seconds=drafted - begin,
-            verify_seconds=clock() - verify_begin,
-            accepts_overlap=parts.verifier.accepts_overlap,
+    if parts.drafter is None or parts.policy is None:
+        return
+    request.drafter, request.policy = parts.drafter.for_text(), parts.policy.for_text()
+    request.drafter.start(request.context.prompt, request.rng)
+    request.policy.start()
+    request.is_plain = parts.first_target
+
+
+def step(parts: Speculation, requests: Sequence[Request]) -> list[StepRecord]:
+    """Draft for every request, verify all drafts in one pass, and let each accept its own.
+
+    Args:
+        parts: what to decode with.
+        requests: begun and not finished; each grows by at least one token.
+    """
+    drafts, seconds = [], []
+    for request in requests:
+        start = parts.clock()
+        drafts.append(_draft(parts, request))
+        seconds.append(parts.clock() - start)
+    start = parts.clock()
+    feeds = [request.feed(draft.tokens) for request, draft in zip(requests, drafts, strict=True)]
+    outputs = parts.target.forward(feeds)
+    share = (parts.clock() - start) / sum(len(feed.tokens) for feed in feeds)  # of a row
+    return [
+        _accept(parts, request, draft, feed, output.logits, (drafting, share * len(feed.tokens)))
+        for request, draft, feed, output, drafting in zip(
+            requests, drafts, feeds, outputs, seconds, strict=True
         )
-        record = _record(outcome, emitted, policy)  # before the policy turns to the next step
-        drafter.update(outcome)
-        policy.update(outcome)
-        yield replace(record, verify_seconds=clock() - verify_begin)
-        plain = False
+    ]
+
+
+def _accept(
+    parts: Speculation,
+    request: Request,
+    draft: Draft,
+    feed: Feed,
+    logits: Tensor,
+    seconds: tuple[float, float],
+) -> StepRecord:
+    """Judge a draft and commit what stands of it; everybody who learns is told.
+
+    Args:
+        parts: what to decode with.
+        request: grows.
+        draft: as proposed.
+        feed: what the target was fed.
+        logits: of the target, `[drafted + 1, vocab]`.
+        seconds: that drafting took, and this request's share of the pass.
+    """
+    start = parts.clock() - seconds[1]
+    verdict, target_probs = _judged(parts, draft, logits, request.rng, request.length)
+    emitted = request.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
+    start += request.check_seconds
+    request.forget_rejected()
+    if request.drafter is not None:
+        request.drafter.observe(request.tokens, len(emitted), logits)
+    outcome = StepOutcome(
+        draft,
+        verdict,
+        target_probs,
+        num_emitted=len(emitted),
+        num_fed=len(feed.tokens),
+        draft_seconds=seconds[0],
+        verify_seconds=parts.clock() - start,
+        accepts_overlap=parts.verifier.accepts_overlap,
+    )
+    record = _record(outcome, emitted, request.policy)  # before it turns to the next step
+    if request.drafter is not None and request.policy is not None:
+        request.drafter.update(outcome)
+        request.policy.update(outcome)
+        request.is_plain = False
+    return replace(record, verify_seconds=parts.clock() - start)
 
 
 def _judged(
@@ -136,21 +189,26 @@ def _silenced(logits: Tensor, decided: int) -> Tensor:
     return sound
 
 
-def _draft(parts: Speculation, sequence: Sequence) -> Draft:
-    """Ask the drafter for as many tokens as the policy wants and the sequence has room for."""
+def _draft(parts: Speculation, request: Request) -> Draft:
+    """Ask the drafter for as many tokens as the policy wants and the request has room for."""
+    drafter, policy = request.drafter, request.policy
+    if drafter is None or policy is None:
+        return Draft([])
+    if request.is_plain:
+        return Draft([], stopped=DraftStop.FIRST_TARGET)
     # One token always comes from the target, so a draft never needs the last place.
-    budget, room = parts.policy.budget, sequence.room - 1
+    budget, room = policy.budget, request.room - 1
     gamma = min(budget, room)
     if gamma <= 0:
         return Draft([], stopped=DraftStop.POLICY if budget <= 0 else DraftStop.ROOM)
-    draft = parts.drafter.propose(sequence.tokens, gamma, parts.policy)
+    draft = drafter.propose(request.tokens, gamma, policy)
     if draft.stopped is not None:
         return draft
     at_bound = DraftStop.GAMMA if budget <= room else DraftStop.ROOM
     return replace(draft, stopped=at_bound if len(draft.tokens) == gamma else DraftStop.UNKNOWN)
 
 
-def _record(outcome: StepOutcome, emitted: list[int], policy: GammaPolicy) -> StepRecord:
+def _record(outcome: StepOutcome, emitted: list[int], policy: GammaPolicy | None) -> StepRecord:
     draft = outcome.draft
     return StepRecord(
         drafted=draft.tokens,
@@ -159,7 +217,7 @@ def _record(outcome: StepOutcome, emitted: list[int], policy: GammaPolicy) -> St
         draft_seconds=outcome.draft_seconds,
         verify_seconds=outcome.verify_seconds,
         num_draft_calls=draft.num_calls,
-        normalized_entropy=policy.normalized_entropy,
-        raw_gamma=policy.raw_gamma,
+        normalized_entropy=policy.normalized_entropy if policy else None,
+        raw_gamma=policy.raw_gamma if policy else None,
         stopped=draft.stopped,
     )

@@ -26,6 +26,8 @@ class BanditDrafter(Drafter):
         scores: as many arms.
     """
 
+    parts = ("drafters",)
+
     def __init__(self, drafters: list[Drafter], scores: Arms) -> None:
         self.drafters, self.scores = drafters, scores
 

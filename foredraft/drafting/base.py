@@ -6,9 +6,11 @@ it is a `Drafter`.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from torch import Tensor
 
@@ -23,12 +25,35 @@ from foredraft.sampling.rng import Rng
 class Drafter(ABC):
     """Whatever proposes: a small model, n-gram counts, anything else.
 
-    A drafter never sees how tokens are verified, and the loop never sees how they are found.
+    Whoever keeps a drafter keeps what it has learned of models and machine; every generation gets
+    one of its own by `for_text`. A drafter never sees how tokens are verified, and the loop never
+    sees how they are found.
     """
+
+    parts: ClassVar[tuple[str, ...]] = ()  # attributes that hold drafters, alone or in a list
+
+    def for_text(self, made: dict[int, Drafter] | None = None) -> Self:
+        """Return the drafter of one text: what `start` sets is its own, what is learned is shared.
+
+        Learned is what stands in objects of its own; what is set anew belongs to the text.
+
+        Args:
+            made: drafters of this text that there are already, by those they come from: whoever
+                shares a drafter goes on sharing it.
+        """
+        made = {} if made is None else made
+        if id(self) not in made:
+            made[id(self)] = own = copy.copy(self)
+            for name in self.parts:
+                part = getattr(self, name)
+                several = isinstance(part, list)
+                copied = [one.for_text(made) for one in (part if several else [part])]
+                setattr(own, name, copied if several else copied[0])
+        return made[id(self)]  # type: ignore[return-value]
 
     @abstractmethod
     def start(self, prompt: Prompt, rng: Rng) -> None:
-        """Begin a generation.
+        """Begin a text: set whatever belongs to it.
 
         Args:
             prompt: what the target was started with: the tokens the sequence begins with, or what
@@ -93,8 +118,8 @@ class DraftParts:
 
     Attributes:
         vocab_size: columns of the target's logits.
-        neural: drafts with the draft model; one object, however many drafters use it, since the
-            model's memory is one. None: there is no draft model.
+        neural: drafts with the draft model; one object, however many drafters use it, so that they
+            share one context. None: there is no draft model.
         knows_logits: whether the target's logits are its own, and not made from a recording; else
             nothing is to be learned from them.
     """

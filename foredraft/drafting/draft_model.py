@@ -13,7 +13,7 @@ from foredraft.drafting.base import Drafter, admit
 from foredraft.errors import ContextOverflow
 from foredraft.gamma.base import GammaPolicy, Signal
 from foredraft.logits import check_decides, undecided
-from foredraft.models.base import LanguageModel
+from foredraft.models.base import Context, Network
 from foredraft.sampling.base import Sampler
 from foredraft.sampling.rng import Rng
 
@@ -29,34 +29,35 @@ class DraftModelDrafter(Drafter):
             one-hot is what None means.
     """
 
-    def __init__(self, draft_model: LanguageModel, sampler: Sampler) -> None:
+    def __init__(self, draft_model: Network, sampler: Sampler) -> None:
         self.draft_model = draft_model
         self.sampler = sampler
+
+    _context: Context | None = None  # of this text; None: it is too long
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
         self._rng = rng
         self._begin, self._drafted = 0, list[int]()  # the newest draft, and where it began
         # A prompt too long for the draft model is no reason to refuse: the target decodes plainly.
         try:
-            self.draft_model.start(prompt)
-            self._fits = True
+            self._context = self.draft_model.open(prompt)
         except ContextOverflow:
-            self._fits = False
+            self._context = None
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
-        model = self.draft_model
-        if not self._fits:
+        context = self._context
+        if context is None:
             return Draft([], stopped=DraftStop.CONTEXT)
-        self._forget_rejected(tokens)
-        room = model.max_length - len(tokens) + 1  # the last draft is never fed
+        self._forget_rejected(context, tokens)
+        room = self.draft_model.max_length - len(tokens) + 1  # the last draft is never fed
         most = min(gamma, room)
         self._begin, self._drafted, self._calls = len(tokens), list[int](), 0
-        num_read = len(tokens) - model.length
+        num_read = len(tokens) - context.length
         probs: list[Tensor] = []
         goes_on = True
         while goes_on and len(self._drafted) < most:
             stride = min(policy.stride(len(self._drafted)), most - len(self._drafted))
-            signals = self._signals(tokens, stride)
+            signals = self._signals(context, tokens, stride)
             admitted, goes_on = admit(signals, policy, len(self._drafted), self._drawing(probs))
             self._drafted += admitted
             goes_on = goes_on and stride > 0
@@ -69,22 +70,23 @@ class DraftModelDrafter(Drafter):
             stopped=_why(is_cut, room < gamma),
         )
 
-    def _signals(self, tokens: list[int], stride: int) -> Iterator[Signal]:
+    def _signals(self, context: Context, tokens: list[int], stride: int) -> Iterator[Signal]:
         """Yield what is known of the next tokens: of one, or under greedy of the whole stride."""
         if stride <= 0:
             return
-        model = self.draft_model
-        unseen = (tokens + self._drafted)[model.length :]
+        dtype = self.draft_model.dtype
+        unseen = (tokens + self._drafted)[context.length :]
         if stride == 1 or not self.sampler.is_greedy:
             self._calls += 1
-            logits = model.extend(unseen, keep=1)  # [1, vocab]
-            check_decides(logits, DRAFT_MODEL, model.dtype)
+            logits = context.extend(unseen)  # [1, vocab]
+            check_decides(logits, DRAFT_MODEL, dtype)
             yield Signal(logits[0], num_calls=self._calls)
             return
         self._calls += stride
-        for token, margin in zip(*model.draft(unseen, stride), strict=True):
+        drafted = context.draft(unseen, stride)
+        for token, margin in zip(drafted.tokens, drafted.margins, strict=True):
             if math.isnan(margin):
-                raise undecided(margin, DRAFT_MODEL, model.dtype)
+                raise undecided(margin, DRAFT_MODEL, dtype)
             yield Signal.drafted(token, margin, self._calls)
 
     def _drawing(self, probs: list[Tensor]) -> Callable[[Signal, int], int]:
@@ -99,13 +101,12 @@ class DraftModelDrafter(Drafter):
 
         return draw
 
-    def _forget_rejected(self, tokens: list[int]) -> None:
+    def _forget_rejected(self, context: Context, tokens: list[int]) -> None:
         """Roll back to what the newest draft shares with the tokens, however long ago it was."""
         emitted = tokens[self._begin :]
         pairs = zip(self._drafted, emitted, strict=False)
         kept = next((i for i, (a, b) in enumerate(pairs) if a != b), len(self._drafted))
-        model = self.draft_model
-        model.rollback_to(min(model.length, self._begin + kept, len(tokens) - 1))
+        context.rollback_to(min(context.length, self._begin + kept, len(tokens) - 1))
 
 
 def _why(is_cut: bool, is_short_of_positions: bool) -> DraftStop | None:

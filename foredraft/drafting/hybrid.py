@@ -39,10 +39,11 @@ class HybridDrafter(Drafter):
         fallback: drafts where retrieval is not used.
     """
 
+    parts = ("first", "fallback")
+
     def __init__(self, first: RetrievalDrafter, fallback: Drafter) -> None:
         self.first, self.fallback = first, fallback
         self.costs, self.rate = Costs(), Rate()
-        self._steps = 0  # of the fallback, that were measured
         self._proposer: Drafter | None = None  # whose the newest draft is
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
@@ -72,14 +73,13 @@ class HybridDrafter(Drafter):
         proposer.update(outcome)
         if proposer is self.fallback and outcome.draft.tokens and outcome.is_typical:
             self.rate.add(outcome.num_emitted, outcome.seconds)
-            self._steps += 1
 
     def _worth_copying(self, found: Retrieved) -> Retrieved:
         """Return the part of a retrieved draft with the highest rate; nothing if it is too low."""
         rate = self.rate.per_second
         if not found.tokens:
             return found
-        if self._steps < FIRST_STEPS or rate is None:
+        if self.rate.count < FIRST_STEPS or rate is None:
             return found if found.confidences[0] >= CONFIDENT else Retrieved()
         rates = [
             expected / max(self.costs.verify_seconds(k), TINY)

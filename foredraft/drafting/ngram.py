@@ -7,13 +7,15 @@ nearly said.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.drafting.base import DRAFTERS, DraftParts, DraftSource
+from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
 from foredraft.drafting.ngram_storage import STORAGES, INgramStorage
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
 from foredraft.errors import ConfigError, quoted
@@ -53,6 +55,12 @@ class NgramDrafter(RetrievalDrafter):
         self.stop_if_unknown = stop_if_unknown
         self.reset_in_between = reset_in_between
         self.min_confidence = checked("min_confidence", min_confidence, Share)
+
+    def for_text(self, made: dict[int, Drafter] | None = None) -> Self:
+        own = super().for_text(made)
+        if self.reset_in_between and own.storage is self.storage:
+            own.storage = copy.deepcopy(self.storage)  # what one text counts is none of another's
+        return own
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
         if self.reset_in_between:

@@ -6,6 +6,7 @@ draft before or after any of them, and its distribution is one-hot.
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -101,7 +102,7 @@ class CopyingDrafter(RetrievalDrafter):
         self.hit_rates = HitRates()
         self._source: list[int] | None = None  # a prompt that is not yet in the text
         self._num_seen = 0  # tokens of the sequence that are in the text
-        self._borders = 0
+        self._borders = itertools.count(1)  # shared: a text that is kept has those of all
         self._promise: tuple[int, list[int], int] | None = None  # where, which tokens, match length
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
@@ -164,8 +165,7 @@ class CopyingDrafter(RetrievalDrafter):
 
     def _new_border(self) -> int:
         """Return a token that occurs nowhere else: no match and no copy goes across it."""
-        self._borders += 1
-        return -self._borders
+        return -next(self._borders)
 
     def _copy(self, begin: int, drafted: Sequence[int], count: int) -> list[int]:
         """Return up to `count` tokens from a position on.

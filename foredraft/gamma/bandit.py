@@ -5,7 +5,9 @@ Derived in `docs/en/06-tricks-and-optimizations.md#letting-measurements-choose`.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
+from typing import Self
 
 from foredraft.core import StepOutcome
 from foredraft.costs import Arms
@@ -52,6 +54,11 @@ class BanditGamma(GammaPolicy):
     def stops_for_cost(self) -> bool:  # type: ignore[override]
         """As for the policy that is played."""
         return self._played.stops_for_cost
+
+    def for_text(self) -> Self:
+        own = copy.copy(self)
+        own._policies = [policy.for_text() for policy in self._policies]
+        return own
 
     def start(self) -> None:
         for policy in self._policies:

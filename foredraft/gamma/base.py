@@ -7,8 +7,10 @@ drawn token: that would bias the output, so there is no method for it.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -113,8 +115,8 @@ class Signal:
 class GammaPolicy(Checked, ABC):
     """The rule for gamma.
 
-    Whoever keeps a policy keeps what it has learned of models and machine; `start` resets whatever
-    belongs to one generation.
+    Whoever keeps a policy keeps what it has learned of models and machine; every generation gets
+    one of its own by `for_text`.
 
     Attributes:
         stops_for_cost: whether a stop means that another draft call costs too much, not that the
@@ -123,8 +125,16 @@ class GammaPolicy(Checked, ABC):
 
     stops_for_cost: bool = False
 
+    def for_text(self) -> Self:
+        """Return the policy of one text: what `start` sets is its own, what is learned is shared.
+
+        Learned is what stands in objects of its own; numbers and lists that are set anew belong to
+        the text.
+        """
+        return copy.copy(self)
+
     def start(self) -> None:
-        """Forget the previous generation."""
+        """Begin a text: set whatever belongs to it."""
 
     @property
     @abstractmethod

@@ -43,6 +43,10 @@ class _Knowledge:
     counted: Calibration = field(default_factory=Calibration)
     steps: int = 0  # drafting steps learned from
     called: int = 0  # those of them that cost draft calls
+    length: int = 1  # that is best on the whole
+    pays: bool = True  # whether drafting does
+    rested: int = 0  # plain steps since the last try
+    patience: int = 0  # of them until the next one
 
     def curve(self, signal: Signal) -> Calibration:
         """Return what is known of tokens that are found as this one was."""
@@ -76,15 +80,11 @@ class CostAwareGamma(GammaPolicy):
     _signals: list[tuple[bool, float]] = field(
         init=False, compare=False, repr=False, default_factory=list
     )
-    _length: int = field(init=False, compare=False, repr=False, default=1)  # best on the whole
-    _pays: bool = field(init=False, compare=False, repr=False, default=True)
     _acceptance: float = field(init=False, compare=False, repr=False, default=1.0)
-    _rested: int = field(init=False, compare=False, repr=False, default=0)
-    _patience: int = field(init=False, compare=False, repr=False, default=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._patience = self.explore
+        self._known.patience = self.explore
 
     def start(self) -> None:
         self._forget_draft()
@@ -99,9 +99,9 @@ class CostAwareGamma(GammaPolicy):
     def stride(self, num_drafted: int) -> int:
         if self._known.called < FIRST_STEPS:
             return max(1 + self._known.called % self.gamma - num_drafted, 0)
-        if not self._pays:
-            return int(num_drafted == 0 and self._rested >= self._patience)
-        return FURTHER if num_drafted else self._length
+        if not self._known.pays:
+            return int(num_drafted == 0 and self._known.rested >= self._known.patience)
+        return FURTHER if num_drafted else self._known.length
 
     def before_token(self, signal: Signal, num_drafted: int) -> bool:
         margin = signal.margin
@@ -133,14 +133,14 @@ class CostAwareGamma(GammaPolicy):
         self._forget_draft()
         # Whether a draft of some length beats plain decoding: at R = 1 / T_v(0).
         plain = known.costs.verify_seconds(0)
-        self._pays = plain > 0 and self._gains(1 / plain, known.drawn, known.drawn.mean, 0, 0)
+        known.pays = plain > 0 and self._gains(1 / plain, known.drawn, known.drawn.mean, 0, 0)
         self._count_rest(num_calls, outcome.is_typical)
         if known.steps % REFRESH == 0:
-            self._length = self._best_length()
+            known.length = self._best_length()
 
     def _forget_draft(self) -> None:
         self._survival = 1.0
-        self._signals.clear()
+        self._signals = []
 
     def _best_length(self) -> int:
         """Return the length that brings most tokens a second if every token is a mean one."""
@@ -160,7 +160,7 @@ class CostAwareGamma(GammaPolicy):
 
     def _accepts_all(self, signal: Signal) -> bool:
         """Whether it takes what it gets: it is learning, or trying whether calls pay again."""
-        return self._is_learning or not (self._pays or signal.is_counted)
+        return self._is_learning or not (self._known.pays or signal.is_counted)
 
     def _is_worth(self, survival: float, drafted: int, signal: Signal) -> bool:
         """Whether tokens after the first `drafted` are worth their time at the running rate."""
@@ -192,10 +192,11 @@ class CostAwareGamma(GammaPolicy):
 
     def _count_rest(self, num_calls: int, is_typical: bool) -> None:
         """Count steps without a call; a try ends when the draft model had caught up in it."""
-        if self._is_learning or self._pays:
-            self._rested, self._patience = 0, self.explore
+        if self._is_learning or self._known.pays:
+            self._known.rested, self._known.patience = 0, self.explore
         elif num_calls and is_typical:
             self._known.costs.draft_seconds.forget()
-            self._rested, self._patience = 0, min(2 * self._patience, LONGEST_REST)
+            self._known.rested = 0
+            self._known.patience = min(2 * self._known.patience, LONGEST_REST)
         elif not num_calls:
-            self._rested += 1
+            self._known.rested += 1

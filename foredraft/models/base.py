@@ -1,118 +1,291 @@
-"""LanguageModel: tokens → logits, with a memory that can forget.
+"""Network and Context: weights for any number of texts, and what is remembered of one.
 
-Knows token ids; knows neither text nor drafting. Inside a generation a model always holds
+Knows token ids; knows neither text nor drafting. Inside a generation a context always holds
 everything but the last token, so "feed what is unseen" is the whole cache logic of the loop.
 """
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.errors import ContextOverflow, ModelError, RequestError, quoted
+from foredraft.errors import (
+    ContextOverflow,
+    ModelError,
+    RequestError,
+    RollbackUnsupported,
+    quoted,
+)
 from foredraft.logits import two_largest
-from foredraft.ownership import Owned, alone
+from foredraft.ownership import Owned
 
 UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half precision
-# Methods that read or change the memory.
-USES_OF_MEMORY = ("start", "extend", "extend_beams", "rollback_to", "draft")
+MOST_FREE = 8  # memories of texts that have ended, kept for the next ones
 
 
-class LanguageModel(Owned, ABC):
-    """One sequence, its memory and its next-token logits.
+class Memory(Protocol):
+    """What a network remembers of one text; the newest tokens can be forgotten."""
 
-    Threads may share a model: each call is alone with it, and a thread whose sequence another one
-    has begun over gets `RequestError`. A model that wraps another shares its `owner`.
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+
+    def restart(self) -> None:
+        """Forget everything, keep the room."""
+
+    def rollback_to(self, length: int) -> None:
+        """Forget tokens `length` and later."""
+
+    def copy(self) -> Self:
+        """Return a memory of its own that holds the same."""
+
+
+class TokenMemory:
+    """The tokens themselves: of what computes a row from its whole prefix."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+        return len(self.tokens)
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self.tokens = []
+
+    def rollback_to(self, length: int) -> None:
+        """Forget tokens `length` and later."""
+        del self.tokens[length:]
+
+    def copy(self) -> Self:
+        """Return a memory of its own that holds the same."""
+        other = type(self)()
+        other.tokens = list(self.tokens)
+        return other
+
+
+class Context:
+    """One text in the memory of a network: `network.open(prompt)` makes it.
+
+    A thread at a time may use it; the network's other contexts are free meanwhile.
+
+    Attributes:
+        network: whose passes it takes part in.
+        prompt: what it was opened with.
+        begin: tokens the text begins with: the prompt, not yet fed; of an encoder–decoder model the
+            start tokens of its decoder.
+        memory: the network's affair.
+    """
+
+    def __init__(self, network: Network, prompt: Prompt, begin: list[int], memory: Any) -> None:
+        self.network, self.prompt, self.begin, self.memory = network, prompt, begin, memory
+        self._closing = weakref.finalize(self, network.take_back, memory)
+        self._closing.atexit = False
+
+    @property
+    def length(self) -> int:
+        """Tokens held in memory."""
+        length: int = self.memory.length
+        return length
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `close` is still to come."""
+        return self._closing.alive
+
+    def extend(self, tokens: Sequence[int], keep: int = 1) -> Tensor:
+        """Feed tokens in a pass of their own; return logits, shape `[keep, vocab]`."""
+        return self.network.forward([Feed(self, tokens, keep)])[0].logits
+
+    def draft(self, tokens: Sequence[int], count: int) -> Drafted:
+        """Feed tokens, then each likeliest next token but the last: see `Network.draft`."""
+        return self.network.draft([Feed(self, tokens)], count)[0]
+
+    def rollback_to(self, length: int) -> None:
+        """Forget the newest tokens so that `length` remain.
+
+        Raises:
+            RollbackUnsupported: fewer are held.
+        """
+        self.check_open()
+        if not 0 <= length <= self.length:
+            raise RollbackUnsupported(
+                f"cannot go back to {length} tokens; legal: 0 … {self.length}, those that are held"
+            )
+        self.memory.rollback_to(length)
+
+    def fork(self) -> Context:
+        """Return another context that holds the same and goes its own way."""
+        self.check_open()
+        return Context(self.network, self.prompt, self.begin, self.memory.copy())
+
+    def close(self) -> None:
+        """Give the memory back to the network; what is dropped unclosed is closed in time."""
+        self._closing()
+
+    def check_open(self) -> None:
+        """Raise `RequestError` after `close`: the memory may be another text's by now."""
+        if not self.is_open:
+            raise RequestError("this context was closed; open another one: network.open(prompt)")
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What one text adds to a pass.
+
+    Attributes:
+        context: of the text.
+        tokens: the next ones after those it holds, at least one.
+        keep: how many of the last positions to return logits for, 1 … len(tokens).
+    """
+
+    context: Context
+    tokens: Sequence[int]
+    keep: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a pass says of one text.
+
+    Attributes:
+        logits: after each of the last `keep` tokens, shape `[keep, vocab]`.
+    """
+
+    logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A greedy run of one text.
+
+    Attributes:
+        tokens: the likeliest, one after another; all but the last are held in memory.
+        margins: how far the logit of each is above the second largest: NaN where the row holds no
+            number, ∞ where no other token is possible.
+    """
+
+    tokens: list[int]
+    margins: list[float]
+
+
+class Network(Owned, ABC):
+    """Weights: next-token logits for any number of texts, each with a context of its own.
+
+    Threads may share it: a pass is alone with it, and others wait. What wraps another network
+    shares its `owner`.
 
     Attributes:
         vocab_size: columns of the logits.
-        max_length: positions the model has, in tokens.
-        length: tokens held in memory.
+        max_length: positions of a text, in tokens.
         dtype: precision of its arithmetic.
         weight_bytes: that one weight takes in memory; None for those of the arithmetic's precision.
     """
 
     vocab_size: int
     max_length: int
-    length: int
     dtype: torch.dtype = torch.float32
     weight_bytes: int | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for name in vars(cls).keys() & set(USES_OF_MEMORY):
-            setattr(cls, name, alone(vars(cls)[name]))
 
     @property
     def prompt_vocab_size(self) -> int:
         """Tokens a prompt may hold; an encoder may have others than its decoder."""
         return self.vocab_size
 
-    @abstractmethod
-    def start(self, prompt: Prompt) -> list[int]:
-        """Forget everything and return the tokens the sequence begins with.
-
-        For a decoder-only model that is the prompt, not yet fed. An encoder–decoder model reads the
-        prompt with its encoder, and the sequence begins with its decoder's start tokens.
+    def open(self, prompt: Prompt) -> Context:
+        """Return the context of a new text; nothing is computed yet.
 
         Raises:
-            ContextOverflow: the prompt leaves no position for a new token.
+            RequestError: the prompt is not of the kind this network reads.
+            ContextOverflow: it leaves no position for a new token.
         """
+        return Context(self, prompt, self.check_prompt(prompt), self._free_memory())
 
-    @abstractmethod
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
-        """Feed tokens, at least one, and remember them.
+    def forward(self, feeds: Sequence[Feed]) -> list[Output]:
+        """Feed every text its tokens, which it remembers from now on.
 
         Args:
-            tokens: the next `time` tokens after the `length` held ones.
-            keep: how many of the last positions to return logits for, 1 … time.
+            feeds: at least one; a context stands in one of them at most.
 
         Returns:
-            Logits after each of the last `keep` tokens, shape `[keep, vocab]`.
-        """
+            What is known after the last tokens of each, in the order of the feeds.
 
-    @alone
-    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
-        """Feed tokens, then each likeliest next token but the last.
+        Raises:
+            RequestError: no tokens, a `keep` out of range, or a context that was closed, is another
+                network's or stands twice.
+        """
+        self.check(feeds)
+        with self.owner.lock:
+            return [Output(self.logits(f.context, f.tokens, f.keep)) for f in feeds]
+
+    def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
+        """Feed every text its tokens, then each likeliest next token but the last.
 
         A device that is slow to ask can do better than this: nobody asks between the tokens.
 
         Args:
-            tokens: as for `extend`.
-            count: tokens wanted, ≥ 1.
-
-        Returns:
-            The `count` likeliest tokens, of which `count − 1` are held in memory; and how far the
-            logit of each is above the second largest: NaN where the row holds no number, ∞ where
-            no other token is possible.
+            feeds: as for `forward`; `keep` plays no part.
+            count: tokens wanted of each, ≥ 1.
         """
-        drafted, margins = list[int](), list[float]()
-        while len(drafted) < count:
-            row = self.extend(drafted[-1:] or tokens, keep=1)[0].float()  # [vocab]
-            token, first, second = two_largest(row)
-            drafted.append(token)
-            margins.append(first - second)
-        return drafted, margins
+        drafts = [Drafted([], []) for _ in feeds]
+        while len(drafts[0].tokens) < count:
+            outputs = self.forward(
+                [
+                    Feed(feed.context, drafted.tokens[-1:] or feed.tokens)
+                    for feed, drafted in zip(feeds, drafts, strict=True)
+                ]
+            )
+            for drafted, output in zip(drafts, outputs, strict=True):
+                token, first, second = two_largest(output.logits[0].float())
+                drafted.tokens.append(token)
+                drafted.margins.append(first - second)
+        return drafts
 
     @abstractmethod
-    def rollback_to(self, length: int) -> None:
-        """Forget the newest tokens so that `length` remain; `length ≤ self.length`."""
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+        """Feed tokens of one text; return logits after the last `keep`, shape `[keep, vocab]`."""
 
-    @abstractmethod
-    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        """Feed one token to each beam; beam i continues what beam `parents[i]` held.
+    def _new_memory(self) -> Memory:
+        return TokenMemory()
 
-        The first call after `extend` branches the single sequence: all parents are 0. `rollback_to`
-        is not available on branched memory; `start` ends it.
+    def _free_memory(self) -> Any:
+        """Return a memory that holds nothing: one of a text that has ended, or a new one."""
+        return self._free.pop() if self._free else self._new_memory()
 
-        Returns:
-            Logits, shape `[beams, vocab]`.
-        """
+    @property
+    def _free(self) -> list[Memory]:
+        """Memories of texts that have ended; made when first asked for, as the owner is."""
+        free: list[Memory] = self.__dict__.setdefault("_free_memories", [])
+        return free
+
+    def take_back(self, memory: Memory) -> None:
+        """Keep the memory of a text that has ended for the next one."""
+        if len(self._free) < MOST_FREE:
+            memory.restart()
+            self._free.append(memory)
+
+    def check(self, feeds: Sequence[Feed]) -> None:
+        """Raise unless the feeds are what `forward` takes."""
+        twice = len(feeds) > 1 and len({id(feed.context) for feed in feeds}) < len(feeds)
+        for feed in feeds:
+            feed.context.check_open()
+            if twice or feed.context.network is not self:
+                raise RequestError(
+                    "a pass takes contexts of its own network, each once; open one for each text"
+                )
+            if not 1 <= feed.keep <= len(feed.tokens):
+                raise RequestError(
+                    f"keep is {feed.keep}; legal: 1 … {len(feed.tokens)}, the tokens that are fed"
+                )
 
     def rounding(self, logits: Tensor) -> float:
         """Return how far two passes over the same tokens may differ in a logit, by rounding alone.
@@ -137,7 +310,7 @@ class LanguageModel(Owned, ABC):
         """Return the prompt's tokens.
 
         Raises:
-            RequestError: it is features, and this model has no encoder that reads them.
+            RequestError: it is features, and this network has no encoder that reads them.
             ContextOverflow: prompt and one new token do not fit.
         """
         if isinstance(prompt, Tensor):
@@ -162,7 +335,7 @@ def check_is_network(name: str, network: Any, remedy: str = "") -> Any:
     if isinstance(network, torch.nn.Module) and hasattr(network, "config"):
         return network
     raise ModelError(
-        f"{name} must be a Hugging Face model or a LanguageModel, not {quoted(network)}; load one, "
+        f"{name} must be a Hugging Face model or a Network, not {quoted(network)}; load one, "
         "e.g. with AutoModelForCausalLM.from_pretrained(…)" + (f", or {remedy}" if remedy else "")
     )
 
@@ -172,48 +345,3 @@ def check_vocabulary_holds(tokens: Sequence[int], vocab_size: int) -> None:
     for token in tokens:
         if not 0 <= token < vocab_size:
             raise RequestError(f"token {token} is outside the vocabulary 0 … {vocab_size - 1}")
-
-
-class Recomputing(LanguageModel):
-    """`use_cache=False`: the same model, whose whole prefix is computed anew at every pass.
-
-    What an encoder has made of the prompt is kept all the same: the prompt does not grow.
-
-    Args:
-        inner: the model that is asked.
-    """
-
-    def __init__(self, inner: LanguageModel) -> None:
-        self.inner, self.owner = inner, inner.owner
-        self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
-        self.dtype = inner.dtype
-        self._tokens: list[int] = []
-        self._beams: list[list[int]] = []
-
-    @property
-    def length(self) -> int:  # type: ignore[override]
-        """Tokens held, as a list instead of a cache."""
-        return len(self._tokens)
-
-    def start(self, prompt: Prompt) -> list[int]:
-        self._tokens, self._beams = [], []
-        return self.inner.start(prompt)
-
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
-        self._tokens += tokens
-        return self._recompute(self._tokens, keep)
-
-    def rollback_to(self, length: int) -> None:
-        del self._tokens[length:]
-
-    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        held = self._beams or [self._tokens]
-        self._beams = [[*held[p], t] for p, t in zip(parents, tokens, strict=True)]
-        return torch.cat([self._recompute(beam, 1) for beam in self._beams])
-
-    def rounding(self, logits: Tensor) -> float:
-        return self.inner.rounding(logits)
-
-    def _recompute(self, tokens: Sequence[int], keep: int) -> Tensor:
-        self.inner.rollback_to(0)
-        return self.inner.extend(tokens, keep)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
@@ -22,7 +21,7 @@ BLOCK = 256  # buffers grow by doubling, in multiples of this many positions
 
 
 class PreallocatedLayer(DynamicLayer):
-    """Keys and values of one attention layer, shape `[beams, heads, capacity, head_dim]`.
+    """Keys and values of one attention layer, shape `[1, heads, capacity, head_dim]`.
 
     Positions beyond `length` are garbage that the next write covers. Sliding-window layers use it
     too: all positions are kept and the attention mask, made by transformers, hides the old ones.
@@ -36,7 +35,7 @@ class PreallocatedLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write `[beams, heads, time, head_dim]` after the held positions; return views of all."""
+        """Write `[1, heads, time, head_dim]` after the held positions; return views of all."""
         self.is_initialized = True
         end = self.length + key_states.shape[-2]
         keys, values = self._reserve(end, key_states, value_states)
@@ -63,17 +62,14 @@ class PreallocatedLayer(DynamicLayer):
             new[:, :, : self.length] = self._buffers[which][:, :, : self.length]
         return new
 
-    def branch(self, parents: Tensor) -> None:
-        """Make beam i a copy of beam `parents[i]`."""
+    def copy(self) -> PreallocatedLayer:
+        """Return a layer of its own that holds the same."""
+        other = PreallocatedLayer()
         if self._buffers is not None:
             keys, values = self._buffers
-            self._buffers = (keys.index_select(0, parents), values.index_select(0, parents))
-
-    def merge(self) -> None:
-        """Drop all beams and all positions, keep the buffer of one beam."""
-        self.length = 0
-        if self._buffers is not None and self._buffers[0].shape[0] > 1:
-            self._buffers = None
+            other._buffers = (keys.clone(), values.clone())
+            other.length, other.is_initialized = self.length, True
+        return other
 
     def get_seq_length(self, *args: Any) -> int:
         return self.length
@@ -87,10 +83,11 @@ class RollbackCache(Cache):
 
     Args:
         num_layers: attention layers of the model.
+        layers: instead of new ones.
     """
 
-    def __init__(self, num_layers: int) -> None:
-        self._preallocated = [PreallocatedLayer() for _ in range(num_layers)]
+    def __init__(self, num_layers: int = 0, layers: list[PreallocatedLayer] | None = None) -> None:
+        self._preallocated = layers or [PreallocatedLayer() for _ in range(num_layers)]
         super().__init__(layers=list(self._preallocated))
 
     @property
@@ -105,15 +102,11 @@ class RollbackCache(Cache):
 
     def restart(self) -> None:
         """Forget everything, keep the memory."""
-        for layer in self._preallocated:
-            layer.merge()
+        self.rollback_to(0)
 
-    def branch(self, parents: list[int]) -> None:
-        """Make beam i a copy of beam `parents[i]`, in every layer."""
-        keys = self._preallocated[0].keys
-        index = torch.tensor(parents, device=keys.device if keys is not None else None)
-        for layer in self._preallocated:
-            layer.branch(index)
+    def copy(self) -> RollbackCache:
+        """Return a cache of its own that holds the same."""
+        return RollbackCache(layers=[layer.copy() for layer in self._preallocated])
 
 
 class CrossRollbackCache(EncoderDecoderCache):
@@ -123,10 +116,11 @@ class CrossRollbackCache(EncoderDecoderCache):
 
     Args:
         num_layers: layers of the decoder.
+        said: instead of a new memory of that many.
     """
 
-    def __init__(self, num_layers: int) -> None:
-        self._said = RollbackCache(num_layers)
+    def __init__(self, num_layers: int = 0, said: RollbackCache | None = None) -> None:
+        self._said = said or RollbackCache(num_layers)
         super().__init__(self._said, DynamicCache())
 
     @property
@@ -144,13 +138,13 @@ class CrossRollbackCache(EncoderDecoderCache):
         self.cross_attention_cache = DynamicCache()
         self.is_updated = {}
 
-    def branch(self, parents: list[int]) -> None:
-        """Make beam i a copy of beam `parents[i]`; all beams read the same."""
-        self._said.branch(parents)
-        read: list[Any] = self.cross_attention_cache.layers
-        for layer in read:
-            layer.keys = layer.keys[:1].expand(len(parents), -1, -1, -1)
-            layer.values = layer.values[:1].expand(len(parents), -1, -1, -1)
+    def copy(self) -> CrossRollbackCache:
+        """Return a cache of its own that holds the same; what was read is never written again."""
+        other = CrossRollbackCache(said=self._said.copy())
+        if self.is_updated:  # else it is still to be written
+            other.cross_attention_cache = self.cross_attention_cache
+            other.is_updated = dict(self.is_updated)
+        return other
 
 
 def cache_argument(model: Any) -> str:

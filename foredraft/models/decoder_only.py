@@ -6,7 +6,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor
 from foredraft.core import Prompt
 from foredraft.doors import checks_arguments
 from foredraft.errors import ModelError, foreign
-from foredraft.models.base import LanguageModel, check_is_network
+from foredraft.models.base import Context, Memory, Network, TokenMemory, check_is_network
 from foredraft.models.cache import (
     RollbackCache,
     cache_argument,
@@ -27,26 +27,11 @@ from foredraft.models.threads import check_device_survives
 from foredraft.models.views import in_evaluation
 from foredraft.ranges import Count
 
-
-class Memory(Protocol):
-    """Keys and values of what was fed; the newest positions can be forgotten."""
-
-    @property
-    def length(self) -> int:
-        """Positions held."""
-
-    def restart(self) -> None:
-        """Forget everything, beams too."""
-
-    def rollback_to(self, length: int) -> None:
-        """Forget positions `length` and later."""
-
-    def branch(self, parents: list[int]) -> None:
-        """Make beam i a copy of beam `parents[i]`."""
+UNCACHED = {"use_cache": False}
 
 
-class CausalModel(LanguageModel):
-    """What every adapter of a causal language model does; `_logits` is the network.
+class CausalModel(Network):
+    """What every adapter of a causal language model does.
 
     Args:
         config: of the network's decoder.
@@ -54,55 +39,20 @@ class CausalModel(LanguageModel):
             inside one family do not matter: surplus columns are cut, missing ones are −∞ (never
             drafted). None keeps the model's own.
         device: where the network is.
-        memory: of the network.
 
     A model whose rotary embedding changes with the length of its text (`longrope`, `dynamic`) is
     held to the positions before the change: what is cached before it would be wrong after it.
     """
 
-    def __init__(
-        self, config: Any, vocab_size: int | None, device: torch.device, memory: Memory
-    ) -> None:
+    def __init__(self, config: Any, vocab_size: int | None, device: torch.device) -> None:
         self.device = device
         self._num_embeddings = int(config.vocab_size)
         self.vocab_size = vocab_size or self._num_embeddings
         self.max_length = positions_of(config)
-        self._memory = memory
 
-    @abstractmethod
-    def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
-        """Feed ids `[beams, time]`, all known; return logits `[beams, keep, vocab]`."""
-
-    @property
-    def length(self) -> int:  # type: ignore[override]
-        """Tokens held in the cache."""
-        return self._memory.length
-
-    def start(self, prompt: Prompt) -> list[int]:
+    def open(self, prompt: Prompt) -> Context:
         check_device_survives(self.device)
-        tokens = self.check_prompt(prompt)
-        self._memory.restart()
-        return tokens
-
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
-        return self._forward([list(tokens)], keep)[0]  # [keep, vocab]
-
-    def rollback_to(self, length: int) -> None:
-        self._memory.rollback_to(length)
-
-    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        self._memory.branch(list(parents))
-        return self._forward([[t] for t in tokens], keep=1)[:, -1]  # [beams, vocab]
-
-    @torch.inference_mode()
-    def _forward(self, rows: list[list[int]], keep: int) -> Tensor:
-        """Feed `rows` of shape `[beams, time]`; return logits `[beams, keep, vocab]`."""
-        input_ids = torch.tensor(rows, device=self.device)  # [beams, time]
-        if self.vocab_size > self._num_embeddings:
-            # A drafter may be handed a token it has never heard of; any other will do in its place,
-            # since what it proposes is verified.
-            input_ids.clamp_(max=self._num_embeddings - 1)
-        return self._fitted(self._logits(input_ids, keep))
+        return super().open(prompt)
 
     def _fitted(self, logits: Tensor) -> Tensor:
         """Return logits with `vocab_size` columns."""
@@ -110,37 +60,24 @@ class CausalModel(LanguageModel):
         return F.pad(logits, (0, missing), value=float("-inf")) if missing else logits
 
 
-class TokenMemory:
-    """Of a network that takes no memory from us: the tokens, all of them fed at every pass."""
+class TensorModel(CausalModel):
+    """A causal language model that computes with PyTorch's tensors; `_pass` is the network."""
 
-    def __init__(self) -> None:
-        self.rows: list[list[int]] = [[]]
+    @abstractmethod
+    def _pass(self, context: Context, input_ids: Tensor, keep: int) -> Tensor:
+        """Feed ids `[1, time]`, all known; return logits `[keep, vocab]`."""
 
-    @property
-    def length(self) -> int:
-        """Tokens held."""
-        return len(self.rows[0])
-
-    def restart(self) -> None:
-        """Forget everything, beams too."""
-        self.rows = [[]]
-
-    def rollback_to(self, length: int) -> None:
-        """Forget tokens `length` and later."""
-        self.rows = [row[:length] for row in self.rows]
-
-    def branch(self, parents: list[int]) -> None:
-        """Make beam i a copy of beam `parents[i]`."""
-        self.rows = [list(self.rows[parent]) for parent in parents]
-
-    def grown(self, input_ids: Tensor) -> Tensor:
-        """Hold ids `[beams, time]` too; return all that are held, `[beams, length]`."""
-        for row, new in zip(self.rows, input_ids.tolist(), strict=True):
-            row += new
-        return torch.tensor(self.rows, device=input_ids.device)
+    @torch.inference_mode()
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+        input_ids = torch.tensor([list(tokens)], device=self.device)  # [1, time]
+        if self.vocab_size > self._num_embeddings:
+            # A drafter may be handed a token it has never heard of; any other will do in its place,
+            # since what it proposes is verified.
+            input_ids.clamp_(max=self._num_embeddings - 1)
+        return self._fitted(self._pass(context, input_ids, keep))
 
 
-class DecoderOnlyModel(CausalModel):
+class DecoderOnlyModel(TensorModel):
     """A transformers causal LM (Llama, Qwen, Mistral, GPT-2, GPT-NeoX, …) behind our door.
 
     A network whose memory is not ours (GPT-1, XLNet, CPM-Ant, whatever keywords their signatures
@@ -159,54 +96,63 @@ class DecoderOnlyModel(CausalModel):
         check_can_roll_back(check_is_network("model", model))
         check_takes_blocks(model)
         config = model.config.get_text_config(decoder=True)
-        cache = RollbackCache(config.num_hidden_layers)
-        super().__init__(config, vocab_size, model.device, cache)
+        super().__init__(config, vocab_size, model.device)
         self.max_length = positions_of(config, model)
         self.model = in_evaluation(model)
         self.dtype: torch.dtype = model.dtype
-        self._cached = {cache_argument(model): cache, "use_cache": True}
+        self._num_layers, self._cache_argument = config.num_hidden_layers, cache_argument(model)
+        self._takes_cache = True  # as far as is known
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def weights(self) -> Iterator[Tensor]:
         yield from (tensor for _, tensor in sorted(self.model.state_dict().items()))
 
-    def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
-        memory = self._memory
-        if isinstance(memory, TokenMemory):
-            return self._pass(memory.grown(input_ids), keep, {"use_cache": False})
-        held, time = memory.length, input_ids.shape[1]
-        logits = self._pass(input_ids, keep, self._cached)
-        if memory.length == held + time:
-            return logits
-        if held:
-            raise ModelError(
-                f"{type(self.model).__name__} was fed {held + time} tokens and remembers "
-                f"{memory.length}, so its texts would be wrong; switch the cache off, or choose "
-                "another model"
-            )
-        self._check_is_causal(input_ids)
-        self._memory = memory = TokenMemory()
-        memory.branch([0] * len(input_ids))
-        return self._pass(memory.grown(input_ids), keep, {"use_cache": False})
+    def _new_memory(self) -> Memory:
+        return RollbackCache(self._num_layers) if self._takes_cache else TokenMemory()
+
+    def take_back(self, memory: Memory) -> None:
+        if self._takes_cache:
+            super().take_back(memory)
+
+    def _pass(self, context: Context, input_ids: Tensor, keep: int) -> Tensor:
+        if self._takes_cache:
+            held, fed = context.length, context.length + input_ids.shape[1]
+            cached = {self._cache_argument: context.memory, "use_cache": True}
+            logits = self._run(input_ids, keep, cached)
+            if context.length == fed:
+                return logits
+            if held:
+                raise ModelError(
+                    f"{type(self.model).__name__} was fed {fed} tokens and remembers "
+                    f"{context.length}, so its texts would be wrong; switch the cache off, or "
+                    "choose another model"
+                )
+            self._check_is_causal(input_ids)
+            self._takes_cache = False
+            self._free.clear()
+        if not isinstance(context.memory, TokenMemory):
+            context.memory = TokenMemory()
+        context.memory.tokens += input_ids[0].tolist()
+        whole = torch.tensor([context.memory.tokens], device=self.device)
+        return self._run(whole, keep, UNCACHED)
 
     def _check_is_causal(self, input_ids: Tensor) -> None:
         """Raise if what follows a token changes its logits (XLNet): no draft could be verified."""
-        first, uncached = input_ids[:1, :1], {"use_cache": False}
+        first = input_ids[:, :1]
         followed = (first + torch.arange(5, device=self.device)) % self._num_embeddings
-        short = self._pass(first, 1, uncached)[0, 0]
-        long = self._pass(followed, 5, uncached)[0, 0]
+        short, long = self._run(first, 1, UNCACHED)[0], self._run(followed, 5, UNCACHED)[0]
         if float((short - long).abs().max()) > self.rounding(short):
             raise ModelError(
                 f"{type(self.model).__name__} looks ahead: a token's logits change with what "
                 "follows it, so no draft can be verified; choose a causal language model"
             )
 
-    def _pass(self, input_ids: Tensor, keep: int, cached: dict[str, Any]) -> Tensor:
-        """Return the network's logits of ids `[beams, time]`, shape `[beams, keep, vocab]`."""
+    def _run(self, input_ids: Tensor, keep: int, cached: dict[str, Any]) -> Tensor:
+        """Return the network's logits of ids `[1, time]`, shape `[keep, vocab]`."""
         kept = {"logits_to_keep": keep} if self._keeps_logits else {}
         with foreign_pass(self.model):
             logits: Tensor = self.model(input_ids=input_ids, **cached, **kept).logits
-        return logits[:, -keep:]
+        return logits[0, -keep:]
 
 
 def foreign_pass(network: Any) -> AbstractContextManager[None]:

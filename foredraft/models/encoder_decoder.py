@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from foredraft.core import Prompt
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import ContextOverflow, ModelError, RequestError
-from foredraft.models.base import LanguageModel, check_is_network
+from foredraft.models.base import Context, Network, check_is_network
 from foredraft.models.cache import (
     CrossRollbackCache,
     cache_argument,
@@ -123,7 +123,39 @@ def _same(one: Prompt, other: Prompt | None) -> bool:
     return other is not None and list(one) == list(other)
 
 
-class EncoderDecoderModel(LanguageModel):
+class Reading:
+    """What is remembered of one text: what was read, and the decoder's cache.
+
+    Args:
+        cache: of the decoder.
+
+    Attributes:
+        hidden: of the encoder, `[1, source, hidden]`; None until it has been asked for.
+    """
+
+    def __init__(self, cache: CrossRollbackCache, hidden: Tensor | None = None) -> None:
+        self.cache, self.hidden = cache, hidden
+
+    @property
+    def length(self) -> int:
+        """Tokens of the decoder held."""
+        return self.cache.length
+
+    def restart(self) -> None:
+        """Forget everything, what was read as well."""
+        self.cache.restart()
+        self.hidden = None
+
+    def rollback_to(self, length: int) -> None:
+        """Forget what was said at positions `length` and later."""
+        self.cache.rollback_to(length)
+
+    def copy(self) -> Reading:
+        """Return a memory of its own that holds the same; what was read is never written again."""
+        return Reading(self.cache.copy(), self.hidden)
+
+
+class EncoderDecoderModel(Network):
     """A transformers encoder–decoder (T5, BART, mBART, Marian, Whisper, …) behind our door.
 
     Tokens that its generation config forbids (`suppress_tokens`, single `bad_words_ids`, and
@@ -172,85 +204,68 @@ class EncoderDecoderModel(LanguageModel):
         if encoder is not None:
             _check_shape(model, config, encoder)
         self.encoder, self._owns_encoder = encoder or Encoder(model), encoder is None
-        self._prompt: Prompt = []
-        self._hidden: Tensor | None = None  # [1, source, hidden], once it has been asked for
         self._num_embeddings = int(model.get_output_embeddings().weight.shape[0])
         self.vocab_size = vocab_size or self._num_embeddings
         names = ("max_target_positions", "max_decoder_position_embeddings")
         self.max_length = positions_of(model.config, _decoder_of(model), names)
         self.start_tokens = _start_tokens(model) if decoder_start is None else list(decoder_start)
         self._forbidden, self._forbidden_first = _forbidden_tokens(model, self._num_embeddings)
-        self._cache = CrossRollbackCache(_num_decoder_layers(model.config))
-        self._memory = {cache_argument(model): self._cache}
+        self._num_layers = _num_decoder_layers(model.config)
+        self._cache_argument = cache_argument(model)
         self._is_whole = bool(model.config.is_encoder_decoder)
         self._reads_outputs = "encoder_outputs" in inspect.signature(model.forward).parameters
-
-    @property
-    def length(self) -> int:  # type: ignore[override]
-        """Tokens of the decoder held in the cache."""
-        return self._cache.length
 
     @property
     def prompt_vocab_size(self) -> int:
         return self.encoder.vocab_size
 
-    def start(self, prompt: Prompt) -> list[int]:
+    def open(self, prompt: Prompt) -> Context:
         check_device_survives(self.device)
         self.encoder.check(prompt)
         if self._owns_encoder:
             self.encoder.forget()
         # The prompt is read by the first pass, so that the time of reading is the first step's.
-        self._prompt, self._hidden = prompt, None
-        self._cache.restart()
-        return list(self.start_tokens)
-
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
-        return self._forward([list(tokens)], keep)[0]  # [keep, vocab]
+        return Context(self, prompt, list(self.start_tokens), self._free_memory())
 
     def weights(self) -> Iterator[Tensor]:
         yield from (tensor for _, tensor in sorted(self.model.state_dict().items()))
 
-    def rollback_to(self, length: int) -> None:
-        self._cache.rollback_to(length)
-
-    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        self._cache.branch(list(parents))
-        return self._forward([[t] for t in tokens], keep=1)[:, -1]  # [beams, vocab]
+    def _new_memory(self) -> Reading:
+        return Reading(CrossRollbackCache(self._num_layers))
 
     @torch.inference_mode()
-    def _forward(self, rows: list[list[int]], keep: int) -> Tensor:
-        """Feed `rows` of shape `[beams, time]`; return logits `[beams, keep, vocab]`."""
-        input_ids = torch.tensor(rows, device=self.device)  # [beams, time]
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+        input_ids = torch.tensor([list(tokens)], device=self.device)  # [1, time]
         if self.vocab_size > self._num_embeddings:
             input_ids.clamp_(max=self._num_embeddings - 1)  # see DecoderOnlyModel
-        if self._hidden is None:
-            self._hidden = self.encoder.encode(self._prompt).to(self.device, self.dtype)
-        hidden = self._hidden.expand(len(rows), -1, -1)  # [beams, source, hidden]
-        read: dict[str, Any] = {"encoder_hidden_states": hidden}
+        memory: Reading = context.memory
+        if memory.hidden is None:
+            memory.hidden = self.encoder.encode(context.prompt).to(self.device, self.dtype)
+        read: dict[str, Any] = {"encoder_hidden_states": memory.hidden}
         if self._reads_outputs:
-            read = {"encoder_outputs": EncoderOutput(hidden)}
+            read = {"encoder_outputs": EncoderOutput(memory.hidden)}
+        read[self._cache_argument] = memory.cache
         fed = "decoder_input_ids" if self._is_whole else "input_ids"
-        held = self._cache.length
+        held = memory.length
         with foreign_pass(self.model):
-            said = self.model(**{fed: input_ids}, **read, **self._memory, use_cache=True)
-            logits: Tensor = said.logits[:, -keep:]
-        if self._cache.length != held + input_ids.shape[1]:
+            said = self.model(**{fed: input_ids}, **read, use_cache=True)
+            logits: Tensor = said.logits[0, -keep:]  # [keep, vocab]
+        if memory.length != held + input_ids.shape[1]:
             raise ModelError(
                 f"{type(self.model).__name__} was fed {held + input_ids.shape[1]} tokens and "
-                f"remembers {self._cache.length}, so its texts would be wrong; choose another model"
+                f"remembers {memory.length}, so its texts would be wrong; choose another model"
             )
-        self._forbid(logits)
+        self._forbid(logits, memory.length - keep)
         missing = self.vocab_size - logits.shape[-1]
         return F.pad(logits, (0, missing), value=float("-inf")) if missing else logits
 
-    def _forbid(self, logits: Tensor) -> None:
-        """Set what must not be said to −∞ in logits `[beams, keep, vocab]`, the newest rows."""
+    def _forbid(self, logits: Tensor, oldest: int) -> None:
+        """Set what must not be said to −∞ in logits `[keep, vocab]`; `oldest` tokens were held."""
         if self._forbidden:
-            logits[..., self._forbidden] = float("-inf")
-        oldest = self._cache.length - logits.shape[1]  # tokens held before the first row's
+            logits[:, self._forbidden] = float("-inf")
         first = len(self.start_tokens) - 1 - oldest  # the row that says the first token
-        if self._forbidden_first and 0 <= first < logits.shape[1]:
-            logits[:, first, self._forbidden_first] = float("-inf")
+        if self._forbidden_first and 0 <= first < len(logits):
+            logits[first, self._forbidden_first] = float("-inf")
 
 
 def _check_shape(model: Any, config: Any, encoder: Encoder) -> None:

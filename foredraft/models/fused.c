@@ -1,7 +1,9 @@
-/* One forward pass of the Llama family on a CPU: float32 arithmetic, weights of 16 or 32 bits.
+/* Forward passes of the Llama family on a CPU, each over one text or several: float32 arithmetic,
+   weights of 16 or 32 bits.
 
-   Every sum is taken in an order of its own, which neither the number of tokens in the pass nor the
-   number of threads changes: a token's logits are the same to the bit whoever shares its pass.
+   Every sum is taken in an order of its own, which neither the number of tokens in the pass, nor the
+   texts that they belong to, nor the number of threads changes: a token's logits are the same to the
+   bit whoever shares its pass.
 
    Plain C with the vector extensions of GCC and Clang, and the matrix tiles of Intel's processors
    where there are any; compiled where it runs (fused.py). */
@@ -75,20 +77,23 @@ typedef struct {
     const Layer *layer;
 } Network;
 
-/* Keys and values: [layers, beams, 2 · kv_heads, capacity, padded head_dim]. Of 16 positions the
-   values lie one after the other, the keys transposed: [head_dim, 16]. */
+/* What one text adds to a pass. Its keys and values: [layers, 2 · kv_heads, capacity, padded
+   head_dim]. Of 16 positions the values lie one after the other, the keys transposed: [head_dim, 16].
+   No two texts of a pass share them. */
 typedef struct {
     float *block;
-    int64_t layer_stride, beam_stride, head_stride;
-} Memory;
+    int64_t layer_stride, head_stride;
+    int64_t begin, time, keep; /* where its tokens begin; how many; the last of them with logits */
+} Feed;
 
 typedef struct {
-    const int64_t *ids; /* [beams, time] */
-    int64_t beams, time, begin, keep, columns, threads;
+    const int64_t *ids; /* [rows], feed after feed */
+    int64_t feeds, rows, columns, threads;
+    Feed *feed;
     const float *rotations; /* cosine and sine, [positions, head_dim / 2, 2] */
-    float *scratch, *logits; /* logits: [beams, keep, columns] */
-    int64_t *likeliest; /* of the last row, then room for each thread; null if nobody asks */
-    float *margin;      /* how far it is ahead of the second, then room likewise */
+    float *scratch, *logits; /* logits: [sum of keep, columns], feed after feed */
+    int64_t *likeliest; /* [1 + threads, feeds], the first after each feed; null if nobody asks */
+    float *margin;      /* how far it is ahead of the second, and room likewise */
 } Pass;
 
 /* Where each field lies and how large each structure is, for fused.py to compare with its own. */
@@ -109,11 +114,11 @@ static const Field fields[] = {
     AT(Network, head_dim), AT(Network, inner), AT(Network, kind), AT(Network, epsilon),
     AT(Network, embedding), AT(Network, head), AT(Network, head_bias), AT(Network, gain),
     AT(Network, layer), SIZE(Network),
-    AT(Memory, block), AT(Memory, layer_stride), AT(Memory, beam_stride), AT(Memory, head_stride),
-    SIZE(Memory),
-    AT(Pass, ids), AT(Pass, beams), AT(Pass, time), AT(Pass, begin), AT(Pass, keep),
-    AT(Pass, columns), AT(Pass, threads), AT(Pass, rotations), AT(Pass, scratch),
-    AT(Pass, logits), AT(Pass, likeliest), AT(Pass, margin), SIZE(Pass),
+    AT(Feed, block), AT(Feed, layer_stride), AT(Feed, head_stride), AT(Feed, begin),
+    AT(Feed, time), AT(Feed, keep), SIZE(Feed),
+    AT(Pass, ids), AT(Pass, feeds), AT(Pass, rows), AT(Pass, columns), AT(Pass, threads),
+    AT(Pass, feed), AT(Pass, rotations), AT(Pass, scratch), AT(Pass, logits),
+    AT(Pass, likeliest), AT(Pass, margin), SIZE(Pass),
     {NULL, 0},
 };
 
@@ -485,10 +490,72 @@ int64_t scratch_floats(const Network *n, int64_t rows, int64_t positions, int64_
     return rows * shared + threads * private_floats(n, rows, positions);
 }
 
-static void forward_in(const Network *n, const Memory *m, const Pass *pass) {
-    const int64_t rows = pass->beams * pass->time, hidden = n->hidden, inner = n->inner;
+/* Positions that a pass sees: as many as its longest text has after it. */
+static int64_t seen_by(const Pass *pass) {
+    int64_t seen = 0;
+    for (int64_t f = 0; f < pass->feeds; f++) {
+        int64_t end = pass->feed[f].begin + pass->feed[f].time;
+        if (end > seen) seen = end;
+    }
+    return seen;
+}
+
+/* The text that row `r` belongs to, and its position there. */
+INLINE const Feed *feed_of(const Pass *pass, int64_t r, int64_t *position) {
+    const Feed *feed = pass->feed;
+    for (; r >= feed->time; feed++) r -= feed->time;
+    *position = feed->begin + r;
+    return feed;
+}
+
+/* Find the likeliest token after each text, this thread among columns [begin, end). */
+static void choose(const Pass *pass, int64_t begin, int64_t end) {
+    const int64_t feeds = pass->feeds, mine = omp_get_thread_num();
+    int64_t *tops = pass->likeliest + (1 + mine) * feeds;
+    float *seconds = pass->margin + (1 + mine) * feeds;
+    for (int64_t f = 0, kept = 0; f < feeds; f++) {
+        kept += pass->feed[f].keep;
+        const float *last = pass->logits + (kept - 1) * pass->columns;
+        int64_t top = begin;
+        float second = -INFINITY;
+        for (int64_t i = begin + 1; i < end; i++) {
+            if (last[i] > last[top]) {
+                second = last[top];
+                top = i;
+            } else if (last[i] > second) {
+                second = last[i];
+            }
+        }
+        tops[f] = begin < end ? top : -1;
+        seconds[f] = second;
+    }
+#pragma omp barrier
+#pragma omp master
+    for (int64_t f = 0, kept = 0; f < feeds; f++) {
+        kept += pass->feed[f].keep;
+        const float *last = pass->logits + (kept - 1) * pass->columns;
+        int64_t top = tops[f];
+        float second = seconds[f];
+        for (int64_t i = 1; i < omp_get_num_threads(); i++) {
+            int64_t theirs = tops[i * feeds + f];
+            float beside = seconds[i * feeds + f], before = top < 0 ? -INFINITY : last[top];
+            if (theirs < 0) continue;
+            if (top < 0 || last[theirs] > before) {
+                second = before > beside ? before : beside;
+                top = theirs;
+            } else if (last[theirs] > second) {
+                second = last[theirs];
+            }
+        }
+        pass->likeliest[f] = top;
+        pass->margin[f] = last[top] - second;
+    }
+}
+
+static void forward_in(const Network *n, const Pass *pass) {
+    const int64_t rows = pass->rows, hidden = n->hidden, inner = n->inner;
     const int64_t size = n->head_dim, every = n->heads + 2 * n->kv_heads;
-    const int64_t seen = pass->begin + pass->time, group = n->heads / n->kv_heads;
+    const int64_t seen = seen_by(pass), group = n->heads / n->kv_heads;
     const int64_t read = n->heads * size, mine = omp_get_thread_num();
     float *state = pass->scratch, *qkv = state + rows * hidden, *heard = qkv + rows * every * size;
     float *gates = heard + rows * read;
@@ -504,7 +571,6 @@ static void forward_in(const Network *n, const Memory *m, const Pass *pass) {
 #pragma omp barrier
     for (int64_t l = 0; l < n->layers; l++) {
         const Layer *layer = n->layer + l;
-        float *memory = m->block + l * m->layer_stride;
         for (int64_t r = 0; r < rows; r++)
             normalise(state + r * hidden, layer->attention_gain, hidden, n->epsilon,
                       x + r * hidden);
@@ -514,19 +580,19 @@ static void forward_in(const Network *n, const Memory *m, const Pass *pass) {
         /* Shared out by heads: rows of one head write to the same lines of memory. */
         share(every * rows, 1, &begin, &end);
         for (int64_t i = begin; i < end; i++) {
-            int64_t head = i / rows, r = i % rows;
-            float *beam = memory + r / pass->time * m->beam_stride;
-            place_head(n, layer, pass, qkv + (r * every + head) * size, head,
-                       pass->begin + r % pass->time, beam, m->head_stride);
+            int64_t head = i / rows, r = i % rows, position;
+            const Feed *feed = feed_of(pass, r, &position);
+            place_head(n, layer, pass, qkv + (r * every + head) * size, head, position,
+                       feed->block + l * feed->layer_stride, feed->head_stride);
         }
 #pragma omp barrier
         share(n->heads * rows, 1, &begin, &end);
         for (int64_t i = begin; i < end; i++) {
-            int64_t head = i / rows, r = i % rows, key = head / group;
-            const float *keys = memory + r / pass->time * m->beam_stride + key * m->head_stride;
-            attend(qkv + (r * every + head) * size, keys, keys + n->kv_heads * m->head_stride,
-                   size, pass->begin + r % pass->time + 1, scores,
-                   heard + (r * n->heads + head) * size);
+            int64_t head = i / rows, r = i % rows, position;
+            const Feed *feed = feed_of(pass, r, &position);
+            const float *keys = feed->block + l * feed->layer_stride + head / group * feed->head_stride;
+            attend(qkv + (r * every + head) * size, keys, keys + n->kv_heads * feed->head_stride,
+                   size, position + 1, scores, heard + (r * n->heads + head) * size);
         }
 #pragma omp barrier
         share(hidden, UNIT, &begin, &end);
@@ -545,72 +611,45 @@ static void forward_in(const Network *n, const Memory *m, const Pass *pass) {
         product(&place, layer->down, inner, begin, end, gates, rows, layer->down_bias, state, hidden, 1);
 #pragma omp barrier
     }
-    const int64_t kept = pass->beams * pass->keep, columns = pass->columns;
-    for (int64_t i = 0; i < kept; i++) {
-        int64_t r = (i / pass->keep + 1) * pass->time - pass->keep + i % pass->keep;
-        normalise(state + r * hidden, n->gain, hidden, n->epsilon, x + i * hidden);
+    int64_t kept = 0;
+    const float *ended = state; /* after the last row of a text */
+    for (int64_t f = 0; f < pass->feeds; f++) {
+        ended += pass->feed[f].time * hidden;
+        for (int64_t i = pass->feed[f].keep; i > 0; i--, kept++)
+            normalise(ended - i * hidden, n->gain, hidden, n->epsilon, x + kept * hidden);
     }
-    share(columns, UNIT, &begin, &end);
-    product(&place, n->head, hidden, begin, end, x, kept, n->head_bias, pass->logits, columns, 0);
-    if (!pass->likeliest) return;
-    const float *last = pass->logits + (kept - 1) * columns;
-    int64_t *tops = pass->likeliest + 1, top = begin;
-    float *seconds = pass->margin + 1, second = -INFINITY;
-    for (int64_t i = begin + 1; i < end; i++) {
-        if (last[i] > last[top]) {
-            second = last[top];
-            top = i;
-        } else if (last[i] > second) {
-            second = last[i];
-        }
-    }
-    tops[mine] = begin < end ? top : -1;
-    seconds[mine] = second;
-#pragma omp barrier
-#pragma omp master
-    {
-        top = tops[0];
-        second = seconds[0];
-        for (int i = 1; i < omp_get_num_threads(); i++) {
-            if (tops[i] < 0) continue;
-            if (top < 0 || last[tops[i]] > last[top]) {
-                float before = top < 0 ? -INFINITY : last[top];
-                second = before > seconds[i] ? before : seconds[i];
-                top = tops[i];
-            } else if (last[tops[i]] > second) {
-                second = last[tops[i]];
-            }
-        }
-        pass->likeliest[0] = top;
-        pass->margin[0] = last[top] - second;
-    }
+    share(pass->columns, UNIT, &begin, &end);
+    product(&place, n->head, hidden, begin, end, x, kept, n->head_bias, pass->logits, pass->columns, 0);
+    if (pass->likeliest) choose(pass, begin, end);
 }
 
-/* Feed tokens to every beam and write the logits after the last `keep` of each. */
-void forward(const Network *n, const Memory *m, const Pass *pass) {
+/* Feed tokens to every text and write the logits after the last `keep` of each. */
+void forward(const Network *n, const Pass *pass) {
 #pragma omp parallel num_threads(pass->threads)
     {
 #ifdef TILES
-        if (n->kind == TILED) configure_tiles(pass->beams * pass->time);
+        if (n->kind == TILED) configure_tiles(pass->rows);
 #endif
-        forward_in(n, m, pass);
+        forward_in(n, pass);
 #ifdef TILES
         if (n->kind == TILED) _tile_release();
 #endif
     }
 }
 
-/* Feed `time` tokens of one beam, then each likeliest next token but the last; write the tokens and
-   by how much each was the likeliest, [count]. */
-void draft(const Network *n, const Memory *m, const Pass *first, int64_t *drafted, float *margins,
-           int64_t count) {
+/* Feed every text its tokens, then each likeliest next token but the last; write the tokens and by
+   how much each was the likeliest, [feeds, count]. The feeds, of one kept row each, move along. */
+void draft(const Network *n, const Pass *first, int64_t *drafted, float *margins, int64_t count) {
     Pass pass = *first;
     for (int64_t i = 0; i < count; i++) {
-        forward(n, m, &pass);
-        drafted[i] = pass.likeliest[0];
-        margins[i] = pass.margin[0];
-        pass.begin += pass.time;
-        pass.time = 1;
-        pass.ids = drafted + i;
+        forward(n, &pass);
+        for (int64_t f = 0; f < pass.feeds; f++) {
+            drafted[f * count + i] = pass.likeliest[f];
+            margins[f * count + i] = pass.margin[f];
+            pass.feed[f].begin += pass.feed[f].time;
+            pass.feed[f].time = 1;
+        }
+        pass.ids = pass.likeliest; /* read before the next are written */
+        pass.rows = pass.feeds;
     }
 }

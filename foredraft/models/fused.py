@@ -1,117 +1,222 @@
 """The native runtime of a CPU: the Llama family as one C function a pass (fused.c).
 
-Between its products nothing returns to Python, a draft is one call, and a token's logits do not
-depend, to the bit, on how many tokens share its pass.
+A pass serves several texts at once. Between its products nothing returns to Python, drafts are one
+call, and a token's logits do not depend, to the bit, on the tokens and the texts that share its
+pass.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.errors import ModelError, RequestError
-from foredraft.models.base import check_vocabulary_holds
-from foredraft.models.compiler import load_library
+from foredraft.errors import RequestError
+from foredraft.models import structures
+from foredraft.models.base import Context, Drafted, Feed, Output, check_vocabulary_holds
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.native import KeyValueMemory, check_is_in_family
-from foredraft.models.threads import usable_threads
-from foredraft.models.weights import LayerWeights, Weights
+from foredraft.models.structures import SINGLE, Laid, Pass, library
+from foredraft.models.threads import threads_for, usable_threads
+from foredraft.models.weights import Weights
 
-SOURCE = Path(__file__).with_name("fused.c")
-KEYS = 16  # of fused.c: heads are padded to a multiple of so many dimensions
-SINGLE, HALF, TILED = range(3)  # kinds of matrices
-CHUNK = 64  # tokens fed at once; a longer prompt is fed in several passes
+CHUNK = 64  # rows of a pass, whatever texts they are of; more tokens are fed in several passes
 
-
-def _structure(name: str, **kinds: str) -> Any:
-    """Return a structure of fused.c: its fields, in their order, by their kinds."""
-    types = {"pointers": ctypes.c_void_p, "integers": ctypes.c_int64, "floats": ctypes.c_float}
-    fields = [
-        (field, types[kind.rstrip("_")]) for kind, names in kinds.items() for field in names.split()
-    ]
-    return type(name, (ctypes.Structure,), {"_fields_": fields})
+# A text's memory, its next tokens, and how many of the last of these get logits.
+Text = tuple[KeyValueMemory, Sequence[int], int]
 
 
-_Layer = _structure(
-    "Layer",
-    pointers="attention_gain mlp_gain query_gain key_gain qkv out gate up down "
-    "qkv_bias out_bias gate_bias up_bias down_bias",
-)
-_Network = _structure(
-    "Network",
-    integers="layers hidden heads kv_heads head_dim inner kind",
-    floats="epsilon",
-    pointers="embedding head head_bias gain layer",
-)
-_Memory = _structure("Memory", pointers="block", integers="layer_stride beam_stride head_stride")
-_Pass = _structure(
-    "Pass",
-    pointers="ids",
-    integers="beams time begin keep columns threads",
-    pointers_="rotations scratch logits likeliest margin",
-)
+class Passes:
+    """The passes of a Llama, Mistral, Qwen2 or Qwen3 network as compiled C, in float32.
 
+    A text is a memory of its own and tokens that follow what it holds; a pass feeds several. What
+    it says of one does not depend, to the bit, on the others. One thread at a time may ask.
 
-class _Field(ctypes.Structure):
-    """Of a structure of fused.c: where it lies; of the structure itself: how large it is."""
+    Args:
+        weights: of the network.
+        vocab_size: columns wanted, see `CausalModel`.
+        threads: of a pass, at most; more would wake for nothing.
 
-    _fields_ = (("name", ctypes.c_char_p), ("offset", ctypes.c_int64))
-
-
-@functools.cache
-def library() -> Any:
-    """Return the compiled functions of fused.c.
+    Attributes:
+        columns: of the logits; fewer than wanted if the network has fewer.
+        laid: the weights.
 
     Raises:
-        ModelError: they cannot be compiled here.
+        ModelError: no C compiler.
     """
-    return with_types(load_library(SOURCE))
+
+    def __init__(self, weights: Weights, vocab_size: int, threads: int) -> None:
+        self._library = library()
+        self.laid = Laid(self._library, weights)
+        self._last = self.laid.known - 1
+        self._known = max(vocab_size, self.laid.known)
+        self.columns = min(vocab_size, self.laid.known)
+        self._turns = weights.rotations
+        self._shape = (weights.num_layers, weights.kv_heads, self.laid.padded_dim)
+        self._ids, self._feeds = (ctypes.c_int64 * CHUNK)(), (structures.Feed * CHUNK)()
+        self._pass = Pass(columns=self.columns)
+        self._pass.ids, self._pass.feed = map(ctypes.addressof, (self._ids, self._feeds))
+        self._given = (ctypes.byref(self.laid.structure), ctypes.byref(self._pass))
+        self._room = (0, 0)  # positions and threads that there is scratch for
+        self.threads = threads
+        self.count_threads()
+
+    def memory(self) -> KeyValueMemory:
+        """Return the empty memory of a new text."""
+        return KeyValueMemory(*self._shape, torch.empty(0))
+
+    def count_threads(self) -> None:
+        """Look how many may be used: this process may have been pinned, or forked, meanwhile."""
+        self._most_threads = usable_threads()
+
+    def feed(self, texts: Sequence[Text]) -> Tensor:
+        """Feed tokens and remember them.
+
+        Args:
+            texts: of each its memory, which no other one of them has; its tokens; and how many of
+                the last of these get logits, 0 … all.
+
+        Returns:
+            Logits, text after text, shape `[sum of those counts, columns]`.
+
+        Raises:
+            RequestError: more logits than tokens, or a token that there is not; nothing is fed.
+        """
+        self._make_ready(texts)
+        return self._fed(texts)
+
+    def draft(
+        self, texts: Sequence[tuple[KeyValueMemory, Sequence[int]]], count: int
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Feed tokens, then each text's likeliest next token but the last.
+
+        Args:
+            texts: of each its memory, which no other one of them has, and its tokens, at least one.
+            count: tokens wanted of each, ≥ 1.
+
+        Returns:
+            Of each text the tokens, and their margins as `Network.draft` says.
+
+        Raises:
+            RequestError: no token, or one that there is not; nothing is fed.
+        """
+        fed = [(memory, tokens, 1) for memory, tokens in texts]
+        self._make_ready(fed, count - 1)
+        drafted, margins = list[list[int]](), list[list[float]]()
+        for first in range(0, len(fed), CHUNK):
+            together = fed[first : first + CHUNK]
+            if sum([len(tokens) for _, tokens, _ in together]) > CHUNK:
+                self._fed([(memory, tokens[:-1], 0) for memory, tokens, _ in together])
+                together = [(memory, tokens[-1:], 1) for memory, tokens, _ in together]
+            found, by = self._drafted(together, count)
+            drafted += _rows(found, count)
+            margins += _rows(by, count)
+        return drafted, margins
+
+    def _fed(self, texts: Sequence[Text]) -> Tensor:
+        logits = torch.empty(sum([keep for _, _, keep in texts]), self.columns)
+        step, written = self._pass, 0
+        step.likeliest = None
+        for parts in _in_passes(texts):
+            self._describe(parts)
+            step.logits = logits.data_ptr() + 4 * self.columns * written
+            self._library.forward(*self._given)
+            for memory, tokens, keep in parts:
+                memory.length += len(tokens)
+                written += keep
+        return logits
+
+    def _drafted(self, parts: Sequence[Text], count: int) -> tuple[Any, Any]:
+        """Return tokens and margins, text after text; what is fed first fits into one pass."""
+        size, step = count * len(parts), self._pass
+        drafted, margins = (ctypes.c_int64 * size)(), (ctypes.c_float * size)()
+        logits = torch.empty(len(parts), self.columns)
+        self._describe(parts)
+        step.logits, step.likeliest = logits.data_ptr(), ctypes.addressof(self._likeliest)
+        self._library.draft(*self._given, drafted, margins, ctypes.c_int64(count))
+        for memory, tokens, _ in parts:
+            memory.length += len(tokens) + count - 1
+        return drafted, margins
+
+    def _describe(self, parts: Sequence[Text]) -> None:
+        """Write down what the texts add to the next pass."""
+        ids: Any = []
+        for place, (memory, tokens, keep) in enumerate(parts):
+            feed, block = self._feeds[place], memory.block
+            feed.block = block.data_ptr()
+            feed.layer_stride, _, feed.head_stride, *_ = block.stride()
+            feed.begin, feed.time, feed.keep = memory.length, len(tokens), keep
+            ids += tokens
+        if max(ids) > self._last:
+            # A drafter may be handed a token it has never heard of; any other will do in its place.
+            ids = [min(token, self._last) for token in ids]
+        self._ids[: len(ids)] = ids
+        self._pass.feeds, self._pass.rows = len(parts), len(ids)
+
+    def _make_ready(self, texts: Sequence[Text], further: int = 0) -> None:
+        """Refuse what cannot be fed; have room for it, and for `further` tokens of each text."""
+        if len(texts) > 1 and len({id(memory) for memory, _, _ in texts}) < len(texts):
+            raise RequestError("two texts of a pass have one memory; give each its own")
+        for _, tokens, keep in texts:
+            if not 0 <= keep <= len(tokens):
+                raise RequestError(
+                    f"keep is {keep}; legal: 0 … {len(tokens)}, the tokens that are fed"
+                )
+            if tokens and not 0 <= min(tokens) <= max(tokens) < self._known:
+                check_vocabulary_holds(tokens, self._known)
+        threads = min(torch.get_num_threads(), self._most_threads, self.threads)
+        positions, _ = self._room
+        for memory, tokens, _ in texts:
+            end = memory.length + len(tokens) + further
+            memory.reserve(end)
+            if end > positions:
+                positions = memory.capacity
+        if (positions, threads) != self._room:
+            self._make_room(positions, threads)
+
+    def _make_room(self, positions: int, threads: int) -> None:
+        """Have rotations and scratch for passes that see so many positions."""
+        self._room = (0, 0)  # until all of it is there: memory may run out in between
+        step = self._pass
+        self._rotations = self._turns(positions)
+        floats = self._library.scratch_floats(self._given[0], CHUNK, positions, threads)
+        self._scratch = torch.empty(floats)
+        self._likeliest = (ctypes.c_int64 * ((1 + threads) * CHUNK))()
+        self._margin = (ctypes.c_float * ((1 + threads) * CHUNK))()
+        step.margin, step.threads = ctypes.addressof(self._margin), threads
+        step.rotations, step.scratch = self._rotations.data_ptr(), self._scratch.data_ptr()
+        self._room = (positions, threads)
 
 
-def with_types(functions: Any) -> Any:
-    """Return the functions of fused.c, compiled with whatever flags, ready to be called.
+def _in_passes(texts: Sequence[Text]) -> list[Sequence[Text]]:
+    """Return texts cut into passes of `CHUNK` rows at most; all tokens are in their order."""
+    if len(texts) <= CHUNK and 0 < sum([len(tokens) for _, tokens, _ in texts]) <= CHUNK:
+        return [texts]
+    passes, parts, room = list[Sequence[Text]](), list[Text](), CHUNK
+    for memory, tokens, keep in texts:
+        left = len(tokens)
+        while left:
+            if not room:
+                passes.append(parts)
+                parts, room = [], CHUNK
+            part = tokens[len(tokens) - left :][:room]
+            left -= len(part)
+            room -= len(part)
+            parts.append((memory, part, min(max(keep - left, 0), len(part))))
+    return [*passes, parts] if parts else passes
 
-    Raises:
-        ModelError: a structure is written down otherwise there than here.
-    """
-    _check_layout(functions)
-    functions.scratch_floats.restype = functions.may_use_tiles.restype = ctypes.c_int64
-    functions.scratch_floats.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
-    return functions
 
-
-def _check_layout(functions: Any) -> None:
-    """Compare what C says of its structures with ours: a field too many would spoil memory."""
-    ours: dict[str, int] = {}
-    for structure in (_Layer, _Network, _Memory, _Pass):
-        name = structure.__name__
-        ours[name] = ctypes.sizeof(structure)
-        ours |= {f"{name}.{f}": getattr(structure, f).offset for f, _ in structure._fields_}
-    functions.layout.restype = ctypes.POINTER(_Field)
-    theirs: dict[str, int] = {}
-    for field in functions.layout():
-        if not field.name:
-            break
-        theirs[field.name.decode()] = field.offset
-    odd = sorted(name for name, _ in theirs.items() ^ ours.items())
-    if odd:
-        raise ModelError(
-            f"fused.c and fused.py disagree about {', '.join(odd[:3])}; install foredraft again"
-        )
+def _rows(values: Any, count: int) -> list[Any]:
+    """Return the numbers of an array as lists of `count`."""
+    return [values[begin : begin + count] for begin in range(0, len(values), count)]
 
 
 class FusedModel(CausalModel):
-    """A Llama, Mistral, Qwen2 or Qwen3 network as compiled C, in float32.
-
-    Weights that bfloat16 holds exactly are kept in it, which halves what a pass must read and
-    changes no product.
+    """A network whose passes are compiled C (`Passes`); several texts share one.
 
     Args:
         network: a transformers causal LM on the CPU whose config `is_in_family`.
@@ -123,172 +228,46 @@ class FusedModel(CausalModel):
 
     def __init__(self, network: Any, *, vocab_size: int | None = None) -> None:
         check_is_in_family(network)
-        self._library = library()
-        weights = Weights(network)
-        padded_dim = -(-weights.head_dim // KEYS) * KEYS
-        like = torch.empty(0)
-        self._keys = KeyValueMemory(weights.num_layers, weights.kv_heads, padded_dim, like)
-        super().__init__(network.config, vocab_size, torch.device("cpu"), self._keys)
-        self._columns = min(self.vocab_size, self._num_embeddings)
-        self._tensors: list[Tensor] = []  # what the structures point into
-        self._kind = SINGLE
-        if weights.fit_bfloat16():
-            self._kind = TILED if self._library.may_use_tiles() else HALF
-        self.weight_bytes = 4 if self._kind == SINGLE else 2
-        self._network = self._described(weights)
-        self._turns = weights.rotations
-        self._block, self._pass = _Memory(), _Pass(columns=self._columns)
-        self._given = tuple(map(ctypes.byref, (self._network, self._block, self._pass)))
-        self._described_block = like
-        self._room = (0, 0, 0)  # rows, positions and threads that there is scratch for
-        self._ids = (ctypes.c_int64 * CHUNK)()
-        self._most_threads = usable_threads()
-
-    def weights(self) -> Iterator[Tensor]:
-        yield from self._tensors
-
-    def start(self, prompt: Prompt) -> list[int]:
-        self._most_threads = usable_threads()  # it may have been pinned, or forked, since
-        return super().start(prompt)
-
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
-        if len(tokens) > CHUNK:
-            return super().extend(tokens, keep)
-        logits = torch.empty(keep, self._columns)
-        self._feed(tokens, 1, keep, logits)
-        return self._fitted(logits)
-
-    def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
-        beams, left = input_ids.shape
-        kept = []
-        for part in input_ids.split(max(1, CHUNK // beams), dim=1):
-            left -= part.shape[1]
-            count = min(max(keep - left, 0), part.shape[1])
-            kept.append(torch.empty(beams, count, self._columns))
-            self._feed(part.flatten().tolist(), beams, count, kept[-1])
-        return torch.cat(kept, dim=1)
-
-    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
-        if len(tokens) > CHUNK:
-            self.extend(tokens[:-1], keep=1)
-            tokens = tokens[-1:]
-        drafted, margins = (ctypes.c_int64 * count)(), (ctypes.c_float * count)()
-        self._feed(tokens, 1, 1, torch.empty(self._columns), (drafted, margins))
-        return list(drafted), list(margins)
-
-    def _feed(
-        self, tokens: Sequence[int], beams: int, keep: int, logits: Tensor, drafted: Any = None
-    ) -> None:
-        """Feed tokens, row by row of beams; write logits after the last `keep`, or draft from them.
-
-        Args:
-            tokens: of every beam as many, `beams · time` of them.
-            beams: how many there are.
-            keep: of each, 0 … time.
-            logits: shape `[beams, keep, columns]`, or anything as large.
-            drafted: room for the tokens of a draft of one beam, and for their margins; None
-                drafts none.
-        """
-        if not 0 <= keep <= len(tokens) // beams:
-            raise RequestError(
-                f"keep is {keep}; legal: 0 … {len(tokens) // beams}, the tokens that are fed"
-            )
-        rows, last = len(tokens), self._num_embeddings - 1
-        known, largest = max(self.vocab_size, self._num_embeddings), max(tokens)
-        if not 0 <= min(tokens) <= largest < known:
-            check_vocabulary_holds(tokens, known)
-        time = rows // beams
-        further = len(drafted[0]) - 1 if drafted else 0
-        end = self.length + time + further
-        self._make_room(end, rows)
-        # A drafter may be handed a token it has never heard of; any other will do in its place.
-        given: Any = list(tokens) if largest <= last else [min(token, last) for token in tokens]
-        self._ids[:rows] = given
-        step = self._pass
-        step.beams, step.time, step.begin, step.keep = beams, time, self.length, keep
-        step.logits = logits.data_ptr()
-        if drafted:
-            step.likeliest = ctypes.addressof(self._likeliest)
-            self._library.draft(*self._given, *drafted, ctypes.c_int64(1 + further))
-        else:
-            step.likeliest = None
-            self._library.forward(*self._given)
-        self._keys.length = end
-
-    def _make_room(self, end: int, rows: int) -> None:
-        """Have memory, rotations and scratch for a pass over `rows` that ends at position `end`."""
-        keys, threads = self._keys, min(torch.get_num_threads(), self._most_threads)
-        keys.reserve(end)
-        step = self._pass
-        room = (max(rows, len(self._ids)), keys.capacity, threads)
-        if room != self._room:
-            self._room = (0, 0, 0)  # until all of it is there: memory may run out in between
-            self._rotations = self._turns(keys.capacity)
-            self._scratch = torch.empty(
-                self._library.scratch_floats(ctypes.byref(self._network), *room)
-            )
-            self._ids = (ctypes.c_int64 * room[0])()
-            self._likeliest = (ctypes.c_int64 * (1 + threads))()
-            self._margin = (ctypes.c_float * (1 + threads))()
-            step.margin = ctypes.addressof(self._margin)
-            step.ids, step.threads = ctypes.addressof(self._ids), threads
-            step.rotations, step.scratch = self._rotations.data_ptr(), self._scratch.data_ptr()
-            self._room = room
-        if keys.block is not self._described_block:
-            self._described_block = block = keys.block
-            strides = block.stride()
-            self._block.block = block.data_ptr()
-            self._block.layer_stride, self._block.beam_stride, self._block.head_stride = strides[:3]
-
-    def _described(self, weights: Weights) -> Any:
-        embedding = weights.embedding().to(self._dtype)
-        head, gain = weights.head(embedding), weights.gain()
-        layers = (_Layer * weights.num_layers)(*map(self._layer, weights.layers()))
-        self._layers = layers
-        return _Network(
-            weights.num_layers,
-            len(gain),
-            *(weights.heads, weights.kv_heads, weights.head_dim, weights.inner_size),
-            self._kind,
-            weights.epsilon,
-            self._address(embedding),
-            self._matrix(head.weight),
-            *(self._floats(head.bias), self._floats(gain)),
-            ctypes.cast(layers, ctypes.c_void_p),
-        )
-
-    def _layer(self, layer: LayerWeights) -> Any:
-        gate_up, biases = layer.gate_up.weight, layer.gate_up.bias
-        weights = (layer.qkv.weight, layer.out.weight, *gate_up.chunk(2))
-        gate_bias, up_bias = (None, None) if biases is None else biases.chunk(2)
-        gains = (layer.attention_gain, layer.mlp_gain, layer.query_gain, layer.key_gain)
-        return _Layer(
-            *map(self._floats, gains),
-            *map(self._matrix, (*weights, layer.down.weight)),
-            *map(self._floats, (layer.qkv.bias, layer.out.bias, gate_bias, up_bias)),
-            self._floats(layer.down.bias),
-        )
+        weights = Weights(network)  # refuses a config that is not theirs
+        columns = vocab_size or int(network.config.vocab_size)
+        self._passes = Passes(weights, columns, threads_for(network))
+        super().__init__(network.config, vocab_size, torch.device("cpu"))
+        self.weight_bytes = 4 if self._passes.laid.kind == SINGLE else 2
 
     @property
-    def _dtype(self) -> torch.dtype:
-        return torch.float32 if self._kind == SINGLE else torch.bfloat16
+    def threads(self) -> int:
+        """Of a pass, at most: as many as its weights are worth, or were asked for."""
+        return self._passes.threads
 
-    def _matrix(self, weight: Tensor) -> int:
-        weight = weight.to(self._dtype).contiguous()
-        if self._kind != TILED:
-            return self._address(weight)
-        out, into = weight.shape
-        packed = torch.zeros(-(-out // 16) * -(-into // 32) * 512, dtype=torch.bfloat16)
-        self._library.pack(
-            *(ctypes.c_void_p(weight.data_ptr()), ctypes.c_int64(out), ctypes.c_int64(into)),
-            ctypes.c_void_p(packed.data_ptr()),
-        )
-        return self._address(packed)
+    @threads.setter
+    def threads(self, threads: int) -> None:
+        self._passes.threads = threads
 
-    def _floats(self, vector: Tensor | None) -> int | None:
-        return None if vector is None else self._address(vector.float())
+    def weights(self) -> Iterator[Tensor]:
+        yield from self._passes.laid.tensors
 
-    def _address(self, tensor: Tensor) -> int:
-        tensor = tensor.contiguous()
-        self._tensors.append(tensor)
-        return tensor.data_ptr()
+    def open(self, prompt: Prompt) -> Context:
+        self._passes.count_threads()
+        return super().open(prompt)
+
+    def forward(self, feeds: Sequence[Feed]) -> list[Output]:
+        self.check(feeds)
+        with self.owner.lock:
+            texts = [(feed.context.memory, feed.tokens, feed.keep) for feed in feeds]
+            logits = self._fitted(self._passes.feed(texts))
+        if len(feeds) == 1:
+            return [Output(logits)]
+        return [Output(part) for part in logits.split([feed.keep for feed in feeds])]
+
+    def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
+        self.check(feeds)
+        with self.owner.lock:
+            texts = [(feed.context.memory, feed.tokens) for feed in feeds]
+            drafts = zip(*self._passes.draft(texts, count), strict=True)
+            return [Drafted(tokens, margins) for tokens, margins in drafts]
+
+    def _new_memory(self) -> KeyValueMemory:
+        return self._passes.memory()
+
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+        return self._fitted(self._passes.feed([(context.memory, tokens, keep)]))

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from foredraft.errors import ModelError
+from foredraft.models.base import Context, Drafted, Feed
 from foredraft.models.llama import Llama, Pass
-from foredraft.models.native import KEYS, NEVER, ROWS, NativeModel
+from foredraft.models.native import KEYS, NEVER, ROWS, KeyValueMemory, NativeModel
 
 SIZES = (1, 2, 4, 8, 16, 32)  # rows of a static pass; more tokens go as a prompt does
 WARM_UPS = 2  # runs before a capture: libraries choose kernels and take workspace in them
@@ -125,6 +126,33 @@ class Recorded:
         return self._run()
 
 
+class StaticMemory(KeyValueMemory):
+    """Keys and values of one text, and the passes that were recorded on them.
+
+    Attributes:
+        capture: makes a pass quick; anew whenever the block has moved.
+    """
+
+    capture: Capture = run_eagerly
+
+    def __init__(self, num_layers: int, kv_heads: int, head_dim: int, like: Tensor) -> None:
+        super().__init__(num_layers, kv_heads, head_dim, like)
+        self._recorded: dict[tuple[int, int, int], Recorded] = {}
+        self._recorded_on: Tensor | None = None  # the block that they read and write
+
+    def recorded(self, new_capture: Callable[[], Capture]) -> dict[tuple[int, int, int], Recorded]:
+        """Return the passes on the block as it lies now, by rows, drafted tokens and bucket."""
+        if self.block is not self._recorded_on:
+            self._recorded, self._recorded_on = {}, self.block
+            self.capture = new_capture()
+        return self._recorded
+
+    def copy(self) -> StaticMemory:
+        other = super().copy()
+        other._recorded_on = None
+        return other
+
+
 class StaticModel(NativeModel):
     """The native runtime with static passes; only a prompt is fed in passes of its own size.
 
@@ -155,74 +183,83 @@ class StaticModel(NativeModel):
         self._sizes = (ROWS,) if invariant else SIZES
         self._static_pass = compiled_pass() if compiled else static_pass
         self._new_capture = new_capture or self._graphs_where_there_are
-        self._recorded: dict[tuple[int, int, int], Recorded] = {}
-        self._recorded_on: Tensor | None = None  # the memory block that they read and write
-        self._capture: Capture = run_eagerly
 
     def _graphs_where_there_are(self) -> Capture:
         return GraphCapture(self.device) if self.device.type == "cuda" else run_eagerly
 
+    def _new_memory(self) -> StaticMemory:
+        llama = self.llama
+        return StaticMemory(len(llama.layers), llama.kv_heads, llama.head_dim, llama.embedding)
+
     @torch.inference_mode()
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         most = self._sizes[-1]
         early = len(tokens) - keep if self.invariant else 0
         if early:
-            super().extend(tokens[:early], keep=1)
-        elif not self.invariant and (self.length == 0 or len(tokens) > most):
-            return super().extend(tokens, keep)  # a prompt
-        parts = [self._extend(tokens[i : i + most]) for i in range(early, len(tokens), most)]
+            super().logits(context, tokens[:early], 1)
+        elif not self.invariant and (context.length == 0 or len(tokens) > most):
+            return super().logits(context, tokens, keep)  # a prompt
+        memory: StaticMemory = context.memory
+        parts = [
+            self._extend(memory, tokens[i : i + most]) for i in range(early, len(tokens), most)
+        ]
         logits = parts[0] if len(parts) == 1 else torch.cat(parts)
         return self._fitted(logits[-keep:])
 
     @torch.inference_mode()
-    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
+    def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
         if self.invariant:
-            return super().draft(tokens, count)
-        if len(tokens) > 1 and (self.length == 0 or len(tokens) > self._sizes[-1]):
-            self.extend(tokens[:-1], keep=1)
-            tokens = tokens[-1:]
-        drafted, margins = self._run(tokens, count).tolist()
-        self._keys.length += len(tokens) + count - 1
-        return [int(token) for token in drafted], margins
+            return super().draft(feeds, count)
+        self.check(feeds)
+        with self.owner.lock:
+            return [self._draft(feed.context, feed.tokens, count) for feed in feeds]
 
-    def _extend(self, tokens: Sequence[int]) -> Tensor:
+    def _draft(self, context: Context, tokens: Sequence[int], count: int) -> Drafted:
+        if len(tokens) > 1 and (context.length == 0 or len(tokens) > self._sizes[-1]):
+            self.logits(context, tokens[:-1], 1)
+            tokens = tokens[-1:]
+        memory: StaticMemory = context.memory
+        drafted, margins = self._run(memory, tokens, count).tolist()
+        memory.length += len(tokens) + count - 1
+        return Drafted([int(token) for token in drafted], margins)
+
+    def _extend(self, memory: StaticMemory, tokens: Sequence[int]) -> Tensor:
         """Feed tokens, as many as a static pass has rows; return logits `[time, vocab]`."""
-        logits = self._run(tokens, 0)[: len(tokens)].clone()
-        self._keys.length += len(tokens)
+        logits = self._run(memory, tokens, 0)[: len(tokens)].clone()
+        memory.length += len(tokens)
         return logits
 
-    def _run(self, tokens: Sequence[int], drafted: int) -> Tensor:
+    def _run(self, memory: StaticMemory, tokens: Sequence[int], drafted: int) -> Tensor:
         """Return logits after each row `[rows, vocab]`, or tokens and margins, `[2, drafted]`."""
-        begin, count = self._keys.length, len(tokens)
+        begin, count = memory.length, len(tokens)
         rows = next(size for size in self._sizes if size >= count)
-        bucket = self._bucket(begin + rows + drafted)
+        bucket = self._bucket(memory, begin + rows + drafted)
         last = self._num_embeddings - 1  # a drafter may be handed a token it has never heard of
         padding = [0] * (rows - count)
         numbers = [*(min(token, last) for token in tokens), *padding, begin, count]
-        shape = (rows, drafted, bucket)
-        if shape not in self._recorded:
-            self._recorded[shape] = self._record(shape, numbers)
-        return self._recorded[shape](numbers)
+        shape, recorded = (rows, drafted, bucket), memory.recorded(self._new_capture)
+        if shape not in recorded:
+            recorded[shape] = self._record(memory, shape, numbers)
+        return recorded[shape](numbers)
 
-    def _bucket(self, end: int) -> int:
-        """Return how many positions to attend to, with room for them; forget what has moved."""
+    def _bucket(self, memory: StaticMemory, end: int) -> int:
+        """Return how many positions to attend to, with room for them."""
         bucket = KEYS
         while bucket < end:
             bucket *= 2
-        self._make_room(bucket)
-        if self._keys.block is not self._recorded_on:
-            self._recorded, self._recorded_on = {}, self._keys.block
-            self._capture = self._new_capture()
+        self._make_room(memory, bucket)
         return bucket
 
-    def _record(self, shape: tuple[int, int, int], numbers: list[int]) -> Recorded:
+    def _record(
+        self, memory: StaticMemory, shape: tuple[int, int, int], numbers: list[int]
+    ) -> Recorded:
         rows, drafted, bucket = shape
         fed = torch.tensor(numbers, device=self.device)
-        memory = self._keys.block[:, :, :, :bucket]
-        rotations, one_pass = self._rotations, self._static_pass
+        held, rotations = memory.block[:, :, :, :bucket], self._rotations
+        one_pass = self._static_pass
 
         def feed(ids: Tensor, begin: Tensor) -> Tensor:
-            return one_pass(self.llama, ids, begin, memory, rotations)
+            return one_pass(self.llama, ids, begin, held, rotations)
 
         def logits() -> Tensor:
             return self.llama.logits(feed(fed[:rows], fed[rows : rows + 1]))
@@ -238,11 +275,11 @@ class StaticModel(NativeModel):
 
         compute = draft if drafted else logits
         try:
-            return Recorded(fed, compute, self._capture)
+            return Recorded(fed, compute, memory.capture)
         except RuntimeError as error:
             warnings.warn(f"no CUDA graphs, passes run eagerly: {error}", RuntimeWarning, 2)
             self._new_capture = lambda: run_eagerly
-            self._capture = run_eagerly
+            memory.capture = run_eagerly
             return Recorded(fed, compute, run_eagerly)
 
     def _likeliest(self, hidden: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,17 +19,18 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, foreign, quoted
-from foredraft.models.base import LanguageModel
+from foredraft.models.base import Network
 from foredraft.models.checkpoint import open_checkpoint, read_module
 from foredraft.models.device import resolve_device
 from foredraft.models.documents import shown
 from foredraft.models.encoder_decoder import EncoderDecoderModel
 from foredraft.models.folder import ModelFolder, check_folder_weights, read_folder
+from foredraft.models.fused import FusedModel
 from foredraft.models.hub import HUB_NAME, SETTINGS_FILES, fetched, weight_files
 from foredraft.models.pairing import fit_drafter, fit_target
 from foredraft.models.runtime import Runtime
 from foredraft.models.skeleton import check_loaded
-from foredraft.models.threads import use_threads
+from foredraft.models.threads import threads_for, use_threads
 from foredraft.models.weights import is_in_family
 from foredraft.ranges import Checked, Range
 from foredraft.zoo import bundled_path
@@ -41,8 +42,6 @@ LOG = logging.getLogger("foredraft")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPE_CHOICES = ("auto", *DTYPES)
 QUANTIZE_CHOICES = ("none", "int8")
-BYTES_A_THREAD = 4_000_000
-_all_threads = torch.get_num_threads()  # what torch would use
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ class LoadOptions(Checked):
         invariant: see `Runtime`; of targets, since a drafter's logits decide no token.
         check_runtime: compare the native runtime with transformers while loading.
         compile: let torch.compile make the kernels of the native runtime's passes.
-        threads: of torch on a CPU; 0 takes as many as the model can use.
+        threads: of torch on a CPU, which are the whole process's; 0 leaves them as they are, and
+            the native runtime takes as many of them as the model can use.
     """
 
     device: str = "auto"
@@ -89,12 +89,15 @@ class LoadedModel:
         model: the adapter.
         tokenizer: the Hugging Face tokenizer.
         eos_token_ids: every token that ends a generation.
+        threads: of a CPU that its weights are worth, for `fit_threads`; 0: it lies elsewhere, or
+            torch has the number that was asked for.
     """
 
     name: str
-    model: LanguageModel
+    model: Network
     tokenizer: Any
     eos_token_ids: tuple[int, ...]
+    threads: int = 0
 
 
 def load_pair(
@@ -129,6 +132,7 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
     try:
         with _fitting(folder):
             model = fit_drafter(network, target.model, runtime)
+        give_threads(model, options)
         drafter = LoadedModel(name, model, tokenizer, folder.end_tokens(tokenizer.eos_token_id))
         check_vocabulary(target, drafter)
     except ModelError as error:
@@ -151,16 +155,19 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
     folder, network, tokenizer, runtime = _load_network(name, role, options)
     with _fitting(folder):
         model = fit_target(network, runtime)
-    set_threads(options, network)
+    on_cpu, asked = network.device.type == "cpu", options.threads
+    if on_cpu and asked:
+        use_threads(asked, were_asked_for=True)
+        give_threads(model, options)
     end_tokens = folder.end_tokens(tokenizer.eos_token_id)
     for note in folder.notes() if role == "target" else ():  # a drafter decides no token
         LOG.warning("%s: %s", quoted(name, 300), note)
-    return LoadedModel(name, model, tokenizer, end_tokens)
+    worth = threads_for(network) if on_cpu and not asked else 0
+    return LoadedModel(name, model, tokenizer, end_tokens, worth)
 
 
 def load_tokenizer(name: str) -> Any:
     """Return the tokenizer of a decoder-only target, without its weights; errors as for `load`."""
-    transformers_logging.set_verbosity_error()
     source = _resolve_source(name, "target")
     path = Path(source) if Path(source).is_dir() else fetched(source, SETTINGS_FILES)
     if read_folder(path, trusted=False).config.is_encoder_decoder:
@@ -183,8 +190,6 @@ def _load_network(
 
     The network is a transformers module, or a `Checkpoint` for the native runtime on a CPU.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     device = resolve_device(options.device)
     dtype: Any = _resolve_dtype(options.dtype, device)
     source = _resolve_source(name, role)
@@ -250,17 +255,20 @@ def _fitting(folder: ModelFolder) -> AbstractContextManager[None]:
     return foreign(what, "free some memory, or correct the file after the model's card")
 
 
-def set_threads(options: LoadOptions, network: Any) -> None:
-    """Give torch as many CPU threads as the model can use; a small one gains nothing from many.
+def give_threads(model: Network, options: LoadOptions) -> None:
+    """Let compiled passes have as many threads as were asked for."""
+    if options.threads and isinstance(model, FusedModel):
+        model.threads = options.threads
 
-    Every product wakes all threads, which costs microseconds each; one thread reads
-    `BYTES_A_THREAD` of weights in about the time that the wakings of a whole pass take.
+
+def silence_transformers() -> None:
+    """Let transformers show errors only, and no bars.
+
+    For programs, which say what happens themselves: it holds for the whole process, so that
+    loading a model does not do it.
     """
-    if network.device.type != "cpu" or not (options.threads or _all_threads > 1):
-        return
-    num_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
-    wanted = options.threads or min(_all_threads, -(-num_bytes // BYTES_A_THREAD))
-    use_threads(wanted, were_asked_for=bool(options.threads))
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from foredraft.errors import ModelError, RollbackUnsupported
-from foredraft.models.decoder_only import CausalModel
+from foredraft.errors import ModelError
+from foredraft.models.base import Context
+from foredraft.models.decoder_only import CausalModel, TensorModel
 from foredraft.models.linear import has_bfloat16_products
 from foredraft.models.llama import Llama, Pass
 from foredraft.models.weights import Weights, is_in_family
@@ -28,7 +29,7 @@ NEVER = float("-inf")
 
 
 class KeyValueMemory:
-    """Keys and values of all layers, shape `[layers, beams, 2 · kv_heads, capacity, head_dim]`.
+    """Keys and values of one text in all layers, `[layers, 1, 2 · kv_heads, capacity, head_dim]`.
 
     Positions beyond `length` are garbage that the next write covers.
 
@@ -53,37 +54,29 @@ class KeyValueMemory:
         """Make room for `end` positions; return whether the block has moved."""
         if end <= self.capacity:
             return False
-        layers, beams, heads, _, size = self.block.shape
+        layers, one, heads, _, size = self.block.shape
         capacity = -(-max(end, 2 * self.capacity) // BLOCK) * BLOCK
-        grown = self.block.new_zeros(layers, beams, heads, capacity, size)
+        grown = self.block.new_zeros(layers, one, heads, capacity, size)
         grown[:, :, :, : self.capacity] = self.block
         self.block = grown
         return True
 
     def restart(self) -> None:
-        """Forget everything, keep the room of one beam."""
+        """Forget everything, keep the room."""
         self.length = 0
-        if self.block.shape[1] > 1:
-            self.block = self.block[:, :1]
 
     def rollback_to(self, length: int) -> None:
-        """Forget positions `length` and later.
-
-        Raises:
-            RollbackUnsupported: fewer are held.
-        """
-        if not 0 <= length <= self.length:
-            raise RollbackUnsupported(
-                f"cannot go back to {length} tokens; legal: 0 … {self.length}, those that are held"
-            )
+        """Forget positions `length` and later."""
         self.length = length
 
-    def branch(self, parents: list[int]) -> None:
-        """Make beam i a copy of beam `parents[i]`."""
-        self.block = self.block.index_select(1, torch.tensor(parents, device=self.block.device))
+    def copy(self) -> Self:
+        """Return a memory of its own that holds the same."""
+        other = copy.copy(self)
+        other.block = self.block.clone()
+        return other
 
 
-class NativeModel(CausalModel):
+class NativeModel(TensorModel):
     """A Llama, Mistral, Qwen2 or Qwen3 network computed without transformers.
 
     Args:
@@ -109,85 +102,84 @@ class NativeModel(CausalModel):
         check_is_in_family(network)
         self.llama = llama = Llama(Weights(network, _native_dtype(network, int8)), int8=int8)
         config = network.config
-        memory = KeyValueMemory(len(llama.layers), llama.kv_heads, llama.head_dim, llama.embedding)
-        super().__init__(config, vocab_size, network.device, memory)
+        super().__init__(config, vocab_size, network.device)
         self.dtype = llama.dtype
         self.invariant = invariant
         self.weight_bytes = 1 if int8 else None
-        self._keys = memory
         self._rotations = llama.rotations(0)
-        self._steps = torch.empty(0)
+        self._steps, self._middle = torch.empty(0), 0
 
     def weights(self) -> Iterator[Tensor]:
         yield from self.llama.weights()
 
-    def _logits(self, input_ids: Tensor, keep: int) -> Tensor:
-        beams = len(input_ids)
-        if self.invariant and beams == 1:
-            return self._in_fixed_passes(input_ids, keep)[None]
-        hidden = self._in_passes(input_ids, keep)
-        return self.llama.logits(hidden).view(beams, keep, -1)
+    def _new_memory(self) -> KeyValueMemory:
+        llama = self.llama
+        return KeyValueMemory(len(llama.layers), llama.kv_heads, llama.head_dim, llama.embedding)
 
-    def _in_passes(self, input_ids: Tensor, keep: int) -> Tensor:
-        """Feed ids `[beams, time]`; return the newest hidden states, `[beams · keep, hidden]`."""
-        beams, time = input_ids.shape
-        hidden = [self._pass(part, part.shape[1]) for part in input_ids.split(CHUNK, dim=1)]
-        if keep == time and len(hidden) == 1:
-            return hidden[0]
-        rows = [part.view(beams, -1, part.shape[-1]) for part in hidden]
-        return torch.cat(rows, 1)[:, -keep:].flatten(0, 1)
+    def _pass(self, context: Context, input_ids: Tensor, keep: int) -> Tensor:
+        if self.invariant:
+            return self._in_fixed_passes(context.memory, input_ids, keep)
+        return self.llama.logits(self._in_passes(context.memory, input_ids, keep))
 
-    def _in_fixed_passes(self, input_ids: Tensor, keep: int) -> Tensor:
+    def _in_passes(self, memory: KeyValueMemory, input_ids: Tensor, keep: int) -> Tensor:
+        """Feed ids `[1, time]`; return the newest hidden states, `[keep, hidden]`."""
+        parts = input_ids.split(CHUNK, dim=1)
+        hidden = [self._hidden(memory, part, part.shape[1]) for part in parts]
+        return hidden[0][-keep:] if len(hidden) == 1 else torch.cat(hidden)[-keep:]
+
+    def _in_fixed_passes(self, memory: KeyValueMemory, input_ids: Tensor, keep: int) -> Tensor:
         """Feed ids `[1, time]`, the last `keep` in passes of one size; return logits of those."""
         before = input_ids.shape[1] - keep
         if before:
-            self._in_passes(input_ids[:, :before], 1)
+            self._in_passes(memory, input_ids[:, :before], 1)
         kept = []
         for part in input_ids[:, before:].split(ROWS, dim=1):
             padded = part.new_zeros(1, ROWS)
             padded[:, : part.shape[1]] = part
-            hidden = self._pass(padded, part.shape[1])
+            hidden = self._hidden(memory, padded, part.shape[1])
             kept.append(self.llama.logits(hidden)[: part.shape[1]])
         return torch.cat(kept)  # [keep, vocab]
 
-    def _pass(self, input_ids: Tensor, count: int) -> Tensor:
-        """Feed ids `[beams, time]` and remember the first `count`; return all hidden states."""
-        time, begin = input_ids.shape[1], self._keys.length
+    def _hidden(self, memory: KeyValueMemory, input_ids: Tensor, count: int) -> Tensor:
+        """Feed ids `[1, time]` and remember the first `count`; return `[time, hidden]`."""
+        time, begin = input_ids.shape[1], memory.length
         end = begin + time
         seen = -(-end // KEYS) * KEYS if self.invariant else end
-        self._make_room(seen)
-        block, heads = self._keys.block, self.llama.kv_heads
+        self._make_room(memory, seen)
+        block, heads = memory.block, self.llama.kv_heads
         step = Pass(
             self.llama.for_all_heads(self._rotations[begin:end]),
-            self._mask(begin, time, seen),
+            self._mask(memory, time, seen),
             block[:, :, :, begin:end].unbind(0),
             block[:, :, :heads, :seen].unbind(0),
             block[:, :, heads:, :seen].unbind(0),
         )
         hidden = self.llama(input_ids, step)
-        self._keys.length = begin + count
+        memory.length = begin + count
         return hidden
 
-    def _make_room(self, end: int) -> None:
+    def _make_room(self, memory: KeyValueMemory, end: int) -> None:
         """Have memory and rotations for `end` positions."""
-        if self._keys.reserve(end) or len(self._rotations) < self._keys.capacity:
-            self._rotations = self.llama.rotations(self._keys.capacity)
+        memory.reserve(end)
+        if len(self._rotations) < memory.capacity:
+            self._rotations = self.llama.rotations(memory.capacity)
 
-    def _mask(self, begin: int, time: int, seen: int) -> Tensor | None:
-        """Return 0 where row i may look, up to position begin + i, and −∞ elsewhere."""
-        if seen == begin + 1:
+    def _mask(self, memory: KeyValueMemory, time: int, seen: int) -> Tensor | None:
+        """Return 0 where row i may look, up to position length + i, and −∞ elsewhere."""
+        if seen == memory.length + 1:
             return None
-        # One staircase serves every pass: row i of it ends `capacity + i` columns from the left.
-        capacity = self._keys.capacity
-        if self._steps.shape[-1] < 2 * capacity + CHUNK or self._steps.shape[0] < time:
-            self._steps = self._staircase(capacity, time)
-        mask = self._steps[:time, capacity - begin : capacity - begin + seen]
+        # One staircase serves every pass: row i of it ends `middle + i` columns from the left.
+        if self._middle < memory.capacity or len(self._steps) < time:
+            self._middle = max(self._middle, memory.capacity)
+            self._steps = self._staircase(self._middle, time)
+        first = self._middle - memory.length
+        mask = self._steps[:time, first : first + seen]
         return mask if self.llama.group == 1 else mask.repeat(self.llama.group, 1)
 
-    def _staircase(self, capacity: int, time: int) -> Tensor:
+    def _staircase(self, middle: int, time: int) -> Tensor:
         rows = min(CHUNK, -(-time // ROWS) * ROWS)
-        columns = torch.arange(2 * capacity + CHUNK, device=self.device)
-        ends = torch.arange(rows, device=self.device)[:, None] + capacity
+        columns = torch.arange(2 * middle + CHUNK, device=self.device)
+        ends = torch.arange(rows, device=self.device)[:, None] + middle
         mask = torch.zeros(rows, len(columns), dtype=self.dtype, device=self.device)
         return mask.masked_fill_(columns > ends, NEVER)
 
@@ -216,9 +208,9 @@ def prove_equal(native: CausalModel, network: Any) -> float:
         network = copy.deepcopy(network).to(native.dtype)
     with torch.inference_mode():
         theirs = network(torch.tensor([tokens], device=native.device), use_cache=False).logits[0]
-    native.start(tokens)
-    first = native.extend(tokens[:5], keep=5)
-    ours = torch.cat((first, native.extend(tokens[5:], keep=len(tokens) - 5)))
+    context = native.open(tokens)
+    first = context.extend(tokens[:5], keep=5)
+    ours = torch.cat((first, context.extend(tokens[5:], keep=len(tokens) - 5)))
     columns = min(ours.shape[1], theirs.shape[1])
     gap = float((ours[:, :columns].float() - theirs[:, :columns].float()).abs().max())
     if not gap <= native.rounding(theirs):
@@ -226,7 +218,6 @@ def prove_equal(native: CausalModel, network: Any) -> float:
             f"the native runtime differs from transformers by {gap:.3g} in a logit, more than "
             f"rounding explains ({native.rounding(theirs):.3g}); use --runtime transformers"
         )
-    native.start(tokens)
     return gap
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from foredraft.errors import ModelError
-from foredraft.models.base import LanguageModel
+from foredraft.models.base import Network
 from foredraft.models.encoder_decoder import EncoderDecoderModel
 from foredraft.models.runtime import TRANSFORMERS, Runtime
 
 CROSS_ATTENTION = ("encoder_attn", "crossattention", "EncDecAttention")  # names of such modules
 
 
-def fit_target(network: Any, runtime: Runtime = TRANSFORMERS) -> LanguageModel:
+def fit_target(network: Any, runtime: Runtime = TRANSFORMERS) -> Network:
     """Return the adapter of a Hugging Face module, by what its config says it is.
 
     Args:
@@ -36,9 +36,7 @@ def fit_target(network: Any, runtime: Runtime = TRANSFORMERS) -> LanguageModel:
     return runtime.adapt(network)
 
 
-def fit_drafter(
-    network: Any, target: LanguageModel, runtime: Runtime = TRANSFORMERS
-) -> LanguageModel:
+def fit_drafter(network: Any, target: Network, runtime: Runtime = TRANSFORMERS) -> Network:
     """Return the adapter of a draft model, with the target's columns.
 
     For an encoder–decoder target: a draft model with the target's own encoder, weight for weight,

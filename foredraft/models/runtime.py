@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from foredraft.errors import ConfigError, ModelError
-from foredraft.models.base import LanguageModel
+from foredraft.models.base import Network
 from foredraft.models.checkpoint import Checkpoint
 from foredraft.models.decoder_only import CausalModel, DecoderOnlyModel
-from foredraft.models.fused import FusedModel, library
+from foredraft.models.fused import FusedModel
 from foredraft.models.graphs import StaticModel
 from foredraft.models.native import NativeModel, prove_equal
+from foredraft.models.structures import library
 from foredraft.models.weights import is_in_family
 
 RUNTIME_CHOICES = ("auto", "native", "transformers")
@@ -115,6 +116,6 @@ def can_fuse() -> bool:
 TRANSFORMERS = Runtime()
 
 
-def is_native(model: LanguageModel) -> bool:
+def is_native(model: Network) -> bool:
     """Whether a model is computed by the native runtime."""
     return isinstance(model, FusedModel | NativeModel)

@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +19,8 @@ from foredraft.errors import ModelError
 from foredraft.ownership import anything_owned
 
 ROOT = Path("/")
+BYTES_A_THREAD = 4_000_000  # of weights
+_all_threads = torch.get_num_threads()  # what torch would use
 _forked = False
 
 
@@ -34,6 +37,28 @@ def usable_threads() -> int:
     else:
         processors = os.cpu_count() or 1
     return max(1, int(min(processors, _quota())))
+
+
+def threads_for(network: Any) -> int:
+    """Return how many threads of a CPU a network's weights are worth, ≥ 1.
+
+    Every product wakes all threads, which costs microseconds each; one thread reads
+    `BYTES_A_THREAD` of weights in about the time that the wakings of a whole pass take.
+    """
+    num_bytes: int = sum(p.numel() * p.element_size() for p in network.parameters())
+    return max(1, -(-num_bytes // BYTES_A_THREAD))
+
+
+def fit_threads(worth: int) -> None:
+    """Give torch as many threads as a loaded model is worth, but no more than it has of itself.
+
+    For programs: the number is the whole process's, so that loading a model does not set it.
+
+    Args:
+        worth: `LoadedModel.threads`; 0 changes nothing.
+    """
+    if worth and _all_threads > 1:
+        use_threads(min(_all_threads, worth), were_asked_for=False)
 
 
 def use_threads(wanted: int, *, were_asked_for: bool) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from foredraft.core import StepRecord
-from foredraft.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from foredraft.decoding import Request, Speculation, autoregressive_steps, speculative_steps
 from foredraft.drafting import DraftModelDrafter
 from foredraft.errors import ConfigError
 from foredraft.gamma import FixedGamma
-from foredraft.models import LanguageModel, fit_drafter, fit_target
+from foredraft.models import Network, fit_drafter, fit_target
 from foredraft.sampling import GreedySampler, Rng
 from foredraft.tracing import Summary, summarize
 from foredraft.verification import RejectionVerifier
@@ -53,7 +53,7 @@ def held_out_acceptance(
         text = document.prompt if run.recipe.is_seq2seq else document.text
         prompt = tokenizer(text)["input_ids"]
         prompt = prompt if run.recipe.is_seq2seq else prompt[:PROMPT_TOKENS]
-        records += speculative_steps(parts, _sequence(target, prompt, tokenizer), Rng(0))
+        records += speculative_steps(parts, _request(target, prompt, tokenizer))
     return summarize(records)
 
 
@@ -132,11 +132,11 @@ def check_sacrebleu() -> None:
         )
 
 
-def _translate(model: LanguageModel, tokenizer: Any, prompt: str) -> str:
-    sequence = _sequence(model, tokenizer(prompt)["input_ids"], tokenizer)
-    for _ in autoregressive_steps(model, sequence, GREEDY, Rng(0)):
+def _translate(model: Network, tokenizer: Any, prompt: str) -> str:
+    request = _request(model, tokenizer(prompt)["input_ids"], tokenizer)
+    for _ in autoregressive_steps(request, GREEDY):
         pass
-    text: str = tokenizer.decode(sequence.output, skip_special_tokens=True)
+    text: str = tokenizer.decode(request.output, skip_special_tokens=True)
     return text
 
 
@@ -144,11 +144,6 @@ def _held_out(run: Run) -> list[Document]:
     return split(run.recipe.data[0], run.data_dir, held_out=True)
 
 
-def _sequence(model: LanguageModel, prompt: list[int], tokenizer: Any) -> Sequence:
-    return Sequence(
-        model.start(prompt),
-        prompt=prompt,
-        max_new_tokens=NEW_TOKENS,
-        max_length=model.max_length,
-        eos_token_ids=(tokenizer.eos_token_id,),
-    )
+def _request(model: Network, prompt: list[int], tokenizer: Any) -> Request:
+    ends = (tokenizer.eos_token_id,)
+    return Request(model.open(prompt), Rng(0), max_new_tokens=NEW_TOKENS, eos_token_ids=ends)

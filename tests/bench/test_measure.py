@@ -15,7 +15,7 @@ from foredraft.bench.machine import PeakMemory, describe_machine, describe_model
 from foredraft.bench.measure import Place, References, config_for, measure, text_hash
 from foredraft.bench.rows import Row
 from foredraft.engine import Engine
-from foredraft.models import DecoderOnlyModel, EncoderDecoderModel, LanguageModel
+from foredraft.models import DecoderOnlyModel, EncoderDecoderModel, Network
 from foredraft.models.fused import FusedModel
 from foredraft.models.native import NativeModel
 from foredraft.models.runtime import can_fuse
@@ -114,7 +114,7 @@ def test_peak_memory_is_of_the_time_since_it_was_asked_for() -> None:
     assert len(held)
 
 
-RUNTIMES: dict[str, Callable[[Any], LanguageModel]] = {
+RUNTIMES: dict[str, Callable[[Any], Network]] = {
     "transformers": DecoderOnlyModel,
     "native": NativeModel,
     "int8": lambda network: NativeModel(network, int8=True),

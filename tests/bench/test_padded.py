@@ -28,8 +28,8 @@ def count(network: torch.nn.Module) -> int:
 
 def logits(name_or_model: object) -> torch.Tensor:
     model = name_or_model.model  # type: ignore[attr-defined]
-    model.start(TOKENS)
-    return model.extend(TOKENS, keep=len(TOKENS))
+    logits: torch.Tensor = model.open(TOKENS).extend(TOKENS, keep=len(TOKENS))
+    return logits
 
 
 @pytest.mark.parametrize("options", [CPU, TRANSFORMERS], ids=["native", "transformers"])

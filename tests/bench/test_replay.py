@@ -11,7 +11,7 @@ import pytest
 from foredraft.bench.recordings import Recording, read_recordings
 from foredraft.bench.replay import Clock, CostTable, Replay, Replayed, TimedModel
 from foredraft.core import StepRecord
-from foredraft.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from foredraft.decoding import Request, Speculation, autoregressive_steps, speculative_steps
 from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts
 from foredraft.errors import ConfigError
 from foredraft.gamma import GAMMA_POLICIES
@@ -48,11 +48,9 @@ def recordings() -> list[Recording]:
     """Return what plain decoding says to each prompt."""
     model, found = target(), []
     for prompt in PROMPTS:
-        sequence = Sequence(
-            model.start(prompt), max_new_tokens=LENGTH, max_length=1000, eos_token_ids=[END]
-        )
-        list(autoregressive_steps(model, sequence, GREEDY, Rng(0)))
-        found.append(Recording(prompt, sequence.output, LENGTH))
+        request = Request(model.open(prompt), Rng(0), max_new_tokens=LENGTH, eos_token_ids=[END])
+        list(autoregressive_steps(request, GREEDY))
+        found.append(Recording(prompt, request.output, LENGTH))
     return found
 
 
@@ -66,10 +64,8 @@ def real_loop(drafting: str, policy: str, *, verifier: str = "rejection") -> lis
     parts = Speculation(model, drafter, rule, VERIFIERS.create(verifier), GREEDY, True, clock)
     steps = []
     for prompt in PROMPTS:
-        sequence = Sequence(
-            model.start(prompt), max_new_tokens=LENGTH, max_length=1000, eos_token_ids=[END]
-        )
-        steps.append(list(speculative_steps(parts, sequence, Rng(0))))
+        request = Request(model.open(prompt), Rng(0), max_new_tokens=LENGTH, eos_token_ids=[END])
+        steps.append(list(speculative_steps(parts, request)))
     return steps
 
 

@@ -11,9 +11,19 @@ import pytest
 from torch import Tensor
 
 from foredraft.checks import Finding, Plan, Report, check
+from foredraft.core import Prompt
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError
-from foredraft.models import DecoderOnlyModel, LanguageModel, LoadedModel, Recomputing, TableModel
+from foredraft.models import (
+    Context,
+    DecoderOnlyModel,
+    LoadedModel,
+    Network,
+    Recomputing,
+    TableModel,
+    Wrapper,
+)
+from foredraft.models.wrapper import InnerText
 from foredraft.verification.mutants import MUTANTS
 from tests.tiny import TEXT_VOCAB, build, noisy, tokenizer
 
@@ -28,11 +38,11 @@ SMALL = Plan(
 )
 
 
-def loaded(model: LanguageModel, vocabulary: Any = None) -> LoadedModel:
+def loaded(model: Network, vocabulary: Any = None) -> LoadedModel:
     return LoadedModel("tiny", model, vocabulary or tokenizer(), ())
 
 
-def engine(target: LanguageModel | None = None, drafter: LanguageModel | None = None) -> Engine:
+def engine(target: Network | None = None, drafter: Network | None = None) -> Engine:
     return Engine(
         loaded(target or DecoderOnlyModel(build("llama", vocab_size=TEXT_VOCAB))),
         loaded(drafter or DecoderOnlyModel(noisy("llama", vocab_size=TEXT_VOCAB))),
@@ -43,36 +53,27 @@ def of(report: Report, name: str) -> list[Finding]:
     return [finding for finding in report.findings if finding.check == name]
 
 
-class Forgetful(LanguageModel):
-    """An adapter whose rollback leaves tokens behind that it should have forgotten.
+class Stale(InnerText):
+    """Remembers whether something was forgotten."""
 
-    Args:
-        inner: the right adapter.
-    """
-
-    def __init__(self, inner: LanguageModel) -> None:
-        self.inner = inner
-        self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
-        self._stale = False
-
-    @property
-    def length(self) -> int:  # type: ignore[override]
-        return self.inner.length
-
-    def start(self, prompt: Sequence[int]) -> list[int]:
-        self._stale = False
-        return self.inner.start(prompt)
-
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
-        logits = self.inner.extend(tokens, keep)
-        return logits.flip(-1) if self._stale else logits
+    is_stale = False
 
     def rollback_to(self, length: int) -> None:
-        self._stale = self._stale or 0 < length < self.inner.length
-        self.inner.rollback_to(length)
+        self.is_stale = self.is_stale or 0 < length < self.length
+        super().rollback_to(length)
 
-    def extend_beams(self, parents: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        return self.inner.extend_beams(parents, tokens)
+
+class Forgetful(Wrapper):
+    """A network whose rollback leaves tokens behind that it should have forgotten."""
+
+    def open(self, prompt: Prompt) -> Context:
+        context = super().open(prompt)
+        context.memory = Stale(context.memory.context)
+        return context
+
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+        logits = super().logits(context, tokens, keep)
+        return logits.flip(-1) if context.memory.is_stale else logits
 
 
 def test_a_right_pair_passes_everything() -> None:
@@ -146,8 +147,8 @@ def test_a_difference_within_rounding_is_a_near_tie_and_passes() -> None:
     """A model of low precision whose passes of several tokens round the last digits away."""
 
     class Coarse(Forgetful):
-        def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
-            logits = self.inner.extend(tokens, keep)
+        def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+            logits = Wrapper.logits(self, context, tokens, keep)
             return (logits * 4).round() / 4 if len(tokens) > 1 else logits
 
         def rounding(self, logits: Tensor) -> float:

@@ -27,8 +27,8 @@ TABLES: dict[str, Table] = {
 def law(table: Table, sampler: str = "multinomial") -> tuple[Law, TableModel]:
     model = TableModel(table)
     target = Remembered(model)
-    target.start(BEGIN)
-    return Law(target, SAMPLERS.create(sampler)), model
+    target.open(BEGIN)
+    return Law(target, SAMPLERS.create(sampler), BEGIN), model
 
 
 def texts(model: TableModel, length: int) -> dict[Tokens, float]:

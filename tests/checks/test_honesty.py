@@ -10,7 +10,7 @@ from foredraft.checks import Plan, check
 from foredraft.checks.report import PROMPTS, SAMPLED_PROMPTS, SENTENCES
 from foredraft.engine import Engine
 from foredraft.errors import RequestError
-from foredraft.models import DecoderOnlyModel, LanguageModel, LoadedModel, TableModel, fit_target
+from foredraft.models import DecoderOnlyModel, LoadedModel, Network, TableModel, fit_target
 from tests.tiny import TEXT_VOCAB, build, noisy, tokenizer
 
 LONG = "The quick brown fox jumps over the lazy dog, and the dog does not mind the fox at all."
@@ -25,7 +25,7 @@ PLAN = Plan(
 )
 
 
-def engine(target: LanguageModel, drafter: LanguageModel | None = None) -> Engine:
+def engine(target: Network, drafter: Network | None = None) -> Engine:
     made = [m and LoadedModel("tiny", m, tokenizer(), ()) for m in (target, drafter)]
     assert made[0] is not None
     return Engine(made[0], made[1])

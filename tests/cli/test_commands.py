@@ -9,8 +9,9 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from foredraft.cli.arguments import Parser, add_decoding_flags
+from foredraft.cli.arguments import add_decoding_flags
 from foredraft.cli.commands import COMMANDS
+from foredraft.cli.parser import Parser
 from foredraft.cli.prompt import CommandCompleter
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.drafting import DRAFTERS, STORAGES

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from foredraft.cli.arguments import SWITCHES, Parser, add_decoding_flags, decoding_config
+from foredraft.cli.arguments import SWITCHES, add_decoding_flags, decoding_config
 from foredraft.cli.main import main
+from foredraft.cli.parser import Parser
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
 from foredraft.models import LoadOptions

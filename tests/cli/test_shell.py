@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from io import StringIO
 
 import pytest
-from torch import Tensor
 
 from foredraft.cli.commands import COMMANDS
 from foredraft.config import DecodingConfig
+from foredraft.models import Feed, Output
 from tests.cli.transcript import Terminal, converse, open_shell, printed, without_clock
 from tests.toy_engine import PROMPT, RETOLD, SINGER, STORY, song, toy_engine, toy_target
 
@@ -244,14 +244,14 @@ def test_an_interrupt_ends_the_generation_and_not_the_shell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     target, calls = toy_target(), itertools.count(1)
-    extend = target.extend
+    forward = target.forward
 
-    def interrupted(tokens: Sequence[int], keep: int) -> Tensor:
+    def interrupted(feeds: Sequence[Feed]) -> list[Output]:
         if next(calls) == 3:
             raise KeyboardInterrupt
-        return extend(tokens, keep)
+        return forward(feeds)
 
-    monkeypatch.setattr(target, "extend", interrupted)
+    monkeypatch.setattr(target, "forward", interrupted)
     config = DecodingConfig(speculative=False, ngram=False)
     lines = (SINGER, "/stats", PROMPT)
     assert converse(*lines, engine=toy_engine(target), config=config) == INTERRUPTED

@@ -32,9 +32,8 @@ def search(
     **more: Any,
 ) -> Hypothesis:
     model = TableModel(table, max_length=max_length)
-    model.start(PROMPT)
     return beam_search(
-        model, PROMPT, settings, max_new_tokens=max_new_tokens, eos_token_ids=eos, **more
+        model.open(PROMPT), settings, max_new_tokens=max_new_tokens, eos_token_ids=eos, **more
     )
 
 

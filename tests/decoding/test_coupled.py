@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from foredraft.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from foredraft.decoding import Request, Speculation, autoregressive_steps, speculative_steps
 from foredraft.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
 from foredraft.errors import ConfigError
 from foredraft.gamma import GAMMA_POLICIES, FixedGamma
-from foredraft.models import DecoderOnlyModel, LanguageModel, Recomputing
+from foredraft.models import DecoderOnlyModel, Network, Recomputing
 from foredraft.sampling import SAMPLERS, KeyedRng, MultinomialSampler, Rng, Sampler
 from foredraft.verification import VERIFIERS, CoupledVerifier
 from tests.doubles import ScriptedDrafter
@@ -36,20 +36,20 @@ DRAFTERS: dict[str, Callable[[Sampler], Drafter]] = {
 POLICIES = ("fixed(gamma=1)", "fixed(gamma=7)", "heuristic", "confidence", "entropy(ema=0.5)")
 
 
-def begun(target: LanguageModel) -> Sequence:
-    return Sequence(target.start(PROMPT), max_new_tokens=LENGTH, max_length=target.max_length)
+def begun(target: Network, rng: Rng) -> Request:
+    return Request(target.open(PROMPT), rng, max_new_tokens=LENGTH)
 
 
-def plain_text(target: LanguageModel, sampler: Sampler, seed: int) -> list[int]:
-    sequence = begun(target)
-    list(autoregressive_steps(target, sequence, sampler, KeyedRng(seed)))
-    return sequence.output
+def plain_text(target: Network, sampler: Sampler, seed: int) -> list[int]:
+    request = begun(target, KeyedRng(seed))
+    list(autoregressive_steps(request, sampler))
+    return request.output
 
 
 def coupled_text(parts: Speculation, seed: int) -> list[int]:
-    sequence = begun(parts.target)
-    list(speculative_steps(parts, sequence, KeyedRng(seed)))
-    return sequence.output
+    request = begun(parts.target, KeyedRng(seed))
+    list(speculative_steps(parts, request))
+    return request.output
 
 
 @pytest.mark.parametrize("cache", [True, False], ids=["cache", "no-cache"])
@@ -59,7 +59,7 @@ def test_every_drafter_gives_the_text_of_plain_decoding(
     spec: str, drafter: str, cache: bool
 ) -> None:
     sampler = SAMPLERS.create(spec)
-    target: LanguageModel = DecoderOnlyModel(build("llama"))
+    target: Network = DecoderOnlyModel(build("llama"))
     for seed in (7, 8):
         expected = plain_text(target, sampler, seed)
         speaking = target if cache else Recomputing(target)
@@ -106,7 +106,7 @@ def test_a_drafter_equal_to_the_target_is_always_kept() -> None:
     sampler, target = MultinomialSampler(1.0), DecoderOnlyModel(build("llama"))
     drafter = DRAFTERS["same-model"](sampler)
     parts = Speculation(target, drafter, FixedGamma(4), CoupledVerifier(), sampler)
-    records = list(speculative_steps(parts, begun(target), KeyedRng(0)))
+    records = list(speculative_steps(parts, begun(target, KeyedRng(0))))
     assert all(record.num_accepted == len(record.drafted) for record in records)
 
 
@@ -119,4 +119,4 @@ def test_trap_shared_noise_and_independent_noise_are_not_mixed_up(name: str) -> 
     parts = Speculation(target, drafter, FixedGamma(4), verifier, sampler)
     wrong = Rng(0) if verifier.is_coupled else KeyedRng(0)
     with pytest.raises(ConfigError, match=f"{type(verifier).__name__} .* {type(wrong).__name__}"):
-        next(speculative_steps(parts, begun(target), wrong))
+        next(speculative_steps(parts, begun(target, wrong)))

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from foredraft.decoding import Difference, first_difference
-from foredraft.models import LanguageModel, TableModel
+from foredraft.models import Network, TableModel
 
 ROW = [0.4, 0.4 - 1e-15, 0.2]  # the first two nearly tie
 HALF = 2 * 4 * 2**-7  # near_tie_below in bfloat16 for logits up to 1
 
 
-def model(dtype: torch.dtype = torch.float64) -> LanguageModel:
+def model(dtype: torch.dtype = torch.float64) -> Network:
     table = TableModel({(): ROW})
     table.dtype = dtype
     return table

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from foredraft.core import StepRecord
-from foredraft.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from foredraft.decoding import Request, Speculation, autoregressive_steps, speculative_steps
 from foredraft.drafting import STORAGES, DraftModelDrafter, NgramDrafter
 from foredraft.gamma import GAMMA_POLICIES, FixedGamma
-from foredraft.models import LanguageModel, Recomputing
+from foredraft.models import Network, Recomputing
 from foredraft.sampling import GreedySampler, Rng, rng_for
 from foredraft.verification import VERIFIERS, RejectionVerifier
 from tests.tiny import ARCHITECTURES, VOCAB, Witness, adapt, build, full_logits, noisy
@@ -69,23 +69,22 @@ MATRIX = [
 ]
 
 
-def adapter(model: Any, cached: bool) -> LanguageModel:
+def adapter(model: Any, cached: bool) -> Network:
     inner = adapt(model)
     return inner if cached else Recomputing(inner)
 
 
-def started(target: LanguageModel, prompt: list[int]) -> Sequence:
-    tokens = target.start(prompt)
-    return Sequence(tokens, max_new_tokens=LENGTH, max_length=target.max_length)
+def started(target: Network, prompt: list[int], rng: Rng) -> Request:
+    return Request(target.open(prompt), rng, max_new_tokens=LENGTH)
 
 
 @cache
 def baseline(name: str, prompt: tuple[int, ...]) -> list[int]:
     target = adapt(build(name))
-    sequence = started(target, list(prompt))
-    for _ in autoregressive_steps(target, sequence, GREEDY, Rng(0)):
+    request = started(target, list(prompt), Rng(0))
+    for _ in autoregressive_steps(request, GREEDY):
         pass
-    return sequence.output
+    return request.output
 
 
 def assert_fed_the_text(draft_model: Witness, text: list[int]) -> None:
@@ -101,16 +100,16 @@ def speculate(
     """Run the loop; check after each round that both models hold what they should."""
     target = parts.target
     assert isinstance(target, Witness)
-    sequence = started(target, prompt)
+    request = started(target, prompt, rng_for(0, keyed=parts.verifier.is_coupled))
     text, records = list(prompt), []
-    for record in speculative_steps(parts, sequence, rng_for(0, keyed=parts.verifier.is_coupled)):
-        assert target.length == sequence.length - 1
-        assert target.tokens == sequence.tokens[:-1]
+    for record in speculative_steps(parts, request):
+        assert request.context.length == request.length - 1
+        assert target.tokens == request.tokens[:-1]
         if draft_model is not None:
             assert_fed_the_text(draft_model, text + record.drafted)
-        text = list(sequence.tokens)
+        text = list(request.tokens)
         records.append(record)
-    return sequence.output, records
+    return request.output, records
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=["short", "repeating"])

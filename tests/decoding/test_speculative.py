@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from foredraft.core import FinishReason, StepRecord
-from foredraft.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from foredraft.decoding import Request, Speculation, autoregressive_steps, speculative_steps
 from foredraft.drafting import DraftModelDrafter
 from foredraft.gamma import FixedGamma
-from foredraft.models import DecoderOnlyModel, LanguageModel
-from foredraft.sampling import SAMPLERS, MultinomialSampler, Rng, Sampler, rng_for
+from foredraft.models import DecoderOnlyModel
+from foredraft.sampling import SAMPLERS, MultinomialSampler, Sampler, rng_for
 from foredraft.verification import VERIFIERS
 from tests.doubles import CountingTable, ScriptedPolicy, Table, random_table
 from tests.tiny import VOCAB, Witness, build, noisy
@@ -59,7 +59,7 @@ def run(
     prompt: list[int] = PROMPT,
     eos: tuple[int, ...] = (),
     seed: int = 0,
-) -> tuple[Sequence, list[StepRecord]]:
+) -> tuple[Request, list[StepRecord]]:
     target = CountingTable(target_table, max_length=max_length)
     draft_model = CountingTable(draft_table, max_length=draft_max_length)
     parts = Speculation(
@@ -70,33 +70,27 @@ def run(
         SAMPLERS.create(sampler),
         first_target,
     )
-    sequence = started(target, prompt, length, eos)
-    return sequence, list(checked_steps(parts, sequence, seed))
+    request = started(parts, prompt, length, eos, seed)
+    return request, list(checked_steps(parts, request))
 
 
 def started(
-    target: LanguageModel, prompt: list[int], length: int, eos: tuple[int, ...] = ()
-) -> Sequence:
-    return Sequence(
-        target.start(prompt),
-        max_new_tokens=length,
-        max_length=target.max_length,
-        eos_token_ids=eos,
-    )
+    parts: Speculation, prompt: list[int], length: int, eos: tuple[int, ...] = (), seed: int = 0
+) -> Request:
+    rng = rng_for(seed, keyed=parts.verifier.is_coupled)
+    return Request(parts.target.open(prompt), rng, max_new_tokens=length, eos_token_ids=eos)
 
 
-def checked_steps(parts: Speculation, sequence: Sequence, seed: int) -> Iterator[StepRecord]:
+def checked_steps(parts: Speculation, request: Request) -> Iterator[StepRecord]:
     """Yield the steps; check the room left for each draft, and the target's memory after it."""
-    room = sequence.room
-    for record in speculative_steps(
-        parts, sequence, rng_for(seed, keyed=parts.verifier.is_coupled)
-    ):
+    room = request.room
+    for record in speculative_steps(parts, request):
         assert len(record.drafted) < room, "the last place belongs to the target"
         assert 1 <= len(record.emitted) <= len(record.drafted) + 1
         assert record.emitted[: record.num_accepted] == record.drafted[: record.num_accepted]
-        assert sequence.tokens[-len(record.emitted) :] == record.emitted
-        assert parts.target.length == sequence.length - 1
-        room = sequence.room
+        assert request.tokens[-len(record.emitted) :] == record.emitted
+        assert request.context.length == request.length - 1
+        room = request.room
         yield record
 
 
@@ -266,11 +260,11 @@ def test_a_draft_model_that_rested_catches_up(verifier: str) -> None:
         VERIFIERS.create(verifier),
         sampler,
     )
-    sequence = started(target, [5, 6, 7], 24)
-    records = list(checked_steps(parts, sequence, 0))
+    sequence = started(parts, [5, 6, 7], 24)
+    records = list(checked_steps(parts, sequence))
     assert {0, 4} <= {len(r.drafted) for r in records}
-    plain = started(target, [5, 6, 7], 24)
-    list(autoregressive_steps(target, plain, sampler, Rng(0)))
+    plain = started(parts, [5, 6, 7], 24)
+    list(autoregressive_steps(plain, sampler))
     assert sequence.output == plain.output
 
 
@@ -304,8 +298,8 @@ def test_the_two_models_may_have_different_dtypes(
     parts = Speculation(
         main, DraftModelDrafter(draft_model, sampler), FixedGamma(3), judge, sampler
     )
-    sequence = started(main, [5, 6, 7], 12)
-    records = list(checked_steps(parts, sequence, 0))
+    sequence = started(parts, [5, 6, 7], 12)
+    records = list(checked_steps(parts, sequence))
     assert len(sequence.output) == 12
     assert sum(len(r.drafted) for r in records) > 0
 
@@ -318,24 +312,25 @@ def test_trap_a_steps_time_ends_when_its_tokens_are_on_the_host() -> None:
     now = 0.0
 
     def taking(seconds: float, part: Any, name: str) -> None:
-        method = getattr(part, name)
+        method = getattr(type(part), name)
 
         def slow(*args: Any, **kwargs: Any) -> Any:
             nonlocal now
             now += seconds
             return method(*args, **kwargs)
 
-        object.__setattr__(part, name, slow)
+        kind = type(part)  # of a copy for a text, too
+        object.__setattr__(part, "__class__", type(kind.__name__, (kind,), {name: slow}))
 
     sampler, target = MultinomialSampler(), CountingTable(counting)
     drafter = DraftModelDrafter(CountingTable(counting), sampler)
     verifier = VERIFIERS.create("rejection")
     for seconds, part, name in (
         (1, drafter, "propose"),
-        (10, target, "extend"),
+        (10, target, "forward"),
         (100, verifier, "judge"),
     ):
         taking(seconds, part, name)
     parts = Speculation(target, drafter, FixedGamma(2), verifier, sampler, False, lambda: now)
-    records = list(speculative_steps(parts, started(target, PROMPT, 6), Rng(0)))
+    records = list(speculative_steps(parts, started(parts, PROMPT, 6)))
     assert [(r.draft_seconds, r.verify_seconds) for r in records] == [(1, 110)] * 2

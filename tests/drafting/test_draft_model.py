@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from foredraft.core import Draft, DraftStop, StepOutcome
-from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DraftModelDrafter
 from foredraft.gamma import (
     BanditGamma,
@@ -197,10 +197,10 @@ def test_undrafted_steps_in_the_loop_leave_no_rejected_token_in_memory() -> None
     target = TableModel(random_table(VOCAB, seed=1))
     drafter = DraftModelDrafter(model, sampler)
     parts = Speculation(target, drafter, EveryThird(), RejectionVerifier(), sampler)
-    sequence = Sequence(target.start(PROMPT), max_new_tokens=60, max_length=1024)
-    for record in speculative_steps(parts, sequence, Rng(0)):
+    request = Request(target.open(PROMPT), Rng(0), max_new_tokens=60)
+    for record in speculative_steps(parts, request):
         if record.drafted:
-            drafted_from = sequence.tokens[: sequence.length - len(record.emitted)]
+            drafted_from = request.tokens[: request.length - len(record.emitted)]
             assert model.held == drafted_from + record.drafted[:-1]
 
 
@@ -223,9 +223,9 @@ def test_a_target_with_more_positions_than_its_draft_model_writes_to_the_end() -
     target, sampler = TableModel(random_table(VOCAB, seed=1)), MultinomialSampler()
     drafter = DraftModelDrafter(counting(max_length=8), sampler)
     parts = Speculation(target, drafter, FIVE, RejectionVerifier(), sampler)
-    sequence = Sequence(target.start(PROMPT), max_new_tokens=20, max_length=1024)
-    records = list(speculative_steps(parts, sequence, Rng(0)))
-    assert len(sequence.output) == 20
+    request = Request(target.open(PROMPT), Rng(0), max_new_tokens=20)
+    records = list(speculative_steps(parts, request))
+    assert len(request.output) == 20
     assert sum(len(r.drafted) for r in records) > 0
     assert records[-1].drafted == []
 
@@ -254,11 +254,11 @@ def test_trap_the_loop_never_reseeds() -> None:
     drafter = DraftModelDrafter(uniform, sampler)
     target = TableModel(lambda tokens: [1 / 64] * 64)
     parts = Speculation(target, drafter, FixedGamma(4), RejectionVerifier(), sampler)
-    sequence = Sequence(target.start([0]), max_new_tokens=41, max_length=1024)
+    request = Request(target.open([0]), Rng(0), max_new_tokens=41)
     torch.manual_seed(0)
-    for _ in speculative_steps(parts, sequence, Rng(0)):
+    for _ in speculative_steps(parts, request):
         pass
-    assert len(set(sequence.output)) > 20
+    assert len(set(request.output)) > 20
 
 
 def test_a_greedy_draft_nobody_looks_at_is_made_by_one_call() -> None:

@@ -22,9 +22,10 @@ from foredraft.gamma import FixedGamma, GammaPolicy
 from foredraft.models import DecoderOnlyModel, TableModel
 from foredraft.sampling import GreedySampler, MultinomialSampler, Rng, Sampler
 from foredraft.verification import RejectionVerifier
-from tests.decoding.test_speculative import started
 from tests.doubles import ScriptedPolicy, random_table
-from tests.tiny import VOCAB, build, noisy
+from tests.readers import begun
+from tests.texts import first_pass
+from tests.tiny import VOCAB, Witness, build, noisy
 
 GREEDY = GreedySampler()
 
@@ -157,7 +158,7 @@ class Arbitrary(BanditDrafter):
 @pytest.mark.parametrize("kind", ["coin", "bandit"])
 def test_a_draft_model_that_rested_holds_what_an_uncached_pass_gives(kind: str) -> None:
     """After every drawn draft the cached logits equal those of the whole prefix, computed anew."""
-    target, draft_model = DecoderOnlyModel(build("llama")), DecoderOnlyModel(noisy("llama"))
+    target, draft_model = DecoderOnlyModel(build("llama")), Witness(noisy("llama"))
     fresh = DecoderOnlyModel(noisy("llama"))
     neural = DraftModelDrafter(draft_model, GREEDY)
     suffix = SuffixDrafter(VOCAB)
@@ -165,20 +166,20 @@ def test_a_draft_model_that_rested_holds_what_an_uncached_pass_gives(kind: str) 
     if kind == "bandit":
         drafter = Arbitrary([neural, suffix, Coin(SuffixDrafter(VOCAB), neural)], Arms(3, 0.1, 1))
     parts = Speculation(target, drafter, FixedGamma(3), RejectionVerifier(), GREEDY)
-    sequence = started(target, [5, 6, 7, 5, 6], 40)
+    request = begun(target, [5, 6, 7, 5, 6], 40)
     checked = 0
-    for record in speculative_steps(parts, sequence, Rng(0)):
+    for record in speculative_steps(parts, request):
         if record.num_draft_calls:
-            before = sequence.tokens[: sequence.length - len(record.emitted)]
-            held = [*before, *record.drafted][: draft_model.length]
-            assert draft_model.length == len(before) + len(record.drafted) - 1
-            fresh.start(held)
-            whole = fresh.extend([*held, 9], keep=1)
-            cached = draft_model.extend([9], keep=1)
-            draft_model.rollback_to(len(held))
+            text = draft_model.text
+            before = request.tokens[: request.length - len(record.emitted)]
+            held = [*before, *record.drafted][: text.length]
+            assert text.length == len(before) + len(record.drafted) - 1
+            whole = first_pass(fresh, [*held, 9])
+            cached = text.extend([9])
+            text.rollback_to(len(held))
             assert torch.allclose(cached, whole, atol=1e-4)
             checked += 1
     assert checked > 3
-    plain = started(target, [5, 6, 7, 5, 6], 40)
-    list(autoregressive_steps(target, plain, GREEDY, Rng(0)))
-    assert sequence.output == plain.output
+    plain = begun(target, [5, 6, 7, 5, 6], 40)
+    list(autoregressive_steps(plain, GREEDY))
+    assert request.output == plain.output

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from foredraft.core import Draft
-from foredraft.decoding import Sequence as TokenSequence
-from foredraft.decoding import Speculation, speculative_steps
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import NgramDrafter, NGramStorage
 from foredraft.errors import ConfigError
 from foredraft.gamma import FixedGamma
@@ -174,8 +173,8 @@ def test_a_loop_over_a_cycle_is_soon_drafted_whole() -> None:
     drafter = NgramDrafter(NGramStorage(3, 4), filler_top_k=1, stop_if_unknown=True)
     sampler = GreedySampler()
     parts = Speculation(cycle, drafter, FixedGamma(4), RejectionVerifier(), sampler)
-    sequence = TokenSequence(cycle.start([0]), max_new_tokens=20, max_length=1024)
-    records = list(speculative_steps(parts, sequence, Rng(0)))
-    assert sequence.output == [(i + 1) % 4 for i in range(20)]
+    request = Request(cycle.open([0]), Rng(0), max_new_tokens=20)
+    records = list(speculative_steps(parts, request))
+    assert request.output == [(i + 1) % 4 for i in range(20)]
     # Four steps learn the cycle, then five tokens a step; the last step has one token to give.
     assert [len(r.emitted) for r in records] == [1, 1, 1, 1, 5, 5, 5, 1]

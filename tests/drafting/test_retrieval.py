@@ -102,13 +102,13 @@ def test_a_tiny_t5_copies_from_what_its_encoder_reads(spec: str) -> None:
     expected = plain("t5", prompt, sampler)
     drafter = DRAFTERS.create(spec).build(DraftParts(VOCAB))
     parts = Speculation(model, drafter, FixedGamma(3), RejectionVerifier(), sampler)
-    sequence = begun(model, prompt)
-    records = list(speculative_steps(parts, sequence, Rng(0)))
-    assert sequence.output == expected
+    request = begun(model, prompt)
+    records = list(speculative_steps(parts, request))
+    assert request.output == expected
     copies = [r.drafted for r in records if r.drafted]
     shared = set(expected[: len(records[0].emitted)]) & set(prompt)
     assert copies if shared else True
-    assert drafter.text[: len(prompt)] == prompt  # type: ignore[attr-defined]
+    assert request.drafter.text[: len(prompt)] == prompt  # type: ignore[attr-defined]
 
 
 def test_kept_text_serves_the_next_prompt_and_a_fresh_one_does_not() -> None:

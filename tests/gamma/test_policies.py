@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foredraft.core import StepRecord
-from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DraftModelDrafter
 from foredraft.errors import ConfigError
 from foredraft.gamma import (
@@ -203,8 +203,8 @@ def run(
     target = TableModel(random_table(4, seed=1))
     drafter = DraftModelDrafter(draft_model, sampler)
     parts = Speculation(target, drafter, policy, RejectionVerifier(), sampler)
-    sequence = Sequence(target.start([0, 1]), max_new_tokens=tokens, max_length=1024)
-    return [r for r in speculative_steps(parts, sequence, Rng(0)) if r.drafted]
+    request = Request(target.open([0, 1]), Rng(0), max_new_tokens=tokens)
+    return [r for r in speculative_steps(parts, request) if r.drafted]
 
 
 def test_egag_spends_no_forward_pass_of_its_own() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from foredraft.models import fit_drafter, fit_target
 from foredraft.models.native import NativeModel
+from tests.texts import first_pass
 from tests.tiny import assert_same_logits, build, full_logits
 
 
@@ -18,7 +19,7 @@ def test_a_network_in_training_stays_in_training(name: str) -> None:
     model = fit_target(network, network.runtime)
     assert all(module.training for module in network.modules())
     if name in ("gpt2", "llama"):  # and is computed as in evaluation
-        logits = model.extend(model.start([5, 6, 7]), keep=3)
+        logits = first_pass(model, [5, 6, 7], 3)
         assert_same_logits(logits, full_logits(build(name), [5, 6, 7]))
     fit_drafter(network, model, network.runtime)
     assert all(module.training for module in network.modules())
@@ -33,7 +34,7 @@ def test_a_native_model_leaves_the_dtype_alone(
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
     pointers = {name: weight.data_ptr() for name, weight in network.named_parameters()}
     model = NativeModel(network, int8=int8)
-    assert model.extend(model.start([5, 6]), keep=1).isfinite().all()
+    assert first_pass(model, [5, 6]).isfinite().all()
     assert {n: w.data_ptr() for n, w in network.named_parameters()} == pointers
     for name, weight in network.state_dict().items():
         assert weight.dtype == before[name].dtype
@@ -45,5 +46,5 @@ def test_training_goes_on_in_the_same_weights() -> None:
     model = fit_target(network)
     with torch.no_grad():
         network.lm_head.weight.mul_(2.0)
-    logits = model.extend(model.start([5, 6]), keep=1)
+    logits = first_pass(model, [5, 6])
     assert_same_logits(logits, full_logits(copy.deepcopy(network).eval(), [5, 6])[-1:])

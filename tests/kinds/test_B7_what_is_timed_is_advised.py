@@ -12,6 +12,7 @@ from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import Clock, CostTable, Replay, TimedModel
 from foredraft.engine import Engine
 from foredraft.gamma import OracleGamma
+from foredraft.models import Drafted, Feed
 from tests.bench.test_advise import PROMPTS
 from tests.toy_engine import toy_drafter, toy_engine, toy_target
 
@@ -21,9 +22,9 @@ CALL, TOKEN, PASS = 0.4, 0.01, 1.0  # seconds: a call is dear, a further token o
 class OneCall(TimedModel):
     """A draft model that makes a whole draft in one call, as one in C or a graph does."""
 
-    def draft(self, tokens: Sequence[int], count: int) -> tuple[list[int], list[float]]:
-        self._clock.now += CALL + TOKEN * (count - 1)
-        return self.inner.draft(tokens, count)
+    def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
+        self._seconds, self._seconds_a_token = CALL, TOKEN
+        return super().draft(feeds, count)
 
 
 def advice() -> Advice:

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import foredraft
-from foredraft.decoding import Sequence, Speculation, autoregressive_steps, speculative_steps
+from foredraft.decoding import Request, Speculation, autoregressive_steps, speculative_steps
 from foredraft.drafting import DraftModelDrafter, NGramStorage
 from foredraft.errors import ModelError
 from foredraft.gamma import GAMMA_POLICIES
 from foredraft.logits import num_decided
-from foredraft.models import LanguageModel, TableModel
+from foredraft.models import Context, Network, TableModel
 from foredraft.sampling import SAMPLERS, rng_for
 from foredraft.verification import VERIFIERS
 from tests.tiny import ARCHITECTURES, SEQ2SEQ, adapt, build
@@ -38,25 +38,25 @@ class Spoilt(TableModel):
         super().__init__({(): [0.1, 0.2, 0.3, 0.4]})
         self.fault, self.after = fault, after
 
-    def extend(self, tokens: Any, keep: int) -> torch.Tensor:
-        logits = super().extend(tokens, keep)
+    def logits(self, context: Context, tokens: Any, keep: int) -> torch.Tensor:
+        logits = super().logits(context, tokens, keep)
         for row in range(keep):
-            held = tuple(self._tokens[: self.length - keep + 1 + row])
+            held = tuple(context.memory.tokens[: context.length - keep + 1 + row])
             if self.after is None or held == self.after:
                 logits[row] = self.fault
         return logits
 
 
 def speculate(
-    target: LanguageModel, drafter: LanguageModel, sampler: str, verifier: str, policy: str
+    target: Network, drafter: Network, sampler: str, verifier: str, policy: str
 ) -> list[int]:
     rule, drawn = VERIFIERS.create(verifier), SAMPLERS.create(sampler)
     drafting = DraftModelDrafter(drafter, drawn)
     parts = Speculation(target, drafting, GAMMA_POLICIES.create(policy), rule, drawn)
-    sequence = Sequence(target.start([0, 1]), max_new_tokens=8, max_length=64)
-    for _ in speculative_steps(parts, sequence, rng_for(3, keyed=rule.is_coupled)):
+    request = Request(target.open([0, 1]), rng_for(3, keyed=rule.is_coupled), max_new_tokens=8)
+    for _ in speculative_steps(parts, request):
         pass
-    return sequence.output
+    return request.output
 
 
 @pytest.mark.parametrize("fault", BROKEN)
@@ -106,13 +106,9 @@ def test_a_row_that_the_text_never_reaches_may_hold_anything(
 @pytest.mark.parametrize("sampler", SAMPLERS.names)
 def test_plain_decoding_is_refused_too(sampler: str) -> None:
     target = Spoilt(NAN)
-    sequence = Sequence(target.start([0, 1]), max_new_tokens=4, max_length=64)
+    request = Request(target.open([0, 1]), rng_for(0, keyed=False), max_new_tokens=4)
     with pytest.raises(ModelError, match="the model gives no distribution"):
-        list(
-            autoregressive_steps(
-                target, sequence, SAMPLERS.create(sampler), rng_for(0, keyed=False)
-            )
-        )
+        list(autoregressive_steps(request, SAMPLERS.create(sampler)))
 
 
 def test_forbidden_tokens_are_no_fault() -> None:

@@ -122,6 +122,10 @@ def calls() -> dict[str, Call]:
         "Engine.load": (Engine.load, {"target": "nowhere/at.all"}),
         "Engine.stream": (engine.stream, {"prompt": PROMPT, "config": config}),
         "Engine.generate": (engine.generate, {"prompt": PROMPT, "config": config}),
+        "Engine.generate_many": (
+            engine.generate_many,
+            {"prompts": [PROMPT, PROMPT], "config": config},
+        ),
         "Engine.compare": (engine.compare, {"prompt": PROMPT, "config": config}),
         "Engine.results": (
             engine.results,
@@ -135,7 +139,8 @@ def calls() -> dict[str, Call]:
 
 CALLS = calls()
 RECORDS = {"Completion", "Draft", "FinishReason", "StepRecord", "Summary", "Verdict"}  # returned
-TO_INHERIT = {"ForedraftError", "INgramStorage", "LanguageModel", "Sampler"}  # take nothing
+RECORDS |= {"Context", "Feed", "Output"}
+TO_INHERIT = {"ForedraftError", "INgramStorage", "Network", "Sampler"}  # take nothing
 
 
 def parameters_of(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Mutable state has one owner: threads that share a model get the right text, or are told."""
+"""Mutable state has one owner: threads that share a network get the right text."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ import torch
 
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
-from foredraft.errors import RequestError
 from foredraft.models import (
     DecoderOnlyModel,
-    LanguageModel,
     LoadedModel,
+    Network,
     Recomputing,
     fused,
 )
@@ -29,6 +28,7 @@ from foredraft.models.fused import FusedModel
 from foredraft.models.graphs import StaticModel
 from foredraft.models.native import NativeModel
 from foredraft.models.runtime import can_fuse
+from foredraft.models.structures import SOURCE, with_types
 from tests.tiny import TEXT_VOCAB, build, noisy, tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ SECONDS = 120  # after which threads that wait for each other are given up
 PROMPTS = ("The quick brown", "A house by the sea", "One, two", "The dog does not mind")
 METHODS = ("speculative", "ngram", "target", "drafter")
 CONFIG = DecodingConfig(length=8, sampler="greedy", gamma=3)
-RUNTIMES: dict[str, Callable[[Any], LanguageModel]] = {
+RUNTIMES: dict[str, Callable[[Any], Network]] = {
     "compiled": FusedModel,
     "torch": NativeModel,
     "static": StaticModel,
@@ -55,7 +55,7 @@ runtimes = pytest.mark.parametrize(
 )
 
 
-def loaded(make: Callable[[Any], LanguageModel], network: Any) -> LoadedModel:
+def loaded(make: Callable[[Any], Network], network: Any) -> LoadedModel:
     return LoadedModel("tiny", make(network), tokenizer(), ())
 
 
@@ -69,10 +69,7 @@ def pair(runtime: str) -> tuple[LoadedModel, LoadedModel]:
 
 
 def in_threads(work: Callable[[int], None], threads: int = THREADS) -> None:
-    """Run the work in several threads at once, which change often; raise what one of them raises.
-
-    What a thread is refused by name is no failure.
-    """
+    """Run the work in several threads at once, which change often; raise what one raises."""
     failures: list[BaseException] = []
     ready = threading.Barrier(threads)
 
@@ -170,7 +167,7 @@ def under_sanitizers() -> None:
     """Hammer both runtimes of a CPU; the C of this process is watched."""
     torch.set_num_threads(2)
     flags = ("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined")
-    watched = fused.with_types(load_library(fused.SOURCE, *flags))
+    watched = with_types(load_library(SOURCE, *flags))
     fused.library = lambda: watched  # type: ignore[assignment]
     for runtime in ("compiled", "torch"):
         hammer(runtime, GENERATIONS)
@@ -178,26 +175,38 @@ def under_sanitizers() -> None:
 
 
 @runtimes
-def test_streams_of_several_threads_are_right_or_told(runtime: str) -> None:
+def test_streams_of_several_threads_go_on_side_by_side(runtime: str) -> None:
     engine = Engine(*pair(runtime))
     expected = texts_of(Engine(*pair(runtime)))
-    told: list[str] = []
 
     def work(number: int) -> None:
         source = random.Random(number)
         for _ in range(4):
             key = (source.choice(PROMPTS), source.choice(METHODS))
             stream = engine.stream(key[0], CONFIG, method=key[1])
-            try:
-                for _ in stream:
-                    pass
-            except RequestError as error:
-                told.append(str(error))
-            assert stream.tokens == expected[key][: len(stream.tokens)]
+            for _ in stream:
+                pass
+            assert stream.tokens == expected[key]
             assert engine.compare(key[0], CONFIG, [key[1]])[0].completion.tokens == expected[key]
 
     in_threads(work)
-    assert all("newer generation" in message for message in told)
+
+
+@runtimes
+@pytest.mark.parametrize("method", METHODS)
+def test_interleaved_streams_are_those_of_one_after_the_other(runtime: str, method: str) -> None:
+    engine = Engine(*pair(runtime))
+    streams = [engine.stream(prompt, CONFIG, method=method) for prompt in PROMPTS]
+    chunks, left = [iter(stream) for stream in streams], set(range(len(streams)))
+    source = random.Random(0)
+    while left:
+        which = source.choice(sorted(left))
+        if next(chunks[which], None) is None:
+            left.remove(which)
+    for prompt, stream in zip(PROMPTS, streams, strict=True):
+        assert (
+            stream.tokens == Engine(*pair(runtime)).generate(prompt, CONFIG, method=method).tokens
+        )
 
 
 def test_a_stream_may_go_on_in_another_thread() -> None:
@@ -206,6 +215,6 @@ def test_a_stream_may_go_on_in_another_thread() -> None:
     in_threads(lambda _: bool(engine.generate(PROMPTS[1], CONFIG)), 2)  # each has begun one before
     stream = engine.stream(PROMPTS[0], CONFIG)
     chunks = iter(stream)
-    while not stream.sequence.finished:
+    while not stream.request.finished:
         in_threads(lambda _: bool(next(chunks)), 1)
     assert stream.tokens == expected

@@ -1,77 +1,90 @@
-"""A model that is used by hand has one owner too: every adapter, every method, every wrapper."""
+"""A network that is used by hand is alone in each pass: every runtime, every wrapper."""
 
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import random
 from collections.abc import Iterator
 
+import pytest
 import torch
 from torch import Tensor
 
 from foredraft.bench.replay import Clock, TimedModel
 from foredraft.checks.remembered import Noted, Remembered
 from foredraft.errors import RequestError
-from foredraft.models import LanguageModel, Recomputing, TableModel
-from foredraft.models.base import USES_OF_MEMORY
-from foredraft.ownership import Owner, held
+from foredraft.models import Feed, Network, Recomputing, TableModel
+from foredraft.ownership import Owner
 from tests.kinds.test_F1_one_owner import THREADS, in_threads, pair, runtimes
+from tests.texts import first_pass
 from tests.tiny import random_tokens
 
 
 @runtimes
-def test_passes_by_hand_are_right_or_told(runtime: str) -> None:
-    model = pair(runtime)[0].model
-    reference = pair(runtime)[0].model
+def test_passes_by_hand_of_several_threads_are_right(runtime: str) -> None:
+    model, reference = pair(runtime)[0].model, pair(runtime)[0].model
     texts = [random_tokens(random.Random(i), 6) for i in range(THREADS)]
 
-    def logits_of(model: LanguageModel, text: list[int]) -> Iterator[Tensor]:
-        model.start(text)
-        yield model.extend(text[:3], keep=2)
-        model.rollback_to(1)
-        yield model.extend(text[1:], keep=1)
-        model.rollback_to(2)
-        tokens, margins = model.draft(text[2:3], 2)
-        yield torch.tensor([*tokens, *margins])
-        yield model.extend_beams([0, 0], text[:2])
+    def logits_of(model: Network, tokens: list[int]) -> Iterator[Tensor]:
+        text = model.open(tokens)
+        yield text.extend(tokens[:3], keep=2)
+        text.rollback_to(1)
+        yield text.extend(tokens[1:])
+        text.rollback_to(2)
+        drafted = text.draft(tokens[2:3], 2)
+        yield torch.tensor([*drafted.tokens, *drafted.margins])
+        other = text.fork()
+        outputs = model.forward([Feed(text, tokens[:1]), Feed(other, tokens[1:2])])
+        yield torch.cat([output.logits for output in outputs])
+        other.close()
 
     expected = [list(logits_of(reference, text)) for text in texts]
-    told: list[str] = []
 
     def work(number: int) -> None:
         for _ in range(10):
-            try:
-                for ours, right in zip(
-                    logits_of(model, texts[number]), expected[number], strict=True
-                ):
-                    torch.testing.assert_close(ours, right)
-            except RequestError as error:
-                told.append(str(error))
+            for ours, right in zip(logits_of(model, texts[number]), expected[number], strict=True):
+                torch.testing.assert_close(ours, right)
 
     in_threads(work)
-    with held(model):
-        assert len(list(logits_of(model, texts[0]))) == 4
-    assert told, "threads never met"
-    assert all("another thread has begun a sequence" in message for message in told)
 
 
-# --- every adapter, by enumeration ----------------------------------------------------------------
+def test_a_closed_text_is_refused_and_its_memory_serves_the_next() -> None:
+    model = pair("torch")[0].model
+    text = model.open([3, 4])
+    right = text.extend([3, 4])
+    memory = text.memory
+    text.close()
+    text.close()
+    for use in (lambda: text.extend([5]), lambda: text.draft([5], 1), text.fork):
+        with pytest.raises(RequestError, match="closed"):
+            use()
+    other = model.open([3, 4])
+    assert other.memory is memory
+    assert torch.equal(other.extend([3, 4]), right)
 
 
-def every_adapter(kind: type[LanguageModel] = LanguageModel) -> Iterator[type[LanguageModel]]:
-    for below in kind.__subclasses__():
-        yield below
-        yield from every_adapter(below)
+def test_what_is_dropped_unclosed_is_closed() -> None:
+    model = pair("torch")[0].model
+    text = model.open([3, 4])
+    memory = text.memory
+    del text
+    gc.collect()
+    assert model.open([5]).memory is memory
 
 
-def test_every_method_that_uses_a_memory_is_alone_with_it() -> None:
-    adapters = [LanguageModel, *every_adapter()]
-    assert len(adapters) > 8
-    for adapter in adapters:
-        for name in vars(adapter).keys() & set(USES_OF_MEMORY):
-            is_abstract = getattr(vars(adapter)[name], "__isabstractmethod__", False)
-            assert is_abstract or hasattr(vars(adapter)[name], "__wrapped__"), (adapter, name)
+@runtimes
+def test_a_pass_takes_its_own_networks_texts_each_once(runtime: str) -> None:
+    model, other = (part.model for part in pair(runtime))
+    text = model.open([3, 4])
+    for feeds in ([Feed(text, [3]), Feed(text, [4])], [Feed(other.open([3]), [3])]):
+        for use in (model.forward, lambda feeds: model.draft(feeds, 2)):
+            with pytest.raises(RequestError, match="own network, each once"):
+                use(feeds)
+    with pytest.raises(RequestError, match="keep is 3; legal: 1 … 1"):
+        text.extend([3], keep=3)
+    assert text.length == 0
 
 
 def test_what_wraps_a_model_shares_its_owner() -> None:
@@ -91,6 +104,6 @@ def test_a_copy_of_a_model_has_a_memory_and_an_owner_of_its_own() -> None:
     for other in (copy.deepcopy(inner), pickle.loads(pickle.dumps(inner))):
         assert isinstance(other.owner, Owner)
         assert other.owner is not inner.owner
-        assert other.extend(other.start([1]), keep=1).shape == (1, 2)
+        assert first_pass(other, [1]).shape == (1, 2)
     wrapper = copy.deepcopy(Recomputing(inner))
     assert wrapper.owner is wrapper.inner.owner

@@ -13,6 +13,7 @@ import torch
 from foredraft.models import LoadedModel
 from foredraft.models.quantized import PACKAGES
 from tests.folders import edit, edit_weights, outcome, refusal, write_folder
+from tests.texts import first_pass
 
 METHODS = (
     *("fp8", "mxfp4", "nvfp4", "fbgemm_fp8", "bitnet", "eetq", "vptq", "spqr", "higgs", "quark"),
@@ -108,5 +109,5 @@ def test_a_head_of_its_own_is_not_tied_away(folder: Path) -> None:
     free = outcome(folder)
     assert isinstance(tied, LoadedModel)
     assert isinstance(free, LoadedModel)
-    logits = [one.model.extend(one.model.start([5, 6]), keep=2) for one in (tied, free)]
+    logits = [first_pass(one.model, [5, 6], 2) for one in (tied, free)]
     assert torch.equal(*logits)

@@ -79,7 +79,7 @@ def test_a_model_that_raises_costs_one_prompt(
     shell = open_shell(toy_engine(target))
     engine, config = shell.engine, shell.config
     with monkeypatch.context() as patch:
-        patch.setattr(target, "extend", raising(error))
+        patch.setattr(target, "forward", raising(error))
         shell.run([PROMPT], echo=False)
     one_error(printed(shell))
     shell.run([PROMPT], echo=False)
@@ -196,15 +196,15 @@ def test_after_an_interrupt_the_engine_says_the_same(
     (before,) = shell.results
     model = engine.drafter.model if method == "drafter" and engine.drafter else engine.target.model
     calls = iter([False] * 2 + [True])
-    extend = model.extend
+    forward = model.forward
 
     def interrupted(*args: Any, **settings: Any) -> Any:
         if next(calls):
             raise KeyboardInterrupt
-        return extend(*args, **settings)
+        return forward(*args, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(model, "extend", interrupted)
+        patch.setattr(model, "forward", interrupted)
         shell.run([PROMPT], echo=False)
     assert printed(shell).endswith("\n[interrupted]\n")
     shell.run([PROMPT], echo=False)

@@ -18,6 +18,7 @@ from foredraft.errors import ModelError
 from foredraft.models import fit_target
 from foredraft.models.cache import check_layers_can_roll_back
 from tests.architectures import PROMPT, check, tiny
+from tests.texts import first_pass
 from tests.tiny import Witness
 
 CAUSAL = {kind.model_type: kind for kind in MODEL_FOR_CAUSAL_LM_MAPPING.keys()}  # noqa: SIM118
@@ -87,7 +88,7 @@ def test_every_encoder_decoder_is_exact_or_refused(name: str) -> None:
 def test_a_network_that_looks_ahead_is_refused() -> None:
     model = fit_target(tiny(CAUSAL["xlnet"]))
     with pytest.raises(ModelError, match=r"XLNetLMHeadModel looks ahead"):
-        model.extend(model.start(PROMPT), keep=1)
+        first_pass(model, PROMPT)
 
 
 @pytest.mark.parametrize("name", ["openai-gpt", "reformer", "gpt2"])
@@ -107,12 +108,13 @@ def test_speculative_text_is_the_plain_text(name: str) -> None:
 
 def test_beams_of_a_network_that_takes_no_cache() -> None:
     network = tiny(CAUSAL["openai-gpt"])
-    model = fit_target(network)
-    model.extend(model.start(PROMPT), keep=1)
-    rows = [model.extend_beams([0, 0], [3, 4]), model.extend_beams([1, 0], [5, 6])]
-    for beam, text in enumerate(([*PROMPT, 4, 5], [*PROMPT, 3, 6])):
-        reference = network(torch.tensor([text])).logits[0, -1]
-        torch.testing.assert_close(rows[1][beam], reference)
+    text = fit_target(network).open(PROMPT)
+    text.extend(PROMPT)
+    other = text.fork()
+    text.extend([3]), other.extend([4])
+    for beam, last, tokens in ((other, 5, [*PROMPT, 4, 5]), (text, 6, [*PROMPT, 3, 6])):
+        reference = network(torch.tensor([tokens])).logits[0, -1]
+        torch.testing.assert_close(beam.extend([last])[0], reference)
 
 
 class Lossy(torch.nn.Module):
@@ -134,16 +136,17 @@ class Lossy(torch.nn.Module):
 def test_a_cache_that_does_not_hold_what_was_fed_is_refused() -> None:
     inner = tiny(transformers.GPT2Config)
     network = Lossy(inner)
-    model = fit_target(network)
-    model.extend(model.start(PROMPT), keep=1)
+    text = fit_target(network).open(PROMPT)
+    text.extend(PROMPT)
     with pytest.raises(ModelError, match=r"Lossy was fed 7 tokens and remembers 6"):
-        model.extend([3], keep=1)
+        text.extend([3])
 
 
 def test_a_witness_sees_a_wrong_cache() -> None:
     network = tiny(transformers.GPT2Config)
     witness = Witness(network, fit_target(network))
-    witness.extend(witness.start(PROMPT), keep=1)
-    witness.inner.rollback_to(3)
+    text = witness.open(PROMPT)
+    text.extend(PROMPT)
+    text.memory.context.rollback_to(3)
     with pytest.raises(AssertionError):
-        witness.extend([4], keep=1)
+        text.extend([4])

@@ -13,6 +13,7 @@ from foredraft.models import LoadedModel, fit_target
 from foredraft.models.positions import NO_LIMIT, positions_of
 from tests.architectures import tiny
 from tests.folders import edit, outcome, write_folder
+from tests.texts import first_pass
 
 SMALL = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1, "vocab_size": 64}
 SMALL |= {"intermediate_size": 64, "max_position_embeddings": 64}
@@ -57,9 +58,9 @@ def test_a_prompt_beyond_the_unscaled_positions_is_read(tmp_path: Path) -> None:
     loaded = outcome(folder)
     assert isinstance(loaded, LoadedModel)
     assert loaded.model.max_length == 256
-    assert loaded.model.extend(loaded.model.start([5] * 122), keep=1).isfinite().all()
+    assert first_pass(loaded.model, [5] * 122).isfinite().all()
     with pytest.raises(ContextOverflow):
-        loaded.model.start([5] * 256)
+        loaded.model.open([5] * 256)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +96,11 @@ def test_each_architecture_has_the_positions_it_can_compute(
     model = fit_target(network)
     assert model.max_length == expected
     if expected == NO_LIMIT:
-        assert model.start([5] * 300)
+        assert model.open([5] * 300).begin
         return
-    begin = model.start([5] * min(20, expected - 1))
-    tokens = (begin + [7] * expected)[:expected]
-    assert model.extend(tokens, keep=1).isfinite().all()  # the last position can be computed
+    text = model.open([5] * min(20, expected - 1))
+    tokens = (text.begin + [7] * expected)[:expected]
+    assert text.extend(tokens).isfinite().all()  # the last position can be computed
 
 
 def test_a_table_that_is_smaller_than_its_config_says() -> None:

@@ -18,6 +18,7 @@ from foredraft.models.checkpoint import Checkpoint
 from foredraft.models.fused import FusedModel
 from foredraft.models.runtime import Runtime, can_fuse
 from tests.models.test_native import FAMILY
+from tests.texts import first_pass
 from tests.tiny import TEXT_VOCAB, build, tokenizer
 
 SHAPE = loading.SHAPE | {"num_hidden_layers": 8, "vocab_size": 12_288}
@@ -25,7 +26,7 @@ MOST = 1.3  # times what stays
 NOISE = 60 * loading.MEGABYTE  # tokenizer, libraries loaded late, pieces the allocator keeps
 PROMPT = [5, 9, 3, 7, 1, 30, 22, 8]
 CPU = LoadOptions(device="cpu", threads=1)
-needs_marks = pytest.mark.skipif(not loading.STATUS.is_file(), reason="needs /proc")
+needs_marks = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
 VARIANTS = [
     Variant(NATIVE),
     *(
@@ -90,7 +91,7 @@ def test_logits_are_to_the_bit_those_of_the_module(
 
 
 def logits_of(model: Any) -> torch.Tensor:
-    logits: torch.Tensor = model.extend(model.start(PROMPT), keep=len(PROMPT))
+    logits: torch.Tensor = first_pass(model, PROMPT, len(PROMPT))
     return logits
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from foredraft.models import fused, loading, threads
+from foredraft.models import fused, threads
 from foredraft.models.fused import FusedModel
-from foredraft.models.loading import LoadOptions, set_threads
+from foredraft.models.loading import LoadOptions, load
 from foredraft.models.runtime import can_fuse
-from foredraft.models.threads import quotas, usable_threads
+from foredraft.models.threads import fit_threads, quotas, threads_for, usable_threads, use_threads
+from tests.texts import first_pass
 from tests.tiny import build
 
 needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
@@ -35,7 +36,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be a process that may use two processors of a machine with 64."""
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: {3, 9}, raising=False)
     monkeypatch.setattr(threads, "_quota", lambda: float("inf"))
-    monkeypatch.setattr(loading, "_all_threads", 64)
+    monkeypatch.setattr(threads, "_all_threads", 64)
 
 
 @can_pin
@@ -47,7 +48,7 @@ def test_a_pinned_process_uses_the_processors_that_it_has(monkeypatch: pytest.Mo
         os.sched_setaffinity(0, {min(before)})
         assert usable_threads() == 1
         with pytest.warns(RuntimeWarning, match=r"threads is 8 but this process may use 1, so"):
-            set_threads(LoadOptions(threads=8), build("llama"))
+            use_threads(8, were_asked_for=True)
         assert torch.get_num_threads() == 1
     finally:
         os.sched_setaffinity(0, before)
@@ -57,22 +58,45 @@ def test_a_pinned_process_uses_the_processors_that_it_has(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("asked", [3, 8, 4096])
 def test_too_many_that_are_asked_for_are_not_used_and_a_word_says_so(asked: int) -> None:
     with pytest.warns(RuntimeWarning, match=rf"threads is {asked} but .* set it to 1 … 2"):
-        set_threads(LoadOptions(threads=asked), build("llama"))
+        use_threads(asked, were_asked_for=True)
     assert torch.get_num_threads() == 2
 
 
 @pytest.mark.usefixtures("two")
 @pytest.mark.parametrize("asked", [1, 2])
 def test_what_may_be_used_is_used_without_a_word(asked: int) -> None:
-    set_threads(LoadOptions(threads=asked), build("llama"))
+    use_threads(asked, were_asked_for=True)
     assert torch.get_num_threads() == asked
 
 
 @pytest.mark.usefixtures("two")
-def test_a_model_that_could_use_many_gets_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "BYTES_A_THREAD", 1)
-    set_threads(LoadOptions(), build("llama"))
-    assert torch.get_num_threads() == 2
+@pytest.mark.parametrize(("worth", "given"), [(0, 1), (1, 1), (2, 2), (100, 2)])
+def test_a_program_gives_torch_what_a_model_is_worth_or_those_there_are(
+    worth: int, given: int
+) -> None:
+    torch.set_num_threads(1)
+    fit_threads(worth)
+    assert torch.get_num_threads() == given
+
+
+def test_a_networks_worth_grows_with_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build("llama")
+    num_bytes = 4 * sum(p.numel() for p in network.parameters())
+    assert threads_for(network) == 1
+    monkeypatch.setattr(threads, "BYTES_A_THREAD", num_bytes // 3)
+    assert threads_for(network) in (3, 4)
+
+
+@pytest.mark.parametrize("runtime", ["auto", "transformers"])
+def test_threads_that_are_asked_for_while_loading_are_given(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "usable_threads", lambda: 64)
+    options = LoadOptions(device="cpu", runtime=runtime, threads=3)
+    loaded = load("bundled", "drafter", options)
+    assert (torch.get_num_threads(), loaded.threads) == (3, 0)
+    if isinstance(loaded.model, FusedModel):
+        assert loaded.model.threads == 3  # its weights are worth two
 
 
 @needs_a_compiler
@@ -81,22 +105,26 @@ def test_a_compiled_pass_uses_no_more_whatever_torch_was_told(
     asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused, "usable_threads", lambda: 2)
+    monkeypatch.setattr(threads, "BYTES_A_THREAD", 1)
     torch.set_num_threads(asked)
     model = FusedModel(build("llama"))
     for use in USES:
-        model.start([3, 4])
-        use(model)
-        assert model._pass.threads == min(asked, 2)
+        use(model.open([3, 4]))
+        assert model._passes._pass.threads == min(asked, 2)
+    model.threads = 1  # worth no more
+    first_pass(model, [3, 4])
+    assert model._passes._pass.threads == 1
+    model.threads = 100
     monkeypatch.setattr(fused, "usable_threads", lambda: 1)  # pinned meanwhile
-    model.extend(model.start([3, 4]), keep=1)
-    assert model._pass.threads == 1
+    first_pass(model, [3, 4])
+    assert model._passes._pass.threads == 1
 
 
 USES: list[Callable[[Any], object]] = [
-    lambda model: model.extend([3, 4], keep=1),
-    lambda model: model.extend([3, 4] * 70, keep=1),
-    lambda model: model.draft([3, 4], 3),
-    lambda model: (model.extend([3, 4], keep=1), model.extend_beams([0, 0], [5, 6])),
+    lambda text: text.extend([3, 4]),
+    lambda text: text.extend([3, 4] * 70),
+    lambda text: text.draft([3, 4], 3),
+    lambda text: (text.extend([3, 4]), text.fork().extend([5])),
 ]
 
 GROUPS: dict[str, tuple[dict[str, str], list[float]]] = {

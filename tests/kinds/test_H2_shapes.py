@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from foredraft.errors import ForedraftError, ModelError
-from foredraft.models import LanguageModel, fused
+from foredraft.models import Context, Network, structures
 from foredraft.models.fused import FusedModel
 from foredraft.models.graphs import StaticModel
 from foredraft.models.native import NativeModel
@@ -22,7 +22,7 @@ from foredraft.models.weights import FAMILY
 from tests.tiny import build
 
 needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
-RUNTIMES: dict[str, Callable[[Any], LanguageModel]] = {
+RUNTIMES: dict[str, Callable[[Any], Network]] = {
     "compiled": FusedModel,
     "torch": NativeModel,
     "static": StaticModel,
@@ -190,13 +190,13 @@ def test_a_scale_of_rotations_that_is_no_number(runtime: str) -> None:
 
 # --- what a caller says ---------------------------------------------------------------------------
 
-CALLS: dict[str, Callable[[LanguageModel], object]] = {
-    "more rows than tokens": lambda model: model.extend([1, 2], keep=3),
-    "a token that there is not": lambda model: model.extend([1, 64], keep=1),
-    "a negative token": lambda model: model.extend([-1], keep=1),
-    "a huge token": lambda model: model.extend([1 << 40], keep=1),
-    "back to the future": lambda model: model.rollback_to(5),
-    "back before the begin": lambda model: model.rollback_to(-1),
+CALLS: dict[str, Callable[[Context], object]] = {
+    "more rows than tokens": lambda text: text.extend([1, 2], keep=3),
+    "a token that there is not": lambda text: text.extend([1, 64], keep=1),
+    "a negative token": lambda text: text.extend([-1], keep=1),
+    "a huge token": lambda text: text.extend([1 << 40], keep=1),
+    "back to the future": lambda text: text.rollback_to(5),
+    "back before the begin": lambda text: text.rollback_to(-1),
 }
 
 
@@ -204,10 +204,11 @@ CALLS: dict[str, Callable[[LanguageModel], object]] = {
 @pytest.mark.parametrize("call", CALLS)
 def test_c_is_never_asked_for_what_is_not_there(call: str) -> None:
     model = FusedModel(build("llama"))
-    model.extend(model.start([3, 4, 5]), keep=1)
+    text = model.open([3, 4, 5])
+    text.extend([3, 4, 5])
     with pytest.raises(ForedraftError, match=r"legal|outside"):
-        CALLS[call](model)
-    assert model.length == 3
+        CALLS[call](text)
+    assert text.length == 3
 
 
 @needs_a_compiler
@@ -215,24 +216,25 @@ def test_memory_that_runs_out_leaves_no_room_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = FusedModel(build("llama"))
-    model.extend(model.start([3, 4, 5]), keep=1)
-    right = model.extend(list(range(5, 60)), keep=1)
+    text = model.open([3, 4, 5])
+    text.extend([3, 4, 5])
+    right = text.extend(list(range(5, 60)))
 
     def full(length: int) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(model, "_turns", full)
+        patch.setattr(model._passes, "_turns", full)
         with pytest.raises(MemoryError):
-            model.extend(list(range(60)) * 5, keep=1)
-    model.start([3])
-    model.extend([3, 4, 5], keep=1)
-    assert torch.equal(model.extend(list(range(5, 60)), keep=1), right)
+            text.extend(list(range(60)) * 5)
+    text = model.open([3])
+    text.extend([3, 4, 5])
+    assert torch.equal(text.extend(list(range(5, 60))), right)
 
 
 # --- the structures -------------------------------------------------------------------------------
 
-STRUCTURES = ("_Layer", "_Network", "_Memory", "_Pass")
+STRUCTURES = ("_Layer", "_Network", "Feed", "Pass")
 
 
 @needs_a_compiler
@@ -241,7 +243,7 @@ STRUCTURES = ("_Layer", "_Network", "_Memory", "_Pass")
 def test_a_structure_written_down_otherwise_in_c_is_noticed(
     name: str, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fields = list(getattr(fused, name)._fields_)
+    fields = list(getattr(structures, name)._fields_)
     changed = {
         "one more": [*fields, ("new", ctypes.c_int64)],
         "one less": fields[:-1],
@@ -249,10 +251,10 @@ def test_a_structure_written_down_otherwise_in_c_is_noticed(
         "a wider one": [(fields[0][0], ctypes.c_int64 * 2), *fields[1:]],
     }[change]
     kind = type(name.removeprefix("_"), (ctypes.Structure,), {"_fields_": changed})
-    fused.with_types(fused.library())
-    monkeypatch.setattr(fused, name, kind)
+    structures.with_types(structures.library())
+    monkeypatch.setattr(structures, name, kind)
     with pytest.raises(ModelError, match=f"disagree about {name.removeprefix('_')}"):
-        fused.with_types(fused.library())
+        structures.with_types(structures.library())
 
 
 def test_the_bits_do_not_rest_on_a_compilers_default() -> None:

@@ -27,7 +27,7 @@ from foredraft.checks import Plan, check
 from foredraft.cli.main import main
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError, ForedraftError, ModelError
-from foredraft.models import LoadedModel, TableModel
+from foredraft.models import Context, LoadedModel, TableModel
 from foredraft.zoo import bundled_path, streams, training
 from foredraft.zoo.evaluation import Measured
 from foredraft.zoo.publish import publish
@@ -55,10 +55,10 @@ class Damaged(TableModel):
         super().__init__(inner._table)
         self._value, self._since = value, since
 
-    def extend(self, tokens: Sequence[int], keep: int) -> Tensor:
-        logits = super().extend(tokens, keep).clone()
+    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+        logits = super().logits(context, tokens, keep).clone()
         for row in range(keep):
-            if self.length - keep + 1 + row >= self._since:
+            if context.length - keep + 1 + row >= self._since:
                 logits[row, 3] = self._value
         return logits
 

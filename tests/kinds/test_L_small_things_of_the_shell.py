@@ -39,7 +39,7 @@ class Impatience:
             os.kill(os.getpid(), signal.SIGINT)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, ".")
-sys.argv = ["foredraft", "--version"]
+sys.argv = ["foredraft", "generate", "--help"]
 sys.meta_path.insert(0, Impatience())
 {door}
 """

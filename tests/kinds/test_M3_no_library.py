@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from foredraft.errors import ModelError
-from foredraft.models import compiler, fused, runtime
+from foredraft.models import compiler, runtime, structures
 from foredraft.models.compiler import load_library
 from foredraft.models.fused import FusedModel
 from foredraft.models.native import NativeModel
@@ -31,10 +31,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Begin without a compiled function, in this process and on disk; give an empty folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CC", raising=False)
-    for cached in (fused.library, runtime.can_fuse):
+    for cached in (structures.library, runtime.can_fuse):
         cached.cache_clear()
     yield tmp_path
-    for cached in (fused.library, runtime.can_fuse):
+    for cached in (structures.library, runtime.can_fuse):
         cached.cache_clear()
 
 
@@ -84,7 +84,7 @@ SCRIPTS: dict[str, tuple[str, str]] = {
 def test_a_compiler_that_is_none(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", COMPILERS[name][0])
     with pytest.raises(ModelError, match=COMPILERS[name][1]):
-        fused.library()
+        structures.library()
     one_sentence()
 
 
@@ -93,7 +93,7 @@ def test_a_compiler_that_fails(name: str, place: Path, monkeypatch: pytest.Monke
     text, expected = SCRIPTS[name]
     monkeypatch.setenv("CC", f"'{script(place, text)}' --flag")
     with pytest.raises(ModelError, match=expected):
-        fused.library()
+        structures.library()
     one_sentence()
 
 
@@ -173,7 +173,7 @@ def test_a_cache_that_cannot_be_used_is_done_without(
     assert not list(temporary.iterdir()), "it was left behind"
     monkeypatch.setattr(compiler.tempfile, "tempdir", str(place / "nowhere"))
     with pytest.raises(ModelError, match=r"set (XDG_CACHE_HOME|CC) to"):
-        fused.library()
+        structures.library()
     one_sentence()
 
 

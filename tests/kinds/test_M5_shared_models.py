@@ -1,4 +1,4 @@
-"""The owner of a memory is the memory, not the engine: engines and functions may share models."""
+"""A text's memory is its own: engines and functions may share networks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from foredraft import functional
 from foredraft.drafting import STORAGES, NGramStorage
 from foredraft.engine import Engine
-from foredraft.errors import RequestError
-from foredraft.models import LanguageModel
+from foredraft.models import Network
 from foredraft.models.native import NativeModel
 from foredraft.seq2seq import autoregressive_generate_encoder_decoder
 from tests.kinds.test_F1_one_owner import CONFIG, PROMPTS, in_threads, pair, runtimes
@@ -38,38 +37,37 @@ def test_engines_that_share_models_crosswise_neither_err_nor_wait_for_ever(runti
     in_threads(work)
 
 
-@runtimes
-def test_of_two_engines_that_share_a_model_the_older_stream_is_told(runtime: str) -> None:
-    one, other = pair(runtime)
-    older = iter(Engine(one).stream(PROMPTS[0], CONFIG, method="target"))
-    next(older)
-    newer = Engine(one, other).stream(PROMPTS[1], CONFIG)
-    with pytest.raises(RequestError, match="newer generation has taken over"):
-        next(older)
-    expected = Engine(*pair(runtime)).generate(PROMPTS[1], CONFIG).tokens
-    assert newer.completion.tokens == expected
-
-
 USES: dict[str, Callable[[Engine], object]] = {
     "generate": lambda engine: engine.generate(PROMPTS[1], CONFIG),
+    "another engine": lambda engine: Engine(engine.target).generate(
+        PROMPTS[1], CONFIG, method="target"
+    ),
     "function": lambda engine: functional.autoregressive_generate([3, 4], engine.target.model),
     "beams": lambda engine: functional.beam_search_generate([3, 4], engine.target.model),
-    "drafter": lambda engine: functional.autoregressive_generate([3], engine.models[1]),
-    "by hand": lambda engine: engine.target.model.start([3, 4]),
+    "drafter": lambda engine: functional.autoregressive_generate([3], engine.networks[1]),
+    "by hand": lambda engine: engine.target.model.open([3, 4]).extend([3, 4]),
 }
 
 
+@runtimes
 @pytest.mark.parametrize("use", USES)
-def test_whatever_uses_a_models_memory_ends_its_stream(use: str) -> None:
-    engine = Engine(*pair("torch"))
-    stream = iter(engine.stream(PROMPTS[0], CONFIG))
-    next(stream)
+def test_whatever_uses_a_network_leaves_its_streams_alone(use: str, runtime: str) -> None:
+    engine = Engine(*pair(runtime))
+    stream = engine.stream(PROMPTS[0], CONFIG)
+    chunks = iter(stream)
+    next(chunks)
     USES[use](engine)
-    with pytest.raises(RequestError, match="newer generation has taken over"):
-        next(stream)
+    assert stream.completion.tokens == Engine(*pair(runtime)).generate(PROMPTS[0], CONFIG).tokens
 
 
-FUNCTIONS: dict[str, Callable[[LanguageModel, LanguageModel, list[int]], object]] = {
+def test_a_network_may_draft_for_itself() -> None:
+    model = pair("torch")[0].model
+    plain = functional.autoregressive_generate([5, 6, 7], model, max_gen_len=12)
+    said, rate = functional.speculative_generate([5, 6, 7], model, model, max_gen_len=12)
+    assert (said, rate) == (plain, 1.0)
+
+
+FUNCTIONS: dict[str, Callable[[Network, Network, list[int]], object]] = {
     "plain": lambda x, y, ids: functional.autoregressive_generate(ids, x, max_gen_len=8),
     "speculative": lambda x, y, ids: functional.speculative_generate(ids, y, x, max_gen_len=8)[0],
     "crosswise": lambda x, y, ids: functional.speculative_generate(ids, x, y, max_gen_len=8)[0],

@@ -25,6 +25,7 @@ from foredraft.models import threads
 from foredraft.models.threads import usable_threads
 warnings.simplefilter("ignore")  # of forking beside threads, which is what is tried
 threads.os.sched_getaffinity = lambda _: {0, 1}
+threads.BYTES_A_THREAD = 1  # else models this small take one thread
 torch.set_num_threads(2)
 engine = Engine(*pair(sys.argv[1]))
 expected = engine.generate(PROMPTS[0], CONFIG).tokens
@@ -68,7 +69,7 @@ assert stream.completion.tokens == expected
 inside, leave = threading.Event(), threading.Event()
 def hold():
     from foredraft.ownership import held
-    with held(*engine.models):
+    with held(*engine.networks):
         inside.set()
         leave.wait()
 thread = threading.Thread(target=hold)
@@ -86,12 +87,9 @@ process.join()
 assert process.exitcode == 0
 """,
     "a new model in the child": """
-from tests.tiny import build
-engine_network = build("llama")
 def load():
-    from foredraft.models.loading import LoadOptions, set_threads
     fresh = Engine(*pair(sys.argv[1]))
-    set_threads(LoadOptions(threads=2), engine_network)
+    threads.use_threads(2, were_asked_for=True)
     assert torch.get_num_threads() == 1
     assert fresh.generate(PROMPTS[0], CONFIG).tokens == expected
 assert in_child(load) == 0
@@ -145,6 +143,7 @@ import os
 import foredraft
 from foredraft.models import threads
 threads.os.sched_getaffinity = lambda _: {0, 1}
+threads.BYTES_A_THREAD = 1  # else models this small take one thread
 threads._quota = lambda: 2.0
 child = os.fork()
 if child == 0:

@@ -10,21 +10,18 @@ import transformers
 from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 from foredraft.errors import ContextOverflow, ModelError, RollbackUnsupported
-from foredraft.models import DecoderOnlyModel, LanguageModel, Recomputing, prune_cache
+from foredraft.models import DecoderOnlyModel, Feed, Network, Recomputing, prune_cache
 from foredraft.models.cache import cache_argument
+from tests.texts import first_pass
 from tests.tiny import MAX_LENGTH, SIZES, VOCAB, WINDOW, assert_same_logits, build, full_logits
 
 PROMPT = [5, 6, 7, 8]
 
 
-def logits_after(model: LanguageModel, prompt: list[int], keep: int = 1) -> torch.Tensor:
-    return model.extend(model.start(prompt), keep)
-
-
 def test_a_drafter_with_fewer_ids_never_drafts_the_missing_ones() -> None:
     small = build("llama", 1, vocab_size=VOCAB - 8)
     model = DecoderOnlyModel(small, vocab_size=VOCAB)
-    logits = logits_after(model, PROMPT, keep=3)
+    logits = first_pass(model, PROMPT, keep=3)
     assert logits.shape == (3, VOCAB)
     assert model.vocab_size == VOCAB
     assert torch.isneginf(logits[:, VOCAB - 8 :]).all()
@@ -33,56 +30,60 @@ def test_a_drafter_with_fewer_ids_never_drafts_the_missing_ones() -> None:
 
 def test_a_drafter_with_more_ids_loses_the_surplus_ones() -> None:
     large = build("llama", 1, vocab_size=VOCAB + 8)
-    logits = logits_after(DecoderOnlyModel(large, vocab_size=VOCAB), PROMPT, keep=2)
+    logits = first_pass(DecoderOnlyModel(large, vocab_size=VOCAB), PROMPT, keep=2)
     assert logits.shape == (2, VOCAB)
     assert_same_logits(logits, full_logits(large, PROMPT)[-2:, :VOCAB])
 
 
 @pytest.mark.parametrize("drafter_vocab", [VOCAB - 8, VOCAB + 8])
-def test_beams_get_the_wanted_vocabulary_too(drafter_vocab: int) -> None:
+def test_texts_that_share_a_pass_get_the_wanted_vocabulary_too(drafter_vocab: int) -> None:
     model = DecoderOnlyModel(build("llama", 1, vocab_size=drafter_vocab), vocab_size=VOCAB)
-    logits_after(model, PROMPT)
-    assert model.extend_beams([0, 0], [1, 2]).shape == (2, VOCAB)
+    text = model.open(PROMPT)
+    text.extend(PROMPT)
+    outputs = model.forward([Feed(text, [1]), Feed(text.fork(), [2])])
+    assert [output.logits.shape for output in outputs] == [(1, VOCAB)] * 2
 
 
 def test_the_models_own_vocabulary_and_positions_are_the_default() -> None:
     model = DecoderOnlyModel(build("llama"))
-    assert (model.vocab_size, model.max_length, model.length) == (VOCAB, MAX_LENGTH, 0)
+    assert (model.vocab_size, model.max_length) == (VOCAB, MAX_LENGTH)
+    assert model.open(PROMPT).length == 0
 
 
 def test_a_prompt_that_fills_the_context_is_refused_with_the_numbers() -> None:
     model = DecoderOnlyModel(build("llama", max_position_embeddings=10))
     with pytest.raises(ContextOverflow, match=r"10 tokens .* 10 positions.* to 9 tokens"):
-        model.start([3] * 10)
-    assert model.start([3] * 9) == [3] * 9
+        model.open([3] * 10)
+    assert model.open([3] * 9).begin == [3] * 9
 
 
 def test_a_refused_prompt_leaves_the_memory_as_it_was() -> None:
     model = DecoderOnlyModel(build("llama", max_position_embeddings=10))
-    logits_after(model, PROMPT)
+    text = model.open(PROMPT)
+    text.extend(PROMPT)
     with pytest.raises(ContextOverflow):
-        model.start([3] * 11)
-    assert model.length == len(PROMPT)
+        model.open([3] * 11)
+    assert text.length == len(PROMPT)
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["cache", "no_cache"])
 def test_the_last_position_can_be_used(cached: bool) -> None:
     reference = build("gpt2", n_positions=10)
-    adapter: LanguageModel = DecoderOnlyModel(reference)
-    model = adapter if cached else Recomputing(adapter)
-    logits_after(model, [3] * 9)
-    assert_same_logits(model.extend([4], keep=1), full_logits(reference, [3] * 9 + [4])[-1:])
+    adapter: Network = DecoderOnlyModel(reference)
+    text = (adapter if cached else Recomputing(adapter)).open([3] * 9)
+    text.extend(text.begin)
+    assert_same_logits(text.extend([4]), full_logits(reference, [3] * 9 + [4])[-1:])
 
 
 def test_a_model_in_training_mode_is_put_into_evaluation_mode() -> None:
     model = build("gpt2", 2)
     model.train()  # its dropout would make every pass different
     adapter = DecoderOnlyModel(model)
-    assert torch.equal(logits_after(adapter, PROMPT), logits_after(adapter, PROMPT))
+    assert torch.equal(first_pass(adapter, PROMPT), first_pass(adapter, PROMPT))
 
 
 def test_logits_carry_no_graph() -> None:
-    assert not logits_after(DecoderOnlyModel(build("llama")), PROMPT).requires_grad
+    assert not first_pass(DecoderOnlyModel(build("llama")), PROMPT).requires_grad
 
 
 RECURRENT: dict[str, dict[str, Any]] = {
@@ -201,9 +202,11 @@ def test_a_text_never_crosses_the_length_at_which_its_rotation_changes(factors: 
     network = build_with_rope(rope)
     model = DecoderOnlyModel(network)
     assert model.max_length == (32 if factors == "longrope" else 128)
-    tokens = model.start([5] * (model.max_length - 1))
-    model.extend(tokens[:-1], keep=1)
-    assert_same_logits(model.extend(tokens[-1:], keep=1), full_logits(network, tokens)[-1:])
+    tokens = [5] * (model.max_length - 1)
+    text = model.open(tokens)
+    assert text.begin == tokens
+    text.extend(tokens[:-1])
+    assert_same_logits(text.extend(tokens[-1:]), full_logits(network, tokens)[-1:])
 
 
 def build_with_rope(rope: dict[str, Any]) -> Any:

@@ -22,7 +22,8 @@ from foredraft.errors import ContextOverflow, ModelError, RequestError
 from foredraft.gamma import EntropyGamma, FixedGamma
 from foredraft.models import (
     EncoderDecoderModel,
-    LanguageModel,
+    Feed,
+    Network,
     Recomputing,
     fit_drafter,
     fit_target,
@@ -31,6 +32,7 @@ from foredraft.sampling import MultinomialSampler, Rng, rng_for
 from foredraft.tracing import summarize
 from foredraft.verification import VERIFIERS
 from tests.readers import GREEDY, LENGTH, begun, plain, prompt_of
+from tests.texts import first_pass
 from tests.tiny import SEQ2SEQ, VOCAB, Witness, assert_same_logits, build, full_logits, noisy
 
 every_architecture = pytest.mark.parametrize("name", SEQ2SEQ)
@@ -38,7 +40,7 @@ with_and_without_cache = pytest.mark.parametrize("cached", [True, False], ids=["
 LOSSLESS = [name for name in VERIFIERS.names if VERIFIERS.get(name).is_lossless]
 
 
-def drafter_for(name: str, target: LanguageModel, cached: bool) -> DraftModelDrafter:
+def drafter_for(name: str, target: Network, cached: bool) -> DraftModelDrafter:
     model = fit_drafter(noisy(name, noise=0.08), target)
     return DraftModelDrafter(model if cached else Recomputing(model), GREEDY)
 
@@ -53,46 +55,69 @@ def test_logits_equal_a_fresh_pass_after_any_extend_and_rollback(name: str, cach
     inner = fit_target(build(name))
     model = Witness(build(name), inner if cached else Recomputing(inner))
     for seed in range(3):
-        begin = model.start(prompt_of(name, seed, length=5 + 4 * seed))
-        assert model.length == 0
-        model.extend(begin, keep=len(begin))
+        text = model.open(prompt_of(name, seed, length=5 + 4 * seed))
+        assert text.length == 0
+        text.extend(text.begin, keep=len(text.begin))
         for _ in range(12):
             new = [source.randrange(1, VOCAB) for _ in range(source.randint(1, 4))]
-            model.extend(new, keep=source.randint(1, len(new)))
+            text.extend(new, keep=source.randint(1, len(new)))
             if source.random() < 0.5:
-                model.rollback_to(source.randint(max(0, model.length - 6), model.length))
+                text.rollback_to(source.randint(max(0, text.length - 6), text.length))
 
 
 @every_architecture
 def test_what_is_said_depends_on_what_was_read(name: str) -> None:
     model = fit_target(build(name))
-    begin = model.start(prompt_of(name, 0))
-    first = model.extend(begin, keep=1)
-    model.start(prompt_of(name, 1))
-    second = model.extend(begin, keep=1)
+    first = first_pass(model, prompt_of(name, 0))
+    second = first_pass(model, prompt_of(name, 1))  # in the memory of the first
     assert not torch.allclose(first, second, atol=1e-2)
-    model.start(prompt_of(name, 0))
-    assert torch.equal(model.extend(begin, keep=1), first)
+    assert torch.equal(first_pass(model, prompt_of(name, 0)), first)
 
 
 @with_and_without_cache
 @every_architecture
-def test_beams_equal_independent_full_passes(name: str, cached: bool) -> None:
+def test_forks_equal_independent_full_passes(name: str, cached: bool) -> None:
     source = random.Random(f"{name} beams")
     reference, inner = build(name), fit_target(build(name))
     model = inner if cached else Recomputing(inner)
     prompt = prompt_of(name)
-    for _ in range(2):  # start ends the beams of the first time
-        begin = model.start(prompt)
-        model.extend(begin, keep=1)
-        beams = [begin]
+    for _ in range(2):  # the second time in memories of the first
+        texts = [model.open(prompt)]
+        texts[0].extend(texts[0].begin)
+        held = [texts[0].begin]
         for width in (3, 4, 2, 3, 1):
-            parents = [source.randrange(len(beams)) for _ in range(width)]
+            parents = [source.randrange(len(held)) for _ in range(width)]
             tokens = [source.randrange(1, VOCAB) for _ in range(width)]
-            beams = [[*beams[p], t] for p, t in zip(parents, tokens, strict=True)]
-            logits = model.extend_beams(parents, tokens)
-            rows = [full_logits(reference, beam, prompt)[-1] for beam in beams]
-            assert_same_logits(logits, torch.stack(rows))
+            texts = [texts[p].fork() for p in parents]
+            held = [[*held[p], t] for p, t in zip(parents, tokens, strict=True)]
+            outputs = model.forward([Feed(c, [t]) for c, t in zip(texts, tokens, strict=True)])
+            rows = [full_logits(reference, tokens, prompt)[-1] for tokens in held]
+            assert_same_logits(torch.cat([o.logits for o in outputs]), torch.stack(rows))
+
+
+@with_and_without_cache
+@pytest.mark.parametrize("has_read", [False, True], ids=["unread", "read"])
+@every_architecture
+def test_a_fork_and_its_parent_go_their_own_ways(name: str, has_read: bool, cached: bool) -> None:
+    inner = fit_target(build(name))
+    model = Witness(build(name), inner if cached else Recomputing(inner))
+    parent = model.open(prompt_of(name, 0))
+    if has_read:
+        parent.extend(parent.begin)
+    fork = parent.fork()
+    other = model.open(prompt_of(name, 1))  # which the encoder reads last
+    other.extend(other.begin)
+    for text in (parent, fork) if not has_read else ():
+        text.extend(text.begin)
+    parent.extend([11, 12], keep=2)
+    fork.extend([13, 14, 15], keep=3)
+    parent.rollback_to(0)
+    fork.extend([16])
+    parent.extend([*parent.begin, 17], keep=1)
+    parent.close()
+    model.open(prompt_of(name, 2)).extend(parent.begin)  # in the memory that was given back
+    fork.extend([18])
+    other.extend([19])
 
 
 # --- against transformers' own generate -----------------------------------------------------------
@@ -116,15 +141,14 @@ def test_the_output_is_that_of_the_models_own_generate(name: str, num_beams: int
         return
     model = fit_target(build(name))
     settings = BeamSettings(num_beams, top_k=2 * num_beams, alpha=0.0)
-    begin = model.start(prompt)
-    best = beam_search(model, begin, settings, max_new_tokens=LENGTH)
+    best = beam_search(model.open(prompt), settings, max_new_tokens=LENGTH)
     own, hidden = score(name, prompt, best.tokens), score(name, prompt, theirs.tolist())
     assert own >= hidden - 1e-3  # theirs may not say the end token, ours may
 
 
 def score(name: str, prompt: Prompt, tokens: Any) -> float:
     """Return the log-probability of an output."""
-    begin = fit_target(build(name)).start(prompt)
+    begin = fit_target(build(name)).open(prompt).begin
     logits = full_logits(build(name), [*begin, *tokens], prompt)[len(begin) - 1 : -1]
     return float(logits.log_softmax(-1)[range(len(tokens)), list(tokens)].sum())
 
@@ -145,11 +169,11 @@ def test_greedy_speculation_says_what_plain_decoding_says(
         target = Witness(build(name), inner if cached else Recomputing(inner))
         drafter = drafter_for(name, inner, cached)
         parts = Speculation(target, drafter, policy, rule, GREEDY, first_target=bool(seed % 2))
-        sequence = begun(target, prompt)
-        for record in speculative_steps(parts, sequence, rng_for(0, keyed=rule.is_coupled)):
-            assert target.length == sequence.length - 1
+        request = begun(target, prompt, rng=rng_for(0, keyed=rule.is_coupled))
+        for record in speculative_steps(parts, request):
+            assert request.context.length == request.length - 1
             records.append(record)
-        assert sequence.output == plain(name, prompt)
+        assert request.output == plain(name, prompt)
     rate = summarize(records).acceptance_rate
     assert rate is not None
     assert 0.03 < rate < 0.97  # acceptance was partial: rollback has been exercised
@@ -168,11 +192,11 @@ def test_coupled_speculation_says_what_the_seed_says(name: str) -> None:
             NgramDrafter(NGramStorage(3, VOCAB)),
         )
         for drafter in drafters:
-            sequence = begun(target, prompt)
+            request = begun(target, prompt, rng=rng_for(seed, keyed=True))
             parts = Speculation(target, drafter, FixedGamma(3), rule, sampler)
-            for _ in speculative_steps(parts, sequence, rng_for(seed, keyed=True)):
+            for _ in speculative_steps(parts, request):
                 pass
-            assert sequence.output == expected
+            assert request.output == expected
 
 
 def test_an_n_gram_of_the_encoders_input_is_drafted() -> None:
@@ -198,15 +222,15 @@ def test_an_input_token_the_decoder_cannot_say_is_never_drafted() -> None:
 def test_the_start_token_and_what_is_forced_after_it_begin_the_sequence(
     name: str, begin: list[int]
 ) -> None:
-    assert fit_target(build(name)).start(prompt_of(name)) == begin
+    assert fit_target(build(name)).open(prompt_of(name)).begin == begin
 
 
 def test_whispers_task_tokens_and_a_start_of_ones_own() -> None:
     model = copy.deepcopy(build("whisper"))
     model.generation_config.forced_decoder_ids = [[1, 30], [2, 31], [4, 33]]  # 3 is free
-    assert fit_target(model).start(prompt_of("whisper")) == [2, 30, 31]
+    assert fit_target(model).open(prompt_of("whisper")).begin == [2, 30, 31]
     own = EncoderDecoderModel(model, decoder_start=[2, 40])
-    assert own.start(prompt_of("whisper")) == [2, 40]
+    assert own.open(prompt_of("whisper")).begin == [2, 40]
 
 
 def test_forbidden_tokens_have_no_probability_the_first_ones_only_at_first() -> None:
@@ -214,13 +238,12 @@ def test_forbidden_tokens_have_no_probability_the_first_ones_only_at_first() -> 
     model.generation_config.bad_words_ids = [[0], [9, 10]]
     model.generation_config.suppress_tokens = [12]
     model.generation_config.begin_suppress_tokens = [13]
-    adapter = fit_target(model)
-    begin = adapter.start(prompt_of("marian"))
-    logits = adapter.extend([*begin, 20, 21], keep=3)
+    text = fit_target(model).open(prompt_of("marian"))
+    logits = text.extend([*text.begin, 20, 21], keep=3)
     never = logits.isneginf().nonzero().tolist()
     assert never == [[0, 0], [0, 12], [0, 13], [1, 0], [1, 12], [2, 0], [2, 12]]
-    adapter.rollback_to(1)
-    assert adapter.extend([20], keep=1).isneginf().nonzero().tolist() == [[0, 0], [0, 12]]
+    text.rollback_to(1)
+    assert text.extend([20]).isneginf().nonzero().tolist() == [[0, 0], [0, 12]]
 
 
 def test_a_model_without_a_start_token_is_refused_unless_one_is_given() -> None:
@@ -229,7 +252,7 @@ def test_a_model_without_a_start_token_is_refused_unless_one_is_given() -> None:
         config.decoder_start_token_id = config.bos_token_id = None
     with pytest.raises(ModelError, match="names no decoder_start_token_id; give decoder_start="):
         fit_target(model)
-    assert EncoderDecoderModel(model, decoder_start=[3]).start([5, 6]) == [3]
+    assert EncoderDecoderModel(model, decoder_start=[3]).open([5, 6]).begin == [3]
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -238,8 +261,8 @@ def test_a_model_without_a_start_token_is_refused_unless_one_is_given() -> None:
 def test_a_prompt_longer_than_the_encoder_is_refused() -> None:
     model = fit_target(build("bart"))
     with pytest.raises(ContextOverflow, match="97 tokens but the encoder has 96 positions"):
-        model.start(prompt_of("bart", length=97))
-    assert model.start(prompt_of("bart", length=96)) == [2]
+        model.open(prompt_of("bart", length=97))
+    assert model.open(prompt_of("bart", length=96)).begin == [2]
 
 
 def test_an_encoder_and_a_decoder_may_have_positions_of_their_own() -> None:
@@ -250,17 +273,17 @@ def test_an_encoder_and_a_decoder_may_have_positions_of_their_own() -> None:
     adapter = fit_target(model)
     assert adapter.max_length == 20
     with pytest.raises(ContextOverflow, match="13 tokens but the encoder has 12 positions"):
-        adapter.start(prompt_of("bart", length=13))
+        adapter.open(prompt_of("bart", length=13))
 
 
 def test_features_and_tokens_are_not_taken_for_each_other() -> None:
     with pytest.raises(RequestError, match="reads features of shape"):
-        fit_target(build("whisper")).start([5, 6])
+        fit_target(build("whisper")).open([5, 6])
     with pytest.raises(RequestError, match=r"shape \[features, frames\], not \[1, 8, 40\]"):
-        fit_target(build("whisper")).start(torch.zeros(1, 8, 40))
+        fit_target(build("whisper")).open(torch.zeros(1, 8, 40))
     for name in ("bart", "llama"):
         with pytest.raises(RequestError, match="reads token ids"):
-            fit_target(build(name)).start(prompt_of("whisper"))
+            fit_target(build(name)).open(prompt_of("whisper"))
 
 
 def test_a_decoder_that_takes_one_token_a_pass_is_refused() -> None:

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from foredraft.errors import ModelError
-from foredraft.models import LanguageModel, compiler, fused, runtime
+from foredraft.models import Feed, Network, compiler, fused, runtime, structures
 from foredraft.models.compiler import load_library
-from foredraft.models.fused import CHUNK, SOURCE, FusedModel
+from foredraft.models.fused import CHUNK, FusedModel
 from foredraft.models.native import NativeModel, prove_equal
 from foredraft.models.runtime import Runtime, can_fuse
+from foredraft.models.structures import SOURCE
 from tests.models.test_native import FAMILY, every_member, half, network
+from tests.texts import first_pass
 from tests.tiny import MAX_LENGTH, VOCAB, assert_same_logits, build, full_logits, random_tokens
 
 # What a processor may lack; the last is what every one has.
@@ -29,7 +31,7 @@ needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here
 @pytest.fixture(params=LACKS)
 def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Compile for a processor that lacks something."""
-    found = fused.with_types(load_library(SOURCE, *LACKS[request.param]))
+    found = structures.with_types(load_library(SOURCE, *LACKS[request.param]))
     monkeypatch.setattr(fused, "library", lambda: found)
     return str(request.param)
 
@@ -66,15 +68,15 @@ def check_layout(reference: Any, precision: str, processor: str) -> None:
     """Raise unless the layout is the one expected, and its logits those of transformers."""
     reference = rounded(reference) if precision == "half" else reference
     model = FusedModel(reference)
-    tiled = fused.TILED if fused.library().may_use_tiles() else fused.HALF
-    assert model._kind == (tiled if precision == "half" else fused.SINGLE)
+    tiled = structures.TILED if fused.library().may_use_tiles() else structures.HALF
+    assert model._passes.laid.kind == (tiled if precision == "half" else structures.SINGLE)
     assert processor == "nothing" or not fused.library().may_use_tiles()
     tokens = random_tokens(random.Random(processor), CHUNK + 9)
-    model.start(tokens)
+    text = model.open(tokens)
     expected = full_logits(reference, tokens)
     begin = 0
     for count in (CHUNK + 1, 1, 2, 5):
-        logits = model.extend(tokens[begin : begin + count], keep=count)
+        logits = text.extend(tokens[begin : begin + count], keep=count)
         assert_same_logits(logits, expected[begin : begin + count])
         begin += count
 
@@ -87,17 +89,24 @@ def test_a_tokens_logits_are_the_same_to_the_bit_whoever_shares_its_pass(
 ) -> None:
     reference = wide() if member == "qwen3" else network(member)
     model = FusedModel(rounded(reference) if precision == "half" else reference)
+    model.threads = 5  # models this small would take one
     source = random.Random(member)
     tokens = random_tokens(source, 150)
-    whole = model.extend(model.start(tokens), keep=len(tokens))
+    text, other = model.open(tokens), model.open(tokens)
+    whole = text.extend(tokens, keep=len(tokens))
     for threads in threads_in_turn():
-        model.rollback_to(0)
-        while model.length < len(tokens):
-            begin = model.length
+        text.rollback_to(0)
+        while text.length < len(tokens):
+            begin = text.length
             count = min(source.randint(1, 20), len(tokens) - begin)
-            rows = model.extend(tokens[begin : begin + count], keep=count)
+            beside = random_tokens(source, source.randint(1, 9))
+            feed = Feed(text, tokens[begin : begin + count], count)
+            feeds = [feed, Feed(other, beside)][:: source.choice((1, -1))]
+            feeds = [feed] if source.random() < 0.3 else feeds
+            rows = model.forward(feeds)[feeds.index(feed)].logits
             assert torch.equal(rows, whole[begin : begin + count]), threads
-            model.rollback_to(begin + source.randint(1, count))
+            text.rollback_to(begin + source.randint(1, count))
+            other.rollback_to(source.randint(0, other.length))
 
 
 def threads_in_turn() -> Iterator[int]:
@@ -118,32 +127,42 @@ def test_a_draft_in_one_call_is_the_draft_token_by_token(vocab_size: int, proces
     model = FusedModel(build("llama"), vocab_size=vocab_size)
     for length in (1, 3, CHUNK + 2):
         tokens = [*random_tokens(source, length - 1), vocab_size - 1]
-        one_by_one, margins = LanguageModel.draft(model, model.start(tokens), 6)
-        held = model.length
-        drafted, ours = model.draft(model.start(tokens), 6)
-        assert drafted == one_by_one
-        assert ours == pytest.approx(margins, abs=1e-5)
-        assert model.length == held == length + 5
-        model.rollback_to(length)
-        assert model.draft(one_by_one[:1], 3)[0] == one_by_one[1:4]
+        text, alone = model.open(tokens), model.open(tokens)
+        [one_by_one] = Network.draft(model, [Feed(alone, tokens)], 6)
+        drafted = text.draft(tokens, 6)
+        assert drafted.tokens == one_by_one.tokens
+        assert drafted.margins == pytest.approx(one_by_one.margins, abs=1e-5)
+        assert text.length == alone.length == length + 5
+        text.rollback_to(length)
+        assert text.draft(one_by_one.tokens[:1], 3).tokens == one_by_one.tokens[1:4]
+
+
+@needs_a_compiler
+def test_drafts_of_several_texts_are_those_of_each_alone() -> None:
+    model, source = FusedModel(build("llama")), random.Random(0)
+    for lengths in ((1, 3, 2), (5, CHUNK, 1)):  # in one pass, and in more than one
+        texts = [model.open(random_tokens(source, length)) for length in lengths]
+        alone = [model.open(text.begin).draft(text.begin, 4) for text in texts]
+        together = model.draft([Feed(text, text.begin) for text in texts], 4)
+        assert together == alone
+        assert [text.length for text in texts] == [length + 3 for length in lengths]
 
 
 @needs_a_compiler
 def test_a_draft_may_outgrow_the_memory() -> None:
     model = FusedModel(build("llama"))
     tokens = random_tokens(random.Random(0), 254)
-    one_by_one, _ = LanguageModel.draft(model, model.start(tokens), 6)
+    [one_by_one] = Network.draft(model, [Feed(model.open(tokens), tokens)], 6)
     fresh = FusedModel(build("llama"))
-    assert fresh.draft(fresh.start(tokens), 6)[0] == one_by_one
+    assert fresh.open(tokens).draft(tokens, 6).tokens == one_by_one.tokens
 
 
 @needs_a_compiler
 def test_a_network_in_bfloat16_is_computed_more_exactly_than_transformers_does() -> None:
     tokens = random_tokens(random.Random(0), 30)
     model = FusedModel(half("llama"))
-    model.start(tokens)
     exact = full_logits(half("llama").float(), tokens)
-    assert_same_logits(model.extend(tokens, keep=30), exact)
+    assert_same_logits(first_pass(model, tokens, keep=30), exact)
     assert prove_equal(model, half("llama")) <= 1e-4
 
 
@@ -151,19 +170,20 @@ def test_a_network_in_bfloat16_is_computed_more_exactly_than_transformers_does()
 def test_several_models_share_the_functions() -> None:
     models = [FusedModel(network(member)) for member in FAMILY]
     tokens = random_tokens(random.Random(0), 12)
-    for model in models:
-        model.extend(model.start(tokens), keep=1)
-    for model, member in zip(models, FAMILY, strict=True):
+    texts = [model.open(tokens) for model in models]
+    for text in texts:
+        text.extend(tokens)
+    for text, member in zip(texts, FAMILY, strict=True):
         expected = full_logits(network(member), [*tokens, 3])[-1:]
-        assert_same_logits(model.extend([3], keep=1), expected)
+        assert_same_logits(text.extend([3]), expected)
 
 
 @needs_a_compiler
 def test_the_last_position_can_be_used() -> None:
-    model = FusedModel(build("llama"))
     tokens = random_tokens(random.Random(0), MAX_LENGTH)
-    logits = model.extend(model.start(tokens[:-1]), keep=1)
-    logits = model.extend(tokens[-1:], keep=1)
+    text = FusedModel(build("llama")).open(tokens[:-1])
+    text.extend(text.begin)
+    logits = text.extend(tokens[-1:])
     assert_same_logits(logits, full_logits(build("llama"), tokens)[-1:])
 
 
@@ -174,10 +194,10 @@ def test_the_last_position_can_be_used() -> None:
 def nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Begin without a compiled function, in this process and on disk."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for cached in (fused.library, runtime.can_fuse):
+    for cached in (structures.library, runtime.can_fuse):
         cached.cache_clear()
     yield
-    for cached in (fused.library, runtime.can_fuse):
+    for cached in (structures.library, runtime.can_fuse):
         cached.cache_clear()
 
 

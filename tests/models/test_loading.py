@@ -25,6 +25,7 @@ from foredraft.models import (
 from foredraft.models.device import resolve_device
 from foredraft.models.loading import DTYPE_CHOICES, DTYPES, check_vocabulary
 from foredraft.zoo.tokenizer import train_tokenizer
+from tests.texts import first_pass
 from tests.tiny import TEXT_VOCAB, assert_same_logits, build, full_logits, noisy, tokenizer
 
 CPU = LoadOptions(device="cpu")
@@ -59,7 +60,7 @@ def refusal(kind: type[ForedraftError], name: str | Path, options: LoadOptions =
 
 def test_a_folder_gives_the_model_that_was_saved_in_it(saved: Path) -> None:
     loaded = load(str(saved), "target", CPU)
-    logits = loaded.model.extend(loaded.model.start(PROMPT), keep=3)
+    logits = first_pass(loaded.model, PROMPT, keep=3)
     assert_same_logits(logits, full_logits(build("llama", vocab_size=TEXT_VOCAB), PROMPT))
     assert loaded.name == str(saved)
     assert loaded.model.vocab_size == TEXT_VOCAB
@@ -169,9 +170,9 @@ def test_an_encoder_decoder_is_found_out_by_its_config(tmp_path: Path) -> None:
     assert isinstance(same.model, EncoderDecoderModel)
     assert same.model.encoder is again.model.encoder
     prompt = [20, 21, 22]
-    begin = loaded.model.start(prompt)
-    logits = loaded.model.extend([*begin, 9], keep=2)
-    assert_same_logits(logits, full_logits(whole, [*begin, 9], prompt))
+    text = loaded.model.open(prompt)
+    logits = text.extend([*text.begin, 9], keep=2)
+    assert_same_logits(logits, full_logits(whole, [*text.begin, 9], prompt))
 
 
 def test_a_pair_of_two_kinds_is_refused(saved: Path, tmp_path: Path) -> None:
@@ -208,9 +209,9 @@ def test_an_unknown_dtype_is_refused_with_the_legal_ones(saved: Path) -> None:
 def test_a_dtype_is_honoured(saved: Path, name: str) -> None:
     options = LoadOptions(device="cpu", dtype=name, runtime="transformers")
     theirs = load(str(saved), "target", options).model
-    assert theirs.extend(theirs.start(PROMPT), keep=1).dtype == DTYPES[name]
+    assert first_pass(theirs, PROMPT).dtype == DTYPES[name]
     ours = load(str(saved), "target", LoadOptions(device="cpu", dtype=name)).model
-    logits = ours.extend(ours.start(PROMPT), keep=1)
+    logits = first_pass(ours, PROMPT)
     if ours.dtype == torch.float32:  # the compiled pass rounds weights, and nothing else
         rounded = copy.deepcopy(theirs.model).float()  # type: ignore[attr-defined]
         assert_same_logits(logits, full_logits(rounded, PROMPT)[-1:])
@@ -222,7 +223,7 @@ def test_the_dtype_on_a_cpu_is_float32_unless_told_otherwise(folder: Path) -> No
     half = {k: v.bfloat16() for k, v in load_file(folder / "model.safetensors").items()}
     save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
     loaded = load(str(folder), "target", CPU)
-    assert loaded.model.extend(loaded.model.start(PROMPT), keep=1).dtype == torch.float32
+    assert first_pass(loaded.model, PROMPT).dtype == torch.float32
 
 
 def test_an_unknown_quantization_is_refused(saved: Path) -> None:
@@ -289,4 +290,4 @@ def test_a_drafter_with_padded_weights_gets_the_targets_vocabulary(
     tokenizer().save_pretrained(tmp_path)
     drafter = load_drafter(str(tmp_path), load(str(saved), "target", CPU), CPU)
     assert drafter.model.vocab_size == TEXT_VOCAB
-    assert drafter.model.extend(drafter.model.start(PROMPT), keep=1).shape == (1, TEXT_VOCAB)
+    assert first_pass(drafter.model, PROMPT).shape == (1, TEXT_VOCAB)

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from foredraft.errors import ConfigError, ModelError
-from foredraft.models import DecoderOnlyModel, Recomputing
+from foredraft.models import DecoderOnlyModel, Feed, Recomputing
 from foredraft.models.fused import FusedModel
 from foredraft.models.native import BLOCK, CHUNK, KEYS, ROWS, NativeModel, prove_equal
 from foredraft.models.runtime import Runtime, can_fuse
 from foredraft.models.weights import is_in_family
+from tests.texts import first_pass
 from tests.tiny import (
     ARCHITECTURES,
     MAX_LENGTH,
@@ -80,8 +81,9 @@ def test_logits_are_those_of_transformers_after_any_extend_and_rollback(
     source = random.Random(member)
     model = Witness(network(member), kind(network(member), **settings))
     for prompt_length in (1, 7, 40):
-        model.extend(model.start(random_tokens(source, prompt_length)), keep=prompt_length)
-        walk(model, source, 12)
+        text = model.open(random_tokens(source, prompt_length))
+        text.extend(text.begin, keep=prompt_length)
+        walk(text, source, 12)
 
 
 @both_kinds
@@ -90,9 +92,7 @@ def test_stretched_rotations_are_those_of_transformers(rope: str, kind: Any) -> 
     parameters = ROPES[rope] | {"rope_theta": 10_000.0}
     model = build_with_rope(parameters)
     tokens = random_tokens(random.Random(rope), 100)
-    native = kind(model)
-    native.start(tokens)
-    assert_same_logits(native.extend(tokens, keep=100), full_logits(model, tokens))
+    assert_same_logits(first_pass(kind(model), tokens, keep=100), full_logits(model, tokens))
 
 
 def build_with_rope(parameters: dict[str, Any]) -> Any:
@@ -111,35 +111,39 @@ def test_prompts_are_fed_in_chunks_and_the_memory_grows(member: str, kind: Any) 
     assert MAX_LENGTH > CHUNK > BLOCK
     source = random.Random(member)
     model = Witness(network(member), kind(network(member)))
-    model.extend(model.start(random_tokens(source, BLOCK - 2)), keep=3)
-    model.extend(random_tokens(source, 5), keep=5)
-    model.extend(model.start(random_tokens(source, CHUNK + 9)), keep=CHUNK + 3)
-    model.extend(random_tokens(source, MAX_LENGTH - CHUNK - 9), keep=1)
+    first, second = (model.open(random_tokens(source, n)) for n in (BLOCK - 2, CHUNK + 9))
+    first.extend(first.begin, keep=3)
+    first.extend(random_tokens(source, 5), keep=5)
+    second.extend(second.begin, keep=CHUNK + 3)
+    second.extend(random_tokens(source, MAX_LENGTH - CHUNK - 9))
+    first.extend(random_tokens(source, 2), keep=2)  # what all texts share has grown meanwhile
 
 
 @both_kinds
 @every_member
-def test_beams_equal_independent_full_passes(member: str, kind: Any) -> None:
+def test_forks_equal_independent_full_passes(member: str, kind: Any) -> None:
     source, reference = random.Random(member), network(member)
     model = kind(reference)
     prompt = random_tokens(source, 8)
-    model.extend(model.start(prompt), keep=1)
-    beams = [prompt]
+    texts, held = [model.open(prompt)], [prompt]
+    texts[0].extend(prompt)
     for width in (3, 4, 2, 3, 1, 2):
-        parents = [source.randrange(len(beams)) for _ in range(width)]
+        parents = [source.randrange(len(held)) for _ in range(width)]
         tokens = random_tokens(source, width)
-        beams = [[*beams[p], t] for p, t in zip(parents, tokens, strict=True)]
-        logits = model.extend_beams(parents, tokens)
-        assert_same_logits(logits, torch.stack([full_logits(reference, b)[-1] for b in beams]))
-    walk_after = Witness(reference, model)
-    walk_after.extend(walk_after.start(random_tokens(source, 5)), keep=2)
+        texts = [texts[p].fork() for p in parents]
+        held = [[*held[p], t] for p, t in zip(parents, tokens, strict=True)]
+        outputs = model.forward([Feed(c, [t]) for c, t in zip(texts, tokens, strict=True)])
+        rows = [full_logits(reference, tokens)[-1] for tokens in held]
+        assert_same_logits(torch.cat([o.logits for o in outputs]), torch.stack(rows))
+    after = Witness(reference, model).open(random_tokens(source, 5))
+    after.extend(after.begin, keep=2)
 
 
 @both_kinds
 def test_without_a_cache_it_says_the_same(kind: Any) -> None:
-    model = Witness(build("qwen3"), Recomputing(kind(build("qwen3"))))
-    model.extend(model.start([5, 6, 7]), keep=1)
-    model.extend([8, 9], keep=2)
+    text = Witness(build("qwen3"), Recomputing(kind(build("qwen3")))).open([5, 6, 7])
+    text.extend(text.begin)
+    text.extend([8, 9], keep=2)
 
 
 @both_kinds
@@ -147,10 +151,8 @@ def test_without_a_cache_it_says_the_same(kind: Any) -> None:
 def test_a_drafter_gets_the_targets_columns(vocab_size: int, kind: Any) -> None:
     ours = kind(build("llama"), vocab_size=vocab_size)
     theirs = DecoderOnlyModel(build("llama"), vocab_size=vocab_size)
-    for model in (ours, theirs):
-        model.start([3, 4])
     tokens = [3, vocab_size - 1]
-    assert_same_logits(ours.extend(tokens, keep=1), theirs.extend(tokens, keep=1))
+    assert_same_logits(*(model.open([3, 4]).extend(tokens) for model in (ours, theirs)))
 
 
 @pytest.mark.parametrize("name", [n for n in ARCHITECTURES if n not in NATIVE])
@@ -209,9 +211,8 @@ def half(name: str) -> Any:
 def test_bfloat16_is_as_near_as_its_rounding() -> None:
     tokens = random_tokens(random.Random(0), 30)
     model = NativeModel(half("llama"))
-    model.start(tokens)
     exact = full_logits(half("llama").float(), tokens)
-    gap = (model.extend(tokens, keep=30).float() - exact).abs().max()
+    gap = (first_pass(model, tokens, keep=30).float() - exact).abs().max()
     theirs = (full_logits(half("llama"), tokens).float() - exact).abs().max()
     assert gap <= 2 * theirs
 
@@ -219,9 +220,8 @@ def test_bfloat16_is_as_near_as_its_rounding() -> None:
 def test_eight_bits_keep_the_logits_near() -> None:
     tokens = random_tokens(random.Random(0), 30)
     model = NativeModel(half("llama"), int8=True)
-    model.start(tokens)
     exact = full_logits(build("llama"), tokens)
-    gap = (model.extend(tokens, keep=30).float() - exact).abs().mean()
+    gap = (first_pass(model, tokens, keep=30).float() - exact).abs().mean()
     assert gap < 0.05 * exact.std()
 
 
@@ -233,25 +233,23 @@ def test_invariant_logits_do_not_depend_on_the_size_of_the_pass(
     model = network(member) if precision == "float32" else half(FAMILY[member][0])
     source = random.Random(member)
     tokens = random_tokens(source, KEYS + 60)
-    native = NativeModel(model, invariant=True)
-    native.start(tokens)
+    text = NativeModel(model, invariant=True).open(tokens)
     prompt = 9
-    native.extend(tokens[:prompt], keep=1)
-    plain = [native.extend([t], keep=1)[0] for t in tokens[prompt:]]
-    native.rollback_to(prompt)
-    while native.length < len(tokens):
-        begin = native.length
+    text.extend(tokens[:prompt])
+    plain = [text.extend([t])[0] for t in tokens[prompt:]]
+    text.rollback_to(prompt)
+    while text.length < len(tokens):
+        begin = text.length
         count = min(source.randint(1, ROWS + 3), len(tokens) - begin)
-        rows = native.extend(tokens[begin : begin + count], keep=count)
+        rows = text.extend(tokens[begin : begin + count], keep=count)
         for i, row in enumerate(rows):
             assert torch.equal(row, plain[begin - prompt + i])
-        native.rollback_to(begin + source.randint(1, count))
+        text.rollback_to(begin + source.randint(1, count))
 
 
 def test_invariance_does_not_depend_on_what_is_fed_with_the_prompt() -> None:
     native = NativeModel(half("llama"), invariant=True)
     prompt = [5, 6, 7, 8]
-    alone = native.extend(native.start(prompt), keep=1)
-    native.start(prompt)
-    with_draft = native.extend([*prompt, 9, 10], keep=3)
+    alone = first_pass(native, prompt)
+    with_draft = native.open(prompt).extend([*prompt, 9, 10], keep=3)
     assert torch.equal(alone[0], with_draft[0])

@@ -20,7 +20,6 @@ from foredraft.models import (
     fit_drafter,
     fit_target,
 )
-from foredraft.sampling import Rng
 from foredraft.tracing import summarize
 from foredraft.verification import VERIFIERS
 from tests.readers import GREEDY, begun, plain, prompt_of
@@ -49,11 +48,11 @@ def test_a_drafter_with_the_targets_encoder_does_not_encode_again(name: str, sam
     target = fit_target(counted(whole, calls, "target"))
     drafter = DraftModelDrafter(fit_drafter(counted(draft, calls, "drafter"), target), GREEDY)
     prompt = prompt_of(name)
-    sequence = begun(target, prompt)
+    request = begun(target, prompt)
     rule = VERIFIERS.create("rejection")
     parts = Speculation(target, drafter, FixedGamma(4), rule, GREEDY)
-    records = list(speculative_steps(parts, sequence, Rng(0)))
-    assert sequence.output == plain(name, prompt)
+    records = list(speculative_steps(parts, request))
+    assert request.output == plain(name, prompt)
     assert calls == (["target"] if same else ["target", "drafter"])
     assert summarize(records).num_drafted_tokens > 0
 
@@ -68,18 +67,18 @@ def test_a_decoder_alone_reads_what_the_targets_encoder_made(name: str) -> None:
     prompt = prompt_of(name)
     target = fit_target(build(name))
     draft_model = fit_drafter(decoder, target)
-    begin = target.start(prompt)
-    assert draft_model.start(prompt) == begin
+    begin, text = target.open(prompt).begin, draft_model.open(prompt)
+    assert text.begin == begin
     tokens = [*begin, 11, 12, 13]
     joined = with_the_encoder_of(whole, build(name))
-    alone = draft_model.extend(tokens, keep=len(tokens))
+    alone = text.extend(tokens, keep=len(tokens))
     assert_same_logits(alone, full_logits(joined, tokens, prompt))
     drafter = DraftModelDrafter(draft_model, GREEDY)
-    sequence = begun(target, prompt)
+    request = begun(target, prompt)
     rule = VERIFIERS.create("rejection")
     parts = Speculation(target, drafter, FixedGamma(4), rule, GREEDY)
-    records = list(speculative_steps(parts, sequence, Rng(0)))
-    assert sequence.output == plain(name, prompt)
+    records = list(speculative_steps(parts, request))
+    assert request.output == plain(name, prompt)
     assert (summarize(records).acceptance_rate or 0) > 0
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from foredraft.core import Draft, StepRecord, Verdict
-from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import Drafter
 from foredraft.gamma import FixedGamma, GammaPolicy
 from foredraft.models import TableModel
@@ -161,8 +161,8 @@ def records_of(
     """Return the records of a target that counts 1, 2, 3, … with `end` as end token."""
     target = TableModel(lambda tokens: [float(t == len(tokens)) for t in range(12)])
     parts = Speculation(target, drafter, policy, verifier, GreedySampler(), first_target=False)
-    sequence = Sequence(target.start([0]), max_new_tokens=8, max_length=99, eos_token_ids=[end])
-    return list(speculative_steps(parts, sequence, Rng(0)))
+    request = Request(target.open([0]), Rng(0), max_new_tokens=8, eos_token_ids=[end])
+    return list(speculative_steps(parts, request))
 
 
 class Believer(Verifier):

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from foredraft.checks.statistics import chi_square, p_value
 from foredraft.core import Draft, Verdict
-from foredraft.decoding import Sequence, Speculation, speculative_steps
+from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DraftModelDrafter
 from foredraft.gamma import FixedGamma
 from foredraft.models import TableModel
@@ -166,10 +166,10 @@ def text_of(name: str, seed: int) -> list[int]:
     target = TableModel(random_table(7, seed=1))
     drafter = DraftModelDrafter(TableModel(random_table(7, seed=2)), sampler)
     parts = Speculation(target, drafter, FixedGamma(3), VERIFIERS.create(name), sampler)
-    sequence = Sequence(target.start([1, 2]), max_new_tokens=40, max_length=1024)
-    for _ in speculative_steps(parts, sequence, source_for(name, seed)):
+    request = Request(target.open([1, 2]), source_for(name, seed), max_new_tokens=40)
+    for _ in speculative_steps(parts, request):
         pass
-    return sequence.output
+    return request.output
 
 
 @pytest.mark.parametrize("name", ON_DEVICE)

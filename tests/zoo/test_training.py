@@ -27,6 +27,7 @@ from foredraft.zoo.recipe import load_recipe
 from foredraft.zoo.run import Batch, Run
 from foredraft.zoo.streams import batch_at
 from foredraft.zoo.training import Progress, build_loss, learning_rate_scale, prepare, train
+from tests.texts import first_pass
 from tests.zoo.tiny_recipe import LICENCE, RECIPE, STEPS, VOCAB, drafter_recipe, make_run
 
 CPU = LoadOptions(device="cpu")
@@ -242,7 +243,7 @@ def test_a_published_folder_loads_with_tokenizer_end_token_and_chat(finished: Ru
     message = [{"role": "user", "content": "Hi"}]
     chat = loaded.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     assert chat == "<|bos|><|user|>Hi<|assistant|>"
-    assert loaded.model.extend(loaded.model.start(tokens), keep=1).shape == (1, VOCAB)
+    assert first_pass(loaded.model, tokens).shape == (1, VOCAB)
 
 
 def test_the_command_distils_a_drafter_that_fits_its_teacher(

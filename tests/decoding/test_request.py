@@ -1,4 +1,4 @@
-"""Sequence: every rule ends a generation inside a block, and nothing is ever overshot."""
+"""Request: every rule ends a generation inside a block, and nothing is ever overshot."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foredraft.core import FinishReason
-from foredraft.decoding import Sequence
+from foredraft.decoding import Request
 from foredraft.errors import ConfigError
+from foredraft.models import TableModel
+from foredraft.sampling import Rng
 from tests.doubles import repeatable
 
 PROMPT = [7, 8, 9]
 
 
-def sequence(**changes: Any) -> Sequence:
-    return Sequence(PROMPT, **{"max_new_tokens": 10, "max_length": 100} | changes)
+def request(max_length: int = 100, **changes: Any) -> Request:
+    context = TableModel({(): [0.5, 0.5]}, max_length=max_length).open(PROMPT)
+    return Request(context, Rng(0), **{"max_new_tokens": 10} | changes)
 
 
-def test_a_new_sequence_is_its_prompt() -> None:
-    new = sequence()
-    assert (new.tokens, new.output, new.length, new.prompt) == (PROMPT, [], 3, PROMPT)
+def test_a_new_request_is_its_prompt() -> None:
+    new = request()
+    assert (new.tokens, new.output, new.length, new.context.prompt) == (PROMPT, [], 3, PROMPT)
     assert (new.room, new.finished, new.finish_reason) == (10, False, None)
 
 
 def test_the_callers_prompt_is_not_edited() -> None:
     prompt = list(PROMPT)
-    Sequence(prompt, max_new_tokens=5, max_length=100).commit([1, 2])
+    context = TableModel({(): [0.5, 0.5]}).open(prompt)
+    Request(context, Rng(0), max_new_tokens=5).commit([1, 2])
     assert prompt == PROMPT
 
 
 def test_blocks_are_appended_in_order() -> None:
-    growing = sequence()
+    growing = request()
     assert growing.commit([1, 2]) == [1, 2]
     assert growing.commit([3]) == [3]
     assert growing.output == [1, 2, 3]
@@ -47,26 +51,26 @@ def test_blocks_are_appended_in_order() -> None:
 def test_an_end_token_cuts_the_block_after_itself(position: int) -> None:
     block = [1, 2, 3, 4]
     block[position] = 50
-    ending = sequence(eos_token_ids=[50])
+    ending = request(eos_token_ids=[50])
     assert ending.commit(block) == block[: position + 1]
     assert ending.output[-1] == 50
     assert ending.finish_reason is FinishReason.EOS
 
 
 def test_the_first_of_several_end_tokens_counts() -> None:
-    ending = sequence(eos_token_ids=(50, 51, 52))
+    ending = request(eos_token_ids=(50, 51, 52))
     assert ending.commit([1, 52, 50, 51]) == [1, 52]
     assert ending.finish_reason is FinishReason.EOS
 
 
 def test_an_end_token_in_the_prompt_ends_nothing() -> None:
-    running = sequence(eos_token_ids=PROMPT[:1])
+    running = request(eos_token_ids=PROMPT[:1])
     running.commit([1])
     assert not running.finished
 
 
 def test_without_end_tokens_none_is_special() -> None:
-    running = sequence()
+    running = request()
     assert running.commit([0, 1, 2]) == [0, 1, 2]
     assert not running.finished
 
@@ -81,7 +85,7 @@ def stop_after(token: int, seen: list[int]) -> Callable[[int], bool]:
 
 def test_a_stop_check_is_asked_once_a_token_and_cuts_the_block() -> None:
     seen: list[int] = []
-    stopping = sequence(stop_check=stop_after(3, seen))
+    stopping = request(stop_check=stop_after(3, seen))
     assert stopping.commit([1, 2]) == [1, 2]
     assert stopping.commit([3, 4, 5]) == [3]
     assert stopping.finish_reason is FinishReason.STOP
@@ -90,7 +94,7 @@ def test_a_stop_check_is_asked_once_a_token_and_cuts_the_block() -> None:
 
 def test_a_stop_check_never_sees_the_end_token() -> None:
     seen: list[int] = []
-    ending = sequence(eos_token_ids=[50], stop_check=stop_after(3, seen))
+    ending = request(eos_token_ids=[50], stop_check=stop_after(3, seen))
     ending.commit([1, 50, 3])
     assert ending.finish_reason is FinishReason.EOS
     assert seen == [1]
@@ -98,7 +102,7 @@ def test_a_stop_check_never_sees_the_end_token() -> None:
 
 @pytest.mark.parametrize("block", [[1, 2], [1, 2, 3], [1, 2, 3, 4, 5]])
 def test_the_length_is_never_overshot(block: list[int]) -> None:
-    limited = sequence(max_new_tokens=2)
+    limited = request(max_new_tokens=2)
     assert limited.commit(block) == [1, 2]
     assert limited.finish_reason is FinishReason.LENGTH
     assert limited.room == 0
@@ -117,7 +121,7 @@ def test_the_length_is_never_overshot(block: list[int]) -> None:
 def test_prompt_and_output_stay_within_the_context(
     max_new_tokens: int, reason: FinishReason, num_emitted: int
 ) -> None:
-    limited = sequence(max_new_tokens=max_new_tokens, max_length=8)
+    limited = request(max_new_tokens=max_new_tokens, max_length=8)
     assert limited.room == num_emitted
     assert limited.commit([1] * 20) == [1] * num_emitted
     assert limited.finish_reason is reason
@@ -125,7 +129,7 @@ def test_prompt_and_output_stay_within_the_context(
 
 @pytest.mark.parametrize("rule", ["eos", "stop"])
 def test_a_rule_met_at_the_very_limit_is_the_reason(rule: str) -> None:
-    limited = sequence(
+    limited = request(
         max_new_tokens=2,
         eos_token_ids=[50] if rule == "eos" else (),
         stop_check=(lambda token: token == 50) if rule == "stop" else None,
@@ -139,14 +143,14 @@ def test_a_length_below_one_is_refused(length: int) -> None:
     with pytest.raises(
         ConfigError, match=rf"max_new_tokens must lie in \[1, 1000000000\], not {length}"
     ):
-        sequence(max_new_tokens=length)
+        request(max_new_tokens=length)
 
 
 @pytest.mark.parametrize("length", [2.5, float("inf"), float("nan")])
 def test_a_length_that_is_no_whole_number_is_refused(length: float) -> None:
     # Such a limit would never be met exactly, and the output would run on past the context.
     with pytest.raises(ConfigError, match="max_new_tokens"):
-        sequence(max_new_tokens=length)
+        request(max_new_tokens=length)
 
 
 @repeatable
@@ -159,8 +163,8 @@ def test_a_length_that_is_no_whole_number_is_refused(length: float) -> None:
 def test_any_blocks_give_the_output_of_one_token_at_a_time(
     blocks: list[list[int]], max_new_tokens: int, max_length: int, eos: set[int]
 ) -> None:
-    def run(pieces: list[list[int]]) -> Sequence:
-        running = sequence(max_new_tokens=max_new_tokens, max_length=max_length, eos_token_ids=eos)
+    def run(pieces: list[list[int]]) -> Request:
+        running = request(max_new_tokens=max_new_tokens, max_length=max_length, eos_token_ids=eos)
         for piece in pieces:
             if not running.finished:
                 running.commit(piece)

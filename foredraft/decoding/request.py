@@ -1,7 +1,7 @@
-"""Sequence: the tokens of one generation and the rules that end it.
+"""Request: one generation: its tokens, the rules that end it, and what belongs to its text alone.
 
-Knows lengths, end tokens and a stop check; knows no model. Rules apply inside an accepted block:
-what follows an end token is never emitted, and never more tokens than asked for.
+Rules apply inside an accepted block: what follows an end token is never emitted, and never more
+tokens than asked for.
 """
 
 from __future__ import annotations
@@ -9,43 +9,60 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from time import perf_counter
 
-from foredraft.core import FinishReason, Prompt
+from foredraft.core import FinishReason
+from foredraft.drafting.base import Drafter
+from foredraft.gamma.base import GammaPolicy
+from foredraft.models.base import Context, Feed
 from foredraft.ranges import Length, checked
+from foredraft.sampling.rng import Rng
 
 
-class Sequence:
-    """What a generation begins with, and its output.
+class Request:
+    """One generation.
 
     Args:
-        begin: tokens the sequence begins with: what the target's `start` returned.
+        context: of the target, newly opened.
+        rng: source of randomness of drafter and verifier, in the order of their decisions.
         max_new_tokens: most tokens to emit.
-        max_length: positions of the target; prompt and output together stay within.
         eos_token_ids: tokens that end the generation; the end token is emitted.
         stop_check: called once with each emitted token; True ends the generation after it.
-        prompt: what the target was started with; None means `begin`, as for a decoder-only model.
+
+    Attributes:
+        tokens: what the text begins with, and its output.
+        drafter: of this text; None decodes plainly.
+        policy: of this text.
+        is_plain: whether the next step is the target's alone.
     """
+
+    drafter: Drafter | None = None
+    policy: GammaPolicy | None = None
+    is_plain = True
 
     def __init__(
         self,
-        begin: list[int],
+        context: Context,
+        rng: Rng,
         *,
         max_new_tokens: int,
-        max_length: int,
         eos_token_ids: Collection[int] = (),
         stop_check: Callable[[int], bool] | None = None,
-        prompt: Prompt | None = None,
     ) -> None:
         max_new_tokens = checked("max_new_tokens", max_new_tokens, Length)
-        self.prompt: Prompt = list(begin) if prompt is None else prompt
-        self.tokens = list(begin)
-        self._first = len(begin)
+        self.context, self.rng = context, rng
+        self.tokens = list(context.begin)
+        self._first = len(self.tokens)
         self.finish_reason: FinishReason | None = None
-        room = max_length - len(begin)
-        self._limit = len(begin) + min(max_new_tokens, room)
+        room = context.network.max_length - self._first
+        self._limit = self._first + min(max_new_tokens, room)
         self._at_limit = FinishReason.LENGTH if max_new_tokens <= room else FinishReason.CONTEXT
         self._eos = frozenset(eos_token_ids)
         self._stop_check = stop_check
         self.check_seconds = 0.0  # that the stop check took in the newest commit
+
+    def feed(self, drafted: list[int]) -> Feed:
+        """Return what the target has not seen, a draft at its end; logits from before it on."""
+        unseen = self.tokens[self.context.length :] + drafted
+        return Feed(self.context, unseen, keep=len(drafted) + 1)
 
     @property
     def length(self) -> int:
@@ -76,6 +93,10 @@ class Sequence:
             if self.finished:
                 break
         return self.tokens[before:]
+
+    def forget_rejected(self) -> None:
+        """Let the target hold everything but the last token."""
+        self.context.rollback_to(len(self.tokens) - 1)
 
     def _reason_to_stop(self, token: int) -> FinishReason | None:
         if token in self._eos:

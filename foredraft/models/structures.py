@@ -1,0 +1,178 @@
+"""What fused.c is given: its structures, and a network's weights as it reads them."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foredraft.errors import ModelError
+from foredraft.models.compiler import load_library
+from foredraft.models.weights import LayerWeights, Weights
+
+SOURCE = Path(__file__).with_name("fused.c")
+KEYS = 16  # of fused.c: heads are padded to a multiple of so many dimensions
+SINGLE, HALF, TILED = range(3)  # kinds of matrices
+
+
+def _structure(name: str, **kinds: str) -> Any:
+    """Return a structure of fused.c: its fields, in their order, by their kinds."""
+    types = {"pointers": ctypes.c_void_p, "integers": ctypes.c_int64, "floats": ctypes.c_float}
+    fields = [
+        (field, types[kind.rstrip("_")]) for kind, names in kinds.items() for field in names.split()
+    ]
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+_Layer = _structure(
+    "Layer",
+    pointers="attention_gain mlp_gain query_gain key_gain qkv out gate up down "
+    "qkv_bias out_bias gate_bias up_bias down_bias",
+)
+_Network = _structure(
+    "Network",
+    integers="layers hidden heads kv_heads head_dim inner kind",
+    floats="epsilon",
+    pointers="embedding head head_bias gain layer",
+)
+Feed = _structure("Feed", pointers="block", integers="layer_stride head_stride begin time keep")
+Pass = _structure(
+    "Pass",
+    pointers="ids",
+    integers="feeds rows columns threads",
+    pointers_="feed rotations scratch logits likeliest margin",
+)
+
+
+class _Field(ctypes.Structure):
+    """Of a structure of fused.c: where it lies; of the structure itself: how large it is."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("offset", ctypes.c_int64))
+
+
+@functools.cache
+def library() -> Any:
+    """Return the compiled functions of fused.c.
+
+    Raises:
+        ModelError: they cannot be compiled here.
+    """
+    return with_types(load_library(SOURCE))
+
+
+def with_types(functions: Any) -> Any:
+    """Return the functions of fused.c, compiled with whatever flags, ready to be called.
+
+    Raises:
+        ModelError: a structure is written down otherwise there than here.
+    """
+    _check_layout(functions)
+    functions.scratch_floats.restype = functions.may_use_tiles.restype = ctypes.c_int64
+    functions.scratch_floats.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
+    return functions
+
+
+def _check_layout(functions: Any) -> None:
+    """Compare what C says of its structures with ours: a field too many would spoil memory."""
+    ours: dict[str, int] = {}
+    for structure in (_Layer, _Network, Feed, Pass):
+        name = structure.__name__
+        ours[name] = ctypes.sizeof(structure)
+        ours |= {f"{name}.{f}": getattr(structure, f).offset for f, _ in structure._fields_}
+    functions.layout.restype = ctypes.POINTER(_Field)
+    theirs: dict[str, int] = {}
+    for field in functions.layout():
+        if not field.name:
+            break
+        theirs[field.name.decode()] = field.offset
+    odd = sorted(name for name, _ in theirs.items() ^ ours.items())
+    if odd:
+        raise ModelError(
+            f"fused.c and fused.py disagree about {', '.join(odd[:3])}; install foredraft again"
+        )
+
+
+class Laid:
+    """A network's weights where C finds them.
+
+    Weights that bfloat16 holds exactly are kept in it, which halves what a pass must read and
+    changes no product.
+
+    Args:
+        functions: of fused.c.
+        weights: of the network.
+
+    Attributes:
+        kind: of the matrices.
+        known: tokens that have an embedding.
+        padded_dim: dimensions of a head as memory holds it.
+        tensors: what the structure points into.
+        structure: for C.
+    """
+
+    def __init__(self, functions: Any, weights: Weights) -> None:
+        self._functions = functions
+        self.kind = SINGLE
+        if weights.fit_bfloat16():
+            self.kind = TILED if functions.may_use_tiles() else HALF
+        self.padded_dim = -(-weights.head_dim // KEYS) * KEYS
+        self.tensors: list[Tensor] = []
+        embedding = weights.embedding().to(self._dtype)
+        self.known = len(embedding)
+        self.structure = self._described(weights, embedding)
+
+    def _described(self, weights: Weights, embedding: Tensor) -> Any:
+        head, gain = weights.head(embedding), weights.gain()
+        layers = (_Layer * weights.num_layers)(*map(self._layer, weights.layers()))
+        self._layers = layers
+        return _Network(
+            weights.num_layers,
+            len(gain),
+            *(weights.heads, weights.kv_heads, weights.head_dim, weights.inner_size),
+            self.kind,
+            weights.epsilon,
+            self._address(embedding),
+            self._matrix(head.weight),
+            *(self._floats(head.bias), self._floats(gain)),
+            ctypes.cast(layers, ctypes.c_void_p),
+        )
+
+    def _layer(self, layer: LayerWeights) -> Any:
+        gate_up, biases = layer.gate_up.weight, layer.gate_up.bias
+        weights = (layer.qkv.weight, layer.out.weight, *gate_up.chunk(2))
+        gate_bias, up_bias = (None, None) if biases is None else biases.chunk(2)
+        gains = (layer.attention_gain, layer.mlp_gain, layer.query_gain, layer.key_gain)
+        return _Layer(
+            *map(self._floats, gains),
+            *map(self._matrix, (*weights, layer.down.weight)),
+            *map(self._floats, (layer.qkv.bias, layer.out.bias, gate_bias, up_bias)),
+            self._floats(layer.down.bias),
+        )
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.float32 if self.kind == SINGLE else torch.bfloat16
+
+    def _matrix(self, weight: Tensor) -> int:
+        weight = weight.to(self._dtype).contiguous()
+        if self.kind != TILED:
+            return self._address(weight)
+        out, into = weight.shape
+        packed = torch.zeros(-(-out // 16) * -(-into // 32) * 512, dtype=torch.bfloat16)
+        self._functions.pack(
+            *(ctypes.c_void_p(weight.data_ptr()), ctypes.c_int64(out), ctypes.c_int64(into)),
+            ctypes.c_void_p(packed.data_ptr()),
+        )
+        return self._address(packed)
+
+    def _floats(self, vector: Tensor | None) -> int | None:
+        return None if vector is None else self._address(vector.float())
+
+    def _address(self, tensor: Tensor) -> int:
+        tensor = tensor.contiguous()
+        self.tensors.append(tensor)
+        return tensor.data_ptr()
