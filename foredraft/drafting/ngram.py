@@ -7,7 +7,6 @@ nearly said.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -59,7 +58,7 @@ class NgramDrafter(RetrievalDrafter):
     def for_text(self, made: dict[int, Drafter] | None = None) -> Self:
         own = super().for_text(made)
         if self.reset_in_between and own.storage is self.storage:
-            own.storage = copy.deepcopy(self.storage)  # what one text counts is none of another's
+            own.storage = self.storage.empty()  # what one text counts is none of another's
         return own
 
     def start(self, prompt: Prompt, rng: Rng) -> None:

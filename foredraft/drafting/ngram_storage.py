@@ -6,10 +6,12 @@ tokens only; drafting and verification happen elsewhere.
 
 from __future__ import annotations
 
+import copy
 import random
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Self
 
 from foredraft.ownership import Owned
 from foredraft.ranges import Count, NgramOrder, Seed, checked
@@ -53,6 +55,12 @@ class INgramStorage(Owned, ABC):
     @abstractmethod
     def reset(self) -> None:
         """Forget everything."""
+
+    def empty(self) -> Self:
+        """Return another storage with the same settings, which holds nothing."""
+        other = copy.deepcopy(self)
+        other.reset()
+        return other
 
 
 class _NextTokens:
@@ -141,6 +149,9 @@ class _CountingStorage(INgramStorage):
                 self._contexts[key].count(next_token)
         while len(self._contexts) > self.max_contexts:
             self._contexts.popitem(last=False)  # the context first seen longest ago
+
+    def empty(self) -> Self:
+        return type(self)(self.n, self.vocab_size, max_contexts=self.max_contexts, seed=self.seed)
 
     def reset(self) -> None:
         self._contexts: OrderedDict[tuple[int, ...], _NextTokens] = OrderedDict()

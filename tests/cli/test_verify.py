@@ -106,6 +106,7 @@ def test_an_interrupt_while_loading_is_reported(
     assert "interrupted: what is missing above was not checked" in out
 
 
+@pytest.mark.slow
 def test_a_failure_is_one_even_if_nobody_reads_it() -> None:
     arguments = ["--samples", "2500", "--mutant", "redraw", "--method", "speculative"]
     command = [sys.executable, "-m", "foredraft", *QUICK, *arguments]
