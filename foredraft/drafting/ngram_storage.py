@@ -151,6 +151,8 @@ class _CountingStorage(INgramStorage):
             self._contexts.popitem(last=False)  # the context first seen longest ago
 
     def empty(self) -> Self:
+        if type(self).__init__ is not _CountingStorage.__init__:
+            return super().empty()  # a subclass with settings of its own
         return type(self)(self.n, self.vocab_size, max_contexts=self.max_contexts, seed=self.seed)
 
     def reset(self) -> None:
