@@ -111,7 +111,7 @@ class TimedModel(Wrapper):
         return super().logits(context, tokens, keep)
 
     def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
-        self.check(feeds)
+        self.check(feeds, count)
         self._clock.now += self._seconds + self._seconds_a_token * (count - 1)
         inner = [Feed(feed.context.memory.context, feed.tokens) for feed in feeds]
         drafts = self.inner.draft(inner, count)

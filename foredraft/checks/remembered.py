@@ -11,7 +11,7 @@ from torch import Tensor
 from foredraft.core import Prompt
 from foredraft.logits import check_decides
 from foredraft.models import Context, Network, Wrapper
-from foredraft.models.base import TokenMemory
+from foredraft.models.memory import TokenMemory
 
 MOST_BYTES = 1 << 30  # of remembered logits; beyond them everything is computed anew
 

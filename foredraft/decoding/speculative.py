@@ -91,7 +91,7 @@ def step(parts: Speculation, requests: Sequence[Request]) -> list[StepRecord]:
 
     Args:
         parts: what to decode with.
-        requests: begun and not finished; each grows by at least one token.
+        requests: at least one, begun and not finished; each grows by at least one token.
     """
     drafts, seconds = [], []
     for request in requests:
@@ -162,7 +162,7 @@ def _judged(
         parts: verifier and sampler.
         draft: `drafted` tokens.
         logits: the target's, `[drafted + 1, vocab]`.
-        rng: see `speculative_steps`.
+        rng: the request's source of randomness.
         position: of the first drafted token.
 
     Raises:

@@ -10,7 +10,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,53 +24,11 @@ from foredraft.errors import (
     quoted,
 )
 from foredraft.logits import two_largest
+from foredraft.models.memory import Memory, TokenMemory
 from foredraft.ownership import Owned
 
 UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half precision
 MOST_FREE = 8  # memories of texts that have ended, kept for the next ones
-
-
-class Memory(Protocol):
-    """What a network remembers of one text; the newest tokens can be forgotten."""
-
-    @property
-    def length(self) -> int:
-        """Tokens held."""
-
-    def restart(self) -> None:
-        """Forget everything, keep the room."""
-
-    def rollback_to(self, length: int) -> None:
-        """Forget tokens `length` and later."""
-
-    def copy(self) -> Self:
-        """Return a memory of its own that holds the same."""
-
-
-class TokenMemory:
-    """The tokens themselves: of what computes a row from its whole prefix."""
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-
-    @property
-    def length(self) -> int:
-        """Tokens held."""
-        return len(self.tokens)
-
-    def restart(self) -> None:
-        """Forget everything."""
-        self.tokens = []
-
-    def rollback_to(self, length: int) -> None:
-        """Forget tokens `length` and later."""
-        del self.tokens[length:]
-
-    def copy(self) -> Self:
-        """Return a memory of its own that holds the same."""
-        other = type(self)()
-        other.tokens = list(self.tokens)
-        return other
 
 
 class Context:
@@ -220,8 +178,8 @@ class Network(Owned, ABC):
             What is known after the last tokens of each, in the order of the feeds.
 
         Raises:
-            RequestError: no tokens, a `keep` out of range, or a context that was closed, is another
-                network's or stands twice.
+            RequestError: no feeds, no tokens, a `keep` out of range, or a context that was closed,
+                is another network's or stands twice.
         """
         self.check(feeds)
         with self.owner.lock:
@@ -235,7 +193,11 @@ class Network(Owned, ABC):
         Args:
             feeds: as for `forward`; `keep` plays no part.
             count: tokens wanted of each, ≥ 1.
+
+        Raises:
+            RequestError: as for `forward`, or `count` below 1.
         """
+        self.check(feeds, count)
         drafts = [Drafted([], []) for _ in feeds]
         while len(drafts[0].tokens) < count:
             outputs = self.forward(
@@ -273,8 +235,12 @@ class Network(Owned, ABC):
             memory.restart()
             self._free.append(memory)
 
-    def check(self, feeds: Sequence[Feed]) -> None:
-        """Raise unless the feeds are what `forward` takes."""
+    def check(self, feeds: Sequence[Feed], count: int = 1) -> None:
+        """Raise unless the feeds are what `forward` takes, and `count` what `draft` takes."""
+        if not feeds:
+            raise RequestError("a pass needs a text; give at least one feed")
+        if count < 1:
+            raise RequestError(f"count is {count}; legal: ≥ 1, the tokens that are drafted")
         twice = len(feeds) > 1 and len({id(feed.context) for feed in feeds}) < len(feeds)
         for feed in feeds:
             feed.context.check_open()

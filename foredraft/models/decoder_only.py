@@ -15,13 +15,14 @@ from torch import Tensor
 from foredraft.core import Prompt
 from foredraft.doors import checks_arguments
 from foredraft.errors import ModelError, foreign
-from foredraft.models.base import Context, Memory, Network, TokenMemory, check_is_network
+from foredraft.models.base import Context, Network, check_is_network
 from foredraft.models.cache import (
     RollbackCache,
     cache_argument,
     check_can_roll_back,
     check_takes_blocks,
 )
+from foredraft.models.memory import Memory, TokenMemory
 from foredraft.models.positions import positions_of
 from foredraft.models.threads import check_device_survives
 from foredraft.models.views import in_evaluation

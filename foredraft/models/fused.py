@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.errors import RequestError
 from foredraft.models import structures
 from foredraft.models.base import Context, Drafted, Feed, Output, check_vocabulary_holds
 from foredraft.models.decoder_only import CausalModel
@@ -34,7 +33,8 @@ class Passes:
     """The passes of a Llama, Mistral, Qwen2 or Qwen3 network as compiled C, in float32.
 
     A text is a memory of its own and tokens that follow what it holds; a pass feeds several. What
-    it says of one does not depend, to the bit, on the others. One thread at a time may ask.
+    it says of one does not depend, to the bit, on the others. One thread at a time may ask, for
+    what `Network.check` lets pass.
 
     Args:
         weights: of the network.
@@ -84,7 +84,7 @@ class Passes:
             Logits, text after text, shape `[sum of those counts, columns]`.
 
         Raises:
-            RequestError: more logits than tokens, or a token that there is not; nothing is fed.
+            RequestError: a token that there is not; nothing is fed.
         """
         self._make_ready(texts)
         return self._fed(texts)
@@ -102,7 +102,7 @@ class Passes:
             Of each text the tokens, and their margins as `Network.draft` says.
 
         Raises:
-            RequestError: no token, or one that there is not; nothing is fed.
+            RequestError: a token that there is not; nothing is fed.
         """
         fed = [(memory, tokens, 1) for memory, tokens in texts]
         self._make_ready(fed, count - 1)
@@ -110,7 +110,8 @@ class Passes:
         for first in range(0, len(fed), CHUNK):
             together = fed[first : first + CHUNK]
             if sum([len(tokens) for _, tokens, _ in together]) > CHUNK:
-                self._fed([(memory, tokens[:-1], 0) for memory, tokens, _ in together])
+                early = [(m, tokens[:-1], 0) for m, tokens, _ in together if len(tokens) > 1]
+                self._fed(early)
                 together = [(memory, tokens[-1:], 1) for memory, tokens, _ in together]
             found, by = self._drafted(together, count)
             drafted += _rows(found, count)
@@ -158,15 +159,9 @@ class Passes:
         self._pass.feeds, self._pass.rows = len(parts), len(ids)
 
     def _make_ready(self, texts: Sequence[Text], further: int = 0) -> None:
-        """Refuse what cannot be fed; have room for it, and for `further` tokens of each text."""
-        if len(texts) > 1 and len({id(memory) for memory, _, _ in texts}) < len(texts):
-            raise RequestError("two texts of a pass have one memory; give each its own")
-        for _, tokens, keep in texts:
-            if not 0 <= keep <= len(tokens):
-                raise RequestError(
-                    f"keep is {keep}; legal: 0 … {len(tokens)}, the tokens that are fed"
-                )
-            if tokens and not 0 <= min(tokens) <= max(tokens) < self._known:
+        """Refuse tokens there are not; have room for them, and for `further` ones of each text."""
+        for _, tokens, _ in texts:
+            if not 0 <= min(tokens) <= max(tokens) < self._known:
                 check_vocabulary_holds(tokens, self._known)
         threads = min(torch.get_num_threads(), self._most_threads, self.threads)
         positions, _ = self._room
@@ -260,7 +255,7 @@ class FusedModel(CausalModel):
         return [Output(part) for part in logits.split([feed.keep for feed in feeds])]
 
     def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
-        self.check(feeds)
+        self.check(feeds, count)
         with self.owner.lock:
             texts = [(feed.context.memory, feed.tokens) for feed in feeds]
             drafts = zip(*self._passes.draft(texts, count), strict=True)

@@ -210,7 +210,7 @@ class StaticModel(NativeModel):
     def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
         if self.invariant:
             return super().draft(feeds, count)
-        self.check(feeds)
+        self.check(feeds, count)
         with self.owner.lock:
             return [self._draft(feed.context, feed.tokens, count) for feed in feeds]
 

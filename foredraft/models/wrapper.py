@@ -8,7 +8,8 @@ from typing import Self
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.models.base import Context, Memory, Network, TokenMemory
+from foredraft.models.base import Context, Network
+from foredraft.models.memory import Memory, TokenMemory
 
 
 class InnerText(TokenMemory):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 
 import pytest
+import torch
 
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.decoding import Request, Speculation, begin, step
 from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts
 from foredraft.engine import MOST_TEXTS, Engine
 from foredraft.gamma import FixedGamma
-from foredraft.models import Network
+from foredraft.models import Feed, Network
 from foredraft.models.fused import FusedModel
 from foredraft.models.runtime import can_fuse
 from foredraft.sampling import SAMPLERS, rng_for
@@ -76,6 +77,26 @@ def test_eight_texts_at_once_are_each_the_one_it_is_alone(
         for i in chosen:
             if running[i].finished:  # leaves
                 assert running.pop(i).output == expected[i]
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("threads", [1, 2])
+def test_more_texts_than_a_pass_has_rows_are_each_as_alone(threads: int) -> None:
+    network = FusedModel(build("llama"))
+    network.threads = threads
+    source = random.Random(1)
+    begins = [random_tokens(source, source.choice((1, 1, 1, 2, 5, 90))) for _ in range(70)]
+    alone = [network.open(tokens) for tokens in begins]
+    together = [network.open(tokens) for tokens in begins]
+    feeds = [Feed(text, text.begin, keep=min(3, len(text.begin))) for text in together]
+    for output, text, feed in zip(network.forward(feeds), alone, feeds, strict=True):
+        assert torch.equal(output.logits, text.extend(text.begin, feed.keep))
+    for more in (1, 4, 80):  # 80: longer than a pass, beside texts of one token
+        tokens = [random_tokens(source, source.choice((1, more))) for _ in begins]
+        drafts = network.draft([Feed(t, new) for t, new in zip(together, tokens, strict=True)], 3)
+        for drafted, text, new in zip(drafts, alone, tokens, strict=True):
+            assert drafted == text.draft(new, 3)
+    assert [text.length for text in together] == [text.length for text in alone]
 
 
 @runtimes

@@ -84,6 +84,12 @@ def test_a_pass_takes_its_own_networks_texts_each_once(runtime: str) -> None:
                 use(feeds)
     with pytest.raises(RequestError, match="keep is 3; legal: 1 … 1"):
         text.extend([3], keep=3)
+    for count in (0, -1):
+        with pytest.raises(RequestError, match=f"count is {count}; legal: ≥ 1"):
+            text.draft([3], count)
+    for use in (model.forward, lambda feeds: model.draft(feeds, 2)):
+        with pytest.raises(RequestError, match="needs a text"):
+            use([])
     assert text.length == 0
 
 
