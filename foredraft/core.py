@@ -11,6 +11,8 @@ from enum import StrEnum
 
 from torch import Tensor
 
+from foredraft.choices import Choices, OneHot
+
 # What a generation answers: token ids; for a model whose encoder reads them, features of shape
 # [features, frames].
 Prompt = SequenceOf[int] | Tensor
@@ -43,8 +45,8 @@ class Draft:
 
     Attributes:
         tokens: proposed tokens, `drafted` of them; empty means "decode plainly this time".
-        probs: the distributions the tokens were drawn from, shape `[drafted, vocab]`; None for a
-            drafter that does not draw (n-grams) and is read as one-hot.
+        drawn_from: the distributions the tokens were drawn from, `drafted` rows; None for tokens
+            that were not drawn: the likeliest ones, and what was looked up.
         num_calls: forward passes of the draft model that were spent.
         num_read: tokens these passes read that were not drafted in them: one or two, unless the
             draft model had rested, or had the prompt to read.
@@ -53,10 +55,15 @@ class Draft:
     """
 
     tokens: list[int]
-    probs: Tensor | None = None
+    drawn_from: Choices | None = None
     num_calls: int = 0
     num_read: int = 0
     stopped: DraftStop | None = None
+
+    @property
+    def choices(self) -> Choices:
+        """What the tokens were drawn from: of those that were not drawn, themselves."""
+        return OneHot(self.tokens) if self.drawn_from is None else self.drawn_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +87,7 @@ class StepOutcome:
     Attributes:
         draft: as proposed.
         verdict: as judged.
-        target_probs: what the target would have drawn from, shape `[drafted + 1, vocab]`; None
-            where it had one choice at each position (greedy).
+        choices: what the target would have drawn from, `drafted + 1` rows.
         num_emitted: tokens added to the output, ≥ 1.
         num_fed: tokens the target was fed: `drafted + 1`, or more when it had a prompt to read.
         draft_seconds: wall time of drafting.
@@ -91,7 +97,7 @@ class StepOutcome:
 
     draft: Draft
     verdict: Verdict
-    target_probs: Tensor | None
+    choices: Choices
     num_emitted: int
     num_fed: int
     draft_seconds: float

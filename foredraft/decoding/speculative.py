@@ -13,12 +13,13 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from foredraft.choices import Choices
 from foredraft.core import Draft, DraftStop, StepOutcome, StepRecord, Verdict
 from foredraft.decoding.request import Request
 from foredraft.drafting.base import Drafter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy
-from foredraft.logits import check_decides, likeliest, num_decided
+from foredraft.logits import check_decides, num_decided
 from foredraft.models.base import Feed, Network
 from foredraft.sampling.base import Sampler
 from foredraft.sampling.rng import Rng
@@ -129,7 +130,7 @@ def _accept(
         seconds: that drafting took, and this request's share of the pass.
     """
     start = parts.clock() - seconds[1]
-    verdict, target_probs = _judged(parts, draft, logits, request.rng, request.length)
+    verdict, choices = _judged(parts, draft, logits, request.rng, request.length)
     emitted = request.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
     start += request.check_seconds
     request.forget_rejected()
@@ -138,7 +139,7 @@ def _accept(
     outcome = StepOutcome(
         draft,
         verdict,
-        target_probs,
+        choices,
         num_emitted=len(emitted),
         num_fed=len(feed.tokens),
         draft_seconds=seconds[0],
@@ -155,8 +156,8 @@ def _accept(
 
 def _judged(
     parts: Speculation, draft: Draft, logits: Tensor, rng: Rng, position: int
-) -> tuple[Verdict, Tensor | None]:
-    """Return the verdict, and what the target draws from; None where it has but one choice.
+) -> tuple[Verdict, Choices]:
+    """Return the verdict, and what the target draws from, `drafted + 1` rows.
 
     Args:
         parts: verifier and sampler.
@@ -170,16 +171,13 @@ def _judged(
             answer what the text does not say, are allowed to be anything.
     """
     decided = num_decided(logits)
-    sound = logits if decided == len(logits) else _silenced(logits, decided)
-    if parts.sampler.is_greedy:
-        target_probs = None
-        verdict = parts.verifier.judge_greedy(draft, likeliest(sound), rng, position)
-    else:
-        target_probs = parts.sampler.probs(sound)  # [drafted + 1, vocab]
-        verdict = parts.verifier.judge(draft, target_probs, rng, position)
+    choices = parts.sampler.choices(
+        logits if decided == len(logits) else _silenced(logits, decided)
+    )
+    verdict = parts.verifier.judge(draft, choices, rng, position)
     if verdict.num_accepted >= decided:
         check_decides(logits[decided : decided + 1], TARGET, parts.target.dtype)
-    return verdict, target_probs
+    return verdict, choices
 
 
 def _silenced(logits: Tensor, decided: int) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from foredraft.choices import Dense
 from foredraft.core import Draft, DraftStop, Prompt
 from foredraft.drafting.base import Drafter, admit
 from foredraft.errors import ContextOverflow
@@ -25,8 +26,7 @@ class DraftModelDrafter(Drafter):
 
     Args:
         draft_model: shares the target's vocabulary.
-        sampler: decides the distributions drawn from; greedy drafts carry no probabilities, since
-            one-hot is what None means.
+        sampler: decides the distributions drawn from; under greedy nothing is drawn.
     """
 
     def __init__(self, draft_model: Network, sampler: Sampler) -> None:
@@ -53,7 +53,7 @@ class DraftModelDrafter(Drafter):
         most = min(gamma, room)
         self._begin, self._drafted, self._calls = len(tokens), list[int](), 0
         num_read = len(tokens) - context.length
-        probs: list[Tensor] = []
+        probs = list[Tensor]()
         goes_on = True
         while goes_on and len(self._drafted) < most:
             stride = min(policy.stride(len(self._drafted)), most - len(self._drafted))
@@ -64,7 +64,7 @@ class DraftModelDrafter(Drafter):
         is_cut = not goes_on and len(self._drafted) < gamma  # at its bound it would have ended
         return Draft(
             list(self._drafted),
-            torch.stack(probs) if probs else None,  # [drafted, vocab]
+            Dense(torch.stack(probs)) if probs else None,  # [drafted, vocab]
             num_calls=self._calls,
             num_read=num_read if self._calls else 0,
             stopped=_why(is_cut, room < gamma),

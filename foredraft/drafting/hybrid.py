@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from foredraft.core import Draft, DraftStop, Prompt, StepOutcome
@@ -92,7 +91,7 @@ class HybridDrafter(Drafter):
         self, draft: Draft, found: Retrieved, tokens: list[int], gamma: int, policy: GammaPolicy
     ) -> Draft:
         """Return a draft that ended for its cost or for want of positions with copies after it."""
-        length = len(draft.tokens)
+        length, drawn_from = len(draft.tokens), draft.drawn_from
         for_cost = draft.stopped is DraftStop.POLICY and policy.stops_for_cost
         if length >= gamma or not (for_cost or draft.stopped is DraftStop.CONTEXT):
             return draft
@@ -106,7 +105,7 @@ class HybridDrafter(Drafter):
         return replace(
             draft,
             tokens=[*draft.tokens, *copied],
-            probs=_with_one_hot_rows(draft.probs, copied),
+            drawn_from=None if drawn_from is None else drawn_from.followed_by(copied),
             stopped=DraftStop.POLICY if len(copied) < len(found.tokens) else None,
         )
 
@@ -118,15 +117,6 @@ def _expected_tokens(found: Retrieved) -> Iterator[float]:
         survival *= confidence
         expected += survival
         yield expected
-
-
-def _with_one_hot_rows(probs: Tensor | None, copied: list[int]) -> Tensor | None:
-    """Append the distributions of copied tokens to those of drawn ones, `[drafted, vocab]`."""
-    if probs is None:
-        return None
-    index = torch.tensor(copied, device=probs.device)[:, None]  # [copied, 1]
-    rows = probs.new_zeros(len(copied), probs.shape[1]).scatter_(1, index, 1.0)  # [copied, vocab]
-    return torch.cat([probs, rows])
 
 
 @DRAFTERS.register("hybrid")

@@ -9,7 +9,6 @@ import math
 from collections import deque
 
 import numpy as np
-import torch
 
 from foredraft.core import StepOutcome
 
@@ -79,16 +78,8 @@ def acceptance_labels(outcome: StepOutcome) -> list[float]:
     tested = min(kept + 1, len(draft.tokens), outcome.num_emitted)  # an end token may cut the block
     if not tested:
         return []
-    if outcome.target_probs is None:
-        return [float(i < kept) for i in range(tested)]
-    p = outcome.target_probs[:tested]  # [tested, vocab]
-    if draft.probs is None:
-        index = torch.tensor(draft.tokens[:tested], device=p.device)[:, None]  # [tested, 1]
-        labels: list[float] = p.gather(1, index)[:, 0].tolist()
-        return labels
-    if outcome.accepts_overlap:
-        overlaps: list[float] = torch.minimum(p, draft.probs[:tested].to(p)).sum(-1).tolist()
-        return overlaps
+    if draft.drawn_from is None or outcome.accepts_overlap:
+        return outcome.choices.overlaps(draft.choices, tested)
     return [float(i < kept) for i in range(tested)]
 
 

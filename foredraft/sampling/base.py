@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from foredraft.choices import Choices, Dense, OneHot
+from foredraft.logits import likeliest
 from foredraft.ranges import Checked
 from foredraft.registry import Registry
 
@@ -29,9 +31,13 @@ class Sampler(Checked, ABC):
             Probabilities, shape `[..., vocab]`, float32 (float64 stays float64).
         """
 
+    def choices(self, logits: Tensor) -> Choices:
+        """Return what is drawn from, of logits `[rows, vocab]`: a row each."""
+        return OneHot(likeliest(logits)) if self.is_greedy else Dense(self.probs(logits))
+
     @property
     def is_greedy(self) -> bool:
-        """Whether every distribution is one-hot."""
+        """Whether the likeliest token has all the mass in every distribution."""
         return False
 
 

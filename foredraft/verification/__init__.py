@@ -2,7 +2,7 @@
 
 # The order of registration is the order in which users see the names.
 # isort: off
-from foredraft.verification.base import VERIFIERS, Verifier, residual_distribution
+from foredraft.verification.base import VERIFIERS, Verifier
 from foredraft.verification.rejection import RejectionVerifier, RejectionWithoutResidual
 from foredraft.verification.block import BlockVerifier
 from foredraft.verification.exact_match import ExactMatchVerifier
@@ -16,5 +16,4 @@ __all__ = [
     "RejectionVerifier",
     "RejectionWithoutResidual",
     "Verifier",
-    "residual_distribution",
 ]

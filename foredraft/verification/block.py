@@ -10,17 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from foredraft.choices import Choices, Randomness
 from foredraft.core import Draft, Verdict
-from foredraft.verification.base import (
-    VERIFIERS,
-    Randomness,
-    Verifier,
-    draft_distributions,
-    probs_of_drafted,
-    residual_distribution,
-)
+from foredraft.verification.base import VERIFIERS, Verifier
 
 
 @VERIFIERS.register("block")
@@ -36,46 +28,40 @@ class BlockVerifier(Verifier):
 
     accepts_overlap = True
 
-    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
+    def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
         gamma = len(draft.tokens)
         if gamma == 0:
-            return Verdict(0, rng.categorical(target_probs[0], position))
-        draft_probs = draft_distributions(draft, target_probs)  # [drafted, vocab]
-        weights = prefix_weights(draft, target_probs, draft_probs)
-        passes = pass_probabilities(weights, target_probs, draft_probs)
-        kept = self._longest_pass(passes, rng)
-        next_probs = target_probs[kept]  # [vocab]
-        if kept < gamma:
-            next_probs = self._residual(weights[kept], next_probs, draft_probs[kept])
-        return Verdict(kept, rng.categorical(next_probs, position + kept))
+            return Verdict(0, target.draw(0, rng, position))
+        weights = prefix_weights(draft, target)
+        kept = self._longest_pass(pass_probabilities(weights, target, draft.choices), rng)
+        if kept == gamma:
+            return Verdict(kept, target.draw(kept, rng, position + kept))
+        after = self._residual(weights[kept], target, draft.choices, kept)
+        return Verdict(kept, after.draw(0, rng, position + kept))
 
     def _longest_pass(self, passes: list[float], rng: Randomness) -> int:
         # From the longest down: the first to pass is the last of all that would.
         return next((i for i in range(len(passes), 0, -1) if rng.accepts(passes[i - 1])), 0)
 
-    def _residual(self, weight: float, target_probs: Tensor, draft_probs: Tensor) -> Tensor:
-        return residual_distribution(weight * target_probs, draft_probs)
+    def _residual(self, weight: float, target: Choices, draft: Choices, row: int) -> Choices:
+        return target.residual(row, draft, weight)
 
 
-def prefix_weights(draft: Draft, target_probs: Tensor, draft_probs: Tensor) -> list[float]:
+def prefix_weights(draft: Draft, target: Choices) -> list[float]:
     """Return p_0 … p_γ, `drafted + 1` numbers in [0, 1]."""
     weights = [1.0]
-    p = probs_of_drafted(target_probs, draft.tokens)
-    q = probs_of_drafted(draft_probs, draft.tokens)
+    p, q = (choices.probabilities(draft.tokens) for choices in (target, draft.choices))
     for p_i, q_i in zip(p, q, strict=True):
         joint = weights[-1] * p_i
         weights.append(1.0 if joint >= q_i else joint / q_i)
     return weights
 
 
-def pass_probabilities(
-    weights: list[float], target_probs: Tensor, draft_probs: Tensor
-) -> list[float]:
+def pass_probabilities(weights: list[float], target: Choices, draft: Choices) -> list[float]:
     """Return h_1 … h_γ."""
-    inner = target_probs.new_tensor(weights[1:-1])[:, None]  # [drafted − 1, 1]
-    surplus = (inner * target_probs[1:-1] - draft_probs[1:]).clamp_(min=0).sum(-1).tolist()
+    inner = range(1, len(draft))
     passes = []
-    for z, weight in zip(surplus, weights[1:-1], strict=True):
+    for z, weight in zip(target.surpluses(inner, draft, weights[1:-1]), weights[1:-1], strict=True):
         lack = 1 - weight
         passes.append(z / (z + lack) if z + lack > 0 else 1.0)
     return [*passes, weights[-1]]

@@ -9,14 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from foredraft.choices import Choices, Dense, OneHot, Randomness
 from foredraft.core import Draft, Verdict
-from foredraft.verification.base import (
-    VERIFIERS,
-    Foresight,
-    Randomness,
-    Verifier,
-    decides_on_device,
-)
+from foredraft.verification.base import VERIFIERS, Foresight, Verifier, decides_on_device
 
 
 @VERIFIERS.register("exact_match")
@@ -28,21 +23,21 @@ class ExactMatchVerifier(Verifier):
     conditioned on the first and biased.
     """
 
-    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
-        if decides_on_device(rng, target_probs):
-            return self.judge_ahead(draft, target_probs, rng, position)
+    def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
+        if isinstance(target, Dense) and decides_on_device(rng, target.probs):
+            return self.judge_ahead(draft, target.probs, rng, position)
         for i, drafted in enumerate(draft.tokens):
-            token = rng.categorical(target_probs[i], position + i)
+            token = target.draw(i, rng, position + i)
             if token != drafted:
                 return Verdict(i, token)
         end = len(draft.tokens)
-        return Verdict(end, rng.categorical(target_probs[end], position + end))
+        return Verdict(end, target.draw(end, rng, position + end))
 
     def judge_ahead(
         self, draft: Draft, target_probs: Tensor, rng: Foresight, position: int
     ) -> Verdict:
         """Decide as `judge` does, with one copy to the host."""
-        choices: list[int] = rng.categorical_ahead(target_probs, position).tolist()
-        verdict = self.judge_greedy(draft, choices, rng, position)
+        drawn = OneHot(rng.categorical_ahead(target_probs, position).tolist())
+        verdict = ExactMatchVerifier.judge(self, draft, drawn, rng, position)
         rng.use(verdict.num_accepted + 1)  # what follows the first difference is not drawn
         return verdict

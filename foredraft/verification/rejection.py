@@ -13,17 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from foredraft.choices import Choices, Dense, Randomness
 from foredraft.core import Draft, Verdict
-from foredraft.verification.base import (
-    VERIFIERS,
-    Foresight,
-    Randomness,
-    Verifier,
-    decides_on_device,
-    draft_distributions,
-    probs_of_drafted,
-    residual_distribution,
-)
+from foredraft.verification.base import VERIFIERS, Foresight, Verifier, decides_on_device
 
 
 @VERIFIERS.register("rejection")
@@ -32,29 +24,26 @@ class RejectionVerifier(Verifier):
     """Accept x_i with probability min(1, p(x_i) / q(x_i)).
 
     After the first rejection draw from the residual norm(max(0, p − q)); when all stay, draw a
-    bonus token from p. A draft without probabilities is one-hot: x_i stays with probability p(x_i).
+    bonus token from p. A token that was not drawn stays with probability p(x_i).
     """
 
     accepts_overlap = True
 
-    def judge(self, draft: Draft, target_probs: Tensor, rng: Randomness, position: int) -> Verdict:
-        if not draft.tokens:
-            return Verdict(0, rng.categorical(target_probs[0], position))
-        if decides_on_device(rng, target_probs):
-            return self.judge_ahead(draft, target_probs, rng, position)
-        draft_probs = draft_distributions(draft, target_probs)  # [drafted, vocab]
-        kept = _count_accepted(draft, target_probs, draft_probs, rng)
-        next_probs = target_probs[kept]  # [vocab]
-        if kept < len(draft.tokens):
-            next_probs = self._after_rejection(next_probs, draft_probs[kept])
-        return Verdict(kept, rng.categorical(next_probs, position + kept))
+    def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
+        if draft.tokens and isinstance(target, Dense) and decides_on_device(rng, target.probs):
+            return self.judge_ahead(draft, target.probs, rng, position)
+        kept = _count_accepted(draft, target, rng)
+        if kept == len(draft.tokens):
+            return Verdict(kept, target.draw(kept, rng, position + kept))
+        after = self._after_rejection(target, draft.choices, kept)
+        return Verdict(kept, after.draw(0, rng, position + kept))
 
     def judge_ahead(
         self, draft: Draft, target_probs: Tensor, rng: Foresight, position: int
     ) -> Verdict:
         """Decide as `judge` does, with one copy to the host; of a draft of one token or more."""
         gamma, device = len(draft.tokens), target_probs.device
-        draft_probs = draft_distributions(draft, target_probs)  # [drafted, vocab]
+        draft_probs = draft.choices.dense(target_probs)  # [drafted, vocab]
         uniforms = torch.tensor(rng.ahead(gamma + 1), dtype=torch.float64).to(device)
         drafted = torch.tensor(draft.tokens).to(device)[:, None]  # [drafted, 1]
         p, q = target_probs[:-1].gather(1, drafted), draft_probs.gather(1, drafted)
@@ -69,8 +58,9 @@ class RejectionVerifier(Verifier):
         rng.use(min(num_accepted + 1, gamma) + 1)
         return Verdict(num_accepted, next_token)
 
-    def _after_rejection(self, target_probs: Tensor, draft_probs: Tensor) -> Tensor:
-        return residual_distribution(target_probs, draft_probs)
+    def _after_rejection(self, target: Choices, draft: Choices, row: int) -> Choices:
+        """Return what to draw from where the token of a row was rejected, one row."""
+        return target.residual(row, draft)
 
     def _after_rejection_on_device(self, target_probs: Tensor, draft_probs: Tensor) -> Tensor:
         residual = (target_probs - draft_probs).clamp_(min=0)
@@ -88,18 +78,15 @@ class RejectionWithoutResidual(RejectionVerifier):
 
     is_lossless = False
 
-    def _after_rejection(self, target_probs: Tensor, draft_probs: Tensor) -> Tensor:
-        return target_probs
+    def _after_rejection(self, target: Choices, draft: Choices, row: int) -> Choices:
+        return target.row(row)
 
     def _after_rejection_on_device(self, target_probs: Tensor, draft_probs: Tensor) -> Tensor:
         return target_probs
 
 
-def _count_accepted(
-    draft: Draft, target_probs: Tensor, draft_probs: Tensor, rng: Randomness
-) -> int:
-    p = probs_of_drafted(target_probs, draft.tokens)
-    q = probs_of_drafted(draft_probs, draft.tokens)
+def _count_accepted(draft: Draft, target: Choices, rng: Randomness) -> int:
+    p, q = (choices.probabilities(draft.tokens) for choices in (target, draft.choices))
     for i, (p_i, q_i) in enumerate(zip(p, q, strict=True)):
         if not rng.accepts(1.0 if p_i >= q_i else p_i / q_i):
             return i
