@@ -1,33 +1,32 @@
-"""From a config to the parts of a loop: drafter, policy, verifier, sampler.
+"""From a method to the parts of the loop: a pair's drafters, policies and meters.
 
-Keeps drafters, policies and n-gram storages between generations: what they learn of models and
-machine is worth keeping. Decodes nothing.
+Keeps them between generations: what they learn of models and machine is worth keeping. Decodes
+nothing.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
-from foredraft.config import DecodingConfig
+from foredraft.costs import Meter
 from foredraft.decoding import Speculation
 from foredraft.drafting import (
-    DRAFTERS,
     STORAGES,
     Drafter,
     DraftModelDrafter,
     DraftParts,
     INgramStorage,
-    NgramDrafter,
+    Ngram,
 )
 from foredraft.errors import ConfigError
 from foredraft.gamma import GAMMA_POLICIES, GammaPolicy
+from foredraft.method import Method
 from foredraft.models import LoadedModel, Network, Recomputing
-from foredraft.sampling import SAMPLERS, Sampler
-from foredraft.verification import VERIFIERS
 
 Part = TypeVar("Part")
-MOST_KEPT = 64  # drafters, and policies; a server's requests may bring ever new settings
+MOST_KEPT = 64  # of each kind; a server's requests may bring ever new settings
 
 
 class Assembly:
@@ -41,71 +40,73 @@ class Assembly:
     def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
         self.target, self.drafter = target, drafter
         self._uncached: dict[Hashable, Network] = {}
-        self._storages: dict[tuple[str, int], INgramStorage] = {}
+        self._storages: dict[Hashable, INgramStorage] = {}
         self._drafters: dict[Hashable, Drafter] = {}
         self._policies: dict[Hashable, GammaPolicy] = {}
+        self._meters: dict[Hashable, Meter] = {}
 
-    def speculation(self, method: str, config: DecodingConfig) -> Speculation:
-        """Return the parts that `speculative` or `ngram` decodes with.
+    def parts(self, method: Method) -> Speculation:
+        """Return what a method decodes with.
 
         Raises:
-            ConfigError: they need a draft model and there is none.
+            ConfigError: it needs a draft model and there is none.
         """
-        sampler, verifier = SAMPLERS.create(config.sampler), VERIFIERS.create(config.verifier)
-        drafter, policy = self._drafting(method, sampler, config)
-        target = self.network("target", config)
-        return Speculation(target, drafter, policy, verifier, sampler, config.first_target)
+        network = self.network(method)
+        if method.source is None:
+            return Speculation.plain(network, method.sampler)
+        # Labels and rates depend on these: what is learned under one is not used under another.
+        under = (method.name, method.source, method.verifier, method.sampler, method.config.cache)
+        return Speculation(
+            network,
+            self._drafter(method, under),
+            _kept(
+                self._policies,
+                (GAMMA_POLICIES.spec(method.policy), *under),
+                lambda: copy.deepcopy(method.policy),
+            ),
+            method.verifier,
+            method.sampler,
+            method.config.first_target,
+            meter=_kept(self._meters, under, Meter),
+        )
 
-    def network(self, method: str, config: DecodingConfig) -> Network:
-        """Return the network that a method's output comes from."""
-        loaded = self.drafter if method == "drafter" else self.target
+    def network(self, method: Method) -> Network:
+        """Return the network that a method's output comes from.
+
+        Raises:
+            ConfigError: it is the draft model's, and there is none.
+        """
+        return self._network(method.name, cache=method.config.cache)
+
+    def _network(self, name: str, *, cache: bool) -> Network:
+        loaded = self.drafter if name == "drafter" else self.target
         if loaded is None:
             raise ConfigError(
-                f"method {method!r} needs a draft model; load one: drafter=… or --drafter NAME"
+                f"method {name!r} needs a draft model; load one: drafter=… or --drafter NAME"
             )
-        if config.cache:
+        if cache:
             return loaded.model
         return _kept(self._uncached, loaded is self.target, lambda: Recomputing(loaded.model))
 
-    def _drafting(
-        self, method: str, sampler: Sampler, config: DecodingConfig
-    ) -> tuple[Drafter, GammaPolicy]:
-        drafting = config.drafting if method == "speculative" else method
-        learned_on = (method, drafting, config.sampler, config.verifier, config.cache)
-        spec = config.policy_spec if method == "speculative" else config.policy
-        policy = _kept(
-            self._policies,
-            (spec, config.gamma, *learned_on),
-            lambda: GAMMA_POLICIES.create(spec, gamma=config.gamma),
-        )
-        if method == "ngram":
-            return self._ngram_drafter(config), policy
-        drafter = _kept(
-            self._drafters,
-            learned_on,
-            lambda: DRAFTERS.create(drafting).build(self._draft_parts(sampler, config)),
-        )
-        return drafter, policy
+    def _drafter(self, method: Method, under: Hashable) -> Drafter:
+        source, parts = method.source, self._draft_parts(method)
+        assert source is not None
+        if method.name == "ngram" and isinstance(source, Ngram):
+            return source.over(self._storage(source, parts.vocab_size), parts)
+        return _kept(self._drafters, under, lambda: source.build(parts))
 
-    def _draft_parts(self, sampler: Sampler, config: DecodingConfig) -> DraftParts:
+    def _draft_parts(self, method: Method) -> DraftParts:
         neural = None
         if self.drafter is not None:
-            neural = DraftModelDrafter(self.network("drafter", config), sampler)
+            network = self._network("drafter", cache=method.config.cache)
+            neural = DraftModelDrafter(network, method.sampler)
         return DraftParts(self.target.model.vocab_size, neural)
 
-    def _ngram_drafter(self, config: DecodingConfig) -> Drafter:
-        return NgramDrafter(
-            self._storage(config),
-            filler_top_k=config.top_k_filler,
-            stop_if_unknown=config.stop_if_unknown,
-            reset_in_between=config.reset_in_between,
-        )
-
-    def _storage(self, config: DecodingConfig) -> INgramStorage:
-        key = (config.ngramstorage, config.ngram_order)
+    def _storage(self, source: Ngram, vocab_size: int) -> INgramStorage:
+        """Return what NASD counts in: kept whatever else is changed between two texts."""
+        key = (source.storage, source.n)
         if key not in self._storages:
-            vocab_size = self.target.model.vocab_size
-            self._storages = {key: STORAGES[key[0]](key[1], vocab_size)}
+            self._storages = {key: STORAGES[source.storage](source.n, vocab_size)}
         return self._storages[key]
 
 

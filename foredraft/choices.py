@@ -53,7 +53,7 @@ class Choices(ABC):
         """Return norm(max(0, weight · p − q)) for p and q of a row: one row.
 
         Leviathan et al. (2023), algorithm 1; the weight is of Sun et al. (2025). Where the
-        difference vanishes (p = q, or rounding) a rejection has probability zero, and p is returned.
+        difference vanishes (p = q, or rounding) a rejection has probability zero: p is returned.
         """
 
     @abstractmethod

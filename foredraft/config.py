@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from foredraft.drafting import DRAFTERS, STORAGES
+from foredraft.drafting import DRAFTERS, Ngram, check_storage
 from foredraft.errors import ConfigError, quoted
 from foredraft.gamma import GAMMA_POLICIES
 from foredraft.gamma.entropy import Ema, EntropyGamma
@@ -91,12 +91,7 @@ class DecodingConfig(Checked):
         super().__post_init__()
         for string in self.stop:
             _check_stop(string)
-        if self.ngramstorage not in STORAGES:
-            guess = nearest(self.ngramstorage, STORAGES)
-            raise ConfigError(
-                f"unknown ngramstorage {quoted(self.ngramstorage)}{guess}; "
-                f"legal: {', '.join(STORAGES)}"
-            )
+        check_storage("ngramstorage", self.ngramstorage)
         SAMPLERS.create(self.sampler)
         VERIFIERS.create(self.verifier)
         GAMMA_POLICIES.create(self.policy, gamma=self.gamma)
@@ -108,10 +103,27 @@ class DecodingConfig(Checked):
     def _gamma_max(self) -> int:
         return self.gamma if self.egag_gamma_max is None else self.egag_gamma_max
 
-    @property
-    def policy_spec(self) -> str:
-        """Spec string of the policy in force."""
-        if not self.egag:
+    def drafting_spec(self, method: str) -> str | None:
+        """Return the spec string of what a method drafts with; None: it decodes plainly."""
+        if method == "ngram":
+            return DRAFTERS.spec(
+                Ngram(
+                    n=self.ngram_order,
+                    storage=self.ngramstorage,
+                    filler_top_k=self.top_k_filler,
+                    stop_if_unknown=self.stop_if_unknown,
+                    keep=not self.reset_in_between,
+                )
+            )
+        return self.drafting if method == "speculative" else None
+
+    def policy_spec(self, method: str = "speculative") -> str:
+        """Return the spec string of the policy in force; the entropy-adaptive one is a drafter's.
+
+        Args:
+            method: `ngram` counts, and has no entropy.
+        """
+        if method != "speculative" or not self.egag:
             return self.policy
         return GAMMA_POLICIES.spec(
             EntropyGamma(self.egag_gamma_min, self._gamma_max, self.egag_ema)

@@ -110,27 +110,6 @@ class Curve:
         return mean_t - slope * mean_k, slope
 
 
-class Costs:
-    """Seconds of drafts by their calls, and of target passes by the tokens they verify.
-
-    Attributes:
-        draft_seconds: D(calls). The first call of a draft costs more than a further one: it may
-            read two tokens, and finds its weights out of the caches.
-        verify_seconds: T_v(drafted).
-    """
-
-    def __init__(self) -> None:
-        self.draft_seconds, self.verify_seconds = Curve(from_nothing=True), Curve()
-
-    def observe(self, outcome: StepOutcome) -> None:
-        """Measure a step, but for what a model with much to read took."""
-        draft = outcome.draft
-        if draft.num_calls and draft.num_read <= MOST_LAG:
-            self.draft_seconds.add(draft.num_calls, outcome.draft_seconds)
-        if not outcome.read_prompt:
-            self.verify_seconds.add(len(draft.tokens), outcome.verify_seconds)
-
-
 class Rate:
     """Tokens per second over the newest steps.
 
@@ -157,6 +136,33 @@ class Rate:
     def per_second(self) -> float | None:
         """Tokens per second; None while nothing has been measured."""
         return self.tokens / self.seconds if self.seconds > 0 else None
+
+
+class Meter:
+    """What the steps of a pair of models cost and bring here: told once a step, by the loop.
+
+    Hybrids and policies ask it, so that they weigh the same numbers.
+
+    Attributes:
+        draft_seconds: D(calls). The first call of a draft costs more than a further one: it may
+            read two tokens, and finds its weights out of the caches.
+        verify_seconds: T_v(drafted).
+        rate: of all steps in which no model had much to read.
+    """
+
+    def __init__(self) -> None:
+        self.draft_seconds, self.verify_seconds = Curve(from_nothing=True), Curve()
+        self.rate = Rate()
+
+    def update(self, outcome: StepOutcome) -> None:
+        """Measure a step, but for what a model with much to read took."""
+        draft = outcome.draft
+        if draft.num_calls and draft.num_read <= MOST_LAG:
+            self.draft_seconds.add(draft.num_calls, outcome.draft_seconds)
+        if not outcome.read_prompt:
+            self.verify_seconds.add(len(draft.tokens), outcome.verify_seconds)
+        if outcome.is_typical:
+            self.rate.add(outcome.num_emitted, outcome.seconds)
 
 
 class Arms:

@@ -6,26 +6,18 @@ Puts the parts together from a `DecodingConfig`; contains no decoding itself.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from foredraft.assembly import Assembly
 from foredraft.config import METHODS, DecodingConfig, check_method
 from foredraft.core import Completion, StepRecord
-from foredraft.decoding import (
-    Difference,
-    Request,
-    Speculation,
-    autoregressive_steps,
-    begin,
-    first_difference,
-    speculative_steps,
-    step,
-)
+from foredraft.decoding import Difference, Request, Speculation, first_difference, step
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import RequestError, foreign
 from foredraft.generation import Generation
+from foredraft.method import Method
 from foredraft.models import (
     EncoderDecoderModel,
     LoadedModel,
@@ -38,10 +30,8 @@ from foredraft.models.base import check_vocabulary_holds
 from foredraft.models.loading import NO_DRAFTER
 from foredraft.ownership import held
 from foredraft.ranges import TokenId, checked
-from foredraft.sampling import SAMPLERS, rng_for
 from foredraft.text import TextStream, check_stop_strings, encode_prompt
 from foredraft.tracing import Summary, summarize
-from foredraft.verification import VERIFIERS
 
 MOST_TEXTS = 16  # that share a pass
 
@@ -131,27 +121,26 @@ class Engine:
             ContextOverflow: the prompt is longer than the model's context.
             ConfigError: an unknown method, or one that needs the missing draft model.
         """
-        config = _config(config).with_seed
-        check_method(method)
+        chosen = Method.of(_config(config).with_seed, method)
         with held(*self.networks):
-            return self._begun(prompt, config, method)
+            return self._generation(prompt, chosen)
 
-    def _begun(self, prompt: str, config: DecodingConfig, method: str) -> Generation:
+    def _generation(self, prompt: str, method: Method) -> Generation:
+        config, ends = method.config, self.target.eos_token_ids
         tokens = self.encode(prompt, chat=config.chat)
         check_stop_strings(self.target.tokenizer, config.stop)
-        context = self._assembly.network(method, config).open(tokens)
-        ends = self.target.eos_token_ids
+        parts = self._assembly.parts(method)
+        context = parts.target.open(tokens)
         stream = TextStream(self.target.tokenizer, context.begin, config.stop, hidden=ends)
         request = Request(
             context,
-            rng_for(config.seed or 0, keyed=VERIFIERS.create(config.verifier).is_coupled),
+            method.rng,
             max_new_tokens=config.length,
             eos_token_ids=ends,
             # The text is needed inside the loop only where a stop string may end it.
             stop_check=stream.push if config.stop else None,
         )
-        steps = self._steps(method, request, config)
-        return Generation(self.networks, method, config, request, steps, stream)
+        return Generation(self.networks, method, parts, request, stream)
 
     def generate(
         self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
@@ -186,29 +175,21 @@ class Engine:
             Errors as for `stream`, before anything is computed.
         """
         config = _config(config)
-        check_method(method)
         prompts = listed("prompts", prompts, "give a list of texts")
         with held(*self.networks):
-            parts = self._parts(method, config)
-            all_of_them = [self._begun(prompt, config.with_seed, method) for prompt in prompts]
-            waiting, running = deque(all_of_them), list[Generation]()
+            every = [
+                self._generation(prompt, Method.of(config.with_seed, method)) for prompt in prompts
+            ]
+            waiting, running = deque(every), list[Generation]()
             while waiting or running:
                 while waiting and len(running) < MOST_TEXTS:
                     running.append(waiting.popleft())
-                    begin(parts, running[-1].request)
-                records = step(parts, [generation.request for generation in running])
+                    running[-1].begin()
+                records = step(every[0].parts, [generation.request for generation in running])
                 for generation, record in zip(running, records, strict=True):
                     generation.take(record)
                 running = [one for one in running if not one.request.finished]
-            return [generation.completion for generation in all_of_them]
-
-    def _parts(self, method: str, config: DecodingConfig) -> Speculation:
-        """Return the parts of a method; those of plain decoding propose nothing."""
-        if method in ("speculative", "ngram"):
-            return self.speculation(method, config)
-        network = self._assembly.network(method, config)
-        verifier, sampler = VERIFIERS.create(config.verifier), SAMPLERS.create(config.sampler)
-        return Speculation(network, None, None, verifier, sampler)
+            return [generation.completion for generation in every]
 
     def compare(
         self, prompt: str, config: DecodingConfig | None = None, methods: Sequence[str] = ()
@@ -246,22 +227,17 @@ class Engine:
             return Result(done, summary)
         ours, theirs = summary.tokens_per_second, summarize(baseline.records).tokens_per_second
         matches: bool | Difference | None = None
-        if SAMPLERS.create(config.sampler).is_greedy and done.method != "drafter":
+        if Method.of(config, done.method).sampler.is_greedy and done.method != "drafter":
             tokens = self.encode(prompt, chat=config.chat)
             difference = first_difference(self.target.model, tokens, done.tokens, baseline.tokens)
             matches = difference or True
         return Result(done, summary, ours / theirs if ours and theirs else None, matches)
 
     def speculation(self, method: str, config: DecodingConfig) -> Speculation:
-        """Return the parts that `speculative` or `ngram` decodes with."""
-        check_method(method, ("speculative", "ngram"))
+        """Return the parts that a method decodes with."""
+        chosen = Method.of(_config(config), method)
         with held(*self.networks):
-            return self._assembly.speculation(method, _config(config))
-
-    def _steps(self, method: str, request: Request, config: DecodingConfig) -> Iterator[StepRecord]:
-        if method in ("target", "drafter"):
-            return autoregressive_steps(request, SAMPLERS.create(config.sampler))
-        return speculative_steps(self.speculation(method, config), request)
+            return self._assembly.parts(chosen)
 
     def warm_up(self) -> None:
         """Run a few tokens through both models: first passes pay for allocations, not for work."""

@@ -29,7 +29,6 @@ from foredraft.gamma import EntropyGamma, FixedGamma, GammaPolicy
 from foredraft.gamma.entropy import Ema
 from foredraft.inputs import (
     EosIds,
-    as_ids,
     as_sampler,
     as_storage,
     as_tokenizer,
@@ -139,14 +138,8 @@ def beam_search_generate(
             print(f"{beam.score(settings):8.3f}  {_decode(decodes, beam.tokens)!r}")
         print()
 
-    best = beam_search(
-        request.context,
-        settings,
-        max_new_tokens=max_gen_len,
-        eos_token_ids=as_ids("eos_tokens_id", eos_tokens_id),
-        on_step=show if debug else None,
-    )
-    return list(best.tokens)
+    beam_search(request, settings, on_step=show if debug else None)
+    return request.output
 
 
 @checks_arguments

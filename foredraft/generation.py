@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from foredraft.config import DecodingConfig
 from foredraft.core import Completion, FinishReason, StepRecord
-from foredraft.decoding import Request
+from foredraft.decoding import Request, Speculation, begin, step
+from foredraft.method import Method
 from foredraft.models import Network
 from foredraft.ownership import held
 from foredraft.text import TextStream
@@ -30,25 +30,30 @@ class Generation:
     """
 
     networks: list[Network]
-    method: str
-    config: DecodingConfig
+    method: Method
+    parts: Speculation
     request: Request
-    steps: Iterator[StepRecord]
     stream: TextStream
     records: list[StepRecord] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Chunk]:
         while not self.request.finished:
             with held(*self.networks):
-                chunk = self.take(next(self.steps))
+                if not self.records:
+                    self.begin()
+                chunk = self.take(step(self.parts, [self.request])[0])
             yield chunk
+
+    def begin(self) -> None:
+        """Let the drafter read the prompt."""
+        begin(self.parts, self.request)
 
     def take(self, record: StepRecord) -> Chunk:
         """Note a step of the request; return what it adds."""
         self.records.append(record)
         # With stop strings the request's stop check has pushed all but the end token.
         ended = self.request.finish_reason is FinishReason.EOS
-        pushed = len(record.emitted) - ended if self.config.stop else 0
+        pushed = len(record.emitted) - ended if self.method.config.stop else 0
         for token in record.emitted[pushed:]:
             self.stream.push(token)
         if self.request.finished:
@@ -58,8 +63,7 @@ class Generation:
     @property
     def seed(self) -> int:
         """What it is drawn with: the config's, or the fresh one that took its place."""
-        assert self.config.seed is not None
-        return self.config.seed
+        return self.method.config.seed or 0
 
     @property
     def tokens(self) -> list[int]:
@@ -74,7 +78,7 @@ class Generation:
                 pass
         assert self.request.finish_reason is not None
         return Completion(
-            method=self.method,
+            method=self.method.name,
             tokens=self.tokens,
             text=self.stream.text,
             finish_reason=self.request.finish_reason,

@@ -13,6 +13,7 @@ from foredraft.decoding import Request
 from foredraft.doors import of_type
 from foredraft.drafting import INgramStorage
 from foredraft.errors import ConfigError, RequestError, VocabularyMismatch, quoted
+from foredraft.method import verifier_named
 from foredraft.models import Network, Recomputing, fit_drafter, fit_target
 from foredraft.models.base import check_is_network, check_vocabulary_holds
 from foredraft.ranges import TokenId, checked
@@ -150,7 +151,7 @@ def as_storage(storage: INgramStorage) -> INgramStorage:
 
 def as_verifier(verifier: str | Verifier) -> Verifier:
     """Return the accept/reject rule of a name, or the rule itself."""
-    rule = VERIFIERS.create(verifier) if isinstance(verifier, str) else verifier
+    rule = verifier_named(verifier) if isinstance(verifier, str) else verifier
     if not isinstance(rule, Verifier):
         raise ConfigError(
             f"verifier must be a name or a Verifier object, not {quoted(verifier)}; "

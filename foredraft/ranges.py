@@ -76,6 +76,16 @@ class Checked:
                 object.__setattr__(self, field.name, value)  # it may be frozen
 
 
+def is_component(kind: Any) -> bool:
+    """Whether a type is one of components: parameters of it are written as spec strings are."""
+    return isinstance(kind, type) and issubclass(kind, Checked)
+
+
+def element_of(hint: Any) -> Any:
+    """Return the type of the elements where a type is that of tuples of any length, else None."""
+    return get_args(hint)[0] if get_origin(hint) is tuple and get_args(hint)[1:] == (...,) else None
+
+
 def hints_of(cls: Any) -> dict[str, Any]:
     """Return parameter → declared type, ranges included, of a class or a function.
 
@@ -118,6 +128,14 @@ def checked(name: str, value: Any, hint: Any) -> Any:
         raise ConfigError(f"{name} must be true or false, not {quoted(value)}")
     if kind is str and not isinstance(value, str):
         raise ConfigError(f"{name} must be text, not {quoted(value)}")
+    if is_component(kind) and not isinstance(value, kind):
+        raise ConfigError(f"{name} must be a {kind.__name__} object, not {quoted(value)}")
+    if is_component(element := element_of(kind)) and not (
+        isinstance(value, tuple) and all(isinstance(v, element) for v in value)
+    ):
+        raise ConfigError(
+            f"{name} must be a tuple of {element.__name__} objects, not {quoted(value)}"
+        )
     if kind is tuple:
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
             raise ConfigError(f"{name} must be a tuple of strings, not {quoted(value)}")
@@ -157,10 +175,8 @@ def _parts(hint: Any) -> tuple[Any, Range | None, bool]:
     declared = getattr(hint, "__metadata__", ())
     if declared:
         hint = hint.__origin__
-    hint = getattr(hint, "__supertype__", hint)  # of a NewType
-    if get_origin(hint) is tuple:
-        members = [getattr(member, "__supertype__", member) for member in get_args(hint)]
-        hint = tuple if members == [str, ...] else hint
+    if get_origin(hint) is tuple and get_args(hint) == (str, ...):
+        hint = tuple
     return hint, next((m for m in declared if isinstance(m, Range)), None), optional
 
 

@@ -11,21 +11,19 @@ import ast
 import difflib
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import Field, fields
+from dataclasses import MISSING, Field, fields
 from itertools import accumulate
-from typing import Any, Generic, NewType, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar
 
 from foredraft.errors import BadSpecString, ConfigError, UnknownComponent, quoted
-from foredraft.ranges import checked, hints_of
+from foredraft.ranges import checked, element_of, hints_of, is_component
 
 T = TypeVar("T")
-Spec = NewType("Spec", str)  # the type of a parameter that is the spec string of a component
-NESTED = (Spec, tuple[Spec, ...])
 
 # What `ast` raises for text that is no literal: {[]}, thousands of minus signs, huge numbers.
 UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 NOT_FINITE = ("nan", "inf", "-inf")  # read, so that the parameter's range refuses them
-MOST_CHARACTERS, MOST_DEEP = 4096, 16  # of a spec string; components in it are read again each
+MOST_CHARACTERS, MOST_DEEP = 4096, 16  # of a spec string
 
 
 def nearest(name: str, legal: Iterable[str]) -> str:
@@ -98,21 +96,38 @@ class Registry(Generic[T]):
             UnknownComponent: no such name.
             BadSpecString: not readable, or a parameter is unknown, missing or out of range.
         """
-        name, components, values_of = _parse(spec, self.kind)
-        cls = self.get(name)
-        legal = self.parameters(name)
+        return self._made(_syntax(spec, self.kind), spec, defaults)
+
+    def _made(self, syntax: ast.expr, spec: str, defaults: dict[str, Any]) -> T:
+        """Return the component that a piece of syntax writes down; `spec` is all that was given."""
+        if isinstance(syntax, ast.Constant) and isinstance(syntax.value, str):
+            return self.create(syntax.value)  # inside another, in quotes
         try:
-            given = _in_order(components, cls) | _values(values_of, cls)
+            name, unnamed, named = _call(syntax)
+            cls = self.get(name)
+            hints = hints_of(cls)
+            given = _in_order(unnamed, hints) | named
+            legal = self.parameters(name)
+            for key in given:
+                if key not in legal:
+                    guess = f"{nearest(key, legal)}; legal: {', '.join(legal) or 'none'}"
+                    raise BadSpecString(
+                        f"{self.kind} {name!r} has no parameter {quoted(key)}{guess}"
+                    )
+            values = {key: self._value(node, hints.get(key), spec) for key, node in given.items()}
         except UNREADABLE:
             raise _unreadable(spec, self.kind) from None
-        for key in given:
-            if key not in legal:
-                raise BadSpecString(
-                    f"{self.kind} {name!r} has no parameter {quoted(key)}{nearest(key, legal)}; "
-                    f"legal: {', '.join(legal) or 'none'}"
-                )
-        values = {k: v for k, v in defaults.items() if k in legal} | given
-        return self._build(cls, name, values)
+        return self._build(cls, name, {k: v for k, v in defaults.items() if k in legal} | values)
+
+    def _value(self, syntax: Any, hint: Any, spec: str) -> Any:
+        """Return what a parameter's value is: a component, several, or a literal."""
+        if is_component(hint):
+            return self._made(syntax, spec, {})
+        if is_component(element_of(hint)):
+            items = syntax.elts if isinstance(syntax, ast.List | ast.Tuple) else [syntax]
+            return tuple(self._made(item, spec, {}) for item in items)
+        word = ast.unparse(syntax)
+        return float(word) if word in NOT_FINITE else ast.literal_eval(syntax)
 
     def create_positional(self, name: str, words: list[str]) -> T:
         """Build a component from words in the order of its parameters (`nucleus 0.6 0.9`)."""
@@ -125,14 +140,22 @@ class Registry(Generic[T]):
 
     def spec(self, component: T) -> str:
         """Return the spec string that rebuilds the component."""
-        name = next(n for n, cls in self._classes.items() if cls is type(component))
-        hints = get_type_hints(type(component))
         values = [
-            f"{f.name}={_written(getattr(component, f.name), hints[f.name])}"
+            f"{f.name}={self.written(getattr(component, f.name))}"
             for f in fields(component)  # type: ignore[arg-type]
             if f.init
         ]
-        return f"{name}({', '.join(values)})"
+        return f"{self.name(component)}({', '.join(values)})"
+
+    def name(self, component: T) -> str:
+        """Return the name that a component is registered by."""
+        return next(n for n, cls in self._classes.items() if cls is type(component))
+
+    def written(self, value: Any) -> str:
+        """Return a parameter's value as a spec string spells it."""
+        if isinstance(value, tuple) and value and is_component(type(value[0])):
+            return f"[{', '.join(map(self.spec, value))}]"
+        return self.spec(value) if is_component(type(value)) else repr(value)
 
     def _build(self, cls: type[T], name: str, values: dict[str, Any]) -> T:
         hints = hints_of(cls)
@@ -150,26 +173,34 @@ def _place(cls: type) -> str:
 
 
 def _default(f: Field[Any]) -> Any:
-    return ... if f.default is f.default_factory else f.default  # both MISSING
+    if f.default_factory is not MISSING:
+        return f.default_factory()
+    return ... if f.default is MISSING else f.default
 
 
-def _parse(spec: str, kind: str) -> tuple[str, list[ast.expr], dict[str, ast.expr]]:
-    """Return the name, the components without a key, and the values with one, as syntax."""
+def _syntax(spec: str, kind: str) -> ast.expr:
+    """Return the syntax of a spec string."""
     try:
         if not isinstance(spec, str) or _is_too_much(spec):
             raise ValueError
         with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(spec.strip(), mode="eval").body
-        if isinstance(tree, ast.Name):
-            return tree.id, [], {}
-        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
-            raise ValueError
-        values = {k.arg: k.value for k in tree.keywords if k.arg}
-        if len(values) != len(tree.keywords):
-            raise ValueError
-        return tree.func.id, tree.args, values
+            syntax = ast.parse(spec.strip(), mode="eval").body
+        _call(syntax)
     except UNREADABLE:
         raise _unreadable(spec, kind) from None
+    return syntax
+
+
+def _call(syntax: ast.expr) -> tuple[str, list[ast.expr], dict[str, ast.expr]]:
+    """Return the name, the values without a key, and those with one; else raise `ValueError`."""
+    if isinstance(syntax, ast.Name):
+        return syntax.id, [], {}
+    if not isinstance(syntax, ast.Call) or not isinstance(syntax.func, ast.Name):
+        raise ValueError
+    values = {k.arg: k.value for k in syntax.keywords if k.arg}
+    if len(values) != len(syntax.keywords):
+        raise ValueError
+    return syntax.func.id, syntax.args, values
 
 
 def _is_too_much(spec: str) -> bool:
@@ -184,51 +215,18 @@ def _unreadable(spec: Any, kind: str) -> BadSpecString:
     return BadSpecString(f"cannot read the {kind} {quoted(spec)}; {remedy}")
 
 
-def _in_order(components: list[ast.expr], cls: type) -> dict[str, Any]:
-    """Give components without a key to the parameters that are components, in order."""
-    if not components:
-        return {}
-    given: dict[str, Any] = {}
-    left = [_component(node) for node in components]
-    for key, hint in get_type_hints(cls).items():
-        if left and hint == NESTED[1]:
-            given[key], left = tuple(left), []
-        elif left and hint == NESTED[0]:
+def _in_order(unnamed: list[ast.expr], hints: dict[str, Any]) -> dict[str, ast.expr]:
+    """Give values without a key to the parameters that are components, in order."""
+    given: dict[str, ast.expr] = {}
+    left = list(unnamed)
+    for key, hint in hints.items():
+        if left and is_component(element_of(hint)):
+            given[key], left = ast.List(left, ast.Load()), []
+        elif left and is_component(hint):
             given[key] = left.pop(0)
     if left:
         raise ValueError(left)
     return given
-
-
-def _values(nodes: dict[str, ast.expr], cls: type) -> dict[str, Any]:
-    hints = get_type_hints(cls) if nodes else {}
-    return {key: _value(node, hints.get(key)) for key, node in nodes.items()}
-
-
-def _value(node: ast.expr, hint: Any) -> Any:
-    if hint == NESTED[0]:
-        return _component(node)
-    if hint == NESTED[1]:
-        items = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
-        return tuple(_component(item) for item in items)
-    word = ast.unparse(node)
-    return float(word) if word in NOT_FINITE else ast.literal_eval(node)
-
-
-def _component(node: ast.expr) -> str:
-    """Return the spec string of a component that stands inside another, quoted or not."""
-    if isinstance(node, ast.Name | ast.Call):
-        return ast.unparse(node)
-    value = ast.literal_eval(node)
-    if not isinstance(value, str):
-        raise ValueError(value)
-    return value
-
-
-def _written(value: Any, hint: Any) -> str:
-    if hint == NESTED[0]:
-        return str(value)
-    return f"[{', '.join(value)}]" if hint == NESTED[1] else repr(value)
 
 
 def _literal(word: str) -> Any:

@@ -11,6 +11,7 @@ from functools import cache
 
 import torch
 
+from foredraft.choices import Dense
 from foredraft.core import Draft
 from foredraft.drafting import Drafter, DraftModelDrafter
 from foredraft.gamma import ConfidenceGamma, EntropyGamma, FixedGamma, GammaPolicy
@@ -120,7 +121,7 @@ def drafts(pair: str, gamma: int, sampler: str, stopping: str) -> list[tuple[Dra
 
 def judged(verifier: Verifier, draft: Draft, rows: torch.Tensor, rng: Rng) -> tuple[int, ...]:
     """Return the tokens that a verdict emits."""
-    verdict = verifier.judge(draft, rows, rng, len(PROMPT))
+    verdict = verifier.judge(draft, Dense(rows), rng, len(PROMPT))
     return (*draft.tokens[: verdict.num_accepted], verdict.next_token)
 
 

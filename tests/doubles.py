@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
+from foredraft.choices import Dense, OneHot
 from foredraft.core import Draft, Prompt, StepOutcome, StepRecord, Verdict
 from foredraft.drafting import Drafter
 from foredraft.gamma import GammaPolicy, Signal
@@ -136,11 +137,17 @@ def judged_step(
     accepts_overlap: bool = False,
 ) -> StepOutcome:
     """Return the outcome of a step that drafted zeros."""
-    kept = torch.eye(2)[[0] * accepted + [1] * (drafted + 1 - accepted)]  # [drafted + 1, vocab]
     return StepOutcome(
-        Draft([0] * drafted, draft_probs, num_calls=num_calls, num_read=num_read),
+        Draft(
+            [0] * drafted,
+            None if draft_probs is None else Dense(draft_probs),
+            num_calls=num_calls,
+            num_read=num_read,
+        ),
         Verdict(accepted, 1),
-        kept if target_probs is None else target_probs,
+        OneHot([0] * accepted + [1] * (drafted + 1 - accepted))
+        if target_probs is None
+        else Dense(target_probs),
         num_emitted=accepted + 1,
         num_fed=drafted + 1 if fed is None else fed,
         draft_seconds=draft_seconds,
@@ -170,3 +177,9 @@ def step(
         normalized_entropy=entropy,
         raw_gamma=raw_gamma,
     )
+
+
+def probs_of(draft: Draft) -> Tensor:
+    """Return the probabilities that a draft was drawn from, `[drafted, vocab]`."""
+    assert isinstance(draft.choices, Dense)
+    return draft.choices.probs

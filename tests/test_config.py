@@ -153,15 +153,15 @@ def test_a_dictionary_that_is_no_config_is_refused_in_words(values: dict[str, An
 
 def test_egag_takes_the_place_of_the_policy_only_while_it_is_on() -> None:
     config = DecodingConfig(policy="heuristic", egag_gamma_min=2, egag_gamma_max=6, egag_ema=0.9)
-    assert config.policy_spec == "heuristic"
+    assert config.policy_spec() == "heuristic"
     on = config.replace(egag=True)
-    assert on.policy_spec == "entropy(gamma_min=2, gamma_max=6, ema=0.9)"
+    assert on.policy_spec() == "entropy(gamma_min=2, gamma_max=6, ema=0.9)"
     assert on.replace(egag=False) == config
 
 
 def test_egags_upper_bound_is_gamma_unless_it_is_given() -> None:
-    assert "gamma_max=9" in DecodingConfig(egag=True, gamma=9).policy_spec
-    assert "gamma_max=6" in DecodingConfig(egag=True, gamma=9, egag_gamma_max=6).policy_spec
+    assert "gamma_max=9" in DecodingConfig(egag=True, gamma=9).policy_spec()
+    assert "gamma_max=6" in DecodingConfig(egag=True, gamma=9, egag_gamma_max=6).policy_spec()
 
 
 def test_egags_values_are_checked_while_it_is_off() -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from foredraft.choices import Choices, Dense
 from foredraft.core import StepRecord
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
@@ -156,19 +157,15 @@ def _keyed() -> Rng:
     return rng_for(0, keyed=True)
 
 
-def test_soft_rows_for_copied_tokens_would_be_seen() -> None:
+def test_soft_rows_for_copied_tokens_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The law can fail: with uniform rows after drawn ones the mixed drafts are biased."""
-    import foredraft.drafting.hybrid as hybrid
+    original = Dense.followed_by
 
-    original = hybrid._with_one_hot_rows
-    try:
-        hybrid._with_one_hot_rows = lambda probs, copied: (  # type: ignore[assignment]
-            None if probs is None else original(probs, copied).clamp(min=0.5)
-        )
-        biased = Parts(VERIFIERS.create("rejection"), Thrifty, "hybrid(suffix, model)").bias(5)
-    finally:
-        hybrid._with_one_hot_rows = original
-    assert biased > 0.01
+    def soft(choices: Dense, tokens: Sequence[int]) -> Choices:
+        return Dense(original(choices, tokens).probs.clamp(min=0.5))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(Dense, "followed_by", soft)
+    assert Parts(VERIFIERS.create("rejection"), Thrifty, "hybrid(suffix, model)").bias(5) > 0.01
 
 
 def test_the_oracle_is_exact_under_greedy_and_never_rejected() -> None:

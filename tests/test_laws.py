@@ -14,6 +14,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from foredraft.choices import Dense
 from foredraft.core import Draft
 from foredraft.decoding import Speculation
 from foredraft.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
@@ -125,8 +126,8 @@ def toy_expectation(verifier: Verifier) -> float:
     p = torch.tensor([[1 / 3, 2 / 3]] * 3, dtype=torch.float64)
 
     def run(rng: Rng) -> int:
-        draft = Draft([rng.categorical(row, i) for i, row in enumerate(q)], q)
-        return verifier.judge(draft, p, rng, 0).num_accepted
+        draft = Draft([rng.categorical(row, i) for i, row in enumerate(q)], Dense(q))
+        return verifier.judge(draft, Dense(p), rng, 0).num_accepted
 
     counts = enumerate_outcomes(run, keyed=verifier.is_coupled)
     return sum(kept * chance for kept, chance in counts.items())

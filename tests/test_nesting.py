@@ -19,6 +19,7 @@ from foredraft.drafting.bandit import BanditDrafter
 from foredraft.drafting.hybrid import HybridDrafter
 from foredraft.gamma import GAMMA_POLICIES, CostAwareGamma, GammaPolicy, Signal
 from foredraft.gamma.cost_aware import FIRST_STEPS
+from foredraft.method import Method
 from foredraft.models import Context, Drafted, Feed, LoadedModel, TableModel
 from foredraft.sampling import SAMPLERS, GreedySampler, Rng
 from foredraft.verification import VERIFIERS
@@ -206,16 +207,22 @@ def test_a_hybrid_goes_on_copying_where_the_draft_model_does_not_pay(first: str)
     assert tokens_a_pass(f"hybrid({first}, model)") > 0.9 * alone
 
 
+def told(policy: GammaPolicy, outcome: StepOutcome) -> None:
+    """Tell what the loop tells."""
+    for learner in (policy.meter, policy):
+        learner.update(outcome)
+
+
 def test_copies_that_fail_say_nothing_of_the_draft_model() -> None:
     policy = CostAwareGamma()
     for _ in range(40):
         copied = Signal(None, 3, 0.5)
         policy.before_token(copied, 0)
-        policy.update(judged_step(1, 0, verify_seconds=1.0))
-        policy.update(judged_step(0, 0, verify_seconds=1.0))
+        told(policy, judged_step(1, 0, verify_seconds=1.0))
+        told(policy, judged_step(0, 0, verify_seconds=1.0))
     for _ in range(FIRST_STEPS):
         policy.before_token(Signal.drafted(0, 9.0, 1), 0)
-        policy.update(judged_step(1, 1, draft_seconds=0.1, num_calls=1, verify_seconds=1.0))
+        told(policy, judged_step(1, 1, draft_seconds=0.1, num_calls=1, verify_seconds=1.0))
     assert policy.stride(0) > 0
 
 
@@ -235,7 +242,7 @@ def test_what_is_learned_under_one_rule_is_not_used_under_another() -> None:
 
     def parts(**changes: object) -> Speculation:
         config = DecodingConfig(policy="cost_aware", drafting="hybrid(suffix, model)")
-        return assembly.speculation("speculative", config.replace(**changes))
+        return assembly.parts(Method.of(config.replace(**changes), "speculative"))
 
     first = parts()
     assert parts().policy is first.policy
@@ -246,3 +253,4 @@ def test_what_is_learned_under_one_rule_is_not_used_under_another() -> None:
         other = parts(**change)
         assert other.policy is not first.policy, change
         assert other.drafter is not first.drafter, change
+        assert other.meter is not first.meter, change

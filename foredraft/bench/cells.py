@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from foredraft.config import METHODS, DecodingConfig
+from foredraft.config import METHODS, DecodingConfig, check_method
 from foredraft.errors import ConfigError, quoted
+from foredraft.method import Method
 from foredraft.registry import nearest
-from foredraft.sampling import SAMPLERS
-from foredraft.verification import VERIFIERS
 
 PLAIN = ("sampler", "cache", "chat", "stop")  # all that plain decoding reads, lengths apart
 TARGET = "target"
@@ -59,8 +58,7 @@ class Cell:
     @property
     def is_deterministic(self) -> bool:
         """Whether the text must equal that of Target AR: greedy, or noise by seed and position."""
-        greedy = SAMPLERS.create(self.config.sampler).is_greedy
-        return greedy or VERIFIERS.create(self.config.verifier).is_coupled
+        return Method.of(self.config, self.method).is_deterministic
 
     @property
     def baseline(self) -> Cell:
@@ -77,7 +75,7 @@ def _plain(
 ) -> Cell:
     """Return a cell of a method without drafts, free of settings that it does not read."""
     kept = {name: getattr(config, name) for name in PLAIN}
-    if VERIFIERS.create(config.verifier).is_coupled:
+    if Method.of(config, method).verifier.is_coupled:
         kept["verifier"] = config.verifier  # decides the source of randomness
     return Cell(label, condition, method, DEFAULT.replace(**kept), draft_model)
 
@@ -135,15 +133,13 @@ def _cell(experiment: Experiment, point: Settings) -> Cell:
     given = {**experiment.settings, **point}
     method = given.pop("method", "speculative")
     draft_model = given.pop("draft_model", None)
-    if method not in METHODS:
-        guess = nearest(str(method), METHODS)
-        raise ConfigError(f"unknown method {quoted(method)}{guess}; legal: {', '.join(METHODS)}")
+    check_method(method)
     if draft_model is not None and not isinstance(draft_model, str):
         raise ConfigError(f"draft_model must be a name or a folder, not {quoted(draft_model)}")
     config = _config(given)
     label = " ".join([experiment.name or method, *_words(point, ("method", *PLAIN))])
     varying = {name: value for name, value in point.items() if name in PLAIN}
-    if VERIFIERS.create(config.verifier).is_coupled:
+    if Method.of(config, method).verifier.is_coupled:
         varying["verifier"] = "coupled"
     condition = " ".join(_words(varying, ()))
     if method in (TARGET, "drafter"):

@@ -7,6 +7,7 @@ every drafter and policy can be compared with the oracle in seconds.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -15,17 +16,20 @@ import torch
 from torch import Tensor
 
 from foredraft.bench.recordings import Recording
+from foredraft.config import DecodingConfig
 from foredraft.core import StepRecord
+from foredraft.costs import Meter
 from foredraft.decoding import Request, Speculation, speculative_steps
-from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
-from foredraft.gamma import GAMMA_POLICIES, GammaPolicy, OracleGamma
+from foredraft.drafting import Drafter, DraftModelDrafter, DraftParts
+from foredraft.gamma import GammaPolicy, OracleGamma
+from foredraft.method import Method
 from foredraft.models import Context, Drafted, Feed, Network, Wrapper
 from foredraft.ranges import Checked, Range
 from foredraft.sampling import GreedySampler, Rng
 from foredraft.tracing import summarize
 from foredraft.verification import ExactMatchVerifier
 
-GREEDY = GreedySampler()
+GREEDY, METHOD = GreedySampler(), "speculative"
 UNBOUNDED = 1 << 30
 Cost = Annotated[float, Range(0, 10**9)]  # seconds, or target passes
 PassCost = Annotated[float, Range(1e-12, 10**9)]  # a pass takes some time: ratios are to it
@@ -219,7 +223,8 @@ class Replay:
         """
         played = []
         for spec in policies:
-            policy = GAMMA_POLICIES.create(spec, gamma=gamma)  # one for all, as an engine keeps it
+            method = Method.of(DecodingConfig(policy=spec, gamma=gamma, drafting=drafting), METHOD)
+            policy = copy.deepcopy(method.policy)  # one for all, as an engine keeps it
             played.append(self._play(drafting, spec, [policy] * len(self.recordings)))
         return played
 
@@ -236,11 +241,11 @@ class Replay:
         clock = Clock()
         recorded = RecordedModel(self.vocab_size)
         target = TimedModel(recorded, self.costs.verify, self.costs.verify_token, clock)
-        drafter = self._drafter(drafting, clock)
+        drafter, meter = self._drafter(drafting, clock), Meter()
         records = []
         for recording, rule in zip(self.recordings, policies, strict=True):
             parts = Speculation(
-                target, drafter, rule, ExactMatchVerifier(), GREEDY, self.first_target, clock
+                target, drafter, rule, ExactMatchVerifier(), GREEDY, self.first_target, clock, meter
             )
             recorded.play(recording)
             request = Request(
@@ -259,7 +264,9 @@ class Replay:
             timed = TimedModel(self.draft_model, costs.draft, 0.0, clock, costs.draft_token)
             neural = DraftModelDrafter(timed, GREEDY)
         parts = DraftParts(self.vocab_size, neural, knows_logits=False)
-        return DRAFTERS.create(drafting).build(parts)
+        source = Method.of(DecodingConfig(drafting=drafting), METHOD).source
+        assert source is not None
+        return source.build(parts)
 
 
 class _Countdown:

@@ -179,7 +179,7 @@ class Sampling:
 
     def samples(self) -> Iterator[int]:
         """Draw all samples, the prompts in turn; yield now and then how many there are."""
-        target, keyed = self.parts.target, self.parts.verifier.is_coupled
+        target, keyed = self.parts.target, self.parts.is_coupled
         for i in range(self.plan.samples):
             if i % REPORT_EVERY == 0:
                 yield i

@@ -223,7 +223,7 @@ def _plain(target: Network, prompt: list[int], length: int) -> list[int]:
 
 def _decode(parts: Speculation, prompt: list[int], length: int, seed: int) -> tuple[list[int], int]:
     """Return the output, and how many tokens were drafted for it."""
-    rng = rng_for(seed, keyed=parts.verifier.is_coupled)
+    rng = rng_for(seed, keyed=parts.is_coupled)
     request = _request(parts.target, prompt, length, rng)
     drafted = sum(len(record.drafted) for record in speculative_steps(parts, request))
     return request.output, drafted

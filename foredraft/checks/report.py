@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from foredraft.config import DecodingConfig
 from foredraft.errors import ConfigError, quoted
+from foredraft.method import Method, verifier_named
 from foredraft.models import EncoderDecoderModel, Network
 from foredraft.ranges import Checked, Count, DraftLength, Range, Seed
 from foredraft.registry import nearest
-from foredraft.sampling import SAMPLERS
 from foredraft.verification import VERIFIERS, Verifier
 from foredraft.verification.mutants import MUTANTS
 
@@ -81,13 +81,13 @@ class Plan(Checked):
                 guess = nearest(method, METHODS)
                 legal = ", ".join(METHODS)
                 raise ConfigError(f"unknown method {quoted(method)}{guess}; legal: {legal}")
-        if SAMPLERS.create(self.sampler).is_greedy:
+        if Method.of(DecodingConfig(sampler=self.sampler), "target").sampler.is_greedy:
             raise ConfigError(
                 f"sampler must draw, not {quoted(self.sampler)}: greedy output is checked anyway; "
                 "choose e.g. multinomial(temperature=1.0)"
             )
         for spec in self.verifiers:
-            VERIFIERS.create(spec)
+            verifier_named(spec)
         if self.mutant is not None:
             MUTANTS.create(self.mutant)
         for name in ("methods", "verifiers"):
@@ -116,7 +116,7 @@ class Plan(Checked):
 
     def verifier(self, rule: str) -> Verifier:
         """Return the accept/reject rule of a pair."""
-        return VERIFIERS.create(rule) if self.mutant is None else MUTANTS.create(self.mutant)
+        return verifier_named(rule) if self.mutant is None else MUTANTS.create(self.mutant)
 
     def config(self, method: str, **settings: Any) -> DecodingConfig:
         """Return the settings of a pair's method; drafts begin with the first token."""

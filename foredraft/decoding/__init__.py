@@ -1,10 +1,15 @@
 """Loops: plain, beam, speculative."""
 
-from foredraft.decoding.autoregressive import autoregressive_steps
 from foredraft.decoding.beam import BeamSettings, beam_search
 from foredraft.decoding.difference import Difference, first_difference
 from foredraft.decoding.request import Request
-from foredraft.decoding.speculative import Speculation, begin, speculative_steps, step
+from foredraft.decoding.speculative import (
+    Speculation,
+    autoregressive_steps,
+    begin,
+    speculative_steps,
+    step,
+)
 
 __all__ = [
     "BeamSettings",

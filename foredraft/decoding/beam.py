@@ -6,13 +6,14 @@ tokens scores log P / lp(n) with lp(n) = ((min_length + n) / (min_length + 1))^a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from foredraft.decoding.request import Request
 from foredraft.logits import check_decides
 from foredraft.models.base import Context, Feed
 from foredraft.ranges import Checked, Count, Range
@@ -64,29 +65,36 @@ class Hypothesis:
 
 
 def beam_search(
-    context: Context,
+    request: Request,
     settings: BeamSettings,
     *,
-    max_new_tokens: int,
-    eos_token_ids: Collection[int] = (),
     on_step: Callable[[list[Hypothesis]], None] | None = None,
 ) -> Hypothesis:
-    """Return the best-scoring hypothesis.
+    """Search, commit the best-scoring hypothesis to the request, and return it.
 
     Args:
-        context: newly opened; it becomes one of the beams, and the others are its forks.
+        request: not begun; its context becomes one of the beams, and the others are forks. A
+            hypothesis that ends with one of its end tokens is set aside with its score.
         settings: width and scoring.
-        max_new_tokens: length limit, ≥ 1.
-        eos_token_ids: end tokens; an ended hypothesis is set aside with its score.
         on_step: called with the live beams, best first, after every step.
     """
-    target, prompt = context.network, context.begin
-    limit = min(max_new_tokens, target.max_length - len(prompt))
-    logits, contexts = context.extend(prompt), [context]  # [1, vocab]
+    best = _best(request, settings, on_step)
+    request.commit(list(best.tokens))
+    return best
+
+
+def _best(
+    request: Request,
+    settings: BeamSettings,
+    on_step: Callable[[list[Hypothesis]], None] | None,
+) -> Hypothesis:
+    target, limit = request.context.network, request.room
+    [output] = target.forward([request.feed([])])
+    logits, contexts = output.logits, [request.context]  # [1, vocab]
     beams, best = [Hypothesis((), 0.0)], Hypothesis((), -INFINITY)
     while True:
         check_decides(logits, MODEL, target.dtype)
-        candidates = _expand(beams, logits, settings, eos_token_ids)
+        candidates = _expand(beams, logits, settings, request.is_end)
         beams = []
         for candidate in candidates:
             if candidate.ended or len(candidate.tokens) == limit:
@@ -124,13 +132,16 @@ def _continued(contexts: list[Context], parents: list[int]) -> list[Context]:
 
 
 def _expand(
-    beams: list[Hypothesis], logits: Tensor, settings: BeamSettings, eos: Collection[int]
+    beams: list[Hypothesis],
+    logits: Tensor,
+    settings: BeamSettings,
+    is_end: Callable[[int], bool],
 ) -> list[Hypothesis]:
     """Return all continuations, ended ones among them, by descending probability."""
     log_probs = logits.float().log_softmax(-1)  # [beams, vocab]
     values, indices = log_probs.topk(min(settings.top_k, log_probs.shape[-1]))  # [beams, top_k]
     candidates = [
-        Hypothesis((*beam.tokens, token), beam.log_prob + value, i, token in eos)
+        Hypothesis((*beam.tokens, token), beam.log_prob + value, i, is_end(token))
         for i, (beam, row, tokens) in enumerate(
             zip(beams, values.tolist(), indices.tolist(), strict=True)
         )

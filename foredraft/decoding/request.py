@@ -84,6 +84,10 @@ class Request:
         """Whether a rule has ended the generation."""
         return self.finish_reason is not None
 
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends the generation wherever it comes."""
+        return token in self._eos
+
     def commit(self, block: list[int]) -> list[int]:
         """Append tokens until one of them ends the generation; return those appended."""
         before, self.check_seconds = len(self.tokens), 0.0
@@ -99,7 +103,7 @@ class Request:
         self.context.rollback_to(len(self.tokens) - 1)
 
     def _reason_to_stop(self, token: int) -> FinishReason | None:
-        if token in self._eos:
+        if self.is_end(token):
             return FinishReason.EOS
         if self._stops(token):
             return FinishReason.STOP

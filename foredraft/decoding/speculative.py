@@ -7,7 +7,7 @@ but the last token, so each pass is fed exactly what it has not seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from foredraft.choices import Choices
 from foredraft.core import Draft, DraftStop, StepOutcome, StepRecord, Verdict
+from foredraft.costs import Meter
 from foredraft.decoding.request import Request
 from foredraft.drafting.base import Drafter
 from foredraft.errors import ConfigError
@@ -30,26 +31,38 @@ TARGET = "the target"
 
 @dataclass(frozen=True)
 class Speculation:
-    """The parts of a speculative loop.
+    """The parts of the loop.
 
     Attributes:
         target: the network whose distribution is preserved.
         drafter: proposes; None decodes plainly.
-        policy: decides how many; None where nothing is proposed.
+        policy: decides how many; None where nothing is proposed, like the verifier.
         verifier: accepts or rejects.
         sampler: decides the distributions, for drafter and target alike.
         first_target: let the target decode the first token alone; the prompt is then paid for
             before any draft, and the drafter may learn from its logits.
         clock: seconds now; another one replays a run at costs that are given.
+        meter: told of every step; drafter and policy ask it.
     """
 
     target: Network
     drafter: Drafter | None
     policy: GammaPolicy | None
-    verifier: Verifier
+    verifier: Verifier | None
     sampler: Sampler
     first_target: bool = True
     clock: Callable[[], float] = perf_counter
+    meter: Meter = field(default_factory=Meter)
+
+    @property
+    def is_coupled(self) -> bool:
+        """Whether all draws at one position must share their noise."""
+        return self.verifier is not None and self.verifier.is_coupled
+
+    @classmethod
+    def plain(cls, target: Network, sampler: Sampler) -> Speculation:
+        """Return the parts of plain decoding: nothing is proposed."""
+        return cls(target, None, None, None, sampler)
 
 
 def speculative_steps(parts: Speculation, request: Request) -> Iterator[StepRecord]:
@@ -67,6 +80,16 @@ def speculative_steps(parts: Speculation, request: Request) -> Iterator[StepReco
         yield step(parts, [request])[0]
 
 
+def autoregressive_steps(request: Request, sampler: Sampler) -> Iterator[StepRecord]:
+    """Decode one request plainly: steps in which nothing is proposed, a token each.
+
+    Args:
+        request: with a `KeyedRng` it gets the text of coupled speculation.
+        sampler: decides the distribution drawn from.
+    """
+    return speculative_steps(Speculation.plain(request.context.network, sampler), request)
+
+
 def begin(parts: Speculation, request: Request) -> None:
     """Give a request the drafter and the policy of its own text.
 
@@ -74,14 +97,15 @@ def begin(parts: Speculation, request: Request) -> None:
         ConfigError: verifier and source of randomness do not fit; the output would be biased, or
             not coupled.
     """
-    if parts.verifier.is_coupled != request.rng.is_keyed:
+    if parts.drafter is None or parts.policy is None:
+        return
+    if parts.is_coupled != request.rng.is_keyed:
         raise ConfigError(
             f"{type(parts.verifier).__name__} cannot be used with {type(request.rng).__name__}; "
             "make the source of randomness with rng_for(seed, keyed=verifier.is_coupled)"
         )
-    if parts.drafter is None or parts.policy is None:
-        return
-    request.drafter, request.policy = parts.drafter.for_text(), parts.policy.for_text()
+    request.drafter = parts.drafter.for_text(parts.meter)
+    request.policy = parts.policy.for_text(parts.meter)
     request.drafter.start(request.context.prompt, request.rng)
     request.policy.start()
     request.is_plain = parts.first_target
@@ -144,13 +168,14 @@ def _accept(
         num_fed=len(feed.tokens),
         draft_seconds=seconds[0],
         verify_seconds=parts.clock() - start,
-        accepts_overlap=parts.verifier.accepts_overlap,
+        accepts_overlap=parts.verifier is not None and parts.verifier.accepts_overlap,
     )
     record = _record(outcome, emitted, request.policy)  # before it turns to the next step
-    if request.drafter is not None and request.policy is not None:
-        request.drafter.update(outcome)
-        request.policy.update(outcome)
-        request.is_plain = False
+    if request.drafter is None or request.policy is None:
+        return record
+    request.is_plain = False
+    for learner in (parts.meter, request.drafter, request.policy):
+        learner.update(outcome)
     return replace(record, verify_seconds=parts.clock() - start)
 
 
@@ -174,7 +199,10 @@ def _judged(
     choices = parts.sampler.choices(
         logits if decided == len(logits) else _silenced(logits, decided)
     )
-    verdict = parts.verifier.judge(draft, choices, rng, position)
+    if parts.verifier is None:
+        verdict = Verdict(0, choices.draw(0, rng, position))
+    else:
+        verdict = parts.verifier.judge(draft, choices, rng, position)
     if verdict.num_accepted >= decided:
         check_decides(logits[decided : decided + 1], TARGET, parts.target.dtype)
     return verdict, choices

@@ -4,12 +4,13 @@ from foredraft.drafting.bandit import BanditDrafter
 from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
 from foredraft.drafting.draft_model import DraftModelDrafter
 from foredraft.drafting.hybrid import HybridDrafter
-from foredraft.drafting.ngram import NgramDrafter
+from foredraft.drafting.ngram import Ngram, NgramDrafter
 from foredraft.drafting.ngram_storage import (
     STORAGES,
     INgramStorage,
     NGramStorage,
     OneLevelNGramStorage,
+    check_storage,
 )
 from foredraft.drafting.prompt_lookup import PromptLookupDrafter
 from foredraft.drafting.retrieval import RetrievalDrafter
@@ -26,9 +27,11 @@ __all__ = [
     "HybridDrafter",
     "INgramStorage",
     "NGramStorage",
+    "Ngram",
     "NgramDrafter",
     "OneLevelNGramStorage",
     "PromptLookupDrafter",
     "RetrievalDrafter",
     "SuffixDrafter",
+    "check_storage",
 ]

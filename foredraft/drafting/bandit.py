@@ -8,11 +8,12 @@ from torch import Tensor
 
 from foredraft.core import Draft, Prompt, StepOutcome
 from foredraft.costs import Arms
-from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
+from foredraft.drafting.base import DRAFTERS, Drafter, DraftModel, DraftParts, DraftSource
+from foredraft.drafting.hybrid import Hybrid
+from foredraft.drafting.suffix import Suffix
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy
 from foredraft.ranges import Exploration, Hold
-from foredraft.registry import Spec
 from foredraft.sampling.rng import Rng
 
 
@@ -54,12 +55,12 @@ class Bandit(DraftSource):
     """Parameters of `BanditDrafter`.
 
     Attributes:
-        arms: spec strings of the drafters, at least one.
+        arms: the drafters, at least one.
         exploration: how much a drafter gains by having been tried little.
         hold: steps a drafter is played at a time.
     """
 
-    arms: tuple[Spec, ...] = (Spec("model"), Spec("suffix"), Spec("hybrid(suffix, model)"))
+    arms: tuple[DraftSource, ...] = (DraftModel(), Suffix(), Hybrid())
     exploration: Exploration = 0.3
     hold: Hold = 4
 
@@ -67,9 +68,7 @@ class Bandit(DraftSource):
         super().__post_init__()
         if not self.arms:
             raise ConfigError("arms must name at least one drafter, e.g. bandit(model, suffix)")
-        for spec in self.arms:
-            DRAFTERS.create(spec)
 
     def build(self, parts: DraftParts) -> BanditDrafter:
-        drafters = [DRAFTERS.create(spec).build(parts) for spec in self.arms]
+        drafters = [source.build(parts) for source in self.arms]
         return BanditDrafter(drafters, Arms(len(drafters), self.exploration, self.hold))

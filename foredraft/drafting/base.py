@@ -15,6 +15,7 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from foredraft.core import Draft, Prompt, StepOutcome
+from foredraft.costs import Meter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy, Signal
 from foredraft.ranges import Checked
@@ -31,23 +32,26 @@ class Drafter(ABC):
     """
 
     parts: ClassVar[tuple[str, ...]] = ()  # attributes that hold drafters, alone or in a list
+    meter: Meter  # of the pair of models; the loop tells it of every step
 
-    def for_text(self, made: dict[int, Drafter] | None = None) -> Self:
+    def for_text(self, meter: Meter, made: dict[int, Drafter] | None = None) -> Self:
         """Return the drafter of one text: what `start` sets is its own, what is learned is shared.
 
         Learned is what stands in objects of its own; what is set anew belongs to the text.
 
         Args:
+            meter: of the pair of models.
             made: drafters of this text that there are already, by those they come from: whoever
                 shares a drafter goes on sharing it.
         """
         made = {} if made is None else made
         if id(self) not in made:
             made[id(self)] = own = copy.copy(self)
+            own.meter = meter
             for name in self.parts:
                 part = getattr(self, name)
                 several = isinstance(part, list)
-                copied = [one.for_text(made) for one in (part if several else [part])]
+                copied = [one.for_text(meter, made) for one in (part if several else [part])]
                 setattr(own, name, copied if several else copied[0])
         return made[id(self)]  # type: ignore[return-value]
 

@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from foredraft.core import Draft, DraftStop, Prompt, StepOutcome
-from foredraft.costs import TINY, Costs, Rate
-from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource, admit
+from foredraft.costs import TINY, Meter, Rate
+from foredraft.drafting.base import DRAFTERS, Drafter, DraftModel, DraftParts, DraftSource, admit
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved, draft_of
+from foredraft.drafting.suffix import Suffix
 from foredraft.errors import ConfigError, quoted
 from foredraft.gamma.base import GammaPolicy
-from foredraft.registry import Spec
 from foredraft.sampling.rng import Rng
 
+SUFFIX, MODEL = Suffix(), DraftModel()
 CONFIDENT = 0.8  # of the first token, to copy before there are rates to compare
-SUFFIX, MODEL = Spec("suffix"), Spec("model")
 FIRST_STEPS = 4  # steps of the fallback before its rate is believed
 
 
@@ -42,7 +42,7 @@ class HybridDrafter(Drafter):
 
     def __init__(self, first: RetrievalDrafter, fallback: Drafter) -> None:
         self.first, self.fallback = first, fallback
-        self.costs, self.rate = Costs(), Rate()
+        self.meter, self.rate = Meter(), Rate()  # the rate is of steps that the fallback drafts
         self._proposer: Drafter | None = None  # whose the newest draft is
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
@@ -65,7 +65,6 @@ class HybridDrafter(Drafter):
         self.fallback.observe(tokens, num_emitted, target_logits)
 
     def update(self, outcome: StepOutcome) -> None:
-        self.costs.observe(outcome)
         proposer, self._proposer = self._proposer, None
         if proposer is None:  # the loop has asked for no draft
             return
@@ -81,7 +80,7 @@ class HybridDrafter(Drafter):
         if self.rate.count < FIRST_STEPS or rate is None:
             return found if found.confidences[0] >= CONFIDENT else Retrieved()
         rates = [
-            expected / max(self.costs.verify_seconds(k), TINY)
+            expected / max(self.meter.verify_seconds(k), TINY)
             for k, expected in enumerate(_expected_tokens(found), start=1)
         ]
         best = max(rates)
@@ -125,24 +124,23 @@ class Hybrid(DraftSource):
     """Parameters of `HybridDrafter`.
 
     Attributes:
-        first: spec string of a drafter that retrieves.
-        fallback: spec string of any other drafter.
+        first: a drafter that retrieves.
+        fallback: any other drafter.
     """
 
-    first: Spec = SUFFIX
-    fallback: Spec = MODEL
+    first: DraftSource = SUFFIX
+    fallback: DraftSource = MODEL
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not DRAFTERS.create(self.first).retrieves:
+        if not self.first.retrieves:
             legal = [name for name in DRAFTERS.names if DRAFTERS.get(name).retrieves]
             raise ConfigError(
-                f"first must be a drafter that retrieves, not {quoted(self.first)}; "
+                f"first must be a drafter that retrieves, not {quoted(DRAFTERS.name(self.first))}; "
                 f"legal: {', '.join(legal)}"
             )
-        DRAFTERS.create(self.fallback)
 
     def build(self, parts: DraftParts) -> HybridDrafter:
-        first = DRAFTERS.create(self.first).build(parts)
+        first = self.first.build(parts)
         assert isinstance(first, RetrievalDrafter)
-        return HybridDrafter(first, DRAFTERS.create(self.fallback).build(parts))
+        return HybridDrafter(first, self.fallback.build(parts))

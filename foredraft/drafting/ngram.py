@@ -14,12 +14,11 @@ from typing import Self
 from torch import Tensor
 
 from foredraft.core import Prompt
+from foredraft.costs import Meter
 from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
-from foredraft.drafting.ngram_storage import STORAGES, INgramStorage
+from foredraft.drafting.ngram_storage import STORAGES, INgramStorage, check_storage
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
-from foredraft.errors import ConfigError, quoted
 from foredraft.ranges import Fillers, NgramOrder, Share, checked
-from foredraft.registry import nearest
 from foredraft.sampling.rng import Rng
 
 
@@ -55,8 +54,8 @@ class NgramDrafter(RetrievalDrafter):
         self.reset_in_between = reset_in_between
         self.min_confidence = checked("min_confidence", min_confidence, Share)
 
-    def for_text(self, made: dict[int, Drafter] | None = None) -> Self:
-        own = super().for_text(made)
+    def for_text(self, meter: Meter, made: dict[int, Drafter] | None = None) -> Self:
+        own = super().for_text(meter, made)
         if self.reset_in_between and own.storage is self.storage:
             own.storage = self.storage.empty()  # what one text counts is none of another's
         return own
@@ -102,6 +101,7 @@ class Ngram(DraftSource):
         n: longest n-gram, in tokens.
         storage: `basic` (multi-level) or `onelevel`.
         filler_top_k: target tokens counted at each position.
+        stop_if_unknown: end a draft at an unknown context instead of guessing.
         min_confidence: see `NgramDrafter`.
         keep: remember earlier prompts and outputs.
     """
@@ -109,23 +109,24 @@ class Ngram(DraftSource):
     n: NgramOrder = 3
     storage: str = "basic"
     filler_top_k: Fillers = 3
+    stop_if_unknown: bool = True
     min_confidence: Share = 0.0
     keep: bool = False
     retrieves = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.storage not in STORAGES:
-            raise ConfigError(
-                f"unknown storage {quoted(self.storage)}{nearest(self.storage, STORAGES)}; "
-                f"legal: {', '.join(STORAGES)}"
-            )
+        check_storage("storage", self.storage)
 
     def build(self, parts: DraftParts) -> NgramDrafter:
+        return self.over(STORAGES[self.storage](self.n, parts.vocab_size), parts)
+
+    def over(self, storage: INgramStorage, parts: DraftParts) -> NgramDrafter:
+        """Return a drafter that counts in a storage that there is already."""
         return NgramDrafter(
-            STORAGES[self.storage](self.n, parts.vocab_size),
+            storage,
             filler_top_k=self.filler_top_k if parts.knows_logits else 1,
-            stop_if_unknown=True,
+            stop_if_unknown=self.stop_if_unknown,
             reset_in_between=not self.keep,
             min_confidence=self.min_confidence,
         )

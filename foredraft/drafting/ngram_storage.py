@@ -13,8 +13,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Self
 
+from foredraft.errors import ConfigError, quoted
 from foredraft.ownership import Owned
 from foredraft.ranges import Count, NgramOrder, Seed, checked
+from foredraft.registry import nearest
 
 
 class INgramStorage(Owned, ABC):
@@ -187,3 +189,12 @@ STORAGES: dict[str, type[_CountingStorage]] = {
     "basic": NGramStorage,
     "onelevel": OneLevelNGramStorage,
 }
+
+
+def check_storage(setting: str, name: str) -> None:
+    """Raise `ConfigError` unless a setting names a storage."""
+    if name not in STORAGES:
+        raise ConfigError(
+            f"unknown {setting} {quoted(name)}{nearest(name, STORAGES)}; "
+            f"legal: {', '.join(STORAGES)}"
+        )

@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from foredraft.core import StepOutcome
-from foredraft.costs import Arms
+from foredraft.costs import Arms, Meter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
+from foredraft.gamma.fixed import FixedGamma
+from foredraft.gamma.svip import SvipGamma
 from foredraft.ranges import Exploration, Hold
-from foredraft.registry import Spec
+
+
+def _usual() -> tuple[GammaPolicy, ...]:
+    return FixedGamma(2), FixedGamma(4), FixedGamma(8), SvipGamma()
 
 
 @GAMMA_POLICIES.register("bandit")
@@ -23,45 +28,37 @@ class BanditGamma(GammaPolicy):
     """Plays policies in turns and scores them by measured tokens per second (UCB1).
 
     Attributes:
-        arms: spec strings of the policies, at least one.
+        arms: the policies, at least one.
         exploration: how much a policy gains by having been tried little.
         hold: steps a policy is played at a time.
     """
 
-    arms: tuple[Spec, ...] = (
-        Spec("fixed(gamma=2)"),
-        Spec("fixed(gamma=4)"),
-        Spec("fixed(gamma=8)"),
-        Spec("svip"),
-    )
+    arms: tuple[GammaPolicy, ...] = field(default_factory=_usual)
     exploration: Exploration = 0.3
     hold: Hold = 4
-    _policies: list[GammaPolicy] = field(init=False, compare=False, repr=False)
     _scores: Arms = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.arms:
             raise ConfigError("arms must name at least one policy, e.g. bandit(fixed, svip)")
-        self._policies = [GAMMA_POLICIES.create(spec) for spec in self.arms]
         self._scores = Arms(len(self.arms), self.exploration, self.hold)
 
     @property
     def _played(self) -> GammaPolicy:
-        return self._policies[self._scores.current]
+        return self.arms[self._scores.current]
 
     @property
-    def stops_for_cost(self) -> bool:  # type: ignore[override]
-        """As for the policy that is played."""
+    def stops_for_cost(self) -> bool:
         return self._played.stops_for_cost
 
-    def for_text(self) -> Self:
+    def for_text(self, meter: Meter) -> Self:
         own = copy.copy(self)
-        own._policies = [policy.for_text() for policy in self._policies]
+        own.arms = tuple(policy.for_text(meter) for policy in self.arms)
         return own
 
     def start(self) -> None:
-        for policy in self._policies:
+        for policy in self.arms:
             policy.start()
 
     @property

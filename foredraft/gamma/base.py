@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from foredraft.core import StepOutcome
+from foredraft.costs import Meter
 from foredraft.logits import two_largest
 from foredraft.ranges import Checked
 from foredraft.registry import Registry
@@ -119,19 +120,31 @@ class GammaPolicy(Checked, ABC):
     one of its own by `for_text`.
 
     Attributes:
-        stops_for_cost: whether a stop means that another draft call costs too much, not that the
-            draft is doubtful; tokens that cost no call may then be asked for still.
+        meter: what draft calls and passes cost; the loop tells it of every step.
     """
 
-    stops_for_cost: bool = False
+    meter: Meter
 
-    def for_text(self) -> Self:
+    def for_text(self, meter: Meter) -> Self:
         """Return the policy of one text: what `start` sets is its own, what is learned is shared.
 
         Learned is what stands in objects of its own; numbers and lists that are set anew belong to
         the text.
+
+        Args:
+            meter: of the pair of models.
         """
-        return copy.copy(self)
+        own = copy.copy(self)
+        own.meter = meter
+        return own
+
+    @property
+    def stops_for_cost(self) -> bool:
+        """Whether a stop says that another draft call costs too much, not that a draft is bad.
+
+        Tokens that cost no call may then be asked for still.
+        """
+        return False
 
     def start(self) -> None:
         """Begin a text: set whatever belongs to it."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from foredraft.core import StepOutcome
-from foredraft.costs import TINY, Costs, Rate
+from foredraft.costs import TINY, Meter
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
 from foredraft.gamma.calibration import Calibration, acceptance_labels
 from foredraft.ranges import DraftLength, Hold
@@ -32,13 +32,11 @@ LONGEST_REST = 512  # plain steps between two tries, when tries keep failing
 
 @dataclass
 class _Knowledge:
-    """What outlives a generation: costs, rates, and how margins relate to acceptance.
+    """What outlives a generation besides the meter: how margins relate to acceptance.
 
     Of drawn and of copied tokens apart: copies that fail say nothing of the draft model.
     """
 
-    costs: Costs = field(default_factory=Costs)
-    rate: Rate = field(default_factory=Rate)
     drawn: Calibration = field(default_factory=Calibration)
     counted: Calibration = field(default_factory=Calibration)
     steps: int = 0  # drafting steps learned from
@@ -74,7 +72,6 @@ class CostAwareGamma(GammaPolicy):
     gamma: DraftLength = 4
     gamma_max: DraftLength = 16
     explore: Hold = 16
-    stops_for_cost = True
     _known: _Knowledge = field(init=False, compare=False, repr=False, default_factory=_Knowledge)
     _survival: float = field(init=False, compare=False, repr=False, default=1.0)
     _signals: list[tuple[bool, float]] = field(
@@ -85,6 +82,11 @@ class CostAwareGamma(GammaPolicy):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._known.patience = self.explore
+        self.meter = Meter()  # until a text has that of its pair
+
+    @property
+    def stops_for_cost(self) -> bool:
+        return True
 
     def start(self) -> None:
         self._forget_draft()
@@ -120,9 +122,6 @@ class CostAwareGamma(GammaPolicy):
 
     def update(self, outcome: StepOutcome) -> None:
         known, drafted = self._known, len(outcome.draft.tokens)
-        known.costs.observe(outcome)
-        if outcome.is_typical:
-            known.rate.add(outcome.num_emitted, outcome.seconds)
         for (is_counted, margin), label in zip(
             self._signals, acceptance_labels(outcome), strict=False
         ):
@@ -132,7 +131,7 @@ class CostAwareGamma(GammaPolicy):
         known.called += outcome.is_typical and num_calls > 0
         self._forget_draft()
         # Whether a draft of some length beats plain decoding: at R = 1 / T_v(0).
-        plain = known.costs.verify_seconds(0)
+        plain = self.meter.verify_seconds(0)
         known.pays = plain > 0 and self._gains(1 / plain, known.drawn, known.drawn.mean, 0, 0)
         self._count_rest(num_calls, outcome.is_typical)
         if known.steps % REFRESH == 0:
@@ -144,12 +143,12 @@ class CostAwareGamma(GammaPolicy):
 
     def _best_length(self) -> int:
         """Return the length that brings most tokens a second if every token is a mean one."""
-        costs, mean = self._known.costs, self._known.drawn.mean
+        meter, mean = self.meter, self._known.drawn.mean
         best, fastest, expected, survival = 1, 0.0, 1.0, 1.0
         for length in range(1, self.gamma_max + 1):
             survival *= mean
             expected += survival
-            seconds = costs.draft_seconds(length) + costs.verify_seconds(length)
+            seconds = meter.draft_seconds(length) + meter.verify_seconds(length)
             if expected > fastest * seconds:
                 best, fastest = length, expected / max(seconds, TINY)
         return best
@@ -164,7 +163,7 @@ class CostAwareGamma(GammaPolicy):
 
     def _is_worth(self, survival: float, drafted: int, signal: Signal) -> bool:
         """Whether tokens after the first `drafted` are worth their time at the running rate."""
-        rate, curve = self._known.rate.per_second or 0.0, self._known.curve(signal)
+        rate, curve = self.meter.rate.per_second or 0.0, self._known.curve(signal)
         return self._gains(rate, curve, survival, drafted, signal.num_calls)
 
     def _gains(
@@ -179,7 +178,7 @@ class CostAwareGamma(GammaPolicy):
             drafted: tokens before them.
             num_calls: draft calls made, each of which has paid for a token.
         """
-        draft, verify = self._known.costs.draft_seconds, self._known.costs.verify_seconds
+        draft, verify = self.meter.draft_seconds, self.meter.verify_seconds
         before, gain = draft(num_calls) + verify(drafted), 0.0
         paid = max(num_calls, drafted)
         for length in range(drafted + 1, min(drafted + LOOK_AHEAD, self.gamma_max) + 1):
@@ -195,7 +194,7 @@ class CostAwareGamma(GammaPolicy):
         if self._is_learning or self._known.pays:
             self._known.rested, self._known.patience = 0, self.explore
         elif num_calls and is_typical:
-            self._known.costs.draft_seconds.forget()
+            self.meter.draft_seconds.forget()
             self._known.rested = 0
             self._known.patience = min(2 * self._known.patience, LONGEST_REST)
         elif not num_calls:

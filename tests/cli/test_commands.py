@@ -134,7 +134,7 @@ def test_naming_a_policy_switches_egag_off() -> None:
     shell = open_shell(config=DecodingConfig(egag=True))
     shell.run(["/policy confidence(threshold=0.5)"], echo=False)
     assert not shell.config.egag
-    assert shell.config.policy_spec == "confidence(threshold=0.5)"
+    assert shell.config.policy_spec() == "confidence(threshold=0.5)"
 
 
 def test_completion_offers_the_commands_that_begin_so() -> None:

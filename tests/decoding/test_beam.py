@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from foredraft.decoding import BeamSettings, beam_search
+from foredraft.decoding import BeamSettings, Request, beam_search
 from foredraft.decoding.beam import Hypothesis
 from foredraft.errors import ConfigError
 from foredraft.functional import autoregressive_generate, beam_search_generate
 from foredraft.models import TableModel
+from foredraft.sampling import Rng
 from tests.doubles import Table, random_table
 from tests.tiny import build
 
@@ -32,9 +33,11 @@ def search(
     **more: Any,
 ) -> Hypothesis:
     model = TableModel(table, max_length=max_length)
-    return beam_search(
-        model.open(PROMPT), settings, max_new_tokens=max_new_tokens, eos_token_ids=eos, **more
-    )
+    request = Request(model.open(PROMPT), Rng(0), max_new_tokens=max_new_tokens, eos_token_ids=eos)
+    best = beam_search(request, settings, **more)
+    assert request.output == list(best.tokens)
+    assert request.finished
+    return best
 
 
 def log_prob(table: Table, tokens: tuple[int, ...]) -> float:

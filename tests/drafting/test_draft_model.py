@@ -16,9 +16,9 @@ from foredraft.gamma import (
     FixedGamma,
     GammaPolicy,
     HeuristicGamma,
+    SvipGamma,
 )
 from foredraft.models import TableModel
-from foredraft.registry import Spec
 from foredraft.sampling import (
     SAMPLERS,
     GreedySampler,
@@ -28,7 +28,7 @@ from foredraft.sampling import (
     TopKNucleusSampler,
 )
 from foredraft.verification import RejectionVerifier
-from tests.doubles import CountingTable, ScriptedPolicy, logits_of, random_table
+from tests.doubles import CountingTable, ScriptedPolicy, logits_of, probs_of, random_table
 from tests.enumeration import enumerate_outcomes
 
 VOCAB = 5
@@ -58,8 +58,7 @@ def test_gamma_tokens_are_drawn_for_gamma_passes() -> None:
     for gamma in range(1, 6):
         draft = drawn(FIVE, gamma)
         assert len(draft.tokens) == draft.num_calls == gamma
-        assert draft.probs is not None
-        assert draft.probs.shape == (gamma, VOCAB)
+        assert probs_of(draft).shape == (gamma, VOCAB)
 
 
 def test_no_wish_no_draft_and_no_pass() -> None:
@@ -70,7 +69,7 @@ def test_no_wish_no_draft_and_no_pass() -> None:
 
 def test_trap_a_greedy_draft_carries_no_soft_probabilities() -> None:
     draft = started(GreedySampler()).propose(PROMPT, 5, FIVE)
-    assert draft.probs is None
+    assert draft.drawn_from is None
     table = random_table(VOCAB, seed=0)
     for i, token in enumerate(draft.tokens):
         row = table((*PROMPT, *draft.tokens[:i]))
@@ -84,10 +83,9 @@ def test_trap_the_probabilities_are_those_of_the_sampler_after_each_prefix(
     sampler: Sampler,
 ) -> None:
     draft = started(sampler).propose(PROMPT, 4, FIVE)
-    assert draft.probs is not None
     for i in range(4):
         row = random_table(VOCAB, seed=0)((*PROMPT, *draft.tokens[:i]))
-        assert draft.probs[i].tolist() == sampler.probs(logits_of(row)).tolist()
+        assert probs_of(draft)[i].tolist() == sampler.probs(logits_of(row)).tolist()
 
 
 @pytest.mark.parametrize("name", [n for n in SAMPLERS.names if n != "greedy"])
@@ -98,9 +96,8 @@ def test_trap_tokens_are_drawn_from_exactly_the_probabilities_handed_over(name: 
     def run(rng: Rng) -> tuple[int, ...]:
         drafter.start(PROMPT, rng)
         draft = drafter.propose(PROMPT, 2, FIVE)
-        assert draft.probs is not None
         first, second = draft.tokens
-        handed[first, second] = float(draft.probs[0, first] * draft.probs[1, second])
+        handed[first, second] = float(probs_of(draft)[0, first] * probs_of(draft)[1, second])
         return first, second
 
     outcomes = enumerate_outcomes(run)
@@ -123,14 +120,13 @@ def test_tokens_so_far_are_not_edited() -> None:
 def test_a_policy_that_stops_before_a_token_saves_the_draw_but_not_the_pass() -> None:
     draft = drawn(ScriptedPolicy(before=2))
     assert draft.tokens == drawn(FIVE).tokens[:2]
-    assert draft.probs is not None
-    assert len(draft.probs) == 2
+    assert len(probs_of(draft)) == 2
     assert draft.num_calls == 3
 
 
 def test_a_policy_that_stops_before_the_first_token_leaves_an_empty_draft() -> None:
     draft = drawn(ScriptedPolicy(before=0))
-    assert (draft.tokens, draft.probs, draft.num_calls) == ([], None, 1)
+    assert (draft.tokens, draft.drawn_from, draft.num_calls) == ([], None, 1)
 
 
 def test_trap_a_policy_that_stops_after_a_token_leaves_it_drafted() -> None:
@@ -283,7 +279,7 @@ def test_a_policy_that_looks_at_tokens_takes_them_one_by_one() -> None:
     assert [FixedGamma(4).stride(n) for n in range(5)] == [4, 3, 2, 1, 0]
     assert HeuristicGamma(4).stride(0) == 4
     assert ConfidenceGamma().stride(0) == ScriptedPolicy().stride(2) == 1
-    bandit = BanditGamma(arms=(Spec("fixed(gamma=3)"), Spec("svip")))
+    bandit = BanditGamma(arms=(FixedGamma(3), SvipGamma()))
     assert bandit.stride(0) == 3, "whatever plays is drafted as it would be alone"
 
 

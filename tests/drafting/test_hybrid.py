@@ -22,7 +22,7 @@ from foredraft.gamma import FixedGamma, GammaPolicy
 from foredraft.models import DecoderOnlyModel, TableModel
 from foredraft.sampling import GreedySampler, MultinomialSampler, Rng, Sampler
 from foredraft.verification import RejectionVerifier
-from tests.doubles import ScriptedPolicy, random_table
+from tests.doubles import ScriptedPolicy, probs_of, random_table
 from tests.readers import begun
 from tests.texts import first_pass
 from tests.tiny import VOCAB, Witness, build, noisy
@@ -53,7 +53,8 @@ def told(drafter: HybridDrafter, tokens: list[int], accepted: int, seconds: floa
     for _ in range(12):
         draft = drafter.propose(tokens, 2, FixedGamma(2))
         drafter.observe([*tokens, 0], 1, torch.zeros(1, 1))
-        drafter.update(outcome(draft, accepted, seconds))
+        for learner in (drafter.meter, drafter):
+            learner.update(outcome(draft, accepted, seconds))
 
 
 NOVEL = [0, 1, 2, 3, 4, 5]
@@ -91,7 +92,7 @@ def test_a_long_copy_is_cut_where_another_token_costs_more_than_it_brings() -> N
     told(drafter, NOVEL, 0, seconds=2.0)
     for k, seconds in ((0, 1.0), (1, 1.0), (4, 9.0)):
         for _ in range(40):
-            drafter.costs.observe(outcome(Draft([0] * k), 0, seconds))
+            drafter.meter.update(outcome(Draft([0] * k), 0, seconds))
     drafter.start(REPEATED, Rng(0))
     assert 1 <= len(drafter.propose(REPEATED, 4, FixedGamma(4)).tokens) < 4
 
@@ -110,12 +111,11 @@ def test_a_draft_stopped_for_its_cost_is_extended_with_one_hot_rows() -> None:
     drafter.start(prompt, Rng(0))
     draft = drafter.propose(prompt, 6, Thrifty(6, after=2))
     assert draft.num_calls == 2
-    assert draft.probs is not None
-    assert draft.probs.shape == (len(draft.tokens), 3)
+    assert probs_of(draft).shape == (len(draft.tokens), 3)
     assert len(draft.tokens) > 2
-    assert draft.probs[:2].tolist() == [[0.0, 0.5, 0.5]] * 2
+    assert probs_of(draft)[:2].tolist() == [[0.0, 0.5, 0.5]] * 2
     copied = draft.tokens[2:]
-    assert draft.probs[2:].tolist() == [[float(i == t) for i in range(3)] for t in copied]
+    assert probs_of(draft)[2:].tolist() == [[float(i == t) for i in range(3)] for t in copied]
 
 
 def test_a_doubtful_draft_is_not_extended() -> None:

@@ -86,7 +86,7 @@ def test_never_more_than_gamma_tokens() -> None:
 
 def test_trap_a_draft_that_was_not_drawn_carries_no_probabilities() -> None:
     draft = started([1, 1, 1]).propose([1, 1, 1], 3, FixedGamma(3))
-    assert draft == Draft([1, 1, 1], probs=None, num_calls=0)
+    assert draft == Draft([1, 1, 1], drawn_from=None, num_calls=0)
 
 
 def test_the_tokens_so_far_are_not_edited() -> None:

@@ -197,7 +197,10 @@ def test_a_drafter_that_cannot_be_is_refused_in_words(spec: str, message: str) -
 def test_components_inside_a_component_need_no_quotes() -> None:
     plain_form = DRAFTERS.create("hybrid(suffix(factor=2.0), model)")
     assert plain_form == DRAFTERS.create("hybrid(first='suffix(factor=2.0)', fallback='model')")
-    assert DRAFTERS.spec(plain_form) == "hybrid(first=suffix(factor=2.0), fallback=model)"
+    assert DRAFTERS.spec(plain_form) == (
+        "hybrid(first=suffix(factor=2.0, min_match=1, keep=False, max_tokens=100000), "
+        "fallback=model())"
+    )
     arms = DRAFTERS.create("bandit(model, hybrid(ngram, model), hold=2)")
     assert DRAFTERS.create(DRAFTERS.spec(arms)) == arms
     with pytest.raises(BadSpecString, match="write name or name"):

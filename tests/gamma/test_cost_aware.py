@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from foredraft.core import Draft, Verdict
-from foredraft.costs import Arms, Costs, Rate
+from foredraft.costs import Arms, Meter, Rate
 from foredraft.errors import ConfigError
 from foredraft.gamma import (
     GAMMA_POLICIES,
     AdaEdlGamma,
     BanditGamma,
     CostAwareGamma,
+    FixedGamma,
     GammaPolicy,
     Signal,
     SvipGamma,
@@ -65,55 +66,55 @@ def test_adaedl_moves_its_threshold_towards_the_wished_acceptance() -> None:
 
 
 def test_costs_are_medians_and_a_line_beyond_them() -> None:
-    costs = Costs()
+    costs = Meter()
     assert not costs.verify_seconds.is_known
-    costs.observe(judged_step(2, 0, draft_seconds=99, num_calls=2, num_read=40, verify_seconds=12))
+    costs.update(judged_step(2, 0, draft_seconds=99, num_calls=2, num_read=40, verify_seconds=12))
     for k, seconds in ((0, 10.0), (2, 12.0), (4, 14.0)):
         for noise in (0.0, 0.0, 50.0):
             step = judged_step(
                 k, 0, draft_seconds=3.0 * k, num_calls=k, verify_seconds=seconds + noise
             )
             assert step.is_typical
-            costs.observe(step)
+            costs.update(step)
     assert [costs.draft_seconds(k) for k in (0, 1, 2, 4, 6)] == pytest.approx([0, 3, 6, 12, 18])
     assert [costs.verify_seconds(k) for k in (0, 1, 8)] == pytest.approx([10, 11, 18])
     read = judged_step(0, 0, verify_seconds=500, fed=40)  # a prompt
     assert not read.is_typical
-    costs.observe(read)
+    costs.update(read)
     assert costs.verify_seconds(0) == pytest.approx(10)
 
 
 def test_a_first_draft_call_may_cost_more_than_a_further_one() -> None:
-    costs = Costs()
-    costs.observe(judged_step(1, 0, draft_seconds=99, num_calls=1, num_read=40))  # the prompt
+    costs = Meter()
+    costs.update(judged_step(1, 0, draft_seconds=99, num_calls=1, num_read=40))  # the prompt
     for calls in (1, 2, 4, 1, 2, 4):
-        costs.observe(judged_step(calls, 0, draft_seconds=5.0 + calls, num_calls=calls))
+        costs.update(judged_step(calls, 0, draft_seconds=5.0 + calls, num_calls=calls))
     assert [costs.draft_seconds(k) for k in (0, 1, 2, 3, 4, 8)] == pytest.approx(
         [0, 6, 7, 8, 9, 13]
     )
     costs.draft_seconds.forget()
     assert [costs.draft_seconds(k) for k in (0, 4)] == pytest.approx([0, 9])
     for _ in range(3):
-        costs.observe(judged_step(2, 0, draft_seconds=1.0, num_calls=2))
+        costs.update(judged_step(2, 0, draft_seconds=1.0, num_calls=2))
     assert costs.draft_seconds(2) == pytest.approx(1.0), "old times are forgotten"
 
 
 def test_costs_never_fall_and_a_plain_pass_is_never_free() -> None:
-    costs = Costs()
+    costs = Meter()
     assert costs.verify_seconds(3) == 0
     for k, seconds in ((1, 5.0), (4, 3.0)):
-        costs.observe(judged_step(k, 0, verify_seconds=seconds))
+        costs.update(judged_step(k, 0, verify_seconds=seconds))
     assert [costs.verify_seconds(k) for k in (0, 1, 3, 4, 9)] == [3.0] * 5
-    steep = Costs()
+    steep = Meter()
     for k, seconds in ((1, 1.0), (2, 100.0)):
-        steep.observe(judged_step(k, 0, verify_seconds=seconds))
+        steep.update(judged_step(k, 0, verify_seconds=seconds))
     assert 0 < steep.verify_seconds(0) <= 1
 
 
 def test_steps_in_what_a_pass_costs_are_kept() -> None:
-    costs = Costs()
+    costs = Meter()
     for k, seconds in ((0, 10.0), (2, 10.5), (3, 18.0), (7, 18.0)):
-        costs.observe(judged_step(k, 0, verify_seconds=seconds))
+        costs.update(judged_step(k, 0, verify_seconds=seconds))
     assert [costs.verify_seconds(k) for k in (0, 1, 2, 3, 5)] == [10, 10.25, 10.5, 18, 18]
 
 
@@ -180,10 +181,11 @@ class World:
     ) -> None:
         self.draft, self.token, self.step_at_three = draft, token, step_at_three
         self.first, self.at_once = first, at_once
-        self.random = random.Random(seed)
+        self.random, self.meter = random.Random(seed), Meter()
 
     def step(self, policy: GammaPolicy) -> tuple[int, float]:
         """Play a step; return tokens emitted and seconds spent."""
+        policy.meter = self.meter
         drafted, kept, alive, calls, paid = 0, 0, True, 0, 0
         budget = policy.budget
         while drafted < budget:
@@ -209,7 +211,8 @@ class World:
             verify_seconds=verify,
             num_calls=calls,
         )
-        policy.update(outcome)
+        for learner in (self.meter, policy):
+            learner.update(outcome)
         return kept + 1, outcome.seconds
 
     def rate(self, policy: GammaPolicy, steps: int = 1500) -> float:
@@ -280,10 +283,8 @@ def test_a_copied_token_is_weighed_without_the_price_of_a_call() -> None:
 
 def test_the_bandit_plays_what_gives_most() -> None:
     world = World(0.3, 0.05)
-    policy = BanditGamma(
-        arms=tuple(map(str, ("fixed(gamma=1)", "fixed(gamma=3)", "fixed(gamma=16)")))  # type: ignore[arg-type]
-    )
-    fixed = [World(0.3, 0.05).rate(GAMMA_POLICIES.create(spec)) for spec in policy.arms]
+    policy = BanditGamma(arms=(FixedGamma(1), FixedGamma(3), FixedGamma(16)))
+    fixed = [World(0.3, 0.05).rate(arm) for arm in policy.arms]
     assert max(fixed) == fixed[1]
     assert world.rate(policy, steps=3000) > 0.9 * max(fixed)
 
@@ -302,9 +303,11 @@ def test_arms_that_were_never_played_come_first() -> None:
 def test_a_bandit_of_policies_is_written_down_with_its_arms() -> None:
     policy = GAMMA_POLICIES.create("bandit(fixed(gamma=2), svip, hold=8)")
     assert isinstance(policy, BanditGamma)
-    assert policy.arms == ("fixed(gamma=2)", "svip")
+    assert policy.arms == (FixedGamma(2), SvipGamma())
     spec = GAMMA_POLICIES.spec(policy)
-    assert spec == "bandit(arms=[fixed(gamma=2), svip], exploration=0.3, hold=8)"
+    assert spec == (
+        "bandit(arms=[fixed(gamma=2), svip(threshold=0.3, gamma_max=20)], exploration=0.3, hold=8)"
+    )
     assert GAMMA_POLICIES.create(spec) == policy
 
 

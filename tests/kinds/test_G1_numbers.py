@@ -147,7 +147,7 @@ def test_a_setting_is_refused_or_works(name: str) -> None:
         assert made == changed == read
         if made is not None:
             assert value not in NO_NUMBERS[:2] or not isinstance(value, bool)
-            assert made.policy_spec
+            assert made.policy_spec()
             generate(**{name: value})
             generate(**{name: value, "egag": True})
 

@@ -13,6 +13,7 @@ import transformers
 from foredraft.core import Prompt, StepRecord
 from foredraft.decoding import (
     BeamSettings,
+    Request,
     Speculation,
     beam_search,
     speculative_steps,
@@ -141,7 +142,7 @@ def test_the_output_is_that_of_the_models_own_generate(name: str, num_beams: int
         return
     model = fit_target(build(name))
     settings = BeamSettings(num_beams, top_k=2 * num_beams, alpha=0.0)
-    best = beam_search(model.open(prompt), settings, max_new_tokens=LENGTH)
+    best = beam_search(Request(model.open(prompt), Rng(0), max_new_tokens=LENGTH), settings)
     own, hidden = score(name, prompt, best.tokens), score(name, prompt, theirs.tolist())
     assert own >= hidden - 1e-3  # theirs may not say the end token, ours may
 

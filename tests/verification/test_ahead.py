@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from foredraft.checks.statistics import chi_square, p_value
+from foredraft.choices import Dense
 from foredraft.core import Draft, Verdict
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DraftModelDrafter
@@ -48,7 +49,7 @@ def random_step(source: random.Random) -> tuple[Draft, Tensor]:
     if kind == "near":
         draft = 0.9 * target[:-1] + 0.1 * draft
     tokens = [inverse_transform(row, source.random()) for row in draft]
-    return Draft(tokens, None if kind == "counted" else draft), target
+    return Draft(tokens, None if kind == "counted" else Dense(draft)), target
 
 
 def source_for(name: str, seed: int) -> Rng:
@@ -62,7 +63,7 @@ def test_trap_verdicts_and_numbers_used_are_those_of_the_questions(name: str) ->
     asked, seen = source_for(name, 1), source_for(name, 1)
     for position in range(CASES):
         draft, target = random_step(source)
-        expected = verifier.judge(draft, target, asked, position)
+        expected = verifier.judge(draft, Dense(target), asked, position)
         assert verifier.judge_ahead(draft, target, seen, position) == expected
         verdicts[expected.num_accepted > 0, expected.num_accepted < len(draft.tokens)] += 1
     assert min(verdicts[kind] for kind in [(True, True), (True, False), (False, True)]) > CASES / 20
@@ -79,7 +80,7 @@ def test_what_it_emits_follows_the_target(name: str) -> None:
     counted, samples = Counter[int](), 8000
     for seed in range(samples):
         rng = source_for(name, seed)
-        draft = Draft([rng.categorical(q[0], 0)], q)
+        draft = Draft([rng.categorical(q[0], 0)], Dense(q))
         verdict = verifier.judge_ahead(draft, target, rng, 0)
         counted[draft.tokens[0] if verdict.num_accepted else verdict.next_token] += 1
     expected = [samples * p for p in target[0].tolist()]
@@ -188,8 +189,9 @@ def test_gpu_verdicts_are_those_of_the_host(name: str) -> None:
     same = 0
     for position in range(200):
         draft, target = random_step(source)
-        here = verifier.judge(draft, target, source_for(name, position), position)
-        probs = None if draft.probs is None else draft.probs.cuda()
-        there = Draft(draft.tokens, probs)
-        same += verifier.judge(there, target.cuda(), source_for(name, position), position) == here
+        here = verifier.judge(draft, Dense(target), source_for(name, position), position)
+        drawn = isinstance(draft.choices, Dense)
+        there = Draft(draft.tokens, Dense(draft.choices.probs.cuda()) if drawn else None)
+        on_device = Dense(target.cuda())
+        same += verifier.judge(there, on_device, source_for(name, position), position) == here
     assert same >= 199  # sums in another order may move a border past a number

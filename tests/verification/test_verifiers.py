@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from foredraft.choices import Dense
 from foredraft.core import Draft
 from foredraft.decoding import Speculation
 from foredraft.drafting import DraftModelDrafter
@@ -18,7 +19,6 @@ from foredraft.verification import (
     VERIFIERS,
     RejectionVerifier,
     Verifier,
-    residual_distribution,
 )
 from tests.doubles import random_table
 from tests.enumeration import (
@@ -46,33 +46,34 @@ def test_greedy_needs_no_luck_and_one_outcome_has_all_the_probability(verifier: 
     assert emitted[text] == 1
 
 
-def judged(verifier: Verifier, draft: Draft, target_probs: torch.Tensor) -> dict[int, float]:
+def judged(verifier: Verifier, draft: Draft, probs: torch.Tensor) -> dict[int, float]:
     """Return the distribution of the number of accepted tokens."""
-    return enumerate_outcomes(lambda rng: verifier.judge(draft, target_probs, rng, 0).num_accepted)
+    target = Dense(probs)
+    return enumerate_outcomes(lambda rng: verifier.judge(draft, target, rng, 0).num_accepted)
 
 
 def test_a_token_stays_with_probability_p_over_q() -> None:
-    draft = Draft([0], torch.tensor([[0.8, 0.2]], dtype=torch.float64))
+    draft = Draft([0], Dense(torch.tensor([[0.8, 0.2]], dtype=torch.float64)))
     p = torch.tensor([[0.2, 0.8], [0.5, 0.5]], dtype=torch.float64)
     assert judged(RejectionVerifier(), draft, p) == pytest.approx({0: 0.75, 1: 0.25})
 
 
 def test_a_token_the_target_likes_better_always_stays() -> None:
-    draft = Draft([1], torch.tensor([[0.8, 0.2]], dtype=torch.float64))
+    draft = Draft([1], Dense(torch.tensor([[0.8, 0.2]], dtype=torch.float64)))
     p = torch.tensor([[0.2, 0.8], [0.5, 0.5]], dtype=torch.float64)
     assert judged(RejectionVerifier(), draft, p) == {1: 1.0}
 
 
 @pytest.mark.parametrize("verifier", EVERY, ids=VERIFIERS.spec)
 def test_a_token_the_target_never_says_never_stays(verifier: Verifier) -> None:
-    draft = Draft([0], torch.tensor([[0.5, 0.5]], dtype=torch.float64))
+    draft = Draft([0], Dense(torch.tensor([[0.5, 0.5]], dtype=torch.float64)))
     p = torch.tensor([[0.0, 1.0], [0.5, 0.5]], dtype=torch.float64)
     assert judged(verifier, draft, p) == {0: 1.0}
 
 
 @pytest.mark.parametrize("verifier", EVERY, ids=VERIFIERS.spec)
 def test_an_empty_draft_is_plain_decoding(verifier: Verifier) -> None:
-    p = torch.tensor([[0.25, 0.75]], dtype=torch.float64)
+    p = Dense(torch.tensor([[0.25, 0.75]], dtype=torch.float64))
     outcomes = enumerate_outcomes(lambda rng: verifier.judge(Draft([]), p, rng, 0).next_token)
     assert outcomes == {0: 0.25, 1: 0.75}
 
@@ -82,22 +83,26 @@ def test_judging_edits_neither_the_draft_nor_the_target_distributions(verifier: 
     q = torch.tensor([[0.9, 0.1], [0.9, 0.1]], dtype=torch.float64)
     p = torch.tensor([[0.1, 0.9]] * 3, dtype=torch.float64)
     q_before, p_before = q.clone(), p.clone()
-    judged(verifier, Draft([0, 0], q), p)
+    judged(verifier, Draft([0, 0], Dense(q)), p)
     assert torch.equal(q, q_before)
     assert torch.equal(p, p_before)
 
 
 def test_the_residual_is_the_normalised_positive_difference() -> None:
     p, q = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.2, 0.6])
-    assert residual_distribution(p, q).tolist() == pytest.approx([0.75, 0.25, 0.0])
+    rest = Dense(p[None]).residual(0, Dense(q[None]))
+    assert isinstance(rest, Dense)
+    assert rest.probs[0].tolist() == pytest.approx([0.75, 0.25, 0.0])
 
 
 def test_trap_a_zero_residual_gives_the_target_itself() -> None:
     p = torch.tensor([0.5, 0.3, 0.2])
-    assert torch.equal(residual_distribution(p, p.clone()), p)
+    rest = Dense(p[None]).residual(0, Dense(p[None].clone()))
+    assert isinstance(rest, Dense)
+    assert torch.equal(rest.probs[0], p)
 
 
 def test_trap_half_precision_drafts_and_full_precision_targets_mix() -> None:
     q = torch.tensor([[0.75, 0.25]], dtype=torch.bfloat16)
     p = torch.tensor([[0.375, 0.625], [0.5, 0.5]], dtype=torch.float64)
-    assert judged(RejectionVerifier(), Draft([0], q), p) == {0: 0.5, 1: 0.5}
+    assert judged(RejectionVerifier(), Draft([0], Dense(q)), p) == {0: 0.5, 1: 0.5}
