@@ -22,7 +22,8 @@ from foredraft.drafting import (
 )
 from foredraft.errors import ConfigError
 from foredraft.gamma import GAMMA_POLICIES, GammaPolicy
-from foredraft.models import LoadedModel, Network, Recomputing
+from foredraft.loading import LoadedModel
+from foredraft.models import Network, Recomputing
 from foredraft.sampling import SAMPLERS, Sampler
 from foredraft.verification import VERIFIERS
 

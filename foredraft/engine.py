@@ -26,16 +26,10 @@ from foredraft.decoding import (
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import RequestError, foreign
 from foredraft.generation import Generation
-from foredraft.models import (
-    EncoderDecoderModel,
-    LoadedModel,
-    LoadOptions,
-    Network,
-    load,
-    load_drafter,
-)
+from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter
+from foredraft.loading.loader import NO_DRAFTER
+from foredraft.models import EncoderDecoderModel, Network
 from foredraft.models.base import check_vocabulary_holds
-from foredraft.models.loading import NO_DRAFTER
 from foredraft.ownership import held
 from foredraft.ranges import TokenId, checked
 from foredraft.sampling import SAMPLERS, rng_for
