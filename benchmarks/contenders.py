@@ -20,9 +20,9 @@ from transformers import AutoTokenizer
 from foredraft import DecodingConfig, Engine, LoadOptions
 from foredraft.bench import padded_target
 from foredraft.bench.prompt_sets import PromptItem
-from foredraft.models import LoadedModel, load, load_drafter
-from foredraft.models.device import resolve_device
-from foredraft.models.threads import fit_threads
+from foredraft.loading import LoadedModel, load, load_drafter
+from foredraft.loading.device import resolve_device
+from foredraft.threads import fit_threads
 from foredraft.zoo import bundled_path
 
 SPECULATIVE, NASD, HYBRID = "speculative", "nasd", "hybrid"

@@ -27,7 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from foredraft import LoadOptions
 from foredraft.bench.machine import PeakMemory, describe_machine, memory_mark, place
-from foredraft.models import load, runtime
+from foredraft.loading import load, runtime
 from foredraft.zoo.tokenizer import train_tokenizer
 
 MEGABYTE = 1_000_000

@@ -14,8 +14,8 @@ from side_by_side import CONFIG, PEER, WITH_A_MODEL, measure, our_run, peer_run,
 
 from foredraft import Engine, LoadOptions
 from foredraft.bench.prompt_sets import load_prompts
-from foredraft.models import load
-from foredraft.models.threads import fit_threads
+from foredraft.loading import load
+from foredraft.threads import fit_threads
 
 OURS = {
     **WITH_A_MODEL,

@@ -17,7 +17,7 @@ from side_by_side import CONFIG, PEER, WITH_A_MODEL, Run, measure, our_run, peer
 from foredraft import Engine, ForedraftError, LoadOptions
 from foredraft.bench.prompt_sets import FRENCH, PromptItem
 from foredraft.files import read_lines
-from foredraft.models.threads import fit_threads
+from foredraft.threads import fit_threads
 
 SENTENCES = read_lines(Path(__file__).parent / "sentences.txt")
 OURS = {

@@ -28,7 +28,7 @@ from foredraft.bench.intervals import bootstrap
 from foredraft.bench.machine import describe_machine, synchronize
 from foredraft.bench.prompt_sets import PromptItem
 from foredraft.decoding import first_difference
-from foredraft.models import LoadedModel
+from foredraft.loading import LoadedModel
 from foredraft.models.cache import cache_argument
 from foredraft.text import encode_prompt
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foredraft.files import write_whole
-from foredraft.models.device import resolve_device
+from foredraft.loading.device import resolve_device
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -24,7 +24,7 @@ from foredraft import DecodingConfig, Engine, summarize
 from foredraft.bench.machine import describe_machine
 from foredraft.bench.prompt_sets import PromptItem, load_prompts
 from foredraft.core import StepRecord
-from foredraft.models.threads import fit_threads
+from foredraft.threads import fit_threads
 
 TEMPERATURES = (0.5, 1.0, 1.5)
 GAMMAS = (4, 8)

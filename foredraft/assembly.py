@@ -22,8 +22,9 @@ from foredraft.drafting import (
 )
 from foredraft.errors import ConfigError
 from foredraft.gamma import GAMMA_POLICIES, GammaPolicy
+from foredraft.loading import LoadedModel
 from foredraft.method import Method
-from foredraft.models import LoadedModel, Network, Recomputing
+from foredraft.models import Network, Recomputing
 
 Part = TypeVar("Part")
 MOST_KEPT = 64  # of each kind; a server's requests may bring ever new settings

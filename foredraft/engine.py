@@ -17,17 +17,11 @@ from foredraft.decoding import Difference, Request, Speculation, first_differenc
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import RequestError, foreign
 from foredraft.generation import Generation
+from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter
+from foredraft.loading.loader import NO_DRAFTER
 from foredraft.method import Method
-from foredraft.models import (
-    EncoderDecoderModel,
-    LoadedModel,
-    LoadOptions,
-    Network,
-    load,
-    load_drafter,
-)
+from foredraft.models import EncoderDecoderModel, Network
 from foredraft.models.base import check_vocabulary_holds
-from foredraft.models.loading import NO_DRAFTER
 from foredraft.ownership import held
 from foredraft.ranges import TokenId, checked
 from foredraft.text import TextStream, check_stop_strings, encode_prompt

@@ -12,12 +12,12 @@ from foredraft.functional import (
     ngram_assisted_speculative_generate,
     speculative_generate,
 )
+from foredraft.loading import LoadOptions
 from foredraft.models import (
     Context,
     DecoderOnlyModel,
     EncoderDecoderModel,
     Feed,
-    LoadOptions,
     Network,
     Output,
     TableModel,

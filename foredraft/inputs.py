@@ -13,8 +13,9 @@ from foredraft.decoding import Request
 from foredraft.doors import of_type
 from foredraft.drafting import INgramStorage
 from foredraft.errors import ConfigError, RequestError, VocabularyMismatch, quoted
+from foredraft.loading import fit_drafter, fit_target
 from foredraft.method import verifier_named
-from foredraft.models import Network, Recomputing, fit_drafter, fit_target
+from foredraft.models import Network, Recomputing
 from foredraft.models.base import check_is_network, check_vocabulary_holds
 from foredraft.ranges import TokenId, checked
 from foredraft.sampling import Rng, Sampler

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from foredraft.models import fit_target
+from foredraft.loading import fit_target
 from tests.tiny import Witness, assert_same_logits, full_logits
 
 VOCAB, MOST_WEIGHTS = 64, 20_000_000

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from foredraft.errors import ForedraftError
-from foredraft.models import LoadedModel, LoadOptions, load
+from foredraft.loading import LoadedModel, LoadOptions, load
 from tests.tiny import TEXT_VOCAB, build, tokenizer
 
 CPU = LoadOptions(device="cpu")

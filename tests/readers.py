@@ -9,7 +9,8 @@ from torch import Tensor
 
 from foredraft.core import Prompt
 from foredraft.decoding import Request, autoregressive_steps
-from foredraft.models import Network, fit_target
+from foredraft.loading import fit_target
+from foredraft.models import Network
 from foredraft.sampling import GreedySampler, Rng, Sampler
 from tests.tiny import VOCAB, build
 

@@ -49,7 +49,7 @@ class Tape(TorchDispatchMode):
 
 
 def record(compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Return a replay of a function, as `foredraft.models.graphs.GraphCapture` does."""
+    """Return a replay of a function, as `foredraft.native.graphs.GraphCapture` does."""
     with Tape() as tape:
         result = compute()
 

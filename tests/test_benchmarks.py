@@ -26,10 +26,10 @@ from foredraft.bench.analysis import ALL
 from foredraft.bench.machine import place
 from foredraft.bench.prompt_sets import KINDS, PromptItem, load_prompts
 from foredraft.core import StepRecord
-from foredraft.models import load
-from foredraft.models.fused import FusedModel
-from foredraft.models.native import NativeModel
-from foredraft.models.runtime import can_fuse
+from foredraft.loading import load
+from foredraft.loading.runtime import can_fuse
+from foredraft.native.fused import FusedModel
+from foredraft.native.network import NativeModel
 from tests.tiny import build
 
 SETTING = contenders.Setting(device="cpu")

@@ -18,7 +18,7 @@ from docs.site.reference import parsers
 from foredraft.cli import main as program
 from foredraft.cli.commands import COMMANDS
 from foredraft.engine import Engine
-from foredraft.models.loading import BUNDLED
+from foredraft.loading.loader import BUNDLED
 from tests.documents import (
     CHECKS,
     QUOTE,

@@ -15,7 +15,8 @@ from foredraft.core import FinishReason
 from foredraft.decoding import Difference
 from foredraft.engine import Engine, check_request, result_dict
 from foredraft.errors import ConfigError, ContextOverflow, ForedraftError, RequestError
-from foredraft.models import DecoderOnlyModel, LoadedModel, Network, TableModel
+from foredraft.loading import LoadedModel
+from foredraft.models import DecoderOnlyModel, Network, TableModel
 from tests.tiny import MAX_LENGTH, TEXT_VOCAB, build, full_logits, tokenizer
 
 PROMPT = "The dog"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from foredraft.checks.mutants import MUTANTS
 from foredraft.choices import Dense
 from foredraft.core import Draft
 from foredraft.decoding import Speculation
@@ -30,7 +31,6 @@ from foredraft.verification import (
     RejectionWithoutResidual,
     Verifier,
 )
-from foredraft.verification.mutants import MUTANTS
 from tests.blocks import (
     PAIRS,
     PROMPT,

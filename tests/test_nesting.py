@@ -19,8 +19,9 @@ from foredraft.drafting.bandit import BanditDrafter
 from foredraft.drafting.hybrid import HybridDrafter
 from foredraft.gamma import GAMMA_POLICIES, CostAwareGamma, GammaPolicy, Signal
 from foredraft.gamma.cost_aware import FIRST_STEPS
+from foredraft.loading import LoadedModel
 from foredraft.method import Method
-from foredraft.models import Context, Drafted, Feed, LoadedModel, TableModel
+from foredraft.models import Context, Drafted, Feed, TableModel
 from foredraft.sampling import SAMPLERS, GreedySampler, Rng
 from foredraft.verification import VERIFIERS
 from tests.doubles import judged_step, random_table

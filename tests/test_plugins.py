@@ -18,7 +18,7 @@ from foredraft.config import DecodingConfig
 from foredraft.drafting import DRAFTERS
 from foredraft.errors import ConfigError, UnknownComponent
 from foredraft.gamma import GAMMA_POLICIES, FixedGamma
-from foredraft.models import LoadOptions
+from foredraft.loading import LoadOptions
 from foredraft.plugins import load_plugins, placed
 from foredraft.verification import VERIFIERS, Verifier
 from tests.cli.conftest import Run, loaded, run

@@ -16,15 +16,16 @@ from functools import cache
 import pytest
 import torch
 
+from foredraft.checks.mutants import MUTANTS
 from foredraft.checks.remembered import Remembered
 from foredraft.checks.statistics import chi_square, detectable_total_variation, p_value
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
 from foredraft.gamma import FixedGamma, HeuristicGamma
-from foredraft.models import Network, fit_drafter, fit_target
+from foredraft.loading import fit_drafter, fit_target
+from foredraft.models import Network
 from foredraft.sampling import MultinomialSampler, rng_for
 from foredraft.verification import VERIFIERS
-from foredraft.verification.mutants import MUTANTS
 from tests.tiny import build, full_logits, noisy
 
 VOCAB, LENGTH, CELLS = 16, 3, 16

@@ -13,8 +13,9 @@ import transformers
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.models import Context, Network, Wrapper, fit_target
-from foredraft.models.runtime import Runtime
+from foredraft.loading import fit_target
+from foredraft.loading.runtime import Runtime
+from foredraft.models import Context, Network, Wrapper
 from foredraft.zoo.tokenizer import train_tokenizer
 
 VOCAB = 64

@@ -10,7 +10,8 @@ from functools import cache
 from typing import Any
 
 from foredraft.engine import Engine
-from foredraft.models import LoadedModel, TableModel
+from foredraft.loading import LoadedModel
+from foredraft.models import TableModel
 from foredraft.zoo.tokenizer import EOS, PAD, train_tokenizer
 
 PROMPT = "Once upon a time"

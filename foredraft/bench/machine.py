@@ -14,7 +14,8 @@ import torch
 
 from foredraft.engine import Engine
 from foredraft.files import read_lines
-from foredraft.models import LoadedModel, Network
+from foredraft.loading import LoadedModel
+from foredraft.models import Network
 
 PACKAGES = ("foredraft", "torch", "transformers", "tokenizers", "numpy", "matplotlib", "ray")
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")

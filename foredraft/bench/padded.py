@@ -18,9 +18,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from foredraft.errors import ConfigError
-from foredraft.models import LoadedModel, LoadOptions, fit_target, load
-from foredraft.models.loading import BUNDLED, give_threads
-from foredraft.models.threads import threads_for
+from foredraft.loading import LoadedModel, LoadOptions, fit_target, load
+from foredraft.loading.loader import BUNDLED, give_threads
+from foredraft.threads import threads_for
 
 MOST_LAYERS = 24  # a model of 0.5 to 3 billion parameters has 16 to 36
 WIDTH_STEP = 32  # the MLP's width stays a multiple of this, as matrix products like it

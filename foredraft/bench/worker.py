@@ -16,10 +16,10 @@ from foredraft.bench.machine import describe_model, device_name
 from foredraft.bench.measure import Place, References, measure, warm_up
 from foredraft.bench.rows import Row
 from foredraft.engine import Engine
-from foredraft.models import LoadOptions, load_drafter
-from foredraft.models.loading import silence_transformers
-from foredraft.models.threads import fit_threads
+from foredraft.loading import LoadOptions, load_drafter
+from foredraft.loading.loader import silence_transformers
 from foredraft.plugins import load_plugins
+from foredraft.threads import fit_threads
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from foredraft.decoding import (
 from foredraft.drafting import DraftModelDrafter
 from foredraft.engine import Engine
 from foredraft.errors import VocabularyMismatch
+from foredraft.loading.loader import check_vocabulary
 from foredraft.models import Network
-from foredraft.models.loading import check_vocabulary
 from foredraft.sampling import GreedySampler, Rng, rng_for
 
 INFINITY = float("inf")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
+from foredraft.checks.mutants import MUTANTS
 from foredraft.config import DecodingConfig
 from foredraft.errors import ConfigError, quoted
 from foredraft.method import Method, verifier_named
@@ -13,7 +14,6 @@ from foredraft.models import EncoderDecoderModel, Network
 from foredraft.ranges import Checked, Count, DraftLength, Range, Seed
 from foredraft.registry import nearest
 from foredraft.verification import VERIFIERS, Verifier
-from foredraft.verification.mutants import MUTANTS
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name → engine method, settings
     "speculative": ("speculative", {}),

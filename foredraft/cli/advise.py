@@ -15,7 +15,7 @@ from foredraft.cli.parser import Number
 from foredraft.cli.view import View
 from foredraft.errors import ConfigError, quoted
 from foredraft.files import PATH_LIMIT, read_lines
-from foredraft.models.loading import NO_DRAFTER
+from foredraft.loading.loader import NO_DRAFTER
 from foredraft.ranges import Count, DraftLength, Length
 
 BUNDLED_EACH = 3  # prompts of each bundled kind

@@ -11,8 +11,8 @@ from typing import Any
 
 from foredraft.cli.parser import Number
 from foredraft.config import DecodingConfig
-from foredraft.models.device import DEVICE_CHOICES
-from foredraft.models.loading import (
+from foredraft.loading.device import DEVICE_CHOICES
+from foredraft.loading.loader import (
     BUNDLED,
     BUNDLED_FOLDERS,
     DTYPE_CHOICES,
@@ -20,7 +20,7 @@ from foredraft.models.loading import (
     QUANTIZE_CHOICES,
     LoadOptions,
 )
-from foredraft.models.runtime import RUNTIME_CHOICES
+from foredraft.loading.runtime import RUNTIME_CHOICES
 from foredraft.ranges import hints_of
 
 SWITCHES = ("speculative", "ngram", "target", "drafter", "debug")  # `--method`, `--trace` instead

@@ -9,9 +9,9 @@ from foredraft.cli.output import complain
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError, ModelError
-from foredraft.models import LoadedModel, LoadOptions, load_drafter
-from foredraft.models.loading import BUNDLED, BUNDLED_FOLDERS, NO_DRAFTER, silence_transformers
-from foredraft.models.threads import fit_threads
+from foredraft.loading import LoadedModel, LoadOptions, load_drafter
+from foredraft.loading.loader import BUNDLED, BUNDLED_FOLDERS, NO_DRAFTER, silence_transformers
+from foredraft.threads import fit_threads
 
 FALLBACK = "suffix"  # drafts without a draft model
 

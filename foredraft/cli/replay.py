@@ -12,8 +12,8 @@ from foredraft.cli.arguments import add_import_flag
 from foredraft.cli.output import say_json
 from foredraft.cli.parser import Number
 from foredraft.cli.view import View
-from foredraft.models import LoadedModel, LoadOptions, load_drafter
-from foredraft.models.loading import BUNDLED, NO_DRAFTER, load_tokenizer, silence_transformers
+from foredraft.loading import LoadedModel, LoadOptions, load_drafter
+from foredraft.loading.loader import BUNDLED, NO_DRAFTER, load_tokenizer, silence_transformers
 from foredraft.ranges import DraftLength
 
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")

@@ -14,9 +14,9 @@ from foredraft.config import DecodingConfig
 from foredraft.core import Completion
 from foredraft.engine import Engine, Result, check_request
 from foredraft.errors import ForedraftError, foreign
-from foredraft.models import LoadedModel, LoadOptions, load, load_drafter
-from foredraft.models.loading import BUNDLED_FOLDERS, NO_DRAFTER
-from foredraft.models.threads import fit_threads
+from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter
+from foredraft.loading.loader import BUNDLED_FOLDERS, NO_DRAFTER
+from foredraft.threads import fit_threads
 from foredraft.tracing import summarize, undrafted
 
 

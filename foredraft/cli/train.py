@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from foredraft.cli.output import say
 from foredraft.escape import for_line
 from foredraft.files import plain_name
-from foredraft.models.device import resolve_device
-from foredraft.models.loading import silence_transformers
+from foredraft.loading.device import resolve_device
+from foredraft.loading.loader import silence_transformers
 from foredraft.tracing.render import percent
 from foredraft.zoo import bundled_recipes
 from foredraft.zoo.evaluation import check_sacrebleu, measure

@@ -25,7 +25,7 @@ from foredraft.cli.parser import Number
 from foredraft.cli.view import View
 from foredraft.errors import VocabularyMismatch
 from foredraft.escape import for_line
-from foredraft.models.loading import BUNDLED
+from foredraft.loading.loader import BUNDLED
 from foredraft.ranges import hints_of
 
 MARKS = {True: ("ok", "green"), False: ("FAIL", "bold red"), None: ("?", "yellow")}

@@ -24,9 +24,9 @@ from foredraft.models.cache import (
 )
 from foredraft.models.memory import Memory, TokenMemory
 from foredraft.models.positions import positions_of
-from foredraft.models.threads import check_device_survives
 from foredraft.models.views import in_evaluation
 from foredraft.ranges import Count
+from foredraft.threads import check_device_survives
 
 UNCACHED = {"use_cache": False}
 

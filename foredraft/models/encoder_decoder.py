@@ -29,10 +29,10 @@ from foredraft.models.cache import (
 )
 from foredraft.models.decoder_only import foreign_pass
 from foredraft.models.positions import positions_of
-from foredraft.models.threads import check_device_survives
 from foredraft.models.views import in_evaluation
 from foredraft.ownership import Owned
 from foredraft.ranges import Count, TokenId, checked
+from foredraft.threads import check_device_survives
 
 
 @dataclass

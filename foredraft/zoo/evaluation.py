@@ -11,7 +11,8 @@ from foredraft.decoding import Request, Speculation, autoregressive_steps, specu
 from foredraft.drafting import DraftModelDrafter
 from foredraft.errors import ConfigError
 from foredraft.gamma import FixedGamma
-from foredraft.models import Network, fit_drafter, fit_target
+from foredraft.loading import fit_drafter, fit_target
+from foredraft.models import Network
 from foredraft.sampling import GreedySampler, Rng
 from foredraft.tracing import Summary, summarize
 from foredraft.verification import RejectionVerifier

@@ -16,7 +16,7 @@ from foredraft.bench.grid_file import read_grid
 from foredraft.bench.rows import TIMINGS, Row
 from foredraft.bench.run import Alone, run_grid
 from foredraft.bench.worker import Pair, Worker
-from foredraft.models import LoadOptions
+from foredraft.loading import LoadOptions
 
 CPU = LoadOptions(device="cpu")
 PAIR = Pair("bundled", "bundled", CPU, CPU)

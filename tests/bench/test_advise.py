@@ -14,7 +14,7 @@ from foredraft.bench.replay import Clock, CostTable, TimedModel
 from foredraft.bench.timing import measure_costs
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError
-from foredraft.models import LoadedModel
+from foredraft.loading import LoadedModel
 from tests.toy_engine import PROMPT, toy_drafter, toy_engine, toy_target
 
 PROMPTS = [PROMPT, "Sing"]

@@ -15,10 +15,10 @@ from foredraft.bench.machine import PeakMemory, describe_machine, describe_model
 from foredraft.bench.measure import Place, References, config_for, measure, text_hash
 from foredraft.bench.rows import Row
 from foredraft.engine import Engine
+from foredraft.loading.runtime import can_fuse
 from foredraft.models import DecoderOnlyModel, EncoderDecoderModel, Network
-from foredraft.models.fused import FusedModel
-from foredraft.models.native import NativeModel
-from foredraft.models.runtime import can_fuse
+from foredraft.native.fused import FusedModel
+from foredraft.native.network import NativeModel
 from foredraft.tracing import summarize
 from tests.bench.toy_grid import toy_grid
 from tests.tiny import build

@@ -9,8 +9,8 @@ from foredraft import DecodingConfig, Engine, LoadOptions
 from foredraft.bench import padded, padded_network, padded_target
 from foredraft.bench.padded import MOST_LAYERS, Shape, padded_name, shape_for
 from foredraft.errors import ConfigError
-from foredraft.models import load
-from foredraft.models.runtime import is_native
+from foredraft.loading import load
+from foredraft.loading.runtime import is_native
 
 CPU = LoadOptions(device="cpu", dtype="float32")
 TRANSFORMERS = LoadOptions(device="cpu", dtype="float32", runtime="transformers")

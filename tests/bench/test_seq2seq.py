@@ -7,8 +7,8 @@ from pathlib import Path
 from foredraft.bench.rows import Row
 from foredraft.bench.worker import Worker
 from foredraft.engine import Engine
-from foredraft.models import LoadedModel
-from foredraft.models.pairing import fit_drafter, fit_target
+from foredraft.loading import LoadedModel
+from foredraft.loading.pairing import fit_drafter, fit_target
 from tests.bench.toy_grid import toy_grid
 from tests.tiny import TEXT_VOCAB, build, tokenizer
 

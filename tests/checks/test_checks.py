@@ -11,20 +11,13 @@ import pytest
 from torch import Tensor
 
 from foredraft.checks import Finding, Plan, Report, check
+from foredraft.checks.mutants import MUTANTS
 from foredraft.core import Prompt
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError
-from foredraft.models import (
-    Context,
-    DecoderOnlyModel,
-    LoadedModel,
-    Network,
-    Recomputing,
-    TableModel,
-    Wrapper,
-)
+from foredraft.loading import LoadedModel
+from foredraft.models import Context, DecoderOnlyModel, Network, Recomputing, TableModel, Wrapper
 from foredraft.models.wrapper import InnerText
-from foredraft.verification.mutants import MUTANTS
 from tests.tiny import TEXT_VOCAB, build, noisy, tokenizer
 
 PROMPTS = ("The dog", "one two three one two three one two", "A house by the sea")

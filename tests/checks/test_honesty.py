@@ -10,7 +10,8 @@ from foredraft.checks import Plan, check
 from foredraft.checks.report import PROMPTS, SAMPLED_PROMPTS, SENTENCES
 from foredraft.engine import Engine
 from foredraft.errors import RequestError
-from foredraft.models import DecoderOnlyModel, LoadedModel, Network, TableModel, fit_target
+from foredraft.loading import LoadedModel, fit_target
+from foredraft.models import DecoderOnlyModel, Network, TableModel
 from tests.tiny import TEXT_VOCAB, build, noisy, tokenizer
 
 LONG = "The quick brown fox jumps over the lazy dog, and the dog does not mind the fox at all."

@@ -9,7 +9,7 @@ import pytest
 
 from foredraft.cli.main import main
 from foredraft.engine import Engine
-from foredraft.models import LoadOptions
+from foredraft.loading import LoadOptions
 from tests.toy_engine import toy_engine
 
 Run = Callable[..., tuple[int, str, str]]

@@ -15,7 +15,7 @@ from foredraft.cli.main import main
 from foredraft.cli.parser import Parser
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
-from foredraft.models import LoadOptions
+from foredraft.loading import LoadOptions
 from tests.cli.conftest import Run
 from tests.toy_engine import PROMPT
 

@@ -16,7 +16,8 @@ from foredraft.cli.shell import Shell
 from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
-from foredraft.models import EncoderDecoderModel, LoadOptions
+from foredraft.loading import LoadOptions
+from foredraft.models import EncoderDecoderModel
 from foredraft.zoo import ZOO_DIR
 from tests.cli.conftest import Run
 from tests.cli.transcript import without_clock

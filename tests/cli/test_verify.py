@@ -11,9 +11,9 @@ import time
 import pytest
 
 from foredraft.cli.main import main
-from foredraft.models import loading
-from foredraft.models.loading import LoadedModel, VocabularyMismatch
-from foredraft.models.runtime import can_fuse
+from foredraft.loading import loader
+from foredraft.loading.loader import LoadedModel, VocabularyMismatch
+from foredraft.loading.runtime import can_fuse
 
 QUICK = ["verify", "--length", "6", "--prompt", "Once upon a time", "--device", "cpu"]
 
@@ -79,7 +79,7 @@ def test_two_tokenizers_are_a_finding(
     def refuse(target: LoadedModel, drafter: LoadedModel) -> None:
         raise VocabularyMismatch("the tokenizers differ")
 
-    monkeypatch.setattr(loading, "check_vocabulary", refuse)
+    monkeypatch.setattr(loader, "check_vocabulary", refuse)
     code, out, _ = run(capsys)
     assert code == 1
     assert "FAIL vocabulary" in " ".join(out.split())

@@ -12,9 +12,9 @@ from foredraft.decoding import Request, Speculation, begin, step
 from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts
 from foredraft.engine import MOST_TEXTS, Engine
 from foredraft.gamma import FixedGamma
+from foredraft.loading.runtime import can_fuse
 from foredraft.models import Feed, Network
-from foredraft.models.fused import FusedModel
-from foredraft.models.runtime import can_fuse
+from foredraft.native.fused import FusedModel
 from foredraft.sampling import SAMPLERS, rng_for
 from foredraft.verification import VERIFIERS
 from tests.kinds.test_F1_one_owner import pair, runtimes

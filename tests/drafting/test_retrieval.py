@@ -13,7 +13,7 @@ from foredraft.drafting import DRAFTERS, DraftParts, NgramDrafter, NGramStorage,
 from foredraft.drafting.retrieval import HitRates
 from foredraft.errors import BadSpecString, ConfigError
 from foredraft.gamma import ConfidenceGamma, FixedGamma
-from foredraft.models import fit_target
+from foredraft.loading import fit_target
 from foredraft.sampling import GreedySampler, Rng
 from foredraft.verification import RejectionVerifier
 from tests.doubles import ScriptedPolicy, repeatable

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from foredraft.models import fit_drafter, fit_target
-from foredraft.models.native import NativeModel
+from foredraft.loading import fit_drafter, fit_target
+from foredraft.native.network import NativeModel
 from tests.texts import first_pass
 from tests.tiny import assert_same_logits, build, full_logits
 
@@ -29,7 +29,7 @@ def test_a_network_in_training_stays_in_training(name: str) -> None:
 def test_a_native_model_leaves_the_dtype_alone(
     dtype: str, int8: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("foredraft.models.native.has_bfloat16_products", lambda: False)
+    monkeypatch.setattr("foredraft.native.network.has_bfloat16_products", lambda: False)
     network = copy.deepcopy(build("llama")).to(getattr(torch, dtype))
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
     pointers = {name: weight.data_ptr() for name, weight in network.named_parameters()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from foredraft.models import checkpoint, loading
+from foredraft.loading import checkpoint, loader
 from foredraft.models.rotary import KINDS
 from tests.folders import edit, refusal, write_folder
 
@@ -99,7 +99,7 @@ def test_a_message_never_is_somebody_elses(
             raise error
 
     if step == "AutoTokenizer":
-        monkeypatch.setattr(loading, step, Raising)
+        monkeypatch.setattr(loader, step, Raising)
     else:
         monkeypatch.setattr(checkpoint, "read_tensor", Raising.from_pretrained)
     said = refusal(folder, str(folder), "failed with", type(error).__name__)

@@ -13,7 +13,7 @@ from foredraft.cli.main import infer
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError, VocabularyMismatch
-from foredraft.models import LoadOptions
+from foredraft.loading import LoadOptions
 from foredraft.zoo.tokenizer import train_tokenizer
 from tests.cli.conftest import Run, run
 from tests.cli.test_results import random_model

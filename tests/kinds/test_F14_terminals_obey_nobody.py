@@ -24,7 +24,8 @@ from foredraft.core import StepRecord
 from foredraft.engine import Engine
 from foredraft.errors import ModelError
 from foredraft.escape import for_terminal
-from foredraft.models import LoadedModel, TableModel
+from foredraft.loading import LoadedModel
+from foredraft.models import TableModel
 from foredraft.tracing import print_step, step_text, summarize
 from foredraft.zoo.tokenizer import train_tokenizer
 from tests.cli.conftest import Run, run

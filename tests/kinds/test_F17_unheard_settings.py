@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from foredraft.cli.main import main
-from foredraft.models import LoadedModel, load_drafter
-from foredraft.models.generation import FORBIDDING, SAMPLING, SHAPING
+from foredraft.loading import LoadedModel, load_drafter
+from foredraft.loading.generation import FORBIDDING, SAMPLING, SHAPING
 from foredraft.sampling import SAMPLERS
 from tests.folders import CPU, edit, outcome, write_folder
 

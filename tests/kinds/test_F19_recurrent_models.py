@@ -11,7 +11,7 @@ import transformers
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from foredraft.errors import RollbackUnsupported
-from foredraft.models import LoadOptions, load
+from foredraft.loading import LoadOptions, load
 from tests.tiny import SIZES, tokenizer
 
 RECURRENT = {

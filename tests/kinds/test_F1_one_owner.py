@@ -16,19 +16,15 @@ import torch
 
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
-from foredraft.models import (
-    DecoderOnlyModel,
-    LoadedModel,
-    Network,
-    Recomputing,
-    fused,
-)
-from foredraft.models.compiler import load_library
-from foredraft.models.fused import FusedModel
-from foredraft.models.graphs import StaticModel
-from foredraft.models.native import NativeModel
-from foredraft.models.runtime import can_fuse
-from foredraft.models.structures import SOURCE, with_types
+from foredraft.loading import LoadedModel
+from foredraft.loading.runtime import can_fuse
+from foredraft.models import DecoderOnlyModel, Network, Recomputing
+from foredraft.native import fused
+from foredraft.native.compiler import load_library
+from foredraft.native.fused import FusedModel
+from foredraft.native.graphs import StaticModel
+from foredraft.native.network import NativeModel
+from foredraft.native.structures import SOURCE, with_types
 from tests.tiny import TEXT_VOCAB, build, noisy, tokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from foredraft.models import LoadedModel
-from foredraft.models.quantized import PACKAGES
+from foredraft.loading import LoadedModel
+from foredraft.loading.quantized import PACKAGES
 from tests.folders import edit, edit_weights, outcome, refusal, write_folder
 from tests.texts import first_pass
 

@@ -19,7 +19,7 @@ from foredraft.cli.commands import COMMANDS
 from foredraft.cli.main import infer
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.engine import Engine
-from foredraft.models import LoadOptions
+from foredraft.loading import LoadOptions
 from foredraft.zoo import ZOO_DIR
 from tests.cli.conftest import Run, loaded, run
 from tests.cli.transcript import open_shell, printed

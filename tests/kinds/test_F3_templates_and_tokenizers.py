@@ -14,7 +14,7 @@ import pytest
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.engine import Engine
 from foredraft.errors import ForedraftError, ModelError
-from foredraft.models import LoadedModel
+from foredraft.loading import LoadedModel
 from foredraft.template import rendered
 from foredraft.text import encode_prompt
 from foredraft.zoo.tokenizer import CHAT_TEMPLATE, train_tokenizer

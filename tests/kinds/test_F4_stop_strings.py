@@ -17,7 +17,8 @@ from foredraft.config import METHODS, DecodingConfig
 from foredraft.core import Completion, FinishReason
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError
-from foredraft.models import LoadedModel, TableModel
+from foredraft.loading import LoadedModel
+from foredraft.models import TableModel
 from foredraft.text import TextStream, check_stop_strings
 from foredraft.zoo.tokenizer import train_tokenizer
 from tests.doubles import repeatable

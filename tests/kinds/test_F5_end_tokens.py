@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from foredraft.models import LoadedModel
+from foredraft.loading import LoadedModel
 from tests.folders import edit, outcome, refusal, write_folder
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from foredraft.cli.surroundings import notes_on_standard_error
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.engine import Engine
-from foredraft.models import LoadedModel
+from foredraft.loading import LoadedModel
 from foredraft.text import PromptNote, encode_prompt
 from foredraft.zoo.tokenizer import BOS, EOS, train_tokenizer
 from tests.toy_engine import PROMPT, STORY, token, toy_drafter, toy_engine, toy_target

@@ -15,7 +15,7 @@ from transformers import (
 
 import foredraft
 from foredraft.errors import ModelError
-from foredraft.models import fit_target
+from foredraft.loading import fit_target
 from foredraft.models.cache import check_layers_can_roll_back
 from tests.architectures import PROMPT, check, tiny
 from tests.texts import first_pass

@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 from foredraft.errors import ContextOverflow, ModelError
-from foredraft.models import LoadedModel, fit_target
+from foredraft.loading import LoadedModel, fit_target
 from foredraft.models.positions import NO_LIMIT, positions_of
 from tests.architectures import tiny
 from tests.folders import edit, outcome, write_folder

@@ -13,11 +13,11 @@ from loading import NATIVE, THEIRS, TORCH, Variant
 from safetensors.torch import load_file, save_file
 
 from foredraft.errors import ModelError
-from foredraft.models import LoadOptions, load, runtime
-from foredraft.models.checkpoint import Checkpoint
-from foredraft.models.fused import FusedModel
-from foredraft.models.runtime import Runtime, can_fuse
-from tests.models.test_native import FAMILY
+from foredraft.loading import LoadOptions, load, runtime
+from foredraft.loading.checkpoint import Checkpoint
+from foredraft.loading.runtime import Runtime, can_fuse
+from foredraft.native.fused import FusedModel
+from tests.native.test_native import FAMILY
 from tests.texts import first_pass
 from tests.tiny import TEXT_VOCAB, build, tokenizer
 
@@ -152,7 +152,7 @@ def test_a_head_beside_a_tied_embedding_counts_if_its_numbers_differ(
 def test_a_file_cut_short_after_it_was_checked_is_one_sentence(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from foredraft.models import checkpoint
+    from foredraft.loading import checkpoint
 
     save("llama", torch.bfloat16, tmp_path)
     file = tmp_path / "model.safetensors"

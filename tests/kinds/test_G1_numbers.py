@@ -21,7 +21,7 @@ from foredraft.decoding import BeamSettings
 from foredraft.drafting import DRAFTERS, STORAGES, NgramDrafter
 from foredraft.errors import BadSpecString, ForedraftError
 from foredraft.gamma import GAMMA_POLICIES, EntropyGamma
-from foredraft.models import LoadOptions
+from foredraft.loading import LoadOptions
 from foredraft.registry import Registry
 from foredraft.sampling import SAMPLERS, NucleusSampler
 from foredraft.verification import VERIFIERS

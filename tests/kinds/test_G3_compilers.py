@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from foredraft.errors import ModelError
-from foredraft.models.compiler import load_library
-from foredraft.models.runtime import can_fuse
+from foredraft.loading.runtime import can_fuse
+from foredraft.native.compiler import load_library
 
 needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foredraft.errors import ModelError
-from foredraft.models import LoadedModel, load
+from foredraft.loading import LoadedModel, load
 from tests.folders import CPU, edit, edit_weights, fields_of, outcome, refusal, write_folder
 
 BAD: tuple[Any, ...] = (

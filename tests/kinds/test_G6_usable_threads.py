@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from foredraft.models import fused, threads
-from foredraft.models.fused import FusedModel
-from foredraft.models.loading import LoadOptions, load
-from foredraft.models.runtime import can_fuse
-from foredraft.models.threads import fit_threads, quotas, threads_for, usable_threads, use_threads
+from foredraft import threads
+from foredraft.loading.loader import LoadOptions, load
+from foredraft.loading.runtime import can_fuse
+from foredraft.native import fused
+from foredraft.native.fused import FusedModel
+from foredraft.threads import fit_threads, quotas, threads_for, usable_threads, use_threads
 from tests.texts import first_pass
 from tests.tiny import build
 

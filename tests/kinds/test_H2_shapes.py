@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from foredraft.errors import ForedraftError, ModelError
-from foredraft.models import Context, Network, structures
-from foredraft.models.fused import FusedModel
-from foredraft.models.graphs import StaticModel
-from foredraft.models.native import NativeModel
-from foredraft.models.runtime import Runtime, can_fuse
-from foredraft.models.shapes import COUNTS
-from foredraft.models.weights import FAMILY
+from foredraft.loading.runtime import Runtime, can_fuse
+from foredraft.models import Context, Network
+from foredraft.native import structures
+from foredraft.native.fused import FusedModel
+from foredraft.native.graphs import StaticModel
+from foredraft.native.network import NativeModel
+from foredraft.native.shapes import COUNTS
+from foredraft.native.weights import FAMILY
 from tests.tiny import build
 
 needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
@@ -258,6 +259,6 @@ def test_a_structure_written_down_otherwise_in_c_is_noticed(
 
 
 def test_the_bits_do_not_rest_on_a_compilers_default() -> None:
-    from foredraft.models.compiler import FLAGS
+    from foredraft.native.compiler import FLAGS
 
     assert "-ffp-contract=fast" in FLAGS

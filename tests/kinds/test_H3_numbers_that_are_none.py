@@ -27,7 +27,8 @@ from foredraft.checks import Plan, check
 from foredraft.cli.main import main
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError, ForedraftError, ModelError
-from foredraft.models import Context, LoadedModel, TableModel
+from foredraft.loading import LoadedModel
+from foredraft.models import Context, TableModel
 from foredraft.zoo import bundled_path, streams, training
 from foredraft.zoo.evaluation import Measured
 from foredraft.zoo.publish import publish

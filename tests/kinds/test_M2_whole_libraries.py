@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from foredraft.models import compiler
-from foredraft.models.compiler import load_library
-from foredraft.models.runtime import can_fuse
+from foredraft.loading.runtime import can_fuse
+from foredraft.native import compiler
+from foredraft.native.compiler import load_library
 
 pytestmark = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
 ROOT = Path(__file__).parents[2]
 CODE = "int answer(void) { return 42; }\nstatic const char room[20000] = {1};\n"
 LOAD = (
-    "import sys; from pathlib import Path; from foredraft.models.compiler import load_library; "
+    "import sys; from pathlib import Path; from foredraft.native.compiler import load_library; "
     "print(load_library(Path(sys.argv[1])).answer())"
 )
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from foredraft.errors import ModelError
-from foredraft.models import compiler, runtime, structures
-from foredraft.models.compiler import load_library
-from foredraft.models.fused import FusedModel
-from foredraft.models.native import NativeModel
-from foredraft.models.runtime import Runtime, can_fuse
+from foredraft.loading import runtime
+from foredraft.loading.runtime import Runtime, can_fuse
+from foredraft.native import compiler, structures
+from foredraft.native.compiler import load_library
+from foredraft.native.fused import FusedModel
+from foredraft.native.network import NativeModel
 from tests.tiny import build
 
 ROOT = Path(__file__).parents[2]
@@ -227,7 +228,7 @@ def test_nobody_known_without_a_home(place: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.skipif(not hasattr(os, "setuid") or os.getuid() != 0, reason="needs to be root")
 def test_a_user_that_no_file_knows() -> None:
     code = (
-        "import os, sys; from pathlib import Path; from foredraft.models.compiler import *; "
+        "import os, sys; from pathlib import Path; from foredraft.native.compiler import *; "
         "os.setgid(54321); os.setuid(54321); os.environ.pop('HOME', 0); "
         "os.environ.pop('XDG_CACHE_HOME', 0); print(load_library(Path(sys.argv[1])).answer())"
     )

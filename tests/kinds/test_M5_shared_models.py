@@ -12,7 +12,7 @@ from foredraft import functional
 from foredraft.drafting import STORAGES, NGramStorage
 from foredraft.engine import Engine
 from foredraft.models import Network
-from foredraft.models.native import NativeModel
+from foredraft.native.network import NativeModel
 from foredraft.seq2seq import autoregressive_generate_encoder_decoder
 from tests.kinds.test_F1_one_owner import CONFIG, PROMPTS, in_threads, pair, runtimes
 from tests.tiny import TEXT_VOCAB, build, fit_target

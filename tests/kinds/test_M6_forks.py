@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from foredraft.errors import ModelError
-from foredraft.models.runtime import can_fuse
-from foredraft.models.threads import check_device_survives
+from foredraft.loading.runtime import can_fuse
+from foredraft.threads import check_device_survives
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 300  # a process that hangs does so for ever
@@ -21,8 +21,8 @@ BEGIN = """
 import os, sys, threading, time, warnings
 import torch
 from tests.kinds.test_F1_one_owner import CONFIG, PROMPTS, RUNTIMES, Engine, pair
-from foredraft.models import threads
-from foredraft.models.threads import usable_threads
+from foredraft import threads
+from foredraft.threads import usable_threads
 warnings.simplefilter("ignore")  # of forking beside threads, which is what is tried
 threads.os.sched_getaffinity = lambda _: {0, 1}
 threads.BYTES_A_THREAD = 1  # else models this small take one thread
@@ -141,7 +141,7 @@ def test_a_process_that_had_no_model_leaves_its_child_all_threads() -> None:
     text = """
 import os
 import foredraft
-from foredraft.models import threads
+from foredraft import threads
 threads.os.sched_getaffinity = lambda _: {0, 1}
 threads.BYTES_A_THREAD = 1  # else models this small take one thread
 threads._quota = lambda: 2.0

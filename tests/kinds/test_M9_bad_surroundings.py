@@ -17,7 +17,7 @@ import torch
 from foredraft.bench.recordings import Recording, read_recordings
 from foredraft.cli.main import infer, main
 from foredraft.errors import ConfigError, ForedraftError
-from foredraft.models.device import resolve_device
+from foredraft.loading.device import resolve_device
 from tests.cli.conftest import Run, loaded, run
 from tests.toy_engine import PROMPT, tokenizer
 

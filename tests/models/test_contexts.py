@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from foredraft.errors import RequestError, RollbackUnsupported
+from foredraft.loading.runtime import can_fuse
 from foredraft.models import (
     Context,
     DecoderOnlyModel,
@@ -20,10 +21,9 @@ from foredraft.models import (
     TableModel,
     Wrapper,
 )
-from foredraft.models.fused import FusedModel
-from foredraft.models.graphs import StaticModel
-from foredraft.models.native import NativeModel
-from foredraft.models.runtime import can_fuse
+from foredraft.native.fused import FusedModel
+from foredraft.native.graphs import StaticModel
+from foredraft.native.network import NativeModel
 from tests.doubles import random_table
 from tests.tape import record
 from tests.tiny import VOCAB, assert_same_logits, build

@@ -21,14 +21,8 @@ from foredraft.decoding import (
 from foredraft.drafting import DraftModelDrafter, NgramDrafter, NGramStorage
 from foredraft.errors import ContextOverflow, ModelError, RequestError
 from foredraft.gamma import EntropyGamma, FixedGamma
-from foredraft.models import (
-    EncoderDecoderModel,
-    Feed,
-    Network,
-    Recomputing,
-    fit_drafter,
-    fit_target,
-)
+from foredraft.loading import fit_drafter, fit_target
+from foredraft.models import EncoderDecoderModel, Feed, Network, Recomputing
 from foredraft.sampling import MultinomialSampler, Rng, rng_for
 from foredraft.tracing import summarize
 from foredraft.verification import VERIFIERS

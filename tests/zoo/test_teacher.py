@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from foredraft.cli.main import main
-from foredraft.models import LoadOptions, load
+from foredraft.loading import LoadOptions, load
 from foredraft.zoo import streams, teacher
 from foredraft.zoo.corpus import split
 from foredraft.zoo.evaluation import Measured

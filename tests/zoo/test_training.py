@@ -18,7 +18,7 @@ from torch import Tensor
 
 from foredraft.cli.main import main
 from foredraft.errors import ConfigError
-from foredraft.models import LoadOptions, load, load_pair
+from foredraft.loading import LoadOptions, load, load_pair
 from foredraft.zoo import streams, training
 from foredraft.zoo.evaluation import Measured
 from foredraft.zoo.networks import build_network

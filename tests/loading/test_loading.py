@@ -14,16 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foredraft.errors import ConfigError, ForedraftError, ModelError, VocabularyMismatch
-from foredraft.models import (
-    EncoderDecoderModel,
-    LoadedModel,
-    LoadOptions,
-    load,
-    load_drafter,
-    load_pair,
-)
-from foredraft.models.device import resolve_device
-from foredraft.models.loading import DTYPE_CHOICES, DTYPES, check_vocabulary
+from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter, load_pair
+from foredraft.loading.device import resolve_device
+from foredraft.loading.loader import DTYPE_CHOICES, DTYPES, check_vocabulary
+from foredraft.models import EncoderDecoderModel
 from foredraft.zoo.tokenizer import train_tokenizer
 from tests.texts import first_pass
 from tests.tiny import TEXT_VOCAB, assert_same_logits, build, full_logits, noisy, tokenizer

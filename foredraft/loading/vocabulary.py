@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foredraft.errors import ModelError, quoted
-from foredraft.models.documents import MEGABYTE, REMEDY, read_document, shown
-from foredraft.models.settings import fits, words
+from foredraft.loading.documents import MEGABYTE, REMEDY, read_document, shown
+from foredraft.loading.settings import fits, words
 
 MOST_TOKENIZER = 256 * MEGABYTE  # the largest known have some 35
 SIDE_FILES = ("special_tokens_map.json", "added_tokens.json")

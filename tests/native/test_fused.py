@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from foredraft.errors import ModelError
-from foredraft.models import Feed, Network, compiler, fused, runtime, structures
-from foredraft.models.compiler import load_library
-from foredraft.models.fused import CHUNK, FusedModel
-from foredraft.models.native import NativeModel, prove_equal
-from foredraft.models.runtime import Runtime, can_fuse
-from foredraft.models.structures import SOURCE
-from tests.models.test_native import FAMILY, every_member, half, network
+from foredraft.loading import runtime
+from foredraft.loading.runtime import Runtime, can_fuse
+from foredraft.models import Feed, Network
+from foredraft.native import compiler, fused, structures
+from foredraft.native.compiler import load_library
+from foredraft.native.fused import CHUNK, FusedModel
+from foredraft.native.network import NativeModel, prove_equal
+from foredraft.native.structures import SOURCE
+from tests.native.test_native import FAMILY, every_member, half, network
 from tests.texts import first_pass
 from tests.tiny import MAX_LENGTH, VOCAB, assert_same_logits, build, full_logits, random_tokens
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from foredraft.errors import ModelError
 from foredraft.models.base import Context, Drafted, Feed
-from foredraft.models.llama import Llama, Pass
-from foredraft.models.native import KEYS, NEVER, ROWS, KeyValueMemory, NativeModel
+from foredraft.native.llama import Llama, Pass
+from foredraft.native.network import KEYS, NEVER, ROWS, KeyValueMemory, NativeModel
 
 SIZES = (1, 2, 4, 8, 16, 32)  # rows of a static pass; more tokens go as a prompt does
 WARM_UPS = 2  # runs before a capture: libraries choose kernels and take workspace in them

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from foredraft.errors import ModelError, foreign, quoted
-from foredraft.models.documents import shown
-from foredraft.models.headers import Stored
+from foredraft.loading.documents import shown
+from foredraft.loading.headers import Stored
 
 NUMBERED = re.compile(r"(.*?)\.(\d+)\..*")
 FACTOR, SLACK = 4, 1 << 20  # a network may be that much larger than its weights before it is built

@@ -5,6 +5,7 @@ Llama, Mistral without a sliding window, Qwen2 and Qwen3.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
@@ -14,8 +15,7 @@ import torch
 from torch import Tensor
 
 from foredraft.errors import ModelError
-from foredraft.models.checkpoint import Checkpoint
-from foredraft.models.shapes import check_shapes
+from foredraft.native.shapes import check_shapes
 
 FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 STEADY_ROPE = ("default", "linear", "llama3", "yarn")  # frequencies do not depend on the length
@@ -69,6 +69,24 @@ class Rotations:
         return torch.polar(torch.full_like(angles, self.scale), angles)
 
 
+class Source(ABC):
+    """Where the weights of a causal LM are: in a module, or in files that are not read yet.
+
+    Attributes:
+        outline: its transformers module, whose tensors may have no numbers.
+    """
+
+    outline: Any
+
+    @abstractmethod
+    def find(self, name: str) -> Tensor | None:
+        """Return a tensor, None if there is none of that name."""
+
+    @abstractmethod
+    def dtype_of(self, name: str) -> torch.dtype:
+        """Return the precision in which `find` returns a tensor that there is."""
+
+
 class Weights:
     """What a network of the family is made of, each part read when it is asked for.
 
@@ -77,7 +95,7 @@ class Weights:
     product of complex numbers. Their order does not matter to attention.
 
     Args:
-        network: a causal LM whose config `is_in_family`: a transformers module or a `Checkpoint`.
+        network: a causal LM whose config `is_in_family`: a transformers module or a `Source`.
         dtype: what everything is converted to; None leaves each tensor as it is.
 
     Raises:
@@ -85,8 +103,9 @@ class Weights:
     """
 
     def __init__(self, network: Any, dtype: torch.dtype | None = None) -> None:
-        is_unread = isinstance(network, Checkpoint)
-        check_shapes(network.outline if is_unread else network, is_unread=is_unread)
+        is_unread = isinstance(network, Source)
+        source: Source = network if is_unread else _Module(network)
+        check_shapes(source.outline, is_unread=is_unread)
         config, inner = network.config, network.model
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = int(inner.layers[0].self_attn.head_dim)
@@ -95,7 +114,7 @@ class Weights:
         self.num_layers = len(inner.layers)
         rotary = inner.rotary_emb
         self.rotations = Rotations(rotary.inv_freq.float(), float(rotary.attention_scaling))
-        self._source = network if is_unread else _Module(network)
+        self._source = source
         self._dtype = dtype
         self._is_tied = self._ties(config)
 
@@ -182,23 +201,21 @@ class Weights:
         return found.to(self._dtype or found.dtype)
 
 
-class _Module:
+class _Module(Source):
     """The tensors of a transformers module, by their names."""
 
     def __init__(self, network: Any) -> None:
-        self._network = network
+        self.outline = network
 
     def find(self, name: str) -> Tensor | None:
-        """Return a tensor, None if there is none of that name."""
         try:
-            found: Tensor | None = attrgetter(name)(self._network)
+            found: Tensor | None = attrgetter(name)(self.outline)
         except AttributeError:
             return None
         return None if found is None else found.detach()
 
     def dtype_of(self, name: str) -> torch.dtype:
-        """Return the precision of a tensor that there is."""
-        dtype: torch.dtype = attrgetter(name)(self._network).dtype
+        dtype: torch.dtype = attrgetter(name)(self.outline).dtype
         return dtype
 
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from foredraft.core import Prompt
-from foredraft.models import structures
 from foredraft.models.base import Context, Drafted, Feed, Output, check_vocabulary_holds
 from foredraft.models.decoder_only import CausalModel
-from foredraft.models.native import KeyValueMemory, check_is_in_family
-from foredraft.models.structures import SINGLE, Laid, Pass, library
-from foredraft.models.threads import threads_for, usable_threads
-from foredraft.models.weights import Weights
+from foredraft.native import structures
+from foredraft.native.network import KeyValueMemory, check_is_in_family
+from foredraft.native.structures import SINGLE, Laid, Pass, library
+from foredraft.native.weights import Weights
+from foredraft.threads import threads_for, usable_threads
 
 CHUNK = 64  # rows of a pass, whatever texts they are of; more tokens are fed in several passes
 

@@ -10,11 +10,11 @@ import torch
 from huggingface_hub.utils import are_progress_bars_disabled
 from transformers.utils import logging
 
-from foredraft import Engine, LoadOptions
+from foredraft import Engine, LoadOptions, threads
 from foredraft.bench.worker import Pair
 from foredraft.cli.main import main
-from foredraft.models import load, threads
-from foredraft.models.loading import load_tokenizer
+from foredraft.loading import load
+from foredraft.loading.loader import load_tokenizer
 
 ON_CPU = LoadOptions(device="cpu")
 HAS, WORTH = 3, 13  # threads of torch, before; of the bundled target

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from foredraft.errors import ConfigError, ModelError
+from foredraft.loading.checkpoint import Checkpoint
 from foredraft.models.base import Network
-from foredraft.models.checkpoint import Checkpoint
 from foredraft.models.decoder_only import CausalModel, DecoderOnlyModel
-from foredraft.models.fused import FusedModel
-from foredraft.models.graphs import StaticModel
-from foredraft.models.native import NativeModel, prove_equal
-from foredraft.models.structures import library
-from foredraft.models.weights import is_in_family
+from foredraft.native.fused import FusedModel
+from foredraft.native.graphs import StaticModel
+from foredraft.native.network import NativeModel, prove_equal
+from foredraft.native.structures import library
+from foredraft.native.weights import is_in_family
 
 RUNTIME_CHOICES = ("auto", "native", "transformers")
 

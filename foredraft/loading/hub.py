@@ -9,8 +9,8 @@ from pathlib import Path
 import huggingface_hub
 
 from foredraft.errors import ModelError
-from foredraft.models.documents import read_document
-from foredraft.models.headers import INDEX, SINGLE, shard_names
+from foredraft.loading.documents import read_document
+from foredraft.loading.headers import INDEX, SINGLE, shard_names
 
 HUB_NAME = re.compile(r"(?!\.)[\w.-]{1,96}(/[\w.-]{1,96})?")
 HUB_SECONDS = 10.0  # how long the hub may take to answer

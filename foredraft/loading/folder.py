@@ -22,15 +22,15 @@ from transformers import (
 )
 
 from foredraft.errors import ModelError, foreign, quoted
+from foredraft.loading.documents import read_document, shown
+from foredraft.loading.endings import check_end_tokens, end_tokens, no_tokens
+from foredraft.loading.generation import check_generation, unheard
+from foredraft.loading.headers import stored_tensors
+from foredraft.loading.quantized import check_quantization
+from foredraft.loading.settings import check_config
+from foredraft.loading.skeleton import check_weights_fit, skeleton
+from foredraft.loading.vocabulary import check_vocabulary_files
 from foredraft.models.cache import check_can_roll_back, check_layers_can_roll_back
-from foredraft.models.documents import read_document, shown
-from foredraft.models.endings import check_end_tokens, end_tokens, no_tokens
-from foredraft.models.generation import check_generation, unheard
-from foredraft.models.headers import stored_tensors
-from foredraft.models.quantized import check_quantization
-from foredraft.models.settings import check_config
-from foredraft.models.skeleton import check_weights_fit, skeleton
-from foredraft.models.vocabulary import check_vocabulary_files
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from foredraft.errors import ModelError, quoted
-from foredraft.models.documents import shown
-from foredraft.models.headers import Stored
+from foredraft.loading.documents import shown
+from foredraft.loading.headers import Stored
 
 # Where one of these packages is installed, transformers computes with what it reads.
 PACKAGES = {

@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING
 from transformers.activations import ACT2FN
 
 from foredraft.errors import ModelError, quoted
-from foredraft.models.documents import shown
+from foredraft.loading.documents import shown
 from foredraft.models.rotary import check_rotary
 
 LARGE = 1e30  # larger than any setting, and no overflow away from float32's end

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from foredraft.models.graphs import StaticModel
-from foredraft.models.native import KEYS, ROWS, NativeModel, prove_equal
-from tests.models.test_native import FAMILY, network, random_tokens
+from foredraft.native.graphs import StaticModel
+from foredraft.native.network import KEYS, ROWS, NativeModel, prove_equal
+from tests.native.test_native import FAMILY, network, random_tokens
 from tests.tiny import assert_same_logits
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

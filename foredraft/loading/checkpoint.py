@@ -15,17 +15,18 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from foredraft.errors import ModelError, foreign, quoted
-from foredraft.models.documents import shown
-from foredraft.models.folder import ModelFolder
-from foredraft.models.headers import AGAIN, Stored, stored_tensors
-from foredraft.models.skeleton import skeleton
+from foredraft.loading.documents import shown
+from foredraft.loading.folder import ModelFolder
+from foredraft.loading.headers import AGAIN, Stored, stored_tensors
+from foredraft.loading.skeleton import skeleton
+from foredraft.native.weights import Source
 
 HEAD = "lm_head.weight"
 FREQUENCIES = "rotary_emb.inv_freq"  # in old checkpoints; they follow from the config
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
 
-class Checkpoint:
+class Checkpoint(Source):
     """A causal LM whose weights are still in their files; for the rest like its module.
 
     Args:
@@ -58,12 +59,11 @@ class Checkpoint:
         yield from self.outline.named_modules()
 
     def dtype_of(self, name: str) -> torch.dtype:
-        """Return the precision in which `find` returns a tensor that there is."""
         lies = DTYPES[self._tensors[name].dtype]
         return lies if torch.promote_types(lies, self.dtype) == self.dtype else self.dtype
 
     def find(self, name: str) -> Tensor | None:
-        """Read a tensor; None if there is none of that name.
+        """Read a tensor.
 
         Raises:
             ModelError: the file cannot be read, or is shorter than it was.

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foredraft.models.linear import Linear, make_linear
-from foredraft.models.weights import LayerWeights, Matrix, Weights
+from foredraft.native.linear import Linear, make_linear
+from foredraft.native.weights import LayerWeights, Matrix, Weights
 
 
 class Norm:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from foredraft.errors import ModelError
+from foredraft.loading.runtime import TRANSFORMERS, Runtime
 from foredraft.models.base import Network
 from foredraft.models.encoder_decoder import EncoderDecoderModel
-from foredraft.models.runtime import TRANSFORMERS, Runtime
 
 CROSS_ATTENTION = ("encoder_attn", "crossattention", "EncDecAttention")  # names of such modules
 

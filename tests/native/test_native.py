@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from foredraft.errors import ConfigError, ModelError
+from foredraft.loading.runtime import Runtime, can_fuse
 from foredraft.models import DecoderOnlyModel, Feed, Recomputing
-from foredraft.models.fused import FusedModel
-from foredraft.models.native import BLOCK, CHUNK, KEYS, ROWS, NativeModel, prove_equal
-from foredraft.models.runtime import Runtime, can_fuse
-from foredraft.models.weights import is_in_family
+from foredraft.native.fused import FusedModel
+from foredraft.native.network import BLOCK, CHUNK, KEYS, ROWS, NativeModel, prove_equal
+from foredraft.native.weights import is_in_family
 from tests.texts import first_pass
 from tests.tiny import (
     ARCHITECTURES,

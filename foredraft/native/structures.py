@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from foredraft.errors import ModelError
-from foredraft.models.compiler import load_library
-from foredraft.models.weights import LayerWeights, Weights
+from foredraft.native.compiler import load_library
+from foredraft.native.weights import LayerWeights, Weights
 
 SOURCE = Path(__file__).with_name("fused.c")
 KEYS = 16  # of fused.c: heads are padded to a multiple of so many dimensions

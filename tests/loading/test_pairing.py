@@ -15,11 +15,8 @@ from foredraft.decoding import (
 from foredraft.drafting import DraftModelDrafter
 from foredraft.errors import ModelError
 from foredraft.gamma import FixedGamma
-from foredraft.models import (
-    DecoderOnlyModel,
-    fit_drafter,
-    fit_target,
-)
+from foredraft.loading import fit_drafter, fit_target
+from foredraft.models import DecoderOnlyModel
 from foredraft.tracing import summarize
 from foredraft.verification import VERIFIERS
 from tests.readers import GREEDY, begun, plain, prompt_of

@@ -19,20 +19,20 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, foreign, quoted
+from foredraft.loading.checkpoint import open_checkpoint, read_module
+from foredraft.loading.device import resolve_device
+from foredraft.loading.documents import shown
+from foredraft.loading.folder import ModelFolder, check_folder_weights, read_folder
+from foredraft.loading.hub import HUB_NAME, SETTINGS_FILES, fetched, weight_files
+from foredraft.loading.pairing import fit_drafter, fit_target
+from foredraft.loading.runtime import Runtime
+from foredraft.loading.skeleton import check_loaded
 from foredraft.models.base import Network
-from foredraft.models.checkpoint import open_checkpoint, read_module
-from foredraft.models.device import resolve_device
-from foredraft.models.documents import shown
 from foredraft.models.encoder_decoder import EncoderDecoderModel
-from foredraft.models.folder import ModelFolder, check_folder_weights, read_folder
-from foredraft.models.fused import FusedModel
-from foredraft.models.hub import HUB_NAME, SETTINGS_FILES, fetched, weight_files
-from foredraft.models.pairing import fit_drafter, fit_target
-from foredraft.models.runtime import Runtime
-from foredraft.models.skeleton import check_loaded
-from foredraft.models.threads import threads_for, use_threads
-from foredraft.models.weights import is_in_family
+from foredraft.native.fused import FusedModel
+from foredraft.native.weights import is_in_family
 from foredraft.ranges import Checked, Range
+from foredraft.threads import threads_for, use_threads
 from foredraft.zoo import bundled_path
 
 BUNDLED, BUNDLED_SEQ2SEQ = "bundled", "bundled-seq2seq"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from foredraft.errors import ModelError, quoted
-from foredraft.models.documents import shown
-from foredraft.models.endings import check_end_tokens
+from foredraft.loading.documents import shown
+from foredraft.loading.endings import check_end_tokens
 
 # What changes the text, and the value at which it changes nothing.
 SAMPLING: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_k": 0, "top_p": 1.0}

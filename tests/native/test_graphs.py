@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from foredraft.errors import ConfigError, ModelError
-from foredraft.models import Feed, LoadOptions, Recomputing
-from foredraft.models.graphs import SIZES, Capture, StaticModel
-from foredraft.models.native import KEYS, ROWS, NativeModel
-from foredraft.models.runtime import Runtime
-from tests.models.test_native import FAMILY, half, network, random_tokens, walk
+from foredraft.loading import LoadOptions
+from foredraft.loading.runtime import Runtime
+from foredraft.models import Feed, Recomputing
+from foredraft.native.graphs import SIZES, Capture, StaticModel
+from foredraft.native.network import KEYS, ROWS, NativeModel
+from tests.native.test_native import FAMILY, half, network, random_tokens, walk
 from tests.tape import record
 from tests.tiny import MAX_LENGTH, VOCAB, Witness, assert_same_logits, build, full_logits
 

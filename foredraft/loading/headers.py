@@ -12,7 +12,7 @@ from typing import Any
 
 from foredraft.errors import ModelError, quoted
 from foredraft.files import reason_of
-from foredraft.models.documents import MEGABYTE, parse, read_document, shown
+from foredraft.loading.documents import MEGABYTE, parse, read_document, shown
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MOST_HEADER = 100_000_000  # bytes; the limit of the format

@@ -16,9 +16,9 @@ from torch import Tensor
 from foredraft.errors import ModelError
 from foredraft.models.base import Context
 from foredraft.models.decoder_only import CausalModel, TensorModel
-from foredraft.models.linear import has_bfloat16_products
-from foredraft.models.llama import Llama, Pass
-from foredraft.models.weights import Weights, is_in_family
+from foredraft.native.linear import has_bfloat16_products
+from foredraft.native.llama import Llama, Pass
+from foredraft.native.weights import Weights, is_in_family
 
 BLOCK = 256  # the memory grows by doubling, in multiples of this many positions
 CHUNK = 512  # tokens fed at once; a longer prompt is fed in several passes

@@ -1,0 +1,1 @@
+"""Networks and their memories, behind one interface."""
