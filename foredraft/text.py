@@ -149,6 +149,17 @@ def _note(what: str) -> None:
     warnings.warn(what, PromptNote, stacklevel=1)
 
 
+def _unspelt(tokenizer: Any, characters: set[str]) -> set[str]:
+    """Return the characters that no token holds; none of a tokenizer of bytes."""
+    missing = characters - set().union(*tokenizer.get_vocab()) if characters else characters
+    for token in range(len(tokenizer)):
+        if not missing:
+            break
+        said = _said(tokenizer, token)
+        missing = set() if UNFINISHED in said else missing - set(said)
+    return missing
+
+
 def check_stop_strings(tokenizer: Any, stop: Sequence[str]) -> None:
     """Raise unless a tokenizer's tokens can spell every stop string.
 
@@ -156,17 +167,8 @@ def check_stop_strings(tokenizer: Any, stop: Sequence[str]) -> None:
         ConfigError: a stop string holds a character that is in none of them, so it can never come.
     """
     wanted = {c: s for s in stop for c in s if not c.isspace()}
-    missing = set(wanted)
     with foreign("the tokenizer", REMEDY):
-        if missing and hasattr(tokenizer, "get_vocab"):
-            missing -= set().union(*tokenizer.get_vocab())
-            for token in range(len(tokenizer) if missing else 0):
-                said = _said(tokenizer, token)
-                missing = set() if UNFINISHED in said else missing - set(said)
-                if not missing:  # found all, or a tokenizer of bytes, which spells anything
-                    break
-        else:
-            missing = set()
+        missing = _unspelt(tokenizer, set(wanted)) if hasattr(tokenizer, "get_vocab") else set()
     if missing:
         odd = min(missing)
         raise ConfigError(

@@ -19,14 +19,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 GROUND = {
-    *("core", "costs", "doors", "errors", "escape", "files", "logits", "ownership", "ranges"),
-    *("registry", "threads", "version"),
+    *("choices", "core", "costs", "doors", "errors", "escape", "files", "logits", "ownership"),
+    *("ranges", "registry", "threads", "version"),
 }
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
-BELOW_ENGINE = GROUND | ROOMS | {"native", "loading", "config", "template", "text", "decoding"}
+BELOW_ENGINE = (
+    GROUND | ROOMS | {"native", "loading", "config", "template", "text", "decoding", "method"}
+)
 FRONT_ENDS = {"cli", "server"}
 MAY_IMPORT = {
-    "core": set[str](),
+    "choices": set[str](),
+    "core": {"choices"},
     "costs": {"core"},
     "doors": {"errors", "ranges"},
     "errors": set[str](),
@@ -51,6 +54,7 @@ MAY_IMPORT = {
     "tracing": GROUND,
     "drafting": GROUND | {"models", "sampling", "gamma"},
     "decoding": GROUND | ROOMS,
+    "method": GROUND | {"config", "sampling", "gamma", "verification", "drafting"},
     "assembly": BELOW_ENGINE,
     "generation": BELOW_ENGINE,
     "engine": BELOW_ENGINE | {"assembly", "generation"},
@@ -181,6 +185,61 @@ def functions() -> Iterator[tuple[str, int]]:
 
 def test_no_function_is_longer_than_sixty_lines() -> None:
     assert [(name, length) for name, length in functions() if length > 60] == []
+
+
+PARTS = {"SAMPLERS", "VERIFIERS", "DRAFTERS", "GAMMA_POLICIES"}
+
+
+def test_spec_strings_are_parsed_at_one_door() -> None:
+    """Behind the config, which refuses what cannot be read, and the method nothing is text."""
+    parsing = {
+        room_of(name_of(path))
+        for path in MODULES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("create")
+        and isinstance(node.value, ast.Name)
+        and node.value.id in PARTS
+    }
+    assert parsing == {"config", "method", "cli"}, "`/processor nucleus 0.8 0.9` is words, no spec"
+
+
+def test_no_override_is_forced() -> None:
+    forced = "ignore[" + "override]"
+    assert [path for path in MODULES + TESTS if forced in path.read_text(encoding="utf-8")] == []
+
+
+DEEPER = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.Match)
+BRANCHES = (ast.For, ast.While, ast.If, ast.IfExp, ast.ExceptHandler, ast.match_case)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def nesting(node: ast.AST, depth: int = 0) -> int:
+    """Return how deep blocks stand in one another below a node; an `elif` is no deeper one."""
+    deepest = depth
+    for field, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and not isinstance(child, (*FUNCTIONS, ast.ClassDef)):
+                is_elif = field == "orelse" and isinstance(node, ast.If) and len(value) == 1
+                deeper = isinstance(child, DEEPER) and not (is_elif and isinstance(child, ast.If))
+                deepest = max(deepest, nesting(child, depth + deeper))
+    return deepest
+
+
+def num_branches(function: ast.AST) -> int:
+    """Return how many statements and conditional expressions leave the straight line."""
+    return sum(isinstance(node, BRANCHES) for node in ast.walk(function))
+
+
+def test_no_function_is_deep_or_has_many_branches() -> None:
+    written = [
+        (f"{name_of(path)}.{node.name}", nesting(node), num_branches(node))
+        for path in MODULES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, FUNCTIONS)
+    ]
+    assert [one for one in written if one[1] > 3] == []
+    assert [one for one in written if one[2] > 12] == []
 
 
 def test_nine_functions_in_ten_are_short_and_half_of_them_very_short() -> None:

@@ -117,15 +117,15 @@ def cells_of(experiments: Iterable[Experiment]) -> tuple[Cell, ...]:
         ConfigError: an unknown setting, an illegal value, or two different cells of one name.
     """
     found: dict[str, Cell] = {}
-    for experiment in experiments:
-        for point in experiment.points():
-            cell = _cell(experiment, point)
-            for one in (cell.baseline, cell):
-                if found.setdefault(one.id, one) != one:
-                    raise ConfigError(
-                        f"two different cells are called {quoted(one.id)}; "
-                        "give the experiments different names"
-                    )
+    cells = [
+        _cell(experiment, point) for experiment in experiments for point in experiment.points()
+    ]
+    for one in (one for cell in cells for one in (cell.baseline, cell)):
+        if found.setdefault(one.id, one) != one:
+            raise ConfigError(
+                f"two different cells are called {quoted(one.id)}; "
+                "give the experiments different names"
+            )
     return tuple(found.values())
 
 
