@@ -31,6 +31,7 @@ class Curve:
 
     def __init__(self, *, from_nothing: bool = False) -> None:
         self._measured: dict[int, deque[float]] = {}
+        self._unread: set[int] = set()  # counts measured since anybody asked
         self._medians: dict[int, float] = {}
         self._from_nothing = from_nothing
         self._newest = 0
@@ -44,30 +45,38 @@ class Curve:
 
     def add(self, count: int, seconds: float) -> None:
         """Measure one of `count`."""
-        measured = self._measured.setdefault(count, deque(maxlen=NEWEST))
-        measured.append(seconds)
+        self._measured.setdefault(count, deque(maxlen=NEWEST)).append(seconds)
         self._newest = count
-        middle = median_low(measured)
-        known = self._medians.get(count)
-        if known is None or abs(middle - known) > NOTICED * known:
-            self._medians[count] = middle
-            self._known.clear()
-            self._through = self._curve()
+        self._unread.add(count)
 
     def forget(self) -> None:
         """Keep the two newest measurements of one count: older ones say nothing of now."""
         kept = list(self._measured.get(self._newest, ()))[-2:]
         self._measured, self._medians = {}, {}
+        self._unread.clear()
         self._known.clear()
         for seconds in kept:
             self.add(self._newest, seconds)
 
     def __call__(self, count: int) -> float:
         """Return the seconds of `count`; 0 while nothing is known."""
+        if self._unread:
+            self._read()
         found = self._known.get(count)
         if found is None:
             found = self._known[count] = self._between(count) if self.is_known else 0.0
         return found
+
+    def _read(self) -> None:
+        """Take the medians of what was measured; few change enough to be noticed."""
+        for count in self._unread:
+            middle, known = median_low(self._measured[count]), self._medians.get(count)
+            if known is None or abs(middle - known) > NOTICED * known:
+                self._medians[count] = middle
+                self._known.clear()
+        self._unread.clear()
+        if not self._known:
+            self._through = self._curve()
 
     def _between(self, count: int) -> float:
         curve = self._through

@@ -158,8 +158,9 @@ def _accept(
     emitted = request.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
     start += request.check_seconds
     request.forget_rejected()
-    if request.drafter is not None:
-        request.drafter.observe(request.tokens, len(emitted), logits)
+    if request.drafter is None or request.policy is None:
+        return StepRecord([], 0, emitted, 0.0, parts.clock() - start)
+    request.drafter.observe(request.tokens, len(emitted), logits)
     outcome = StepOutcome(
         draft,
         verdict,
@@ -170,13 +171,21 @@ def _accept(
         verify_seconds=parts.clock() - start,
         accepts_overlap=parts.verifier is not None and parts.verifier.accepts_overlap,
     )
-    record = _record(outcome, emitted, request.policy)  # before it turns to the next step
-    if request.drafter is None or request.policy is None:
-        return record
-    request.is_plain = False
+    measured = request.policy.normalized_entropy, request.policy.raw_gamma  # of this step still
     for learner in (parts.meter, request.drafter, request.policy):
         learner.update(outcome)
-    return replace(record, verify_seconds=parts.clock() - start)
+    request.is_plain = False
+    return StepRecord(
+        draft.tokens,
+        min(verdict.num_accepted, len(emitted)),
+        emitted,
+        seconds[0],
+        parts.clock() - start,
+        num_draft_calls=draft.num_calls,
+        normalized_entropy=measured[0],
+        raw_gamma=measured[1],
+        stopped=draft.stopped,
+    )
 
 
 def _judged(
@@ -233,17 +242,3 @@ def _draft(parts: Speculation, request: Request) -> Draft:
     at_bound = DraftStop.GAMMA if budget <= room else DraftStop.ROOM
     return replace(draft, stopped=at_bound if len(draft.tokens) == gamma else DraftStop.UNKNOWN)
 
-
-def _record(outcome: StepOutcome, emitted: list[int], policy: GammaPolicy | None) -> StepRecord:
-    draft = outcome.draft
-    return StepRecord(
-        drafted=draft.tokens,
-        num_accepted=min(outcome.verdict.num_accepted, len(emitted)),
-        emitted=emitted,
-        draft_seconds=outcome.draft_seconds,
-        verify_seconds=outcome.verify_seconds,
-        num_draft_calls=draft.num_calls,
-        normalized_entropy=policy.normalized_entropy if policy else None,
-        raw_gamma=policy.raw_gamma if policy else None,
-        stopped=draft.stopped,
-    )
