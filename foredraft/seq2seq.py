@@ -16,9 +16,10 @@ from foredraft.drafting import INgramStorage
 from foredraft.errors import ConfigError, ModelError
 from foredraft.functional import GREEDY
 from foredraft.gamma.entropy import Ema
-from foredraft.inputs import EosIds, as_ids
-from foredraft.models import EncoderDecoderModel, Network
+from foredraft.inputs import EosIds, as_ids, as_runtime
+from foredraft.models import Network, fit_target
 from foredraft.models.base import check_is_network
+from foredraft.models.runtime import TRANSFORMERS
 from foredraft.ranges import Count, DraftLength, Fillers, Length, Seed, TokenId
 from foredraft.sampling import Sampler
 from foredraft.verification import Verifier
@@ -39,6 +40,7 @@ def autoregressive_generate_encoder_decoder(
     debug: bool = False,
     seed: Seed | None = None,
     verifier: str | Verifier = "rejection",
+    runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
 ) -> list[int]:
     """Decode one token a pass.
@@ -74,6 +76,7 @@ def beam_search_generate_encoder_decoder(
     use_cache: bool = True,
     debug: bool = False,
     tokenizer: Any = None,
+    runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
 ) -> list[int]:
     """Return the best hypothesis of a beam search.
@@ -110,6 +113,7 @@ def speculative_generate_encoder_decoder(
     debug: bool = False,
     seed: Seed | None = None,
     verifier: str | Verifier = "rejection",
+    runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
 ) -> tuple[list[int], float]:
     """Speculative decoding (Leviathan et al., 2023, algorithm 1): the same text, sooner.
@@ -146,6 +150,7 @@ def ngram_assisted_speculative_generate_encoder_decoder(
     debug: bool = False,
     seed: Seed | None = None,
     verifier: str | Verifier = "rejection",
+    runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
 ) -> tuple[list[int], float]:
     """N-gram assisted speculative decoding (NASD): counts take the place of the draft model.
@@ -173,11 +178,15 @@ def _behind_an_encoder(namesake: Callable[..., T], name: str, given: dict[str, A
         given: the arguments; signatures are written out for readers and type checkers, so that
             handing each on by its name would say everything twice.
     """
-    start = given.pop("decoder_start_token_id")
-    return namesake(**given | {name: _as_target(name, given[name], start)})
+    model, start = given[name], given.pop("decoder_start_token_id")
+    target = _as_target(name, model, start, given["runtime"])
+    if target is not model:
+        given["runtime"] = TRANSFORMERS.name  # the one it got, whichever was asked for
+    return namesake(**given | {name: target})
 
 
-def _as_target(name: str, model: Any, start: StartIds) -> Network:
+def _as_target(name: str, model: Any, start: StartIds, runtime: str) -> Any:
+    """Return the target: the model itself if it has its start tokens, else an adapter with them."""
     if isinstance(model, Network):
         if start is not None:
             raise ModelError("an adapter has its start tokens already; leave one of the two out")
@@ -190,4 +199,6 @@ def _as_target(name: str, model: Any, start: StartIds) -> Network:
             f"{type(model).__name__} is not an encoder–decoder model; call the function without "
             "_encoder_decoder"
         )
-    return EncoderDecoderModel(model, decoder_start=ids)
+    if ids is None:
+        return model
+    return fit_target(model, as_runtime(runtime, name, model), decoder_start=ids)
