@@ -56,8 +56,8 @@ def test_advise_prints_sentences_or_one_object(run: Run, loaded: list[Any], tmp_
     code, out, err = run("advise", "--prompt", PROMPT, *few)
     assert (code, err) == (0, "")
     assert "c = " in out
-    prompts = tmp_path / "prompts.txt"
-    prompts.write_text(f'{PROMPT}\n{{"prompt": "Sing"}}\n', encoding="utf-8")
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(f'{{"prompt": "{PROMPT}"}}\n{{"prompt": "Sing"}}\n', encoding="utf-8")
     code, out, err = run("advise", "--prompts", str(prompts), *few, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
