@@ -63,6 +63,7 @@ def autoregressive_generate(
     debug: bool = False,
     seed: Seed | None = None,
     verifier: str | Verifier = "rejection",
+    runtime: str = "transformers",
 ) -> list[int]:
     """Decode one token a pass.
 
@@ -78,6 +79,7 @@ def autoregressive_generate(
         seed: None takes a fresh one, which `torch.manual_seed` governs.
         verifier: nothing is verified here; `coupled` makes the text the one that coupled
             speculation gives with the same seed.
+        runtime: what computes a module: transformers, native or auto, see `foredraft.adapters`.
 
     Returns:
         Generated ids.
@@ -88,7 +90,7 @@ def autoregressive_generate(
     """
     sampler, rule = as_sampler(logits_processor), as_verifier(verifier)
     rng = _rng(seed, rule)
-    request = begin(inputs, model, rng, max_gen_len, eos_tokens_id, use_cache, name="model")
+    request = begin(inputs, model, rng, max_gen_len, eos_tokens_id, use_cache, runtime, "model")
     _run(autoregressive_steps(request, sampler), None, debug)
     return request.output
 
@@ -109,6 +111,7 @@ def beam_search_generate(
     use_cache: bool = True,
     debug: bool = False,
     tokenizer: Any = None,
+    runtime: str = "transformers",
 ) -> list[int]:
     """Return the best hypothesis of a beam search (Wu et al., 2016, equation 14).
 
@@ -125,13 +128,14 @@ def beam_search_generate(
         use_cache: False computes the whole prefix at every pass.
         debug: print the live beams after every step.
         tokenizer: for `debug`; without it ids are printed.
+        runtime: what computes a module: transformers, native or auto, see `foredraft.adapters`.
 
     Returns:
         Generated ids.
     """
     settings = BeamSettings(num_beams, top_k, min_length, alpha)
     decodes = as_tokenizer(tokenizer)
-    request = begin(inputs, model, Rng(0), max_gen_len, eos_tokens_id, use_cache, name="model")
+    request = begin(inputs, model, Rng(0), max_gen_len, eos_tokens_id, use_cache, runtime, "model")
 
     def show(beams: list[Hypothesis]) -> None:
         for beam in beams:
@@ -165,6 +169,7 @@ def speculative_generate(
     debug: bool = False,
     seed: Seed | None = None,
     verifier: str | Verifier = "rejection",
+    runtime: str = "transformers",
 ) -> tuple[list[int], float]:
     """Speculative decoding (Leviathan et al., 2023, algorithm 1): the same text, sooner.
 
@@ -183,12 +188,12 @@ def speculative_generate(
         eos_tokens_id: end token, or several; None ends at the length alone.
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
         use_cache: False computes the whole prefix at every pass.
-        skip_sample_adjustment: LOSSY: draw from p instead of the residual after a rejection; a
-            variant of the `rejection` verifier only.
+        skip_sample_adjustment: LOSSY: after a rejection draw from p; `rejection` verifier only.
         first_target: decode the first token with the target alone.
         debug: print every step with accepted, rejected, recovered and bonus tokens.
         seed: None takes a fresh one, which `torch.manual_seed` governs.
         verifier: accept/reject rule, by name or object: rejection, block, exact_match, coupled.
+        runtime: what computes modules: transformers, native or auto, see `foredraft.adapters`.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
@@ -196,13 +201,12 @@ def speculative_generate(
     # EGAG is checked while off, too: switching it on must not be what is refused.
     egag = EntropyGamma(gamma_min, gamma if gamma_max is None else gamma_max, egag_ema_beta)
     rule, sampler = as_verifier(verifier), as_sampler(logits_processor)
-    if skip_sample_adjustment:
-        rule = without_residual(rule)
-    request = begin(inputs, target, _rng(seed, rule), max_gen_len, eos_tokens_id, use_cache)
-    network = request.context.network
-    drafting = DraftModelDrafter(draft_model(drafter, network, use_cache), sampler)
+    rule = without_residual(rule) if skip_sample_adjustment else rule
+    rng = _rng(seed, rule)
+    request = begin(inputs, target, rng, max_gen_len, eos_tokens_id, use_cache, runtime)
+    drafting = DraftModelDrafter(draft_model(drafter, request, use_cache, runtime), sampler)
     policy: GammaPolicy = egag if use_egag else FixedGamma(gamma)
-    parts = Speculation(network, drafting, policy, rule, sampler, first_target)
+    parts = Speculation(request.context.network, drafting, policy, rule, sampler, first_target)
     return _speculate(parts, request, as_tokenizer(tokenizer), debug)
 
 
@@ -226,6 +230,7 @@ def ngram_assisted_speculative_generate(
     debug: bool = False,
     seed: Seed | None = None,
     verifier: str | Verifier = "rejection",
+    runtime: str = "transformers",
 ) -> tuple[list[int], float]:
     """N-gram assisted speculative decoding (NASD): counts take the place of the draft model.
 
@@ -247,6 +252,7 @@ def ngram_assisted_speculative_generate(
         debug: print every step.
         seed: None takes a fresh one, which `torch.manual_seed` governs.
         verifier: accept/reject rule, by name or object: rejection, block, exact_match, coupled.
+        runtime: what computes modules: transformers, native or auto, see `foredraft.adapters`.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
@@ -258,7 +264,8 @@ def ngram_assisted_speculative_generate(
         reset_in_between=False,
     )
     rule, sampler = as_verifier(verifier), as_sampler(logits_processor)
-    request = begin(inputs, target, _rng(seed, rule), max_gen_len, eos_tokens_id, use_cache)
+    rng = _rng(seed, rule)
+    request = begin(inputs, target, rng, max_gen_len, eos_tokens_id, use_cache, runtime)
     network = request.context.network
     check_columns("the storage", getattr(ngramstorage, "vocab_size", network.vocab_size), network)
     parts = Speculation(network, drafting, FixedGamma(gamma), rule, sampler, first_target)

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from foredraft.adapters import ModuleRuntime
 from foredraft.core import Prompt
 from foredraft.decoding import Request
 from foredraft.doors import of_type
 from foredraft.drafting import INgramStorage
 from foredraft.errors import ConfigError, RequestError, VocabularyMismatch, quoted
 from foredraft.loading import fit_drafter, fit_target
+from foredraft.loading.runtime import TRANSFORMERS, Runtime
 from foredraft.method import verifier_named
 from foredraft.models import Network, Recomputing
 from foredraft.models.base import check_is_network, check_vocabulary_holds
@@ -37,7 +39,7 @@ def begin(
     max_gen_len: int,
     eos_tokens_id: EosIds,
     use_cache: bool,
-    *,
+    runtime: str,
     name: str = "target",
 ) -> Request:
     """Return the request that a call makes of its target.
@@ -49,6 +51,7 @@ def begin(
         max_gen_len: most tokens to generate.
         eos_tokens_id: end tokens.
         use_cache: whether passes build on what was computed before.
+        runtime: what computes it, if it is a module.
         name: what the function calls its target.
 
     Raises:
@@ -57,27 +60,53 @@ def begin(
         ContextOverflow: the inputs do not fit.
     """
     ends = as_ids("eos_tokens_id", eos_tokens_id)
-    target = model if isinstance(model, Network) else fit_target(check_is_network(name, model))
+    chosen = as_runtime(runtime, name, model)
+    is_fitted = isinstance(model, Network)
+    target = model if is_fitted else fit_target(check_is_network(name, model), chosen)
     prompt = as_prompt(inputs, target.prompt_vocab_size)
     context = (target if use_cache else Recomputing(target)).open(prompt)
     return Request(context, rng, max_new_tokens=max_gen_len, eos_token_ids=ends)
 
 
-def draft_model(drafter: Any, target: Network, use_cache: bool) -> Network:
+def draft_model(drafter: Any, request: Request, use_cache: bool, runtime: str) -> Network:
     """Return the draft model, fitted to its target.
 
     Args:
         drafter: as the caller gave it.
-        target: whose vocabulary it needs.
+        request: of the target whose vocabulary it needs.
         use_cache: as the caller gave it.
+        runtime: likewise.
     """
+    target, chosen = request.context.network, as_runtime(runtime, "drafter", drafter)
     if isinstance(drafter, Network):
         check_columns("the drafter", drafter.vocab_size, target)
         model = drafter
     else:
         uncached = target.inner if isinstance(target, Recomputing) else target
-        model = fit_drafter(check_is_network("drafter", drafter, NO_DRAFTER), uncached)
+        model = fit_drafter(check_is_network("drafter", drafter, NO_DRAFTER), uncached, chosen)
     return model if use_cache else Recomputing(model)
+
+
+def as_runtime(runtime: str, name: str, model: Any) -> Runtime:
+    """Return what computes a model that is a module.
+
+    Args:
+        runtime: as the caller gave it.
+        name: of the parameter that holds the model.
+        model: a module or an adapter.
+
+    Raises:
+        ConfigError: there is no such runtime, or the model is an adapter, which is computed by
+            itself.
+    """
+    chosen = ModuleRuntime(checked("runtime", runtime, str))
+    if isinstance(model, Network) and chosen.name != TRANSFORMERS.name:
+        raise ConfigError(
+            f"runtime {runtime!r} is for modules of transformers, and the {name} is an adapter "
+            f"({type(model).__name__}), which computes by itself; give the module, or leave "
+            "runtime out"
+        )
+    return chosen
 
 
 def check_columns(who: str, vocab_size: int, target: Network) -> None:

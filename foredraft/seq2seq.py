@@ -1,23 +1,31 @@
 """The documented functions for encoder–decoder models: the same ones, behind an encoder.
 
-Each takes everything its namesake in `functional` takes, and `decoder_start_token_id` besides. The
-inputs are what the encoder reads: token ids, or features `[features, frames]`. No function has a
-loop of its own.
+Each takes what its namesake in `functional` takes, and `decoder_start_token_id`; what is described
+there and means the same is not described again. The inputs are what the encoder reads: token ids,
+or features `[features, frames]`. No function has a loop of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from foredraft import functional
 from foredraft.core import Prompt
 from foredraft.drafting import INgramStorage
 from foredraft.errors import ConfigError, ModelError
-from foredraft.inputs import as_ids
-from foredraft.models import EncoderDecoderModel, Network
+from foredraft.functional import GREEDY
+from foredraft.gamma.entropy import Ema
+from foredraft.inputs import EosIds, as_ids, as_runtime
+from foredraft.loading import fit_target
+from foredraft.loading.runtime import TRANSFORMERS
+from foredraft.models import Network
 from foredraft.models.base import check_is_network
+from foredraft.ranges import Count, DraftLength, Fillers, Length, Seed, TokenId
+from foredraft.sampling import Sampler
+from foredraft.verification import Verifier
 
+T = TypeVar("T")
 StartIds = int | Sequence[int] | None
 
 
@@ -25,8 +33,16 @@ def autoregressive_generate_encoder_decoder(
     inputs: Prompt,
     model: Any,
     *,
+    max_gen_len: Length = 40,
+    logits_processor: Sampler = GREEDY,
+    eos_tokens_id: EosIds = 1,
+    pad_token_id: TokenId | None = 0,
+    use_cache: bool = True,
+    debug: bool = False,
+    seed: Seed | None = None,
+    verifier: str | Verifier = "rejection",
+    runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
-    **settings: Any,
 ) -> list[int]:
     """Decode one token a pass.
 
@@ -35,7 +51,6 @@ def autoregressive_generate_encoder_decoder(
         model: a Hugging Face encoder–decoder model, or an `EncoderDecoderModel`.
         decoder_start_token_id: token, or tokens, the decoder begins with; None takes the model's
             own, and what it forces after it.
-        settings: as for `autoregressive_generate`.
 
     Returns:
         Generated ids, without the start tokens.
@@ -45,16 +60,25 @@ def autoregressive_generate_encoder_decoder(
         RequestError: no inputs, or of a kind the encoder does not read.
         ContextOverflow: the inputs do not fit.
     """
-    target = _as_target("model", model, decoder_start_token_id)
-    return functional.autoregressive_generate(inputs, target, **settings)
+    return _behind_an_encoder(functional.autoregressive_generate, "model", locals())
 
 
 def beam_search_generate_encoder_decoder(
     inputs: Prompt,
     model: Any,
     *,
+    max_gen_len: Length = 40,
+    num_beams: Count = 4,
+    top_k: Count = 3,
+    min_length: float = 5.0,
+    alpha: float = 1.2,
+    eos_tokens_id: EosIds = 1,
+    pad_token_id: TokenId | None = 0,
+    use_cache: bool = True,
+    debug: bool = False,
+    tokenizer: Any = None,
+    runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
-    **settings: Any,
 ) -> list[int]:
     """Return the best hypothesis of a beam search.
 
@@ -62,13 +86,11 @@ def beam_search_generate_encoder_decoder(
         inputs: what the encoder reads.
         model: a Hugging Face encoder–decoder model, or an `EncoderDecoderModel`.
         decoder_start_token_id: as for `autoregressive_generate_encoder_decoder`.
-        settings: as for `beam_search_generate`.
 
     Returns:
         Generated ids, without the start tokens.
     """
-    target = _as_target("model", model, decoder_start_token_id)
-    return functional.beam_search_generate(inputs, target, **settings)
+    return _behind_an_encoder(functional.beam_search_generate, "model", locals())
 
 
 def speculative_generate_encoder_decoder(
@@ -76,10 +98,24 @@ def speculative_generate_encoder_decoder(
     drafter: Any,
     target: Any,
     tokenizer: Any = None,
-    gamma: int = 5,
+    gamma: DraftLength = 5,
     *,
+    use_egag: bool = False,
+    gamma_min: DraftLength = 1,
+    gamma_max: DraftLength | None = None,
+    egag_ema_beta: Ema = 0.0,
+    logits_processor: Sampler = GREEDY,
+    max_gen_len: Length = 40,
+    eos_tokens_id: EosIds = 1,
+    pad_token_id: TokenId | None = 0,
+    use_cache: bool = True,
+    skip_sample_adjustment: bool = False,
+    first_target: bool = True,
+    debug: bool = False,
+    seed: Seed | None = None,
+    verifier: str | Verifier = "rejection",
+    runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
-    **settings: Any,
 ) -> tuple[list[int], float]:
     """Speculative decoding (Leviathan et al., 2023, algorithm 1): the same text, sooner.
 
@@ -89,16 +125,12 @@ def speculative_generate_encoder_decoder(
             a decoder with cross-attention and no encoder, reads what the target's encoder made of
             the inputs (the Distil-Whisper pattern).
         target: the model whose distribution is preserved.
-        tokenizer: for `debug` only; without it ids are printed.
-        gamma: most tokens drafted in a step.
         decoder_start_token_id: as for `autoregressive_generate_encoder_decoder`.
-        settings: as for `speculative_generate`.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
-    model = _as_target("target", target, decoder_start_token_id)
-    return functional.speculative_generate(inputs, drafter, model, tokenizer, gamma, **settings)
+    return _behind_an_encoder(functional.speculative_generate, "target", locals())
 
 
 def ngram_assisted_speculative_generate_encoder_decoder(
@@ -106,10 +138,21 @@ def ngram_assisted_speculative_generate_encoder_decoder(
     ngramstorage: INgramStorage,
     target: Any,
     tokenizer: Any = None,
-    gamma: int = 5,
+    gamma: DraftLength = 5,
     *,
+    filler_top_k: Fillers = 3,
+    logits_processor: Sampler = GREEDY,
+    max_gen_len: Length = 40,
+    eos_tokens_id: EosIds = 1,
+    pad_token_id: TokenId | None = 0,
+    use_cache: bool = True,
+    first_target: bool = True,
+    stop_if_unknown: bool = True,
+    debug: bool = False,
+    seed: Seed | None = None,
+    verifier: str | Verifier = "rejection",
+    runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
-    **settings: Any,
 ) -> tuple[list[int], float]:
     """N-gram assisted speculative decoding (NASD): counts take the place of the draft model.
 
@@ -119,21 +162,32 @@ def ngram_assisted_speculative_generate_encoder_decoder(
         inputs: what the encoder reads.
         ngramstorage: kept as it is between calls; call its `reset` to forget.
         target: the model whose distribution is preserved.
-        tokenizer: for `debug` only; without it ids are printed.
-        gamma: most tokens drafted in a step.
         decoder_start_token_id: as for `autoregressive_generate_encoder_decoder`.
-        settings: as for `ngram_assisted_speculative_generate`.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
-    model = _as_target("target", target, decoder_start_token_id)
-    return functional.ngram_assisted_speculative_generate(
-        inputs, ngramstorage, model, tokenizer, gamma, **settings
-    )
+    return _behind_an_encoder(functional.ngram_assisted_speculative_generate, "target", locals())
 
 
-def _as_target(name: str, model: Any, start: StartIds) -> Network:
+def _behind_an_encoder(namesake: Callable[..., T], name: str, given: dict[str, Any]) -> T:
+    """Return what the namesake of a function makes of the function's arguments.
+
+    Args:
+        namesake: in `functional`.
+        name: what it calls its target.
+        given: the arguments; signatures are written out for readers and type checkers, so that
+            handing each on by its name would say everything twice.
+    """
+    model, start = given[name], given.pop("decoder_start_token_id")
+    target = _as_target(name, model, start, given["runtime"])
+    if target is not model:
+        given["runtime"] = TRANSFORMERS.name  # the one it got, whichever was asked for
+    return namesake(**given | {name: target})
+
+
+def _as_target(name: str, model: Any, start: StartIds, runtime: str) -> Any:
+    """Return the target: the model itself if it has its start tokens, else an adapter with them."""
     if isinstance(model, Network):
         if start is not None:
             raise ModelError("an adapter has its start tokens already; leave one of the two out")
@@ -146,4 +200,6 @@ def _as_target(name: str, model: Any, start: StartIds) -> Network:
             f"{type(model).__name__} is not an encoder–decoder model; call the function without "
             "_encoder_decoder"
         )
-    return EncoderDecoderModel(model, decoder_start=ids)
+    if ids is None:
+        return model
+    return fit_target(model, as_runtime(runtime, name, model), decoder_start=ids)

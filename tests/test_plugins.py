@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from docs.site.reference import REGISTRIES, parsers
+from docs.site.reference import REGISTRIES, components, parsers
 from foredraft import plugins
 from foredraft.bench.worker import Pair
-from foredraft.config import DecodingConfig
+from foredraft.cli.commands import COMMANDS
 from foredraft.drafting import DRAFTERS
-from foredraft.errors import ConfigError, UnknownComponent
+from foredraft.errors import ConfigError
 from foredraft.gamma import GAMMA_POLICIES, FixedGamma
 from foredraft.loading import LoadOptions
+from foredraft.loading.runtime import RUNTIME_CHOICES
 from foredraft.plugins import load_plugins, placed
 from foredraft.verification import VERIFIERS, Verifier
 from tests.cli.conftest import Run, loaded, run
@@ -72,32 +73,69 @@ def test_the_example_is_exact_with_every_policy(policy: str) -> None:
     assert parts.bias(4) < EXACT
 
 
-OTHERS = {
-    "sampler": "from foredraft.sampling import SAMPLERS as ALL, GreedySampler as Known",
-    "policy": "from foredraft.gamma import GAMMA_POLICIES as ALL, FixedGamma as Known",
-    "verifier": "from foredraft.verification import VERIFIERS as ALL, RejectionVerifier as Known",
-    "drafting": "from foredraft.drafting import DRAFTERS as ALL; Known = ALL.get('suffix')",
+# --- the table of CONTRIBUTING.md -----------------------------------------------------------------
+
+KINDS = {  # its flag, its command, its registry, and one that is there
+    "sampler": ("--sampler", "/processor", "SAMPLERS", "multinomial"),
+    "gamma policy": ("--policy", "/policy", "GAMMA_POLICIES", "fixed"),
+    "verifier": ("--verifier", "/verifier", "VERIFIERS", "block"),
+    "drafter": ("--drafting", "/drafting", "DRAFTERS", "suffix"),
 }
 
 
-@pytest.mark.parametrize("setting", OTHERS)
-def test_a_component_of_any_kind_needs_no_file_of_the_package(setting: str, tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    text = f"{OTHERS[setting]}\n@ALL.register('mine')\nclass Mine(Known): pass\n"
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(UnknownComponent, match=r"unknown .* 'mine'"):
-        DecodingConfig(**{setting: "mine"})
-    load_plugins([str(file)])
-    assert getattr(DecodingConfig(**{setting: "mine"}), setting) == "mine"
-
-
-def test_the_files_that_contributing_names_are_there() -> None:
+def files_to_change() -> dict[str, list[str]]:
+    """Return, of each kind of part, the files that the table names."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    named = re.findall(r"`([\w/]+/(?!NAME)\w+\.py)`", "\n".join(rows))
-    assert len(rows) == 2 + len(("drafter", "policy", "verifier", "sampler", "runtime"))
-    assert len(named) > len(rows)
-    assert all((ROOT / path).is_file() for path in named)
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| a ")]
+    return {row[1].strip()[2:]: re.findall(r"`([\w/]+\.py)`", row[2] + row[3]) for row in rows}
+
+
+def test_the_table_has_every_kind_of_part_and_files_that_are_there() -> None:
+    table = files_to_change()
+    assert (
+        set(table)
+        == {registry.kind for registry in REGISTRIES} | {"runtime"}
+        == {*KINDS, "runtime"}
+    )
+    for kind, files in table.items():
+        assert len(files) == 3, kind
+        assert all(Path(ROOT, file.replace("NAME", "__init__")).is_file() for file in files), kind
+
+
+@pytest.mark.usefixtures("loaded")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_needs_its_own_file_and_its_import_alone(
+    kind: str, run: Run, tmp_path: Path
+) -> None:
+    """The file lies elsewhere and `--import` is its import; nothing else knows of it."""
+    own, room, _ = files_to_change()[kind]
+    flag, command, parts, known = KINDS[kind]
+    assert Path(own).parent == Path(room).parent
+    module = room.removesuffix("/__init__.py").replace("/", ".")
+    text = f"@{parts}.register('mine')\nclass Mine({parts}.get('{known}')): 'Is mine.'\n"
+    file = tmp_path / "mine.py"
+    file.write_text(f"from {module} import {parts}\n{text}", encoding="utf-8")
+    words = ("generate", "--prompt", PROMPT, "--method", "speculative", "--text-only", flag, "mine")
+    assert flag in run("generate", "--help")[1]
+    assert f"unknown {kind} 'mine'" in run(*words)[2]
+    assert run(*words, "--import", str(file)) == (0, f"{STORY}\n", "")
+    assert "mine" in COMMANDS[command].choices()
+    shell = open_shell()
+    shell.run([f"{command} mine"], echo=False)
+    assert "mine" in printed(shell)
+    assert f"| {kind} | `mine" in components("en")
+    if flag in run("verify", "--help")[1]:
+        words = ("verify", "--samples", "9", "--length", "4", "--prompt", PROMPT, "--json")
+        report = json.loads(run(*words, "--import", str(file), flag, "mine")[1])
+        assert "mine" in (report["plan"]["sampler"], *report["plan"]["verifiers"])
+        assert all(f["passed"] for f in report["findings"] if f["check"] == "greedy parity")
+
+
+def test_the_files_of_a_runtime_name_the_runtimes() -> None:
+    _, choice, law = files_to_change()["runtime"]
+    for file in (choice, law):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert all(f'"{name}"' in text for name in RUNTIME_CHOICES), file
 
 
 # --- where it is used -----------------------------------------------------------------------------

@@ -104,5 +104,15 @@ def test_what_does_not_fit_is_refused() -> None:
         autoregressive_generate_encoder_decoder([5, 64], build("t5"))
     with pytest.raises(RequestError, match="reads token ids"):
         autoregressive_generate_encoder_decoder(torch.zeros(8, 40), build("t5"))
-    with pytest.raises(TypeError, match="nonsense"):
-        autoregressive_generate_encoder_decoder([5], build("t5"), nonsense=1)
+
+
+def test_an_unknown_keyword_is_refused_by_the_function_that_was_called() -> None:
+    for alias, others in (
+        (autoregressive_generate_encoder_decoder, ()),
+        (beam_search_generate_encoder_decoder, ()),
+        (speculative_generate_encoder_decoder, (build("t5"),)),
+        (ngram_assisted_speculative_generate_encoder_decoder, (build("t5"),)),
+    ):
+        call: Any = alias
+        with pytest.raises(TypeError, match=rf"^{alias.__name__}\(\) got an .* 'nonsense'"):
+            call([5], build("t5"), *others, nonsense=1)

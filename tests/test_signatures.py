@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import foredraft
+from foredraft import functional
 
 REQUIRED = inspect.Parameter.empty
 
@@ -64,6 +65,32 @@ def test_documented_parameters_exist_with_their_documented_defaults(name: str) -
     assert all(parameters[p].default is REQUIRED for p in first)
     assert {p: parameters[p].default for p in defaults} == defaults
     assert all(p.default is not REQUIRED for p in list(parameters.values())[len(first) :])
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_an_alias_has_the_signature_of_its_namesake_and_one_parameter_more(name: str) -> None:
+    signature, alias = (
+        inspect.signature(getattr(foredraft, known), eval_str=True)
+        for known in (name, f"{name}_encoder_decoder")
+    )
+    *parameters, start = alias.parameters.values()
+    assert (start.name, start.default, start.kind) == (
+        *("decoder_start_token_id", None),
+        inspect.Parameter.KEYWORD_ONLY,
+    )
+    assert alias.replace(parameters=parameters) == signature
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_an_alias_hands_all_that_it_is_given_to_its_namesake(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {
+        p: object() for p in inspect.signature(getattr(foredraft, name)).parameters
+    }
+    given["model" if "model" in given else "target"] = foredraft.TableModel({(): [1.0]})
+    monkeypatch.setattr(functional, name, lambda **handed: handed)
+    assert getattr(foredraft, f"{name}_encoder_decoder")(**given) == given
 
 
 @pytest.mark.parametrize("name", ["speculative_generate", "ngram_assisted_speculative_generate"])

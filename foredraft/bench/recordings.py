@@ -13,7 +13,7 @@ from foredraft.errors import ConfigError, ForedraftError, foreign, quoted
 from foredraft.files import read_lines
 from foredraft.text import encode_prompt
 
-UNBOUNDED = 1 << 30
+UNBOUNDED = 10**9  # the most tokens that a generation may have
 SPARE = 1024  # ids that a network may have beyond those of its tokenizer
 FORMS = (
     'write {"prompt": "…", "response": "…"}, {"prompt_tokens": […], "tokens": […]}, or save a '

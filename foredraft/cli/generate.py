@@ -1,26 +1,40 @@
-"""`foredraft generate`: one prompt, one or more methods; for people, for programs, or as text."""
+"""`foredraft generate`: one prompt and its methods, or a file of prompts and one method."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from foredraft.cli.arguments import add_decoding_flags, add_model_flags, decoding_config
 from foredraft.cli.loading import fitting, load_engine
 from foredraft.cli.output import say_json, say_text
+from foredraft.cli.prompts_file import place, read_prompts
 from foredraft.cli.session import Session
 from foredraft.cli.view import View
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.engine import Engine, check_request, result_dict, step_dict
+from foredraft.errors import ConfigError, ForedraftError
+
+ALL = "all"
+OF_ONE = {  # what is of one prompt, and why
+    "trace": "--trace shows the steps of one text",
+    "text_only": "--text-only does not tell several texts apart, as --json does",
+}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `foredraft generate`."""
+    prompts = parser.add_mutually_exclusive_group(required=True)
+    prompts.add_argument("--prompt", help="text to continue")
+    shown = "texts to continue, a line each (of a .jsonl file each `prompt`), in shared passes"
+    prompts.add_argument("--prompts-file", metavar="FILE", help=shown)
     add = parser.add_argument
-    add("--prompt", required=True, help="text to continue")
-    add("--method", choices=("all", *METHODS), default="all", help="[%(default)s: the usual three]")
+    shown = f"[{ALL}: the usual three; of a file the first of them]"
+    add("--method", choices=(ALL, *METHODS), help=shown)
     add("--trace", action="store_true", help="show every step; with --json, add them as `steps`")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="one JSON object a line and method")
+    shown = "one JSON object a line, for each method or prompt"
+    output.add_argument("--json", action="store_true", help=shown)
     output.add_argument("--text-only", action="store_true", help="print the text and nothing else")
     add_decoding_flags(parser)
     add_model_flags(parser)
@@ -28,13 +42,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(args: argparse.Namespace) -> None:
+    prompts = None if args.prompts_file is None else _prompts(args)
     config = decoding_config(args, debug=args.trace and not args.json)
-    if args.method != "all":
-        config = config.replace(**{m: m == args.method for m in METHODS})
+    is_free = args.method in (None, ALL)
+    if not is_free:
+        config = _only(args.method, config)
     engine = load_engine(args, is_drafter_needed=config.speculative or config.drafter)
     engine.warm_up()
-    if args.method == "all" or (config.speculative and args.drafter is None):
+    if is_free or (config.speculative and args.drafter is None):
         config = fitting(config, engine, args)
+    if prompts is not None:
+        _run_together(engine, prompts, _only(config.methods[0], config), args)
+        return
     check_request(engine, args.prompt, config)
     if args.json:
         _print_json(engine, args.prompt, config, with_steps=args.trace)
@@ -43,6 +62,46 @@ def _generate(args: argparse.Namespace) -> None:
             say_text(engine.generate(args.prompt, config, method=method).text)
     else:
         Session(engine, config, View()).run_prompt(args.prompt, config)
+
+
+def _only(method: str, config: DecodingConfig) -> DecodingConfig:
+    return config.replace(**{m: m == method for m in METHODS})
+
+
+def _prompts(args: argparse.Namespace) -> dict[int, str]:
+    """Return the prompts of the file by their lines; refuse what is of one prompt."""
+    for flag, reason in OF_ONE.items():
+        if getattr(args, flag):
+            raise ConfigError(f"{reason}; leave it out, or give one prompt with --prompt")
+    if args.method == ALL:
+        raise ConfigError(
+            f"--prompts-file runs one method, not --method {ALL}; legal: {', '.join(METHODS)}"
+        )
+    return read_prompts(args.prompts_file)
+
+
+def _run_together(
+    engine: Engine, prompts: Mapping[int, str], config: DecodingConfig, args: argparse.Namespace
+) -> None:
+    """Continue all prompts with the one method that is on; print them by their lines."""
+    for number, prompt in prompts.items():
+        try:
+            check_request(engine, prompt, config)
+        except ConfigError:
+            raise  # no line's fault
+        except ForedraftError as error:
+            raise type(error)(f"{place(number, args.prompts_file)}: {error}") from error
+    [method] = config.methods
+    done = engine.generate_many(list(prompts.values()), config, method=method)
+    results = {
+        number: engine.results([completion], prompts[number], config)[0]
+        for number, completion in zip(prompts, done, strict=True)
+    }
+    if not args.json:
+        View().texts(results)
+        return
+    for number, result in results.items():
+        say_json({"line": number, "prompt": prompts[number]} | result_dict(result))
 
 
 def _print_json(engine: Engine, prompt: str, config: DecodingConfig, *, with_steps: bool) -> None:

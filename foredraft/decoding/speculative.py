@@ -241,4 +241,3 @@ def _draft(parts: Speculation, request: Request) -> Draft:
         return draft
     at_bound = DraftStop.GAMMA if budget <= room else DraftStop.ROOM
     return replace(draft, stopped=at_bound if len(draft.tokens) == gamma else DraftStop.UNKNOWN)
-

@@ -14,12 +14,15 @@ from foredraft.models.encoder_decoder import EncoderDecoderModel
 CROSS_ATTENTION = ("encoder_attn", "crossattention", "EncDecAttention")  # names of such modules
 
 
-def fit_target(network: Any, runtime: Runtime = TRANSFORMERS) -> Network:
+def fit_target(
+    network: Any, runtime: Runtime = TRANSFORMERS, *, decoder_start: list[int] | None = None
+) -> Network:
     """Return the adapter of a Hugging Face module, by what its config says it is.
 
     Args:
         network: a transformers module.
         runtime: which code computes a decoder-only network.
+        decoder_start: tokens that the decoder behind an encoder begins with, if not its own.
 
     Raises:
         ModelError: an encoder, or a decoder without its encoder.
@@ -27,7 +30,7 @@ def fit_target(network: Any, runtime: Runtime = TRANSFORMERS) -> Network:
     """
     if network.config.is_encoder_decoder:
         _check_runtime(network, runtime)
-        return EncoderDecoderModel(network)
+        return EncoderDecoderModel(network, decoder_start=decoder_start)
     if _reads_an_encoder(network):
         raise ModelError(
             f"{type(network).__name__} is a decoder without its encoder; it can draft for an "

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cli.conftest import Run
 from tests.toy_engine import PROMPT
 
@@ -34,8 +36,11 @@ def test_the_command_replays_what_generate_printed(run: Run, tmp_path: Path) -> 
     assert run("replay", str(tmp_path / "missing"))[0] == 2
 
 
-def test_a_printed_run_can_be_replayed(run: Run, loaded: list[Any], tmp_path: Path) -> None:
-    code, out, _ = run("generate", "--prompt", PROMPT, "--length", "12", "--json")
+@pytest.mark.parametrize("length", ["12", "60"], ids=["cut", "ended"])
+def test_a_printed_run_can_be_replayed(
+    run: Run, loaded: list[Any], tmp_path: Path, length: str
+) -> None:
+    code, out, _ = run("generate", "--prompt", PROMPT, "--length", length, "--json")
     assert code == 0
     lines = [json.loads(line) for line in out.splitlines()]
     assert all(line["prompt"] == PROMPT for line in lines)
@@ -51,8 +56,8 @@ def test_advise_prints_sentences_or_one_object(run: Run, loaded: list[Any], tmp_
     code, out, err = run("advise", "--prompt", PROMPT, *few)
     assert (code, err) == (0, "")
     assert "c = " in out
-    prompts = tmp_path / "prompts.txt"
-    prompts.write_text(f'{PROMPT}\n{{"prompt": "Sing"}}\n', encoding="utf-8")
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(f'{{"prompt": "{PROMPT}"}}\n{{"prompt": "Sing"}}\n', encoding="utf-8")
     code, out, err = run("advise", "--prompts", str(prompts), *few, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)

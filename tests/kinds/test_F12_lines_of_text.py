@@ -72,12 +72,11 @@ def test_a_recording_may_begin_with_a_byte_order_mark_and_end_lines_as_windows_d
     assert len(read_recordings(file, tokenizer())) == 2
 
 
-@pytest.mark.parametrize("command", ["replay", "advise"])
-def test_a_file_that_is_no_utf8_is_refused_by_name(command: str, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ["replay", "advise --prompts", "generate --prompts-file"])
+def test_a_file_that_is_no_utf8_is_refused_by_name(words: str, run: Run, tmp_path: Path) -> None:
     file = tmp_path / "latin.txt"
     file.write_bytes(b'{"prompt": "caf\xe9"}\n')
-    argv = (str(file),) if command == "replay" else ("--prompts", str(file))
-    code, out, err = run(command, *argv)
+    code, out, err = run(*words.split(), str(file))
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "latin.txt' is not UTF-8 (byte 15)" in err
 

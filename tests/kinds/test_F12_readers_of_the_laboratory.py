@@ -17,7 +17,7 @@ from foredraft.bench.folder import RunFolder
 from foredraft.bench.grid_file import load_grid, read_grid
 from foredraft.bench.prompt_sets import load_prompts
 from foredraft.bench.rows import Row, RowFile, to_line
-from foredraft.cli.advise import _read as advise_prompts
+from foredraft.cli.prompts_file import read_prompts
 from foredraft.errors import ConfigError
 from foredraft.zoo.recipe import load_recipe
 from foredraft.zoo.teacher import _written
@@ -121,17 +121,21 @@ def prompts_of(file: Path) -> str:
     return load_prompts([str(file)])[0].prompt
 
 
-def advised(file: Path) -> str:
-    (prompt,) = advise_prompts(str(file))
+def line_of(file: Path) -> str:
+    (prompt,) = read_prompts(str(file)).values()
     return prompt
+
+
+def object_of(file: Path) -> str:
+    return line_of(file.rename(file.with_suffix(".jsonl")))
 
 
 JSON_ODD = json.dumps({"prompt": ODD}, ensure_ascii=False)
 TOML_ODD = ODD.translate({c: None for c in (*range(0x20), 0x7F)})  # TOML allows no controls
 READERS: dict[str, tuple[str, Callable[[Path], str], str]] = {
     "prompts": (JSON_ODD, prompts_of, ODD),
-    "advise": (JSON_ODD, advised, ODD),
-    "advise, plain": (ODD.rstrip("\ufeff"), advised, ODD.rstrip("\ufeff")),
+    "lines": (ODD.rstrip("\ufeff"), line_of, ODD.rstrip("\ufeff")),
+    "objects": (JSON_ODD, object_of, ODD),
     "grid": (GRID.format(name=TOML_ODD), lambda file: load_grid(str(file)).name, TOML_ODD),
     "recipe": (
         RECIPE.replace("Knows who", f"Knows{TOML_ODD}"),
@@ -158,7 +162,7 @@ BAD: dict[str, tuple[bytes, Callable[[Path], Any]]] = {
     f"{name}, {reader}": (content, READERS[reader][1])
     for reader in READERS
     for name, content in {"latin": b"caf\xe9\n", "deep": b"[" * 100_000 + b"\n"}.items()
-    if reader not in ("advise", "advise, plain") or name != "deep"  # a prompt like any other
+    if reader != "lines" or name != "deep"  # a prompt like any other
 }
 
 

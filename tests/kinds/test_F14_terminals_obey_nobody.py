@@ -9,6 +9,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from foredraft.cli.main import infer, main
 from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
 from foredraft.core import StepRecord
-from foredraft.engine import Engine
+from foredraft.engine import Engine, Result
 from foredraft.errors import ModelError
 from foredraft.escape import for_terminal
 from foredraft.loading import LoadedModel
@@ -63,6 +64,12 @@ def engine_that_says(text: str) -> Engine:
     return Engine(*loaded)
 
 
+def results_that_say(text: str) -> list[Result]:
+    """Return the results of a prompt with another text in place of theirs."""
+    results = toy_engine().compare(PROMPT)
+    return [replace(r, completion=replace(r.completion, text=text)) for r in results]
+
+
 # --- the view -------------------------------------------------------------------------------------
 
 RECORD = StepRecord([1, 2], 1, [1, 3], 0.1, 0.1)
@@ -74,6 +81,7 @@ CALLS: dict[str, Callable[[View], object]] = {
     "text": lambda view: [view.text(piece) for piece in HOSTILE],
     "step": lambda view: view.step(1, RECORD, engine_that_says(HOSTILE)),
     "numbers": lambda view: view.numbers(summarize([RECORD]), HOSTILE),
+    "texts": lambda view: view.texts(dict(enumerate(results_that_say(HOSTILE)))),
     "ratios": lambda view: view.ratios(toy_engine().compare(PROMPT)),
     "statistics": lambda view: view.statistics(toy_engine().compare(PROMPT)),
     "columns": lambda view: view.columns([(HOSTILE, HOSTILE), ("a", "b")]),
@@ -176,6 +184,7 @@ def test_errors_about_flags_are_escaped(command: str, flag: str, run: Run) -> No
         ("replay", HOSTILE),
         ("replay", "--target", HOSTILE, HOSTILE),
         ("advise", "--prompts", HOSTILE),
+        ("generate", "--prompts-file", HOSTILE),
         ("train", HOSTILE, "--data", HOSTILE),
         ("ablate", HOSTILE, "--dry-run"),
         (HOSTILE,),

@@ -143,18 +143,10 @@ RECORDS |= {"Context", "Feed", "Output"}
 TO_INHERIT = {"ForedraftError", "INgramStorage", "Network", "Sampler"}  # take nothing
 
 
-def parameters_of(name: str) -> list[str]:
-    """Return the parameters of a call; of one that hands settings on, those of its namesake too."""
-    function = getattr(foredraft, name, None) or CALLS[name][0]
-    found = list(inspect.signature(function).parameters)
-    if "settings" in found:
-        found += list(inspect.signature(getattr(foredraft, NAMESAKES[name])).parameters)
-    return sorted(set(found) - {"settings"})
-
-
 def cases() -> Iterator[tuple[str, str]]:
     for name in CALLS:
-        for parameter in parameters_of(name):
+        function = getattr(foredraft, name, None) or CALLS[name][0]
+        for parameter in sorted(inspect.signature(function).parameters):
             yield name, parameter
 
 
