@@ -6,7 +6,7 @@ Puts the parts together from a `DecodingConfig`; contains no decoding itself.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -150,7 +150,23 @@ class Engine:
         *,
         method: str = "speculative",
     ) -> list[Completion]:
-        """Generate several texts to their ends, `MOST_TEXTS` of them in each pass.
+        """Generate several texts to their ends; arguments and errors as for `stream_many`.
+
+        Returns:
+            The completions, in the order of the prompts.
+        """
+        with held(*self.networks):
+            ended = dict(self.stream_many(prompts, config, method=method))
+        return [ended[index] for index in range(len(ended))]
+
+    def stream_many(
+        self,
+        prompts: Sequence[str],
+        config: DecodingConfig | None = None,
+        *,
+        method: str = "speculative",
+    ) -> Iterator[tuple[int, Completion]]:
+        """Generate several texts, `MOST_TEXTS` of them in each pass; yield each as it ends.
 
         A text is the one that `generate` gives for its prompt, whoever shares its passes: under
         sampling as far as the drafts do not depend on what was measured meanwhile. A text that ends
@@ -162,8 +178,8 @@ class Engine:
             method: as for `stream`.
 
         Returns:
-            The completions, in the order of the prompts. The time of a shared pass is divided among
-            the records of its texts by the tokens they fed.
+            The index of a prompt and its completion, again and again. The time of a shared pass is
+            divided among the records of its texts by the tokens they fed.
 
         Raises:
             Errors as for `stream`, before anything is computed.
@@ -174,16 +190,23 @@ class Engine:
             every = [
                 self._generation(prompt, Method.of(config.with_seed, method)) for prompt in prompts
             ]
-            waiting, running = deque(every), list[Generation]()
-            while waiting or running:
+        return self._ended(every)
+
+    def _ended(self, every: Sequence[Generation]) -> Iterator[tuple[int, Completion]]:
+        """Run generations of one method together, the first of them first; yield what ends."""
+        waiting, running = deque(enumerate(every)), dict[int, Generation]()
+        while waiting or running:
+            with held(*self.networks):
                 while waiting and len(running) < MOST_TEXTS:
-                    running.append(waiting.popleft())
-                    running[-1].begin()
-                records = step(every[0].parts, [generation.request for generation in running])
-                for generation, record in zip(running, records, strict=True):
+                    index, generation = waiting.popleft()
+                    generation.begin()
+                    running[index] = generation
+                records = step(every[0].parts, [one.request for one in running.values()])
+                for generation, record in zip(running.values(), records, strict=True):
                     generation.take(record)
-                running = [one for one in running if not one.request.finished]
-            return [generation.completion for generation in every]
+            for index, one in [*running.items()]:
+                if one.request.finished:
+                    yield index, running.pop(index).completion
 
     def compare(
         self, prompt: str, config: DecodingConfig | None = None, methods: Sequence[str] = ()

@@ -12,7 +12,7 @@ from foredraft.cli.prompts_file import place, read_prompts
 from foredraft.cli.session import Session
 from foredraft.cli.view import View
 from foredraft.config import METHODS, DecodingConfig
-from foredraft.engine import Engine, check_request, result_dict, step_dict
+from foredraft.engine import Engine, Result, check_request, result_dict, step_dict
 from foredraft.errors import ConfigError, ForedraftError
 
 ALL = "all"
@@ -83,7 +83,7 @@ def _prompts(args: argparse.Namespace) -> dict[int, str]:
 def _run_together(
     engine: Engine, prompts: Mapping[int, str], config: DecodingConfig, args: argparse.Namespace
 ) -> None:
-    """Continue all prompts with the one method that is on; print them by their lines."""
+    """Continue all prompts with the one method that is on; print each as it ends."""
     for number, prompt in prompts.items():
         try:
             check_request(engine, prompt, config)
@@ -92,16 +92,18 @@ def _run_together(
         except ForedraftError as error:
             raise type(error)(f"{place(number, args.prompts_file)}: {error}") from error
     [method] = config.methods
-    done = engine.generate_many(list(prompts.values()), config, method=method)
-    results = {
-        number: engine.results([completion], prompts[number], config)[0]
-        for number, completion in zip(prompts, done, strict=True)
-    }
+    lines, view, results = list(prompts), View(), list[Result]()
     if not args.json:
-        View().texts(results)
-        return
-    for number, result in results.items():
-        say_json({"line": number, "prompt": prompts[number]} | result_dict(result))
+        view.heading(method)
+    for index, completion in engine.stream_many(list(prompts.values()), config, method=method):
+        number = lines[index]
+        results += engine.results([completion], prompts[number], config)
+        if args.json:
+            say_json({"line": number, "prompt": prompts[number]} | result_dict(results[-1]))
+        else:
+            view.numbered(number, completion.text)
+    if not args.json:
+        view.total(results)
 
 
 def _print_json(engine: Engine, prompt: str, config: DecodingConfig, *, with_steps: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from rich.console import Console
@@ -75,17 +75,17 @@ class View:
             parts.append(f"mean H_norm {summary.mean_normalized_entropy:.3f}")
         self.line(" · ".join([*parts, undrafted] if undrafted else parts), style="cyan")
 
-    def texts(self, results: Mapping[int, Result]) -> None:
-        """Print the texts of one method under their numbers, and what they took together."""
-        done = list(results.values())
-        self.heading(done[0].completion.method)
-        for number, result in results.items():
-            self.line(f"\n{number}:", style="bold")
-            self.line(result.completion.text)
-        tokens = sum(r.summary.num_emitted_tokens for r in done)
-        seconds = sum(r.summary.total_seconds or 0.0 for r in done)
+    def numbered(self, number: int, text: str) -> None:
+        """Print one of several texts under its number."""
+        self.line(f"\n{number}:", style="bold")
+        self.line(text)
+
+    def total(self, results: Sequence[Result]) -> None:
+        """Print what several texts took together."""
+        tokens = sum(r.summary.num_emitted_tokens for r in results)
+        seconds = sum(r.summary.total_seconds or 0.0 for r in results)
         speed = rate(tokens / seconds if seconds else None)
-        counts = f"{len(done)} text{'s' * (len(done) > 1)} · {tokens} tokens"
+        counts = f"{len(results)} text{'s' * (len(results) > 1)} · {tokens} tokens"
         self.line(f"\n{counts} · {seconds:.2f} s · {speed} tokens/s", style="cyan")
 
     def ratios(self, results: Sequence[Result]) -> None:

@@ -56,7 +56,7 @@ def test_json_is_that_of_one_prompt_with_its_line(run: Run, file: Path, method: 
     words = ("--method", method, "--json", "--length", "9")
     code, out, err = run("generate", "--prompts-file", str(file), *words)
     assert (code, err) == (0, "")
-    together = objects_of(out)
+    together = sorted(objects_of(out), key=lambda one: one["line"])  # printed as they end
     assert [one.pop("line") for one in together] == [1, 4]
     for ours, prompt in zip(together, (PROMPT, SINGER), strict=True):
         [alone] = objects_of(run("generate", "--prompt", prompt, *words)[1])
@@ -162,11 +162,16 @@ def test_a_missing_draft_model_is_no_lines_fault(
     assert "line" not in err
 
 
-def test_an_interrupt_ends_it_without_a_word(
+def test_what_had_ended_before_an_interrupt_is_printed(
     run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    whole = Engine.stream_many
+
     def interrupted(*given: Any, **more: Any) -> Any:
+        yield next(whole(*given, **more))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Engine, "generate_many", interrupted)
-    assert run("generate", "--prompts-file", str(file)) == (130, "", "")
+    monkeypatch.setattr(Engine, "stream_many", interrupted)
+    code, out, err = run("generate", "--prompts-file", str(file), "--json")
+    assert (code, err) == (130, "")
+    assert [one["text"] for one in objects_of(out)] == [STORY]

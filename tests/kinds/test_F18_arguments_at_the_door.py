@@ -126,6 +126,10 @@ def calls() -> dict[str, Call]:
             engine.generate_many,
             {"prompts": [PROMPT, PROMPT], "config": config},
         ),
+        "Engine.stream_many": (
+            engine.stream_many,
+            {"prompts": [PROMPT, PROMPT], "config": config},
+        ),
         "Engine.compare": (engine.compare, {"prompt": PROMPT, "config": config}),
         "Engine.results": (
             engine.results,
