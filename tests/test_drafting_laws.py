@@ -16,12 +16,20 @@ from foredraft.choices import Choices, Dense
 from foredraft.core import StepRecord
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
-from foredraft.gamma import GAMMA_POLICIES, CostAwareGamma, FixedGamma, GammaPolicy, OracleGamma
+from foredraft.gamma import (
+    GAMMA_POLICIES,
+    BanditGamma,
+    CostAwareGamma,
+    FixedGamma,
+    GammaPolicy,
+    OracleGamma,
+)
 from foredraft.models import TableModel
 from foredraft.sampling import SAMPLERS, MultinomialSampler, Rng, Sampler
 from foredraft.verification import VERIFIERS, Verifier
 from tests.doubles import Table, random_table
 from tests.enumeration import enumerate_outcomes, target_distribution, total_variation
+from tests.nested import NESTED
 
 EXACT = 1e-12
 PROMPT = [0, 1, 0, 1]  # something to copy from
@@ -123,6 +131,21 @@ def test_every_drafter_is_exact_with_every_policy(name: str, sampler: str) -> No
             clock="erratic",
         )
         assert parts.bias(4) < EXACT, policy
+
+
+@pytest.mark.parametrize("drafting", NESTED)
+def test_every_drafter_inside_another_is_exact(drafting: str) -> None:
+    policy = lambda: BanditGamma((FixedGamma(3), CostAwareGamma(3, 3)), hold=1)  # noqa: E731
+    parts = Parts(VERIFIERS.create("rejection"), policy, drafting, clock="erratic")
+    assert parts.bias(4) < EXACT
+
+
+@pytest.mark.parametrize("drafting", ["model", "suffix"])
+@pytest.mark.parametrize("name", GAMMA_POLICIES.names)
+def test_every_policy_in_a_bandit_is_exact(name: str, drafting: str) -> None:
+    policy = lambda: BanditGamma((policy_of(name)(), FixedGamma(1)), hold=1)  # noqa: E731
+    parts = Parts(VERIFIERS.create("block"), policy, drafting, clock="dear-drafts")
+    assert parts.bias(5) < EXACT
 
 
 class Thrifty(CostAwareGamma):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
 from foredraft.drafting.bandit import BanditDrafter
 from foredraft.drafting.hybrid import HybridDrafter
-from foredraft.gamma import GAMMA_POLICIES, CostAwareGamma, GammaPolicy, Signal
+from foredraft.gamma import GAMMA_POLICIES, BanditGamma, CostAwareGamma, GammaPolicy, Signal
 from foredraft.gamma.cost_aware import FIRST_STEPS
 from foredraft.loading import LoadedModel
 from foredraft.method import Method
@@ -25,21 +24,10 @@ from foredraft.models import Context, Drafted, Feed, TableModel
 from foredraft.sampling import SAMPLERS, GreedySampler, Rng
 from foredraft.verification import VERIFIERS
 from tests.doubles import judged_step, random_table
+from tests.nested import NESTED, RETRIEVING
 
 VOCAB = 12
 PROMPT = [0, 1, 2, 3, 0, 1, 2, 3]
-RETRIEVING = [name for name in DRAFTERS.names if DRAFTERS.get(name).retrieves]
-NESTED = [
-    *(f"hybrid({r}, {d})" for r, d in itertools.product(RETRIEVING, DRAFTERS.names)),
-    *(
-        f"bandit({a}, {b}, hold=1, exploration=3.0)"
-        for a, b in itertools.combinations(DRAFTERS.names, 2)
-    ),
-    *(f"hybrid({r}, bandit(model, ngram, hold=1))" for r in RETRIEVING),
-    "hybrid(suffix, hybrid(ngram, model))",
-    "bandit(bandit(model, suffix, hold=1), hybrid(suffix, model), hold=1, exploration=3.0)",
-]
-
 AT_ONCE = {"fixed", "heuristic", "entropy", "cost_aware", "bandit"}  # take several in one call
 
 
@@ -175,6 +163,30 @@ def test_a_policy_in_a_bandit_drafts_as_it_does_alone(name: str) -> None:
     alone = play(name)
     assert play(f"bandit({name})") == alone
     assert (alone[1] > 0) == (name in AT_ONCE)
+
+
+@pytest.mark.parametrize("drafting", ["model", *RETRIEVING])
+@pytest.mark.parametrize("name", GAMMA_POLICIES.names)
+def test_every_policy_of_a_bandit_learns_and_is_recorded(
+    name: str, drafting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bandit = GAMMA_POLICIES.create(f"bandit({name}, fixed(gamma=1), hold=1, exploration=3.0)")
+    assert isinstance(bandit, BanditGamma)
+    kind, told, measured = type(bandit.arms[0]), [0], list[tuple[float | None, float | None]]()
+    update = kind.update
+
+    def listening(policy: GammaPolicy, outcome: StepOutcome) -> None:
+        told[0] += 1
+        measured.append((policy.normalized_entropy, policy.raw_gamma))
+        update(policy, outcome)
+
+    monkeypatch.setattr(kind, "update", listening)
+    world = World(0.1)
+    records = world.run(world.drafter(drafting), bandit, 150)
+    assert told[0] > 5
+    assert all(rate.steps > 0 for rate in bandit._scores.rates)
+    recorded = [(r.normalized_entropy, r.raw_gamma) for r in records]
+    assert set(measured) <= set(recorded)
 
 
 @pytest.mark.parametrize("name", GAMMA_POLICIES.names)
