@@ -151,7 +151,7 @@ class DecodingConfig(Checked):
                 _check_egag_bounds(vars(self) | changes, blamed)
         return dataclasses.replace(self, **changes)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values, ready for JSON."""
         return asdict(self) | {"stop": list(self.stop)}
 
@@ -161,7 +161,7 @@ class DecodingConfig(Checked):
         return self if self.seed is not None else self.replace(seed=fresh_seed())
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DecodingConfig:
+    def from_dict(cls, values: Mapping[str, object]) -> DecodingConfig:
         """Rebuild a config from `to_dict`; missing names take their defaults."""
         return cls().replace(**values)
 

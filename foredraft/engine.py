@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from foredraft.assembly import Assembly
 from foredraft.config import METHODS, DecodingConfig, check_method
@@ -68,7 +67,7 @@ class Engine:
         self.drafter = drafter
         self._assembly = Assembly(target, drafter)
         # The newest prompt that went through the template: every method asks for it again.
-        self._encoded: tuple[Any, list[int]] | None = None
+        self._encoded: tuple[object, list[int]] | None = None
 
     @classmethod
     @checks_arguments
@@ -313,11 +312,11 @@ def check_request(engine: Engine, prompt: str, config: DecodingConfig) -> None:
         engine.stream(prompt, config, method=method)
 
 
-def result_dict(result: Result) -> dict[str, Any]:
+def result_dict(result: Result) -> dict[str, object]:
     """Return one flat JSON object for a result."""
     done, matches = result.completion, result.matches_baseline
     if isinstance(matches, Difference):
-        matches_value: Any = matches.to_dict()
+        matches_value: object = matches.to_dict()
     else:
         matches_value = matches
     return {
@@ -332,6 +331,6 @@ def result_dict(result: Result) -> dict[str, Any]:
     }
 
 
-def step_dict(record: StepRecord) -> dict[str, Any]:
+def step_dict(record: StepRecord) -> dict[str, object]:
     """Return one JSON object for a step."""
     return asdict(record) | {"gamma": record.gamma}

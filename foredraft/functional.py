@@ -7,7 +7,6 @@ end token included, never more than `max_gen_len`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +27,9 @@ from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.gamma import EntropyGamma, FixedGamma, GammaPolicy
 from foredraft.gamma.entropy import Ema
 from foredraft.inputs import (
+    Decoder,
     EosIds,
+    Model,
     as_sampler,
     as_storage,
     as_tokenizer,
@@ -53,7 +54,7 @@ GREEDY = GreedySampler()
 @holding
 def autoregressive_generate(
     inputs: Prompt,
-    model: Any,
+    model: Model,
     *,
     max_gen_len: Length = 40,
     logits_processor: Sampler = GREEDY,
@@ -99,7 +100,7 @@ def autoregressive_generate(
 @holding
 def beam_search_generate(
     inputs: Prompt,
-    model: Any,
+    model: Model,
     *,
     max_gen_len: Length = 40,
     num_beams: Count = 4,
@@ -110,7 +111,7 @@ def beam_search_generate(
     pad_token_id: TokenId | None = 0,
     use_cache: bool = True,
     debug: bool = False,
-    tokenizer: Any = None,
+    tokenizer: Decoder | None = None,
     runtime: str = "transformers",
 ) -> list[int]:
     """Return the best hypothesis of a beam search (Wu et al., 2016, equation 14).
@@ -150,9 +151,9 @@ def beam_search_generate(
 @holding
 def speculative_generate(
     inputs: Prompt,
-    drafter: Any,
-    target: Any,
-    tokenizer: Any = None,
+    drafter: Model,
+    target: Model,
+    tokenizer: Decoder | None = None,
     gamma: DraftLength = 5,
     *,
     use_egag: bool = False,
@@ -215,8 +216,8 @@ def speculative_generate(
 def ngram_assisted_speculative_generate(
     inputs: Prompt,
     ngramstorage: INgramStorage,
-    target: Any,
-    tokenizer: Any = None,
+    target: Model,
+    tokenizer: Decoder | None = None,
     gamma: DraftLength = 5,
     *,
     filler_top_k: Fillers = 3,
@@ -287,7 +288,7 @@ def max_fn(x: Tensor) -> Tensor:
 
 
 def _speculate(
-    parts: Speculation, request: Request, tokenizer: Any, debug: bool
+    parts: Speculation, request: Request, tokenizer: Decoder | None, debug: bool
 ) -> tuple[list[int], float]:
     rate = _run(speculative_steps(parts, request), tokenizer, debug)
     return request.output, rate
@@ -297,7 +298,7 @@ def _rng(seed: int | None, verifier: Verifier) -> Rng:
     return rng_for(fresh_seed() if seed is None else seed, keyed=verifier.is_coupled)
 
 
-def _run(steps: Iterator[StepRecord], tokenizer: Any, debug: bool) -> float:
+def _run(steps: Iterator[StepRecord], tokenizer: Decoder | None, debug: bool) -> float:
     records = []
     for number, record in enumerate(steps, start=1):
         records.append(record)
@@ -306,7 +307,7 @@ def _run(steps: Iterator[StepRecord], tokenizer: Any, debug: bool) -> float:
     return summarize(records).acceptance_rate or 0.0
 
 
-def _decode(tokenizer: Any, tokens: Sequence[int]) -> str:
+def _decode(tokenizer: Decoder | None, tokens: Sequence[int]) -> str:
     if tokenizer is None:
         return str(list(tokens))
     with foreign("the tokenizer", "leave it out to print ids"):

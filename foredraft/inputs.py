@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from typing import Any
+from collections.abc import Iterable, Sequence, Set
+from typing import Protocol, TypeGuard
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from foredraft.adapters import ModuleRuntime
 from foredraft.core import Prompt
@@ -28,13 +28,21 @@ from foredraft.verification import (
     Verifier,
 )
 
+Model = nn.Module | Network  # a Hugging Face module, or an adapter of one
 EosIds = int | Sequence[int] | None
 NO_DRAFTER = "to decode without one call autoregressive_generate"
 
 
+class Decoder(Protocol):
+    """What tokens are shown with: a Hugging Face tokenizer is one."""
+
+    def decode(self, token_ids: list[int], /) -> object:
+        """Return the text of tokens."""
+
+
 def begin(
     inputs: Prompt,
-    model: Any,
+    model: Model,
     rng: Rng,
     max_gen_len: int,
     eos_tokens_id: EosIds,
@@ -61,14 +69,16 @@ def begin(
     """
     ends = as_ids("eos_tokens_id", eos_tokens_id)
     chosen = as_runtime(runtime, name, model)
-    is_fitted = isinstance(model, Network)
-    target = model if is_fitted else fit_target(check_is_network(name, model), chosen)
+    if isinstance(model, Network):
+        target = model
+    else:
+        target = fit_target(check_is_network(name, model), chosen)
     prompt = as_prompt(inputs, target.prompt_vocab_size)
     context = (target if use_cache else Recomputing(target)).open(prompt)
     return Request(context, rng, max_new_tokens=max_gen_len, eos_token_ids=ends)
 
 
-def draft_model(drafter: Any, request: Request, use_cache: bool, runtime: str) -> Network:
+def draft_model(drafter: Model, request: Request, use_cache: bool, runtime: str) -> Network:
     """Return the draft model, fitted to its target.
 
     Args:
@@ -87,7 +97,7 @@ def draft_model(drafter: Any, request: Request, use_cache: bool, runtime: str) -
     return model if use_cache else Recomputing(model)
 
 
-def as_runtime(runtime: str, name: str, model: Any) -> Runtime:
+def as_runtime(runtime: str, name: str, model: Model) -> Runtime:
     """Return what computes a model that is a module.
 
     Args:
@@ -138,7 +148,7 @@ def as_prompt(inputs: Prompt, vocab_size: int) -> Prompt:
     return tokens
 
 
-def _is_listed(value: Any) -> bool:
+def _is_listed(value: object) -> TypeGuard[Sequence[object]]:
     """Whether the value holds others in an order of its own, and is no text."""
     if isinstance(value, Tensor | np.ndarray):
         return value.ndim > 0
@@ -153,7 +163,9 @@ def as_ids(name: str, ids: EosIds) -> tuple[int, ...]:
     """
     if ids is None:
         return ()
-    several: Any = ids if _is_listed(ids) or isinstance(ids, Set) else (ids,)
+    several: Iterable[object] = (ids,)
+    if _is_listed(ids) or isinstance(ids, Set):
+        several = ids
     try:
         return tuple(checked(name, token, TokenId) for token in several)
     except ConfigError:
@@ -163,7 +175,7 @@ def as_ids(name: str, ids: EosIds) -> tuple[int, ...]:
         ) from None
 
 
-def as_tokenizer(tokenizer: Any) -> Any:
+def as_tokenizer(tokenizer: Decoder | None) -> Decoder | None:
     """Return what `debug` decodes with."""
     if tokenizer is not None and not callable(getattr(tokenizer, "decode", None)):
         raise ConfigError(

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, fields
 from itertools import accumulate
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from foredraft.errors import BadSpecString, ConfigError, UnknownComponent, quoted
 from foredraft.ranges import checked, element_of, hints_of, is_component
@@ -79,11 +79,11 @@ class Registry(Generic[T]):
             )
         return self._classes[name]
 
-    def parameters(self, name: str) -> dict[str, Any]:
+    def parameters(self, name: str) -> dict[str, object]:
         """Return parameter names and defaults of a component (`...` where there is no default)."""
         return {f.name: _default(f) for f in fields(self.get(name)) if f.init}  # type: ignore[arg-type]
 
-    def create(self, spec: str, **defaults: Any) -> T:
+    def create(self, spec: str, **defaults: object) -> T:
         """Build a component from its spec string.
 
         Args:
@@ -98,7 +98,7 @@ class Registry(Generic[T]):
         """
         return self._made(_syntax(spec, self.kind), spec, defaults)
 
-    def _made(self, syntax: ast.expr, spec: str, defaults: dict[str, Any]) -> T:
+    def _made(self, syntax: ast.expr, spec: str, defaults: dict[str, object]) -> T:
         """Return the component that a piece of syntax writes down; `spec` is all that was given."""
         if isinstance(syntax, ast.Constant) and isinstance(syntax.value, str):
             return self.create(syntax.value)  # inside another, in quotes
@@ -119,7 +119,7 @@ class Registry(Generic[T]):
             raise _unreadable(spec, self.kind) from None
         return self._build(cls, name, {k: v for k, v in defaults.items() if k in legal} | values)
 
-    def _value(self, syntax: Any, hint: Any, spec: str) -> Any:
+    def _value(self, syntax: ast.expr, hint: object, spec: str) -> object:
         """Return what a parameter's value is: a component, several, or a literal."""
         if is_component(hint):
             return self._made(syntax, spec, {})
@@ -151,19 +151,19 @@ class Registry(Generic[T]):
         """Return the name that a component is registered by."""
         return next(n for n, cls in self._classes.items() if cls is type(component))
 
-    def written(self, value: Any) -> str:
+    def written(self, value: object) -> str:
         """Return a parameter's value as a spec string spells it."""
         if isinstance(value, tuple) and value and is_component(type(value[0])):
             return f"[{', '.join(map(self.spec, value))}]"
-        return self.spec(value) if is_component(type(value)) else repr(value)
+        return self.spec(value) if is_component(type(value)) else repr(value)  # type: ignore[arg-type]
 
-    def _build(self, cls: type[T], name: str, values: dict[str, Any]) -> T:
+    def _build(self, cls: type[T], name: str, values: dict[str, object]) -> T:
         hints = hints_of(cls)
         missing = [k for k, v in self.parameters(name).items() if v is ... and k not in values]
         if missing:
             raise BadSpecString(f"{self.kind} {name!r} needs a value for {missing[0]!r}")
         try:
-            return cls(**{k: checked(k, v, hints.get(k, Any)) for k, v in values.items()})
+            return cls(**{k: checked(k, v, hints.get(k)) for k, v in values.items()})
         except ConfigError as error:
             raise BadSpecString(f"{self.kind} {name!r}: {error}") from None
 
@@ -172,7 +172,7 @@ def _place(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _default(f: Field[Any]) -> Any:
+def _default(f: Field[object]) -> object:
     if f.default_factory is not MISSING:
         return f.default_factory()
     return ... if f.default is MISSING else f.default
@@ -208,14 +208,14 @@ def _is_too_much(spec: str) -> bool:
     return len(spec) > MOST_CHARACTERS or max(depths, default=0) > MOST_DEEP
 
 
-def _unreadable(spec: Any, kind: str) -> BadSpecString:
+def _unreadable(spec: object, kind: str) -> BadSpecString:
     remedy = "write name or name(key=value, key=value)"
     if isinstance(spec, str) and _is_too_much(spec):
         remedy += f" in at most {MOST_CHARACTERS} characters, brackets at most {MOST_DEEP} deep"
     return BadSpecString(f"cannot read the {kind} {quoted(spec)}; {remedy}")
 
 
-def _in_order(unnamed: list[ast.expr], hints: dict[str, Any]) -> dict[str, ast.expr]:
+def _in_order(unnamed: list[ast.expr], hints: dict[str, object]) -> dict[str, ast.expr]:
     """Give values without a key to the parameters that are components, in order."""
     given: dict[str, ast.expr] = {}
     left = list(unnamed)
@@ -229,7 +229,7 @@ def _in_order(unnamed: list[ast.expr], hints: dict[str, Any]) -> dict[str, ast.e
     return given
 
 
-def _literal(word: str) -> Any:
+def _literal(word: str) -> object:
     try:
         with warnings.catch_warnings(action="ignore"):  # "1if" is a SyntaxWarning before an error
             return ast.literal_eval(word)

@@ -16,7 +16,7 @@ from foredraft.drafting import INgramStorage
 from foredraft.errors import ConfigError, ModelError
 from foredraft.functional import GREEDY
 from foredraft.gamma.entropy import Ema
-from foredraft.inputs import EosIds, as_ids, as_runtime
+from foredraft.inputs import Decoder, EosIds, Model, as_ids, as_runtime
 from foredraft.loading import fit_target
 from foredraft.loading.runtime import TRANSFORMERS
 from foredraft.models import Network
@@ -31,7 +31,7 @@ StartIds = int | Sequence[int] | None
 
 def autoregressive_generate_encoder_decoder(
     inputs: Prompt,
-    model: Any,
+    model: Model,
     *,
     max_gen_len: Length = 40,
     logits_processor: Sampler = GREEDY,
@@ -65,7 +65,7 @@ def autoregressive_generate_encoder_decoder(
 
 def beam_search_generate_encoder_decoder(
     inputs: Prompt,
-    model: Any,
+    model: Model,
     *,
     max_gen_len: Length = 40,
     num_beams: Count = 4,
@@ -76,7 +76,7 @@ def beam_search_generate_encoder_decoder(
     pad_token_id: TokenId | None = 0,
     use_cache: bool = True,
     debug: bool = False,
-    tokenizer: Any = None,
+    tokenizer: Decoder | None = None,
     runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
 ) -> list[int]:
@@ -95,9 +95,9 @@ def beam_search_generate_encoder_decoder(
 
 def speculative_generate_encoder_decoder(
     inputs: Prompt,
-    drafter: Any,
-    target: Any,
-    tokenizer: Any = None,
+    drafter: Model,
+    target: Model,
+    tokenizer: Decoder | None = None,
     gamma: DraftLength = 5,
     *,
     use_egag: bool = False,
@@ -136,8 +136,8 @@ def speculative_generate_encoder_decoder(
 def ngram_assisted_speculative_generate_encoder_decoder(
     inputs: Prompt,
     ngramstorage: INgramStorage,
-    target: Any,
-    tokenizer: Any = None,
+    target: Model,
+    tokenizer: Decoder | None = None,
     gamma: DraftLength = 5,
     *,
     filler_top_k: Fillers = 3,
@@ -186,7 +186,7 @@ def _behind_an_encoder(namesake: Callable[..., T], name: str, given: dict[str, A
     return namesake(**given | {name: target})
 
 
-def _as_target(name: str, model: Any, start: StartIds, runtime: str) -> Any:
+def _as_target(name: str, model: Model, start: StartIds, runtime: str) -> Model:
     """Return the target: the model itself if it has its start tokens, else an adapter with them."""
     if isinstance(model, Network):
         if start is not None:

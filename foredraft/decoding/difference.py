@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from foredraft.models.base import Network
 
@@ -29,7 +28,7 @@ class Difference:
         """Whether rounding explains the difference; else it is a bug."""
         return self.logit_margin is not None and abs(self.logit_margin) <= self.near_tie_below
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float | None]:
         """Return plain values, ready for JSON: a margin that is no finite number becomes None."""
         finite = self.logit_margin is not None and math.isfinite(self.logit_margin)
         return asdict(self) | {
