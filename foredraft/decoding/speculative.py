@@ -26,7 +26,7 @@ from foredraft.sampling.base import Sampler
 from foredraft.sampling.rng import Rng
 from foredraft.verification.base import Verifier
 
-TARGET = "the target"
+MODEL, TARGET = "the model", "the target"  # that decodes alone, and that verifies
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,8 @@ def _judged(
     else:
         verdict = parts.verifier.judge(draft, choices, rng, position)
     if verdict.num_accepted >= decided:
-        check_decides(logits[decided : decided + 1], TARGET, parts.target.dtype)
+        who = MODEL if parts.verifier is None else TARGET
+        check_decides(logits[decided : decided + 1], who, parts.target.dtype)
     return verdict, choices
 
 

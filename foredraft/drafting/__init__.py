@@ -1,9 +1,12 @@
 """Where draft tokens come from."""
 
-from foredraft.drafting.bandit import BanditDrafter
+# The order of registration is the order in which users see the names.
+# isort: off
 from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
 from foredraft.drafting.draft_model import DraftModelDrafter
-from foredraft.drafting.hybrid import HybridDrafter
+from foredraft.drafting.retrieval import RetrievalDrafter
+from foredraft.drafting.prompt_lookup import PromptLookupDrafter
+from foredraft.drafting.suffix import SuffixDrafter
 from foredraft.drafting.ngram import Ngram, NgramDrafter
 from foredraft.drafting.ngram_storage import (
     STORAGES,
@@ -12,9 +15,8 @@ from foredraft.drafting.ngram_storage import (
     OneLevelNGramStorage,
     check_storage,
 )
-from foredraft.drafting.prompt_lookup import PromptLookupDrafter
-from foredraft.drafting.retrieval import RetrievalDrafter
-from foredraft.drafting.suffix import SuffixDrafter
+from foredraft.drafting.hybrid import HybridDrafter
+from foredraft.drafting.bandit import BanditDrafter
 
 __all__ = [
     "DRAFTERS",

@@ -17,8 +17,8 @@ TAKE_NOTHING = [c.name for c in COMMANDS.values() if not c.usage]
 SWITCHES = [c.name for c in COMMANDS.values() if c.usage == "[on|off]"]
 SAMPLERS = "legal: greedy, multinomial, topk, nucleus, topknucleus"
 STORAGE_USAGE = "usage: /set_ngramstorage basic|onelevel <n>"
-POLICIES = "legal: adaedl, bandit, confidence, cost_aware, entropy, fixed, heuristic, svip"
-DRAFTERS = "legal: model, bandit, hybrid, ngram, prompt_lookup, suffix"
+POLICIES = "legal: fixed, heuristic, confidence, svip, adaedl, entropy, cost_aware, bandit"
+DRAFTERS = "legal: model, prompt_lookup, suffix, ngram, hybrid, bandit"
 MODEL_USAGE = "usage: /model target|drafter NAME"
 
 # What is typed → the whole sentence.
@@ -76,7 +76,7 @@ REFUSALS = {
     "/drafting sufix": f"unknown drafter 'sufix' (did you mean 'suffix'?); {DRAFTERS}",
     "/drafting hybrid(model, suffix)": (
         "drafter 'hybrid': first must be a drafter that retrieves, not 'model'; "
-        "legal: ngram, prompt_lookup, suffix"
+        "legal: prompt_lookup, suffix, ngram"
     ),
     "/policy fixd": (f"unknown gamma policy 'fixd' (did you mean 'fixed'?); {POLICIES}"),
     "/policy fixed(gamma=0)": "gamma policy 'fixed': gamma must lie in [1, 1024], not 0",
