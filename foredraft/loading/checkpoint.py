@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
 from foredraft.errors import ModelError, foreign, quoted
+from foredraft.files import Document
 from foredraft.loading.documents import shown
 from foredraft.loading.folder import ModelFolder
 from foredraft.loading.headers import AGAIN, Stored, stored_tensors
@@ -40,10 +40,10 @@ class Checkpoint(Source):
 
     def __init__(
         self,
-        outline: Any,
+        outline: PreTrainedModel,
         tensors: dict[str, Stored],
         dtype: torch.dtype,
-        whole: Callable[[], Any],
+        whole: Callable[[], PreTrainedModel],
     ) -> None:
         self.config, self.model = outline.config, outline.model
         self.class_name = type(outline).__name__
@@ -73,7 +73,7 @@ class Checkpoint(Source):
 
 
 def open_checkpoint(
-    folder: ModelFolder, dtype: torch.dtype, whole: Callable[[], Any]
+    folder: ModelFolder, dtype: torch.dtype, whole: Callable[[], PreTrainedModel]
 ) -> Checkpoint | None:
     """Return a causal LM whose weights are read later.
 
@@ -91,7 +91,7 @@ def open_checkpoint(
         return None
     outline = skeleton(folder.path, folder.config, folder.loader)
     with foreign(f"laying out {shown(folder.path)}", "free some memory"):
-        outline.to(dtype)
+        nn.Module.to(outline, dtype)
     expected = {name: tuple(tensor.shape) for name, tensor in outline.state_dict().items()}
     held = {name: one.shape for name, one in tensors.items() if not name.endswith(FREQUENCIES)}
     if folder.config.tie_word_embeddings:
@@ -108,12 +108,12 @@ class Unread:
     def __init__(self, name: str, stored: Stored) -> None:
         self._name, self._stored = name, stored
 
-    def __getitem__(self, everything: Any) -> Tensor:
+    def __getitem__(self, everything: object) -> Tensor:
         """Return the tensor."""
         return read_tensor(self._name, self._stored)
 
 
-def read_module(folder: ModelFolder, dtype: torch.dtype) -> tuple[Any, Any] | None:
+def read_module(folder: ModelFolder, dtype: torch.dtype) -> tuple[PreTrainedModel, Document] | None:
     """Return a transformers module on the CPU, and what transformers says of its weights.
 
     Its own reader would map the files until all is loaded: 1.5 times what stays.
@@ -128,7 +128,7 @@ def read_module(folder: ModelFolder, dtype: torch.dtype) -> tuple[Any, Any] | No
     tensors = readable_tensors(folder)
     if tensors is None:
         return None
-    kind: Any = folder.loader._model_mapping[type(folder.config)]
+    kind = folder.loader._model_mapping[type(folder.config)]
     network, info = kind.from_pretrained(
         None,
         config=folder.config,
@@ -157,7 +157,7 @@ def read_tensor(name: str, stored: Stored) -> Tensor:
     """
     with foreign(f"reading {quoted(name, 100)} from {shown(stored.file)}", AGAIN):
         tensor = torch.empty(stored.shape, dtype=DTYPES[stored.dtype])
-        content: Any = tensor.flatten().view(torch.uint8).numpy()
+        content = tensor.flatten().view(torch.uint8).numpy().data
         with stored.file.open("rb") as opened:
             opened.seek(stored.begin)
             count = opened.readinto(content)
@@ -171,12 +171,10 @@ def read_tensor(name: str, stored: Stored) -> Tensor:
 
 def _generation_config(folder: ModelFolder) -> GenerationConfig:
     """Return what transformers would."""
-    try:
-        return GenerationConfig.from_pretrained(folder.path, local_files_only=True)
-    except OSError:
-        return GenerationConfig.from_pretrained(
-            folder.path,
-            config_file_name="config.json",
-            _from_model_config=True,
-            local_files_only=True,
-        )
+    silent = folder.generation is None
+    return GenerationConfig.from_pretrained(
+        folder.path,
+        config_file_name="config.json" if silent else None,
+        _from_model_config=silent,
+        local_files_only=True,
+    )
