@@ -41,8 +41,6 @@ def rendered(render: Callable[[], str], prompt: str) -> str:
     most = CHARACTERS + 4 * len(prompt)
     with foreign(WHAT, REMEDY):
         text = _apart(render, most) if hasattr(os, "fork") else render()
-        if not isinstance(text, str):
-            raise TypeError(f"it made {type(text).__name__} instead of text")
     if len(text) > most:
         raise _over(f"wrote more than {most} characters")
     return text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -45,18 +46,11 @@ class Checkpoint(Source):
         dtype: torch.dtype,
         whole: Callable[[], PreTrainedModel],
     ) -> None:
-        self.config, self.model = outline.config, outline.model
-        self.class_name = type(outline).__name__
+        self.outline, self.config, self._tensors = outline, outline.config, tensors
         self.dtype, self.whole = dtype, whole
-        self.outline, self._tensors = outline, tensors
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield every parameter, without its numbers."""
-        yield from self.outline.parameters()
-
-    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield every module with its name."""
-        yield from self.outline.named_modules()
+        return self.outline.parameters()
 
     def dtype_of(self, name: str) -> torch.dtype:
         lies = DTYPES[self._tensors[name].dtype]
@@ -100,6 +94,9 @@ def open_checkpoint(
         return None
     outline.model.rotary_emb = type(outline.model.rotary_emb)(folder.config)  # in no file
     return Checkpoint(outline, tensors, dtype, whole)
+
+
+Loaded: TypeAlias = PreTrainedModel | Checkpoint  # with its weights, or before they are read
 
 
 class Unread:

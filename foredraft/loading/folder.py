@@ -162,9 +162,9 @@ def _loader(place: str, config: PreTrainedConfig) -> Loader:
     networks = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if seq2seq else MODEL_FOR_CAUSAL_LM_MAPPING
     if _is_foreign(config):
         return loader
-    if kind in networks:
-        found = networks[kind]
-        network = found[0] if isinstance(found, list | tuple) else found
+    found = networks.get(kind, None)
+    network = found[0] if isinstance(found, list | tuple) else found
+    if network is not None:
         check_layers_can_roll_back(network, config)
         return loader
     if kind in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING:

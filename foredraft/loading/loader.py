@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from foredraft.doors import one_of
 from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, foreign, quoted
 from foredraft.loading.checkpoint import Checkpoint, open_checkpoint, read_module
 from foredraft.loading.device import resolve_device
@@ -250,9 +251,8 @@ def _load_module(
         )
     check_loaded(name, network, info)
     module: nn.Module = network
-    with foreign(
-        f"moving {quoted(name, 300)} to {device}", "free some of its memory, or --device cpu"
-    ):
+    what = f"moving {quoted(name, 300)} to {device}"
+    with foreign(what, "free some of its memory, or --device cpu"):
         module.to(device)
     return network
 
@@ -304,7 +304,14 @@ def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
 
 def _resolve_source(name: str, role: str) -> str:
     if name in BUNDLED_FOLDERS:
-        return _bundled_source(name, BUNDLED_FOLDERS[name].format(role=role))
+        recipe = BUNDLED_FOLDERS[name].format(role=role)
+        folder = bundled_path(recipe)
+        if not (folder / "model.safetensors").is_file():
+            raise ModelError(
+                f"{name!r} has no weights here yet ({recipe}); make them with: "
+                f"foredraft train {recipe} --data FOLDER --out {folder}"
+            )
+        return str(folder)
     try:
         path = Path(name).expanduser()
         is_dir, exists = path.is_dir(), path.exists()
@@ -322,28 +329,14 @@ def _resolve_source(name: str, role: str) -> str:
     return name
 
 
-def _bundled_source(name: str, recipe: str) -> str:
-    folder = bundled_path(recipe)
-    if not (folder / "model.safetensors").is_file():
-        raise ModelError(
-            f"{name!r} has no weights here yet ({recipe}); make them with: "
-            f"foredraft train {recipe} --data FOLDER --out {folder}"
-        )
-    return str(folder)
-
-
 def _resolve_dtype(name: str, device: torch.device) -> torch.dtype | str:
-    if name not in DTYPE_CHOICES:
-        raise ConfigError(f"unknown dtype {name!r}; legal: {', '.join(DTYPE_CHOICES)}")
-    if name == "auto":
+    if one_of("dtype", name, DTYPE_CHOICES) == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
     return DTYPES[name]
 
 
 def _quantization(name: str) -> TorchAoConfig | None:
-    if name not in QUANTIZE_CHOICES:
-        raise ConfigError(f"unknown quantization {name!r}; legal: {', '.join(QUANTIZE_CHOICES)}")
-    if name == "none":
+    if one_of("quantization", name, QUANTIZE_CHOICES) == "none":
         return None
     if importlib.util.find_spec("torchao") is None:
         raise ConfigError("--quantize int8 needs torchao; install it with: uv sync --extra int8")

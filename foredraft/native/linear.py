@@ -5,7 +5,7 @@ Weights are laid out once, when the model is loaded, never at a call.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class PackedLinear:
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
         self._bias = bias
-        self._product: Any = torch.ops.mkldnn._linear_pointwise.default
+        self._product = torch.ops.mkldnn._linear_pointwise.default
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
