@@ -31,10 +31,6 @@ TEXT, ERROR = b"T", b"E"  # first byte of what the copy answers
 def rendered(render: Callable[[], str], prompt: str) -> str:
     """Return what a template makes of a prompt.
 
-    Args:
-        render: runs the template.
-        prompt: decides how much text is plausible.
-
     Raises:
         ModelError: it failed, took too long, needed too much memory or wrote too much.
     """

@@ -93,11 +93,7 @@ def _quota() -> float:
 
 
 def quotas(root: Path) -> Iterator[float]:
-    """Yield the quota of every group that this process is in, of cgroup versions 1 and 2.
-
-    Args:
-        root: of the file system.
-    """
+    """Yield the quota of every group that this process is in, of cgroup versions 1 and 2."""
     try:
         lines = (root / "proc/self/cgroup").read_text(errors="replace").split("\n")
     except OSError:

@@ -71,11 +71,6 @@ def open_checkpoint(
 ) -> Checkpoint | None:
     """Return a causal LM whose weights are read later.
 
-    Args:
-        folder: of a model whose classes are transformers' own.
-        dtype: see `Checkpoint`.
-        whole: see `Checkpoint`.
-
     Returns:
         None where the files do not hold exactly the tensors of the network, under their names in
         it; what to make of those, transformers knows.
@@ -114,10 +109,6 @@ def read_module(folder: ModelFolder, dtype: torch.dtype) -> tuple[PreTrainedMode
     """Return a transformers module on the CPU, and what transformers says of its weights.
 
     Its own reader would map the files until all is loaded: 1.5 times what stays.
-
-    Args:
-        folder: of a model whose classes are transformers' own.
-        dtype: of the weights.
 
     Returns:
         None where the tensors are not plain numbers; what to make of those, transformers knows.

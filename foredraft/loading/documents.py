@@ -59,11 +59,7 @@ def read_bytes(path: Path, most_bytes: int) -> bytes | None:
 
 
 def parse(content: bytes, name: str) -> dict[str, Json]:
-    """Return the JSON object of some bytes.
-
-    Args:
-        content: UTF-8, with or without a byte order mark.
-        name: of the file, for messages.
+    """Return the JSON object of some bytes: UTF-8, with or without a byte order mark.
 
     Raises:
         ModelError: the bytes are no JSON object, or one that contradicts itself.

@@ -95,11 +95,7 @@ class ModelFolder:
 
 
 def read_folder(path: Path, *, trusted: bool) -> ModelFolder:
-    """Read the settings of a model folder.
-
-    Args:
-        path: of the folder.
-        trusted: code that comes with the model may be run.
+    """Read the settings of a model folder; if it is `trusted`, its code may be run.
 
     Raises:
         ModelError: naming the file, the field and what is legal.

@@ -42,11 +42,6 @@ REMEDY = "correct it after the model's card, or remove it"
 def check_generation(path: Path, found: Document, vocab_size: int) -> None:
     """Raise unless the fields of a generation_config.json are what they should be.
 
-    Args:
-        path: of the file, for messages.
-        found: what it holds.
-        vocab_size: tokens of the model; fields that decide tokens must name some of these.
-
     Raises:
         ModelError: naming the file, the field and what is legal.
     """

@@ -18,10 +18,6 @@ CROSS_ATTENTION = ("encoder_attn", "crossattention", "EncDecAttention")  # names
 def fit_target(network: Loaded, runtime: Runtime = TRANSFORMERS) -> Network:
     """Return the adapter of a Hugging Face module, by what its config says it is.
 
-    Args:
-        network: a transformers module.
-        runtime: which code computes a decoder-only network.
-
     Raises:
         ModelError: an encoder, or a decoder without its encoder.
         RollbackUnsupported: it has layers that cannot forget.

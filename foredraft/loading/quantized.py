@@ -40,11 +40,6 @@ REMEDY = (
 def check_quantization(folder: Path, config: Document, tensors: Mapping[str, Stored]) -> bool:
     """Return whether the weights are quantised, in a way that transformers can compute here.
 
-    Args:
-        folder: of the model.
-        config: what its config.json holds.
-        tensors: what its weights hold.
-
     Raises:
         ModelError: naming the kind, or the tensor that betrays one.
     """

@@ -72,12 +72,7 @@ REMEDY = "correct the file, or fetch the model again"
 
 
 def check_config(path: Path, config: Document, *, trusted: bool) -> None:
-    """Raise unless a network can be built from a config.json without harm.
-
-    Args:
-        path: of the file, for messages.
-        config: what it holds.
-        trusted: code that comes with the model may be run.
+    """Raise unless a network can be built from a config.json without harm; see `read_folder`.
 
     Raises:
         ModelError: naming the file, the field and what is legal.
@@ -105,13 +100,7 @@ def _kind_of(model_type: object) -> type | None:
 
 
 def _check_fields(place: str, config: Document, kind: type | None) -> None:
-    """Check the fields of a config, and of those inside it.
-
-    Args:
-        place: what messages say before a field's name.
-        config: the fields.
-        kind: their config class; None if it is not known.
-    """
+    """Check the fields of a config of a class, which may be unknown, and of those inside it."""
     fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
     hints: dict[str, object] = {field.name: field.type for field in fields}
     aliases = getattr(kind, "attribute_map", {})

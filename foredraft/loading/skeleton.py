@@ -48,12 +48,6 @@ def check_weights_fit(
 ) -> None:
     """Raise unless the weights of a folder are those of the network that its config describes.
 
-    Args:
-        folder: of the model.
-        fields: of its config.json, one of which is to blame.
-        network: the skeleton.
-        tensors: what the weights' headers state.
-
     Raises:
         ModelError: naming file, tensor and, where it can be told, the field.
     """
@@ -128,11 +122,6 @@ def _to_blame(fields: Document, wanted: Iterable[int], held: Iterable[int]) -> s
 
 def check_loaded(name: str, network: PreTrainedModel, info: Document) -> None:
     """Raise unless every weight that matters was found, and found a place.
-
-    Args:
-        name: of the model, as asked for.
-        network: as it was loaded.
-        info: what transformers says of the loading.
 
     Raises:
         ModelError: tensors are missing, of another shape, or belong into the network and would be

@@ -36,10 +36,6 @@ def check_vocabulary_files(folder: Path, vocab_size: int) -> None:
     Added tokens may lie beyond the model's vocabulary (Gemma 3 has one for images); prompts that
     use them are refused then. The tokens that every text consists of may not.
 
-    Args:
-        folder: of the model.
-        vocab_size: tokens that the model has embeddings for.
-
     Raises:
         ModelError: naming the file, the field and what is legal.
     """

@@ -294,13 +294,7 @@ class Network(Owned, ABC):
 
 
 def check_is_network(name: str, network: object, remedy: str = "") -> PreTrainedModel:
-    """Return a Hugging Face module, or raise with what to give in place of what was given.
-
-    Args:
-        name: of the parameter.
-        network: as the caller gave it.
-        remedy: what else can be done.
-    """
+    """Return a Hugging Face module, or raise with what to give in place of what was given."""
     if isinstance(network, torch.nn.Module) and hasattr(network, "config"):
         return cast("PreTrainedModel", network)
     raise ModelError(

@@ -60,7 +60,6 @@ class PreallocatedLayer(DynamicLayer):
         return self._buffers
 
     def copy(self) -> PreallocatedLayer:
-        """Return a layer of its own that holds the same."""
         other = PreallocatedLayer()
         other._buffers = tuple(held.clone() for held in self._buffers)
         other.length, other.is_initialized = self.length, self.is_initialized
@@ -74,12 +73,7 @@ class PreallocatedLayer(DynamicLayer):
 
 
 class RollbackCache(Cache):
-    """A transformers cache whose newest positions can be forgotten in O(layers).
-
-    Args:
-        num_layers: attention layers of the model.
-        layers: instead of new ones.
-    """
+    """A transformers cache whose newest positions can be forgotten in O(layers)."""
 
     def __init__(self, num_layers: int = 0, layers: list[PreallocatedLayer] | None = None) -> None:
         self._preallocated = layers or [PreallocatedLayer() for _ in range(num_layers)]
@@ -87,20 +81,16 @@ class RollbackCache(Cache):
 
     @property
     def length(self) -> int:
-        """Positions held."""
         return self._preallocated[0].length
 
     def rollback_to(self, length: int) -> None:
-        """Forget positions `length` and later."""
         for layer in self._preallocated:
             layer.length = length
 
     def restart(self) -> None:
-        """Forget everything, keep the memory."""
         self.rollback_to(0)
 
     def copy(self) -> RollbackCache:
-        """Return a cache of its own that holds the same."""
         return RollbackCache(layers=[layer.copy() for layer in self._preallocated])
 
 
@@ -108,9 +98,6 @@ class CrossRollbackCache(EncoderDecoderCache):
     """The memory of an encoder–decoder's decoder: what it says can be forgotten, the rest stays.
 
     Cross-attention keys and values are computed by the first pass after `restart`.
-
-    Args:
-        said: what the decoder's layers remember of what they have said.
 
     Attributes:
         read: hidden states of the encoder, `[1, source, hidden]`; None until they are asked for.
@@ -123,11 +110,9 @@ class CrossRollbackCache(EncoderDecoderCache):
 
     @property
     def length(self) -> int:
-        """Positions of the decoder held."""
         return self._said.length
 
     def rollback_to(self, length: int) -> None:
-        """Forget what was said at positions `length` and later."""
         self._said.rollback_to(length)
 
     def restart(self) -> None:
@@ -180,10 +165,6 @@ def check_can_roll_back(model: PreTrainedModel, *, is_decoder: bool = False) -> 
 
 def check_layers_can_roll_back(kind: type, config: PreTrainedConfig) -> None:
     """Raise unless a class of networks, set up so, has layers that can forget; no weight is needed.
-
-    Args:
-        kind: the class of the network.
-        config: of transformers.
 
     Raises:
         RollbackUnsupported: recurrent or otherwise stateful layers.

@@ -46,9 +46,6 @@ class EncoderOutput(BaseModelOutput):
 class Encoder(Owned):
     """Prompt → what the decoders read; remembers the newest, so that two decoders may share it.
 
-    Args:
-        model: the encoder–decoder model it belongs to.
-
     Attributes:
         vocab_size: rows of its embedding table; 0 if it reads features instead of tokens.
         hidden_size: of what it returns.

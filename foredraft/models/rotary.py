@@ -32,11 +32,6 @@ REMEDY = "correct it after the model's card"
 def check_rotary(place: str, config: Document, kind: type | None) -> None:
     """Raise unless a config's rotary embeddings are ones that transformers computes.
 
-    Args:
-        place: what messages say before a field's name.
-        config: the fields.
-        kind: the config class, which may know kinds of its own; None if unknown.
-
     Raises:
         ModelError: naming the field and what is legal.
     """

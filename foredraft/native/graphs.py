@@ -77,11 +77,7 @@ def run_eagerly(compute: Compute) -> Compute:
 
 
 class GraphCapture:
-    """Makes CUDA graphs that share one pool of memory, since only one of them runs at a time.
-
-    Args:
-        device: a CUDA device.
-    """
+    """Makes CUDA graphs that share one pool of memory, since only one of them runs at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -152,14 +148,9 @@ class StaticMemory(KeyValueMemory):
 class StaticModel(NativeModel):
     """The native runtime with static passes; only a prompt is fed in passes of its own size.
 
-    Args:
-        network: as for `NativeModel`.
-        vocab_size: as for `NativeModel`.
-        int8: as for `NativeModel`.
-        invariant: as for `NativeModel`.
-        compiled: let torch.compile make the kernels of a pass.
-        new_capture: makes what captures the static passes, anew whenever the memory has moved; None
-            means CUDA graphs on CUDA and nothing elsewhere.
+    With `compiled`, torch.compile makes the kernels of a pass. `new_capture` makes what captures
+    the static passes, anew whenever the memory has moved; None means CUDA graphs on CUDA and
+    nothing elsewhere. The rest is as for `NativeModel`.
 
     Raises:
         ModelError: another architecture.

@@ -36,12 +36,6 @@ class KeyValueMemory:
     """Keys and values of one text in all layers, `[layers, 1, 2 · kv_heads, capacity, head_dim]`.
 
     Positions beyond `length` are garbage that the next write covers.
-
-    Args:
-        num_layers: of the network.
-        kv_heads: of a layer.
-        head_dim: of a head.
-        like: a tensor of the dtype and on the device wanted.
     """
 
     def __init__(self, num_layers: int, kv_heads: int, head_dim: int, like: Tensor) -> None:
@@ -66,15 +60,12 @@ class KeyValueMemory:
         return True
 
     def restart(self) -> None:
-        """Forget everything, keep the room."""
         self.length = 0
 
     def rollback_to(self, length: int) -> None:
-        """Forget positions `length` and later."""
         self.length = length
 
     def copy(self) -> Self:
-        """Return a memory of its own that holds the same."""
         other = copy.copy(self)
         other.block = self.block.clone()
         return other
@@ -202,10 +193,6 @@ def check_is_in_family(network: Given) -> None:
 
 def prove_equal(native: CausalModel, network: PreTrainedModel) -> float:
     """Return the largest difference between the logits of both runtimes on a short text.
-
-    Args:
-        native: the runtime to prove.
-        network: the transformers module that it was made from.
 
     Raises:
         ModelError: they differ by more than rounding explains.

@@ -30,9 +30,7 @@ REMEDY = "correct config.json, or convert the model again"
 def check_shapes(network: PreTrainedModel, *, is_unread: bool = False) -> None:
     """Raise `ModelError` unless config and weights of a causal LM of the family fit together.
 
-    Args:
-        network: a transformers module.
-        is_unread: its numbers are still in their files, so its weights are on the device `meta`.
+    The weights of one that `is_unread` lie on the device `meta`.
     """
     config, inner = network.config, network.model
     for name in COUNTS:

@@ -101,10 +101,6 @@ class Laid:
     Weights that bfloat16 holds exactly are kept in it, which halves what a pass must read and
     changes no product.
 
-    Args:
-        functions: of fused.c.
-        weights: of the network.
-
     Attributes:
         kind: of the matrices.
         known: tokens that have an embedding.

@@ -196,12 +196,16 @@ class Weights:
         return weight, bias
 
     def _bias(self, name: str, weight: Tensor) -> Tensor:
-        bias = self._source.find(f"{name}.bias")
-        return weight.new_zeros(len(weight)) if bias is None else bias.to(self._dtype or bias.dtype)
+        bias = self._find(f"{name}.bias")
+        return weight.new_zeros(len(weight)) if bias is None else bias
 
     def _rotated_gain(self, name: str) -> Tensor | None:
-        gain = self._source.find(name)
-        return None if gain is None else _neighbours(gain.to(self._dtype or gain.dtype), 1)
+        gain = self._find(name)
+        return None if gain is None else _neighbours(gain, 1)
+
+    def _find(self, name: str) -> Tensor | None:
+        found = self._source.find(name)
+        return None if found is None else found.to(self._dtype or found.dtype)
 
     def _tensor(self, name: str) -> Tensor:
         """Return a tensor that there must be.
@@ -209,10 +213,10 @@ class Weights:
         Raises:
             ModelError: there is none of that name.
         """
-        found = self._source.find(name)
+        found = self._find(name)
         if found is None:
             raise ModelError(f"the weights are incomplete: {name!r} is missing; fetch them again")
-        return found.to(self._dtype or found.dtype)
+        return found
 
 
 class _Module(Source):
