@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from foredraft.errors import ModelError
+from foredraft.loading.checkpoint import Checkpoint, Loaded
 from foredraft.loading.runtime import TRANSFORMERS, Runtime
 from foredraft.models.decoder_only import CausalModel
 from foredraft.ownership import Owned, held
@@ -30,8 +30,8 @@ SAMPLE = 64  # numbers of a tensor that are looked at
 class ModuleRuntime(Runtime):
     """What computes the modules of a caller, who may have altered them and may go on to."""
 
-    def adapt(self, network: Any, *, vocab_size: int | None = None) -> CausalModel:
-        if not self.is_native_for(network.config):
+    def adapt(self, network: Loaded, *, vocab_size: int | None = None) -> CausalModel:
+        if isinstance(network, Checkpoint) or not self.is_native_for(network.config):
             return super().adapt(network, vocab_size=vocab_size)
         if not is_unaltered(network):
             if self.name == "auto":

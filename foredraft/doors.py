@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from foredraft.errors import ConfigError, ForedraftError, RequestError, quoted
 from foredraft.ranges import checked, hints_of
@@ -35,13 +35,20 @@ def checks_arguments(function: Callable[Parameters, T]) -> Callable[Parameters, 
 
 
 def of_type(
-    name: str, value: Any, kind: type[T], remedy: str, error: type[ForedraftError] = ConfigError
+    name: str, value: object, kind: type[T], remedy: str, error: type[ForedraftError] = ConfigError
 ) -> T:
     """Return the value if it is of a type; else raise with what to give instead."""
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0] in "AEIO" else "a"
         raise error(f"{name} must be {article} {kind.__name__}, not {quoted(value)}; {remedy}")
     return value
+
+
+def one_of(what: str, name: str, legal: Sequence[str]) -> str:
+    """Return a name that is legal; else raise with those that are."""
+    if name not in legal:
+        raise ConfigError(f"unknown {what} {name!r}; legal: {', '.join(legal)}")
+    return name
 
 
 def listed(name: str, values: Sequence[T], remedy: str) -> Sequence[T]:

@@ -66,6 +66,11 @@ class RequestError(ForedraftError):
     """The request itself (prompt, lengths) cannot be served."""
 
 
+def unfit(name: str, legal: str, value: object, remedy: str) -> ModelError:
+    """Return the refusal of a value in a model's files: what it is, should be, and what to do."""
+    return ModelError(f"{name} must be {legal}, not {quoted(value)}; {remedy}")
+
+
 @contextmanager
 def foreign(what: str, remedy: str, kind: type[ForedraftError] = ModelError) -> Iterator[None]:
     """Call code that is not ours: whatever it raises becomes one sentence of ours.

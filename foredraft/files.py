@@ -9,14 +9,17 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from filelock import FileLock, Timeout
 
 from foredraft.errors import ConfigError, ForedraftError, quoted
 
+Json: TypeAlias = Any  # null, a bool, a number, a text, or a list or an object of these
+Document: TypeAlias = Mapping[str, Json]  # what a file of settings holds
 PATH_LIMIT = 300  # characters of a path that a message shows
 CHUNK = 1 << 16  # bytes
 

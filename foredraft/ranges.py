@@ -11,9 +11,11 @@ from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeAlias, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from foredraft.errors import ConfigError, quoted
+
+Hint: TypeAlias = Any  # a type as a signature declares it; Python has no name for what that is
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Range:
     open_low: bool = False
     open_high: bool = False
 
-    def __contains__(self, value: Any) -> bool:
+    def __contains__(self, value: float) -> bool:
         above = self.low < value if self.open_low else self.low <= value
         return bool(above and (value < self.high if self.open_high else value <= self.high))
 
@@ -40,7 +42,7 @@ class Range:
         begin, end = "> " * self.open_low, "< " * self.open_high
         return f"{begin}{_end(self.low)} … {end}{_end(self.high)}"
 
-    def check(self, name: str, value: Any) -> None:
+    def check(self, name: str, value: float) -> None:
         """Raise `ConfigError` unless the value lies in it."""
         if value not in self:
             raise ConfigError(f"{name} must lie in {self}, not {quoted(value)}")
@@ -76,17 +78,18 @@ class Checked:
                 object.__setattr__(self, field.name, value)  # it may be frozen
 
 
-def is_component(kind: Any) -> bool:
+def is_component(kind: object) -> TypeGuard[type[Checked]]:
     """Whether a type is one of components: parameters of it are written as spec strings are."""
     return isinstance(kind, type) and issubclass(kind, Checked)
 
 
-def element_of(hint: Any) -> Any:
+def element_of(hint: Hint) -> Hint:
     """Return the type of the elements where a type is that of tuples of any length, else None."""
-    return get_args(hint)[0] if get_origin(hint) is tuple and get_args(hint)[1:] == (...,) else None
+    origin: object = get_origin(hint)
+    return get_args(hint)[0] if origin is tuple and get_args(hint)[1:] == (...,) else None
 
 
-def hints_of(cls: Any) -> dict[str, Any]:
+def hints_of(cls: Hint) -> dict[str, Hint]:
     """Return parameter → declared type, ranges included, of a class or a function.
 
     Of a type that nobody knows, nothing.
@@ -95,19 +98,19 @@ def hints_of(cls: Any) -> dict[str, Any]:
 
 
 @cache
-def _hints_of(cls: Any) -> dict[str, Any]:
+def _hints_of(cls: Hint) -> dict[str, Hint]:
     try:
         return get_type_hints(cls, include_extras=True)
     except NameError:  # a class of somebody else's, made where its types were local
         return {}
 
 
-def range_of(hint: Any) -> Range | None:
+def range_of(hint: Hint) -> Range | None:
     """Return the range that a type declares."""
     return _parts(hint)[1]
 
 
-def checked(name: str, value: Any, hint: Any) -> Any:
+def checked(name: str, value: object, hint: Hint) -> Any:
     """Return a value as its declared type: an int is a float, a bool is no number.
 
     Args:
@@ -124,26 +127,27 @@ def checked(name: str, value: Any, hint: Any) -> Any:
         return None
     if kind in (int, float):
         return _number(name, value, kind, legal or WIDEST)
-    if kind is bool and not isinstance(value, bool):
-        raise ConfigError(f"{name} must be true or false, not {quoted(value)}")
-    if kind is str and not isinstance(value, str):
-        raise ConfigError(f"{name} must be text, not {quoted(value)}")
-    if is_component(kind) and not isinstance(value, kind):
-        raise ConfigError(f"{name} must be a {kind.__name__} object, not {quoted(value)}")
-    if is_component(element := element_of(kind)) and not (
-        isinstance(value, tuple) and all(isinstance(v, element) for v in value)
-    ):
-        raise ConfigError(
-            f"{name} must be a tuple of {element.__name__} objects, not {quoted(value)}"
-        )
-    if kind is tuple:
-        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-            raise ConfigError(f"{name} must be a tuple of strings, not {quoted(value)}")
+    wanted, element = None, element_of(kind)
+    if kind in (bool, str) and not isinstance(value, kind):
+        wanted = "text" if kind is str else "true or false"
+    elif is_component(kind) and not isinstance(value, kind):
+        wanted = f"a {kind.__name__} object"
+    elif is_component(element) and not _are(value, tuple, element):
+        wanted = f"a tuple of {element.__name__} objects"
+    elif kind is tuple and not _are(value, list | tuple, str):
+        wanted = "a tuple of strings"
+    if wanted:
+        raise ConfigError(f"{name} must be {wanted}, not {quoted(value)}")
+    if isinstance(value, list) and kind is tuple:
         return tuple(value)
     return value
 
 
-def read(name: str, text: str, hint: Any) -> Any:
+def _are(values: object, holder: Hint, kind: type) -> bool:
+    return isinstance(values, holder) and all(isinstance(value, kind) for value in values)
+
+
+def read(name: str, text: str, hint: Hint) -> Any:
     """Return the number that a flag or a slash command spells; `none` where it may be None."""
     kind, _, optional = _parts(hint)
     if optional and text == "none":
@@ -155,7 +159,7 @@ def read(name: str, text: str, hint: Any) -> Any:
     return checked(name, value, hint)
 
 
-def _number(name: str, value: Any, kind: type, legal: Range) -> Any:
+def _number(name: str, value: Any, kind: type[int | float], legal: Range) -> float:
     if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
         word = "a whole number" if kind is int else "a number"
         raise ConfigError(f"{name} must be {word} in {legal}, not {quoted(value)}")
@@ -165,17 +169,19 @@ def _number(name: str, value: Any, kind: type, legal: Range) -> Any:
 
 
 @cache
-def _parts(hint: Any) -> tuple[Any, Range | None, bool]:
+def _parts(hint: Hint) -> tuple[Hint, Range | None, bool]:
     """Return the bare type, the range that is declared, and whether None is legal."""
     optional = False
-    if get_origin(hint) in (Union, UnionType):
+    union: object = get_origin(hint)
+    if union in (Union, UnionType):
         members = [member for member in get_args(hint) if member is not NoneType]
         optional = NoneType in get_args(hint)
-        hint = members[0] if len(members) == 1 else Any
+        hint = members[0] if len(members) == 1 else object
     declared = getattr(hint, "__metadata__", ())
     if declared:
         hint = hint.__origin__
-    if get_origin(hint) is tuple and get_args(hint) == (str, ...):
+    origin: object = get_origin(hint)
+    if origin is tuple and get_args(hint) == (str, ...):
         hint = tuple
     return hint, next((m for m in declared if isinstance(m, Range)), None), optional
 

@@ -195,11 +195,12 @@ def _as_target(name: str, model: Model, start: StartIds, runtime: str) -> Model:
     ids = None if start is None else list(as_ids("decoder_start_token_id", start))
     if ids == []:
         raise ConfigError("decoder_start_token_id is empty; give at least one id, or None")
-    if not getattr(check_is_network(name, model).config, "is_encoder_decoder", False):
+    module = check_is_network(name, model)
+    if not getattr(module.config, "is_encoder_decoder", False):
         raise ModelError(
             f"{type(model).__name__} is not an encoder–decoder model; call the function without "
             "_encoder_decoder"
         )
     if ids is None:
         return model
-    return fit_target(model, as_runtime(runtime, name, model), decoder_start=ids)
+    return fit_target(module, as_runtime(runtime, name, model), decoder_start=ids)

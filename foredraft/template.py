@@ -31,18 +31,12 @@ TEXT, ERROR = b"T", b"E"  # first byte of what the copy answers
 def rendered(render: Callable[[], str], prompt: str) -> str:
     """Return what a template makes of a prompt.
 
-    Args:
-        render: runs the template.
-        prompt: decides how much text is plausible.
-
     Raises:
         ModelError: it failed, took too long, needed too much memory or wrote too much.
     """
     most = CHARACTERS + 4 * len(prompt)
     with foreign(WHAT, REMEDY):
         text = _apart(render, most) if hasattr(os, "fork") else render()
-        if not isinstance(text, str):
-            raise TypeError(f"it made {type(text).__name__} instead of text")
     if len(text) > most:
         raise _over(f"wrote more than {most} characters")
     return text

@@ -9,10 +9,13 @@ import operator
 import unicodedata
 import warnings
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from foredraft.errors import ConfigError, RequestError, foreign, quoted
 from foredraft.template import rendered
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CONTEXT_TOKENS = 8  # tokens of the prompt that decide how the first new token reads
 UNFINISHED = "\ufffd"  # what an incomplete UTF-8 sequence decodes to
@@ -24,7 +27,7 @@ class PromptNote(UserWarning):
 
 
 def encode_prompt(
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     prompt: str,
     *,
     chat: bool = False,
@@ -80,21 +83,20 @@ def _check_is_text(prompt: str) -> None:
         )
 
 
-def _through_template(tokenizer: Any, prompt: str) -> str:
+def _through_template(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     if getattr(tokenizer, "chat_template", None) is None:
         raise ConfigError("this model's tokenizer has no chat template; switch chat off")
     message = [{"role": "user", "content": prompt}]
 
     def render() -> str:
-        text: str = tokenizer.apply_chat_template(
-            message, tokenize=False, add_generation_prompt=True
+        return _text(
+            tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         )
-        return text
 
     return rendered(render, prompt)
 
 
-def _with_one_begin(tokenizer: Any, tokens: list[int]) -> list[int]:
+def _with_one_begin(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> list[int]:
     """Drop begin tokens behind the first: one was typed or templated, one is the tokenizer's."""
     begin = getattr(tokenizer, "bos_token_id", None)
     count = _run_of(begin, tokens)
@@ -105,7 +107,12 @@ def _with_one_begin(tokenizer: Any, tokens: list[int]) -> list[int]:
 
 
 def _without_end(
-    tokenizer: Any, tokens: list[int], text: str, end_tokens: Collection[int], *, is_written: bool
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: list[int],
+    text: str,
+    end_tokens: Collection[int],
+    *,
+    is_written: bool,
 ) -> list[int]:
     """Drop end tokens from the end, behind which a model would begin something else.
 
@@ -149,7 +156,7 @@ def _note(what: str) -> None:
     warnings.warn(what, PromptNote, stacklevel=1)
 
 
-def _unspelt(tokenizer: Any, characters: set[str]) -> set[str]:
+def _unspelt(tokenizer: PreTrainedTokenizerBase, characters: set[str]) -> set[str]:
     """Return the characters that no token holds; none of a tokenizer of bytes."""
     missing = characters - set().union(*tokenizer.get_vocab()) if characters else characters
     for token in range(len(tokenizer)):
@@ -160,7 +167,7 @@ def _unspelt(tokenizer: Any, characters: set[str]) -> set[str]:
     return missing
 
 
-def check_stop_strings(tokenizer: Any, stop: Sequence[str]) -> None:
+def check_stop_strings(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> None:
     """Raise unless a tokenizer's tokens can spell every stop string.
 
     Raises:
@@ -177,16 +184,21 @@ def check_stop_strings(tokenizer: Any, stop: Sequence[str]) -> None:
         )
 
 
-def _said(tokenizer: Any, token: int) -> str:
+def _said(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     return _decoded(tokenizer, [token], with_special=True)
 
 
-def _decoded(tokenizer: Any, tokens: list[int], *, with_special: bool = False) -> str:
+def _decoded(
+    tokenizer: PreTrainedTokenizerBase, tokens: list[int], *, with_special: bool = False
+) -> str:
     with foreign("the tokenizer", REMEDY):
-        text = tokenizer.decode(tokens, skip_special_tokens=not with_special)
-        if not isinstance(text, str):
-            raise TypeError(f"it made {type(text).__name__} instead of text")
-    return text
+        return _text(tokenizer.decode(tokens, skip_special_tokens=not with_special))
+
+
+def _text(made: object) -> str:
+    if not isinstance(made, str):
+        raise TypeError(f"it made {type(made).__name__} instead of text")
+    return made
 
 
 class TextStream:
@@ -204,7 +216,7 @@ class TextStream:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         context: Sequence[int],
         stop: Sequence[str] = (),
         hidden: Collection[int] = (),

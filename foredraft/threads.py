@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 
@@ -39,7 +39,14 @@ def usable_threads() -> int:
     return max(1, int(min(processors, _quota())))
 
 
-def threads_for(network: Any) -> int:
+class Weighty(Protocol):
+    """A module, or what stands for one."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield every weight."""
+
+
+def threads_for(network: Weighty) -> int:
     """Return how many threads of a CPU a network's weights are worth, ≥ 1.
 
     Every product wakes all threads, which costs microseconds each; one thread reads
@@ -86,11 +93,7 @@ def _quota() -> float:
 
 
 def quotas(root: Path) -> Iterator[float]:
-    """Yield the quota of every group that this process is in, of cgroup versions 1 and 2.
-
-    Args:
-        root: of the file system.
-    """
+    """Yield the quota of every group that this process is in, of cgroup versions 1 and 2."""
     try:
         lines = (root / "proc/self/cgroup").read_text(errors="replace").split("\n")
     except OSError:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
 from foredraft.errors import ModelError, foreign, quoted
+from foredraft.files import Document
 from foredraft.loading.documents import shown
 from foredraft.loading.folder import ModelFolder
 from foredraft.loading.headers import AGAIN, Stored, stored_tensors
@@ -40,23 +41,16 @@ class Checkpoint(Source):
 
     def __init__(
         self,
-        outline: Any,
+        outline: PreTrainedModel,
         tensors: dict[str, Stored],
         dtype: torch.dtype,
-        whole: Callable[[], Any],
+        whole: Callable[[], PreTrainedModel],
     ) -> None:
-        self.config, self.model = outline.config, outline.model
-        self.class_name = type(outline).__name__
+        self.outline, self.config, self._tensors = outline, outline.config, tensors
         self.dtype, self.whole = dtype, whole
-        self.outline, self._tensors = outline, tensors
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield every parameter, without its numbers."""
-        yield from self.outline.parameters()
-
-    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield every module with its name."""
-        yield from self.outline.named_modules()
+        return self.outline.parameters()
 
     def dtype_of(self, name: str) -> torch.dtype:
         lies = DTYPES[self._tensors[name].dtype]
@@ -73,14 +67,9 @@ class Checkpoint(Source):
 
 
 def open_checkpoint(
-    folder: ModelFolder, dtype: torch.dtype, whole: Callable[[], Any]
+    folder: ModelFolder, dtype: torch.dtype, whole: Callable[[], PreTrainedModel]
 ) -> Checkpoint | None:
     """Return a causal LM whose weights are read later.
-
-    Args:
-        folder: of a model whose classes are transformers' own.
-        dtype: see `Checkpoint`.
-        whole: see `Checkpoint`.
 
     Returns:
         None where the files do not hold exactly the tensors of the network, under their names in
@@ -91,7 +80,7 @@ def open_checkpoint(
         return None
     outline = skeleton(folder.path, folder.config, folder.loader)
     with foreign(f"laying out {shown(folder.path)}", "free some memory"):
-        outline.to(dtype)
+        nn.Module.to(outline, dtype)
     expected = {name: tuple(tensor.shape) for name, tensor in outline.state_dict().items()}
     held = {name: one.shape for name, one in tensors.items() if not name.endswith(FREQUENCIES)}
     if folder.config.tie_word_embeddings:
@@ -102,25 +91,24 @@ def open_checkpoint(
     return Checkpoint(outline, tensors, dtype, whole)
 
 
+Loaded: TypeAlias = PreTrainedModel | Checkpoint  # with its weights, or before they are read
+
+
 class Unread:
     """A tensor in its file, which is read when transformers takes it: by `[...]`, once."""
 
     def __init__(self, name: str, stored: Stored) -> None:
         self._name, self._stored = name, stored
 
-    def __getitem__(self, everything: Any) -> Tensor:
+    def __getitem__(self, everything: object) -> Tensor:
         """Return the tensor."""
         return read_tensor(self._name, self._stored)
 
 
-def read_module(folder: ModelFolder, dtype: torch.dtype) -> tuple[Any, Any] | None:
+def read_module(folder: ModelFolder, dtype: torch.dtype) -> tuple[PreTrainedModel, Document] | None:
     """Return a transformers module on the CPU, and what transformers says of its weights.
 
     Its own reader would map the files until all is loaded: 1.5 times what stays.
-
-    Args:
-        folder: of a model whose classes are transformers' own.
-        dtype: of the weights.
 
     Returns:
         None where the tensors are not plain numbers; what to make of those, transformers knows.
@@ -128,7 +116,7 @@ def read_module(folder: ModelFolder, dtype: torch.dtype) -> tuple[Any, Any] | No
     tensors = readable_tensors(folder)
     if tensors is None:
         return None
-    kind: Any = folder.loader._model_mapping[type(folder.config)]
+    kind = folder.loader._model_mapping[type(folder.config)]
     network, info = kind.from_pretrained(
         None,
         config=folder.config,
@@ -157,7 +145,7 @@ def read_tensor(name: str, stored: Stored) -> Tensor:
     """
     with foreign(f"reading {quoted(name, 100)} from {shown(stored.file)}", AGAIN):
         tensor = torch.empty(stored.shape, dtype=DTYPES[stored.dtype])
-        content: Any = tensor.flatten().view(torch.uint8).numpy()
+        content = tensor.flatten().view(torch.uint8).numpy().data
         with stored.file.open("rb") as opened:
             opened.seek(stored.begin)
             count = opened.readinto(content)
@@ -171,12 +159,10 @@ def read_tensor(name: str, stored: Stored) -> Tensor:
 
 def _generation_config(folder: ModelFolder) -> GenerationConfig:
     """Return what transformers would."""
-    try:
-        return GenerationConfig.from_pretrained(folder.path, local_files_only=True)
-    except OSError:
-        return GenerationConfig.from_pretrained(
-            folder.path,
-            config_file_name="config.json",
-            _from_model_config=True,
-            local_files_only=True,
-        )
+    silent = folder.generation is None
+    return GenerationConfig.from_pretrained(
+        folder.path,
+        config_file_name="config.json" if silent else None,
+        _from_model_config=silent,
+        local_files_only=True,
+    )

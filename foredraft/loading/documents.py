@@ -9,10 +9,9 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 from foredraft.errors import ModelError, quoted
-from foredraft.files import reason_of
+from foredraft.files import Json, reason_of
 
 MEGABYTE = 1 << 20
 MOST_BYTES = 8 * MEGABYTE  # of a file of settings; the largest known have some 100 kB
@@ -25,7 +24,7 @@ def shown(path: Path) -> str:
     return quoted(text if len(text) <= 200 else f"…{text[-200:]}", 300)
 
 
-def read_document(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any] | None:
+def read_document(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Json] | None:
     """Return the JSON object in a file; None if there is no such file.
 
     Raises:
@@ -59,43 +58,32 @@ def read_bytes(path: Path, most_bytes: int) -> bytes | None:
         raise ModelError(f"cannot read {shown(path)}: {reason_of(error)}; {REMEDY}") from None
 
 
-def parse(content: bytes, name: str) -> dict[str, Any]:
-    """Return the JSON object of some bytes.
-
-    Args:
-        content: UTF-8, with or without a byte order mark.
-        name: of the file, for messages.
+def parse(content: bytes, name: str) -> dict[str, Json]:
+    """Return the JSON object of some bytes: UTF-8, with or without a byte order mark.
 
     Raises:
         ModelError: the bytes are no JSON object, or one that contradicts itself.
     """
+
+    def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+        found = dict(pairs)
+        for field, value in pairs if len(found) != len(pairs) else ():
+            if repr(found[field]) != repr(value):  # a reader would take either
+                raise ModelError(f"{name} says {quoted(field)} twice and differently; {REMEDY}")
+        return found
+
     try:
-        found = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique)
+        found = json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique)
     except UnicodeDecodeError as error:
-        raise ModelError(f"{name} is not UTF-8 (byte {error.start}); {REMEDY}") from None
+        why = f"is not UTF-8 (byte {error.start})"
     except RecursionError:
-        raise ModelError(f"{name} is nested too deeply to be settings; {REMEDY}") from None
+        why = "is nested too deeply to be settings"
     except json.JSONDecodeError as error:
-        raise ModelError(
-            f"{name} is not JSON: line {error.lineno}, column {error.colno}; {REMEDY}"
-        ) from None
-    except _SaidTwiceError as error:
-        raise ModelError(f"{name} says {error} twice and differently; {REMEDY}") from None
+        why = f"is not JSON: line {error.lineno}, column {error.colno}"
     except (ValueError, MemoryError):  # a number of thousands of digits
-        raise ModelError(f"{name} holds a number that is too long to read; {REMEDY}") from None
-    if not isinstance(found, dict):
-        raise ModelError(f"{name} must hold a JSON object, not {quoted(found)}; {REMEDY}")
-    return found
-
-
-class _SaidTwiceError(Exception):
-    """One field has two values, of which a reader would take either."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        for name, value in pairs:
-            if repr(found[name]) != repr(value):
-                raise _SaidTwiceError(quoted(name))
-    return found
+        why = "holds a number that is too long to read"
+    else:
+        if isinstance(found, dict):
+            return found
+        why = f"must hold a JSON object, not {quoted(found)}"
+    raise ModelError(f"{name} {why}; {REMEDY}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -19,16 +18,23 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     GenerationConfig,
+    PreTrainedConfig,
 )
 
 from foredraft.errors import ModelError, foreign, quoted
+from foredraft.files import Document, Json
 from foredraft.loading.documents import read_document, shown
-from foredraft.loading.endings import check_end_tokens, end_tokens, no_tokens
-from foredraft.loading.generation import check_generation, unheard
+from foredraft.loading.generation import (
+    check_generation,
+    end_ids,
+    end_tokens,
+    no_tokens,
+    unheard,
+)
 from foredraft.loading.headers import stored_tensors
 from foredraft.loading.quantized import check_quantization
 from foredraft.loading.settings import check_config
-from foredraft.loading.skeleton import check_weights_fit, skeleton
+from foredraft.loading.skeleton import Loader, check_weights_fit, skeleton
 from foredraft.loading.vocabulary import check_vocabulary_files
 from foredraft.models.cache import check_can_roll_back, check_layers_can_roll_back
 
@@ -48,31 +54,30 @@ class ModelFolder:
     """
 
     path: Path
-    fields: dict[str, Any]
-    generation: dict[str, Any] | None
-    config: Any
-    loader: Any
+    fields: Document
+    generation: Document | None
+    config: PreTrainedConfig
+    loader: Loader
 
     @property
     def vocab_size(self) -> int:
         """Tokens that the model has embeddings for."""
         return int(self.config.get_text_config(decoder=True).vocab_size)
 
-    def end_tokens(self, spoken: Any) -> tuple[int, ...]:
+    def end_tokens(self, spoken: Json) -> tuple[int, ...]:
         """Return every token that ends a text; `spoken` is the tokenizer's.
 
         Raises:
             ModelError: one of them is no token.
         """
-        inside = self.fields.get("text_config")
-        named = {
-            f"{shown(self.path / GENERATION)}: ": self.generation,
-            f"{shown(self.path / CONFIG)}: ": self.fields,
-            f"{shown(self.path / CONFIG)}: text_config.": inside,
-        }
+        place = shown(self.path / CONFIG)
         sources = {
-            f"{place}eos_token_id": fields["eos_token_id"]
-            for place, fields in named.items()
+            f"{where}eos_token_id": fields["eos_token_id"]
+            for where, fields in (
+                (f"{shown(self.path / GENERATION)}: ", self.generation),
+                (f"{place}: ", self.fields),
+                (f"{place}: text_config.", self.fields.get("text_config")),
+            )
             if isinstance(fields, dict) and fields.get("eos_token_id") is not None
         }
         default = getattr(self.config.get_text_config(decoder=True), "eos_token_id", None)
@@ -90,11 +95,7 @@ class ModelFolder:
 
 
 def read_folder(path: Path, *, trusted: bool) -> ModelFolder:
-    """Read the settings of a model folder.
-
-    Args:
-        path: of the folder.
-        trusted: code that comes with the model may be run.
+    """Read the settings of a model folder; if it is `trusted`, its code may be run.
 
     Raises:
         ModelError: naming the file, the field and what is legal.
@@ -105,18 +106,19 @@ def read_folder(path: Path, *, trusted: bool) -> ModelFolder:
         raise ModelError(f"folder {shown(path)} holds no model: {CONFIG} is missing")
     check_config(path / CONFIG, fields, trusted=trusted)
     place = shown(path / CONFIG)
-    check_end_tokens(f"{place}: eos_token_id", fields.get("eos_token_id"))
+    end_ids(f"{place}: eos_token_id", fields.get("eos_token_id"))
     with foreign(f"reading {place}", "correct it after the model's card"):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trusted)
         has_vocabulary = hasattr(config.get_text_config(decoder=True), "vocab_size")
     loader = _loader(place, config)
     if not has_vocabulary:
         raise ModelError(f"{place}: vocab_size is missing; fetch the model again")
-    found = ModelFolder(path, fields, read_document(path / GENERATION), config, loader)
-    check_generation(path / GENERATION, found.generation or {}, found.vocab_size)
+    generation = read_document(path / GENERATION)
+    found = ModelFolder(path, fields, generation, config, loader)
+    check_generation(path / GENERATION, generation or {}, found.vocab_size)
     with foreign(f"reading {shown(path / GENERATION)}", "correct it after the model's card"):
-        GenerationConfig.from_dict(dict(found.generation or {}))
-    if found.generation is None and config.is_encoder_decoder:
+        GenerationConfig.from_dict(dict(generation or {}))
+    if generation is None and config.is_encoder_decoder:
         check_generation(path / CONFIG, fields, found.vocab_size)
     check_vocabulary_files(path, found.vocab_size)
     return found
@@ -131,10 +133,11 @@ def check_folder_weights(folder: ModelFolder) -> None:
     """
     tensors = stored_tensors(folder.path, folder.fields.get("transformers_weights"))
     is_quantized = check_quantization(folder.path, folder.fields, tensors)
-    if (folder.path / "adapter_config.json").exists():
+    adapter = folder.path / "adapter_config.json"
+    if adapter.exists():
         raise ModelError(
-            f"{shown(folder.path / 'adapter_config.json')} belongs to an adapter, which is not "
-            "applied here; merge it into the weights (peft: merge_and_unload), or remove it"
+            f"{shown(adapter)} belongs to an adapter, which is not applied here; merge it "
+            "into the weights (peft: merge_and_unload), or remove it"
         )
     if _is_foreign(folder.config):
         return  # its code may not bear to be built without memory
@@ -144,22 +147,20 @@ def check_folder_weights(folder: ModelFolder) -> None:
         check_weights_fit(folder.path, folder.fields, network, tensors)
 
 
-def _is_foreign(config: Any) -> bool:
+def _is_foreign(config: PreTrainedConfig) -> bool:
     return not type(config).__module__.startswith("transformers.")
 
 
-def _loader(place: str, config: Any) -> Any:
+def _loader(place: str, config: PreTrainedConfig) -> Loader:
     """Return what loads a network of this config; refuses what does not speak, or cannot forget."""
     kind, seq2seq = type(config), bool(config.is_encoder_decoder)
-    loader: Any = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    loader: Loader = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    networks = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if seq2seq else MODEL_FOR_CAUSAL_LM_MAPPING
     if _is_foreign(config):
         return loader
-    mapping: Any = (
-        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if seq2seq else MODEL_FOR_CAUSAL_LM_MAPPING
-    )
-    if kind in mapping:
-        network = mapping[kind]
-        network = network[0] if isinstance(network, list | tuple) else network
+    found = networks.get(kind, None)
+    network = found[0] if isinstance(found, list | tuple) else found
+    if network is not None:
         check_layers_can_roll_back(network, config)
         return loader
     if kind in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING:

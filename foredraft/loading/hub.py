@@ -32,10 +32,6 @@ def _hub_has(name: str) -> bool:
 def fetched(name: str, files: Sequence[str]) -> Path:
     """Return the folder of a hub model in the local cache, with these files in it.
 
-    Args:
-        name: on the hub.
-        files: names, or patterns of names.
-
     Raises:
         ModelError: not in the cache, and the hub is out of reach or has no such model.
     """

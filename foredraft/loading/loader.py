@@ -12,14 +12,22 @@ import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
-from transformers import AutoTokenizer
+from torch import nn
+from transformers import (
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TorchAoConfig,
+)
 from transformers.utils import logging as transformers_logging
 
+from foredraft.doors import one_of
 from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, foreign, quoted
-from foredraft.loading.checkpoint import open_checkpoint, read_module
+from foredraft.loading.checkpoint import Checkpoint, open_checkpoint, read_module
 from foredraft.loading.device import resolve_device
 from foredraft.loading.documents import shown
 from foredraft.loading.folder import ModelFolder, check_folder_weights, read_folder
@@ -42,6 +50,7 @@ LOG = logging.getLogger("foredraft")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPE_CHOICES = ("auto", *DTYPES)
 QUANTIZE_CHOICES = ("none", "int8")
+AGAIN = "fetch the model again, or correct its files after its card"
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class LoadOptions(Checked):
     compile: bool = False
     threads: Annotated[int, Range(0, 4096)] = 0
 
-    def runtime_for(self, config: Any) -> Runtime:
+    def runtime_for(self, config: PreTrainedConfig) -> Runtime:
         """Return the runtime of a network with this transformers config."""
         runtime = Runtime(self.runtime, False, self.invariant, self.check_runtime, self.compile)
         on_cpu = resolve_device(self.device).type == "cpu"
@@ -95,7 +104,7 @@ class LoadedModel:
 
     name: str
     model: Network
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     eos_token_ids: tuple[int, ...]
     threads: int = 0
 
@@ -166,34 +175,38 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
     return LoadedModel(name, model, tokenizer, end_tokens, worth)
 
 
-def load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a decoder-only target, without its weights; errors as for `load`."""
-    source = _resolve_source(name, "target")
-    path = Path(source) if Path(source).is_dir() else fetched(source, SETTINGS_FILES)
+    path = _settings_of(_resolve_source(name, "target"))
     if read_folder(path, trusted=False).config.is_encoder_decoder:
         raise ModelError(f"{name!r} is an encoder–decoder model; name a decoder-only one")
     return _read_tokenizer(path, trusted=False)
 
 
-def _read_tokenizer(path: Path, *, trusted: bool) -> Any:
-    again = "fetch the model again, or correct its files after its card"
-    with foreign(
-        f"reading the tokenizer of {shown(path)} (tokenizer.json, tokenizer_config.json)", again
-    ):
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=trusted, local_files_only=True)
+def _settings_of(source: str) -> Path:
+    return Path(source) if Path(source).is_dir() else fetched(source, SETTINGS_FILES)
+
+
+def _read_tokenizer(path: Path, *, trusted: bool) -> PreTrainedTokenizerBase:
+    what = f"reading the tokenizer of {shown(path)} (tokenizer.json, tokenizer_config.json)"
+    with foreign(what, AGAIN):
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=trusted, local_files_only=True
+        )
+        return found
 
 
 def _load_network(
     name: str, role: str, options: LoadOptions
-) -> tuple[ModelFolder, Any, Any, Runtime]:
+) -> tuple[ModelFolder, PreTrainedModel | Checkpoint, PreTrainedTokenizerBase, Runtime]:
     """Return what a folder says, its network, its tokenizer and the runtime for them.
 
     The network is a transformers module, or a `Checkpoint` for the native runtime on a CPU.
     """
     device = resolve_device(options.device)
-    dtype: Any = _resolve_dtype(options.dtype, device)
+    dtype = _resolve_dtype(options.dtype, device)
     source = _resolve_source(name, role)
-    path = Path(source) if Path(source).is_dir() else fetched(source, SETTINGS_FILES)
+    path = _settings_of(source)
     folder = read_folder(path, trusted=options.trust_remote_code)
     if path != Path(source):
         fetched(source, weight_files(path))
@@ -204,36 +217,31 @@ def _load_network(
     # Code that comes with a model may take its weights as it likes.
     ours = not (options.trust_remote_code and "auto_map" in folder.fields)
     by_tensor = ours and device.type == "cpu" and quantization is None
+    read_as = dtype if by_tensor and isinstance(dtype, torch.dtype) else None
 
-    def whole() -> Any:
-        return _load_module(name, folder, options, quantization, by_tensor)
+    def whole() -> PreTrainedModel:
+        return _load_module(name, folder, options, quantization, read_as)
 
     network = None
-    if by_tensor and runtime.is_native_for(folder.config) and is_in_family(folder.config):
-        network = open_checkpoint(folder, dtype, whole)
+    if read_as and runtime.is_native_for(folder.config) and is_in_family(folder.config):
+        network = open_checkpoint(folder, read_as, whole)
     return folder, network or whole(), tokenizer, runtime
 
 
 def _load_module(
-    name: str, folder: ModelFolder, options: LoadOptions, quantization: Any, by_tensor: bool
-) -> Any:
-    """Return a transformers module with its weights.
-
-    Args:
-        name: of the model, as asked for.
-        folder: of the model.
-        options: device, precision and trust.
-        quantization: transformers' settings of one, or None.
-        by_tensor: whether the weights are read by us.
-    """
+    name: str,
+    folder: ModelFolder,
+    options: LoadOptions,
+    quantization: TorchAoConfig | None,
+    read_as: torch.dtype | None,
+) -> PreTrainedModel:
+    """Return a transformers module with its weights, read by us in a precision, if there is one."""
     device = resolve_device(options.device)
-    dtype: Any = _resolve_dtype(options.dtype, device)
-    again = "fetch the model again, or correct its files after its card"
-    with foreign(f"reading the weights of {shown(folder.path)}", f"{again}, or free some memory"):
-        found = read_module(folder, dtype) if by_tensor else None
+    with foreign(f"reading the weights of {shown(folder.path)}", f"{AGAIN}, or free some memory"):
+        found = read_module(folder, read_as) if read_as else None
         network, info = found or folder.loader.from_pretrained(
             folder.path,
-            dtype=dtype,
+            dtype=_resolve_dtype(options.dtype, device),
             quantization_config=quantization,
             use_safetensors=True,
             output_loading_info=True,
@@ -242,10 +250,10 @@ def _load_module(
             local_files_only=True,
         )
     check_loaded(name, network, info)
-    with foreign(
-        f"moving {quoted(name, 300)} to {device}", "free some of its memory, or --device cpu"
-    ):
-        network.to(device)
+    module: nn.Module = network
+    what = f"moving {quoted(name, 300)} to {device}"
+    with foreign(what, "free some of its memory, or --device cpu"):
+        module.to(device)
     return network
 
 
@@ -277,26 +285,33 @@ def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
     Raises:
         VocabularyMismatch: naming the first id that differs, or how little is shared.
     """
-    ours = {i: t for t, i in target.tokenizer.get_vocab().items()}
-    theirs = {i: t for t, i in drafter.tokenizer.get_vocab().items()}
+    ours, theirs = (
+        {i: t for t, i in one.tokenizer.get_vocab().items()} for one in (target, drafter)
+    )
+    names = f"the tokenizers of target {target.name!r}"
     for i in sorted(ours.keys() & theirs.keys()):
         if ours[i] != theirs[i]:
             raise VocabularyMismatch(
-                f"the tokenizers of target {target.name!r} and drafter {drafter.name!r} differ: id "
-                f"{i} is {ours[i]!r} for one and {theirs[i]!r} for the other; choose a drafter of "
-                "the target's family"
+                f"{names} and drafter {drafter.name!r} differ: id {i} is {ours[i]!r} for one and "
+                f"{theirs[i]!r} for the other; choose a drafter of the target's family"
             )
     if theirs.keys() - ours.keys() and ours.keys() - theirs.keys():
         raise VocabularyMismatch(
-            f"the tokenizers of target {target.name!r} ({len(ours)} tokens) and drafter "
-            f"{drafter.name!r} ({len(theirs)}) each have tokens that the other lacks; choose a "
-            "drafter of the target's family"
+            f"{names} ({len(ours)} tokens) and drafter {drafter.name!r} ({len(theirs)}) each have "
+            "tokens that the other lacks; choose a drafter of the target's family"
         )
 
 
 def _resolve_source(name: str, role: str) -> str:
     if name in BUNDLED_FOLDERS:
-        return _bundled_source(name, BUNDLED_FOLDERS[name].format(role=role))
+        recipe = BUNDLED_FOLDERS[name].format(role=role)
+        folder = bundled_path(recipe)
+        if not (folder / "model.safetensors").is_file():
+            raise ModelError(
+                f"{name!r} has no weights here yet ({recipe}); make them with: "
+                f"foredraft train {recipe} --data FOLDER --out {folder}"
+            )
+        return str(folder)
     try:
         path = Path(name).expanduser()
         is_dir, exists = path.is_dir(), path.exists()
@@ -314,32 +329,17 @@ def _resolve_source(name: str, role: str) -> str:
     return name
 
 
-def _bundled_source(name: str, recipe: str) -> str:
-    folder = bundled_path(recipe)
-    if not (folder / "model.safetensors").is_file():
-        raise ModelError(
-            f"{name!r} has no weights here yet ({recipe}); make them with: "
-            f"foredraft train {recipe} --data FOLDER --out {folder}"
-        )
-    return str(folder)
-
-
 def _resolve_dtype(name: str, device: torch.device) -> torch.dtype | str:
-    if name not in DTYPE_CHOICES:
-        raise ConfigError(f"unknown dtype {name!r}; legal: {', '.join(DTYPE_CHOICES)}")
-    if name == "auto":
+    if one_of("dtype", name, DTYPE_CHOICES) == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
     return DTYPES[name]
 
 
-def _quantization(name: str) -> Any:
-    if name not in QUANTIZE_CHOICES:
-        raise ConfigError(f"unknown quantization {name!r}; legal: {', '.join(QUANTIZE_CHOICES)}")
-    if name == "none":
+def _quantization(name: str) -> TorchAoConfig | None:
+    if one_of("quantization", name, QUANTIZE_CHOICES) == "none":
         return None
     if importlib.util.find_spec("torchao") is None:
         raise ConfigError("--quantize int8 needs torchao; install it with: uv sync --extra int8")
     from torchao.quantization import Int8WeightOnlyConfig
-    from transformers import TorchAoConfig
 
     return TorchAoConfig(Int8WeightOnlyConfig())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from torch import nn
+from transformers import PreTrainedModel
 
 from foredraft.errors import ModelError
+from foredraft.loading.checkpoint import Checkpoint, Loaded
 from foredraft.loading.runtime import TRANSFORMERS, Runtime
 from foredraft.models.base import Network
 from foredraft.models.encoder_decoder import EncoderDecoderModel
@@ -15,12 +16,12 @@ CROSS_ATTENTION = ("encoder_attn", "crossattention", "EncDecAttention")  # names
 
 
 def fit_target(
-    network: Any, runtime: Runtime = TRANSFORMERS, *, decoder_start: list[int] | None = None
+    network: Loaded, runtime: Runtime = TRANSFORMERS, *, decoder_start: list[int] | None = None
 ) -> Network:
     """Return the adapter of a Hugging Face module, by what its config says it is.
 
     Args:
-        network: a transformers module.
+        network: a transformers module, or a checkpoint that is not read yet.
         runtime: which code computes a decoder-only network.
         decoder_start: tokens that the decoder behind an encoder begins with, if not its own.
 
@@ -28,18 +29,19 @@ def fit_target(
         ModelError: an encoder, or a decoder without its encoder.
         RollbackUnsupported: it has layers that cannot forget.
     """
+    module = _module_of(network)
     if network.config.is_encoder_decoder:
-        _check_runtime(network, runtime)
-        return EncoderDecoderModel(network, decoder_start=decoder_start)
-    if _reads_an_encoder(network):
+        _check_runtime(module, runtime)
+        return EncoderDecoderModel(module, decoder_start=decoder_start)
+    if _reads_an_encoder(module):
         raise ModelError(
-            f"{type(network).__name__} is a decoder without its encoder; it can draft for an "
+            f"{type(module).__name__} is a decoder without its encoder; it can draft for an "
             "encoder–decoder model, but it cannot be a target"
         )
     return runtime.adapt(network)
 
 
-def fit_drafter(network: Any, target: Network, runtime: Runtime = TRANSFORMERS) -> Network:
+def fit_drafter(network: Loaded, target: Network, runtime: Runtime = TRANSFORMERS) -> Network:
     """Return the adapter of a draft model, with the target's columns.
 
     For an encoder–decoder target: a draft model with the target's own encoder, weight for weight,
@@ -50,7 +52,8 @@ def fit_drafter(network: Any, target: Network, runtime: Runtime = TRANSFORMERS) 
             hidden sizes that do not fit.
         RollbackUnsupported: it has layers that cannot forget.
     """
-    name, vocab_size = _class_name(network), target.vocab_size
+    module, vocab_size = _module_of(network), target.vocab_size
+    name = type(module).__name__
     if not isinstance(target, EncoderDecoderModel):
         if network.config.is_encoder_decoder:
             raise ModelError(
@@ -58,24 +61,24 @@ def fit_drafter(network: Any, target: Network, runtime: Runtime = TRANSFORMERS) 
                 "choose a decoder-only draft model"
             )
         return runtime.adapt(network, vocab_size=vocab_size)
-    _check_runtime(network, runtime)
+    _check_runtime(module, runtime)
     has_encoder = network.config.is_encoder_decoder
-    if not has_encoder and not _reads_an_encoder(network):
+    if not has_encoder and not _reads_an_encoder(module):
         raise ModelError(
             f"{name} is decoder-only and cannot see what an encoder–decoder target reads; choose "
             "an encoder–decoder draft model, or a decoder with cross-attention"
         )
-    shared = not has_encoder or _encoders_are_equal(network, target.model)
+    shared = not has_encoder or _encoders_are_equal(module, target.model)
     return EncoderDecoderModel(
-        network,
+        module,
         vocab_size=vocab_size,
         decoder_start=target.start_tokens,
         encoder=target.encoder if shared else None,
     )
 
 
-def _check_runtime(network: Any, runtime: Runtime) -> None:
-    name = _class_name(network)
+def _check_runtime(module: nn.Module, runtime: Runtime) -> None:
+    name = type(module).__name__
     if runtime.name == "native":
         raise ModelError(
             f"the native runtime does not know {name}, an encoder–decoder model; use --runtime auto"
@@ -83,15 +86,15 @@ def _check_runtime(network: Any, runtime: Runtime) -> None:
     runtime.check_needs_no_native(name)
 
 
-def _class_name(network: Any) -> str:
-    return str(getattr(network, "class_name", type(network).__name__))
+def _module_of(network: Loaded) -> PreTrainedModel:
+    return network.outline if isinstance(network, Checkpoint) else network
 
 
-def _reads_an_encoder(network: Any) -> bool:
-    return any(name.endswith(CROSS_ATTENTION) for name, _ in network.named_modules())
+def _reads_an_encoder(module: nn.Module) -> bool:
+    return any(name.endswith(CROSS_ATTENTION) for name, _ in module.named_modules())
 
 
-def _encoders_are_equal(one: Any, other: Any) -> bool:
+def _encoders_are_equal(one: PreTrainedModel, other: PreTrainedModel) -> bool:
     ours, theirs = one.get_encoder().state_dict(), other.get_encoder().state_dict()
     return ours.keys() == theirs.keys() and all(
         ours[key].shape == theirs[key].shape and torch.equal(ours[key].cpu(), theirs[key].cpu())

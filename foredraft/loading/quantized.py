@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from foredraft.errors import ModelError, quoted
+from foredraft.errors import ModelError, quoted, unfit
+from foredraft.files import Document, Json
 from foredraft.loading.documents import shown
 from foredraft.loading.headers import Stored
 
@@ -37,42 +37,33 @@ REMEDY = (
 )
 
 
-def check_quantization(
-    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored]
-) -> bool:
+def check_quantization(folder: Path, config: Document, tensors: Mapping[str, Stored]) -> bool:
     """Return whether the weights are quantised, in a way that transformers can compute here.
-
-    Args:
-        folder: of the model.
-        config: what its config.json holds.
-        tensors: what its weights hold.
 
     Raises:
         ModelError: naming the kind, or the tensor that betrays one.
     """
     place = shown(folder / "config.json")
-    method = None
-    for name, found in _stated(config):
-        method = _method(f"{place}: {name}", found)
-        _check_package(f"{place}: {name}", method)
-    if method is None:
+    stated = list(_stated(config))
+    for name, found in stated:
+        _check_stated(f"{place}: {name}", found)
+    if not stated:
         _check_unstated(folder, place, tensors)
-    return method is not None
+    return bool(stated)
 
 
-def _stated(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    inside = [(f"{k}.", v) for k, v in config.items() if isinstance(v, dict) and k not in FIELDS]
-    return [
-        (prefix + field, part[field])
-        for prefix, part in (("", config), *inside)
-        for field in FIELDS
-        if part.get(field) is not None
-    ]
+def _stated(config: Document) -> Iterator[tuple[str, Json]]:
+    """Yield what a config, or one inside it, says of the quantisation, by the field's name."""
+    inside = {f"{k}.": v for k, v in config.items() if isinstance(v, dict) and k not in FIELDS}
+    for prefix, part in {"": config, **inside}.items():
+        for field in FIELDS:
+            if part.get(field) is not None:
+                yield prefix + field, part[field]
 
 
-def _method(name: str, found: Any) -> str:
+def _check_stated(name: str, found: Json) -> None:
     if not isinstance(found, dict):
-        raise ModelError(f"{name} must be an object, not {quoted(found)}; {REMEDY}")
+        raise unfit(name, "an object", found, REMEDY)
     method = found.get("quant_method")
     if method is None and (found.get("load_in_4bit") or found.get("load_in_8bit")):
         method = "bitsandbytes"
@@ -81,18 +72,13 @@ def _method(name: str, found: Any) -> str:
             f"{name} says that the weights are quantised, and its quant_method is "
             f"{quoted(method)}, which says not how; {REMEDY}"
         )
-    return method
-
-
-def _check_package(name: str, method: str) -> None:
     packages = PACKAGES.get(method, ())
-    if any(_is_installed(package) for package in packages):
-        return
-    needs = f", which needs the package {packages[0]}" if packages else ""
-    raise ModelError(
-        f"{name}: the weights are quantised by {quoted(method)}{needs} and cannot be computed "
-        f"here; {REMEDY}"
-    )
+    if not any(map(_is_installed, packages)):
+        needs = f", which needs the package {packages[0]}" if packages else ""
+        raise ModelError(
+            f"{name}: the weights are quantised by {quoted(method)}{needs} and cannot be computed "
+            f"here; {REMEDY}"
+        )
 
 
 def _is_installed(package: str) -> bool:
@@ -104,17 +90,17 @@ def _is_installed(package: str) -> bool:
 
 def _check_unstated(folder: Path, place: str, tensors: Mapping[str, Stored]) -> None:
     """Raise if the weights are quantised though the config does not say so."""
+    silent = f"and {place} has no quantization_config that says how; {REMEDY}"
     for name, tensor in tensors.items():
         narrow = tensor.dtype.startswith(("F8", "F6", "F4"))
         packed = tensor.dtype in PACKED and name.endswith((".weight", "_weight", ".bias"))
         if narrow or packed or SCALES.fullmatch(name):
             raise ModelError(
                 f"{shown(tensor.file)}: {quoted(name, 100)} ({tensor.dtype}) is part of quantised "
-                f"weights, and {place} has no quantization_config that says how; {REMEDY}"
+                f"weights, {silent}"
             )
     for file in FILES:
         if (folder / file).exists():
             raise ModelError(
-                f"{shown(folder / file)} says that the weights are quantised, and {place} has no "
-                f"quantization_config that says how; {REMEDY}"
+                f"{shown(folder / file)} says that the weights are quantised, {silent}"
             )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
+from transformers import PreTrainedConfig
+
+from foredraft.doors import one_of
 from foredraft.errors import ConfigError, ModelError
-from foredraft.loading.checkpoint import Checkpoint
+from foredraft.loading.checkpoint import Checkpoint, Loaded
 from foredraft.models.base import Network
 from foredraft.models.decoder_only import CausalModel, DecoderOnlyModel
 from foredraft.native.fused import FusedModel
@@ -42,9 +44,7 @@ class Runtime:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in RUNTIME_CHOICES:
-            legal = ", ".join(RUNTIME_CHOICES)
-            raise ConfigError(f"unknown runtime {self.name!r}; legal: {legal}")
+        one_of("runtime", self.name, RUNTIME_CHOICES)
         if self._native_flags and self.name == "transformers":
             raise ConfigError(
                 f"{self._native_flags[0]} needs the native runtime; use --runtime native or auto"
@@ -56,11 +56,11 @@ class Runtime:
         flags = {"--invariant": self.invariant, "--compile": self.compile}
         return [flag for flag, given in flags.items() if given]
 
-    def is_native_for(self, config: Any) -> bool:
+    def is_native_for(self, config: PreTrainedConfig) -> bool:
         """Whether the causal LM of a transformers config gets the native runtime."""
         return self.name == "native" or (self.name == "auto" and is_in_family(config))
 
-    def adapt(self, network: Any, *, vocab_size: int | None = None) -> CausalModel:
+    def adapt(self, network: Loaded, *, vocab_size: int | None = None) -> CausalModel:
         """Return the adapter of a causal LM.
 
         Args:
@@ -73,24 +73,31 @@ class Runtime:
             RollbackUnsupported: it has layers that cannot forget.
         """
         if not self.is_native_for(network.config):
-            self.check_needs_no_native(type(network).__name__)
-            return DecoderOnlyModel(network, vocab_size=vocab_size)
+            module = network.outline if isinstance(network, Checkpoint) else network
+            self.check_needs_no_native(type(module).__name__)
+            return DecoderOnlyModel(module, vocab_size=vocab_size)
         device = network.device.type
         if self.compile and device != "cuda":
             raise ConfigError(
                 "--compile makes kernels for CUDA; on a CPU the native runtime is compiled C "
                 "already; leave it out"
             )
-        how: Any = {"vocab_size": vocab_size, "int8": self.int8, "invariant": self.invariant}
         if device == "cuda":
-            model: CausalModel = StaticModel(network, compiled=self.compile, **how)
+            model: CausalModel = StaticModel(
+                network,
+                vocab_size=vocab_size,
+                int8=self.int8,
+                invariant=self.invariant,
+                compiled=self.compile,
+            )
         elif device == "cpu" and not self.int8 and can_fuse():
             model = FusedModel(network, vocab_size=vocab_size)  # invariant, whatever was asked for
         else:
-            model = NativeModel(network, **how)
+            model = NativeModel(
+                network, vocab_size=vocab_size, int8=self.int8, invariant=self.invariant
+            )
         if self.check and not self.int8:  # rounded weights are another network
-            whole = network.whole() if isinstance(network, Checkpoint) else network
-            prove_equal(model, whole)
+            prove_equal(model, network.whole() if isinstance(network, Checkpoint) else network)
         return model
 
     def check_needs_no_native(self, name: str) -> None:

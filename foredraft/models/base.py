@@ -10,7 +10,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from foredraft.errors import (
 from foredraft.logits import two_largest
 from foredraft.models.memory import Memory, TokenMemory
 from foredraft.ownership import Owned
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half precision
 MOST_FREE = 8  # memories of texts that have ended, kept for the next ones
@@ -219,7 +222,7 @@ class Network(Owned, ABC):
     def _new_memory(self) -> Memory:
         return TokenMemory()
 
-    def _free_memory(self) -> Any:
+    def _free_memory(self) -> Memory:
         """Return a memory that holds nothing: one of a text that has ended, or a new one."""
         return self._free.pop() if self._free else self._new_memory()
 
@@ -290,16 +293,10 @@ class Network(Owned, ABC):
         return list(prompt)
 
 
-def check_is_network(name: str, network: Any, remedy: str = "") -> Any:
-    """Return a Hugging Face module, or raise with what to give in place of what was given.
-
-    Args:
-        name: of the parameter.
-        network: as the caller gave it.
-        remedy: what else can be done.
-    """
+def check_is_network(name: str, network: object, remedy: str = "") -> PreTrainedModel:
+    """Return a Hugging Face module, or raise with what to give in place of what was given."""
     if isinstance(network, torch.nn.Module) and hasattr(network, "config"):
-        return network
+        return cast("PreTrainedModel", network)
     raise ModelError(
         f"{name} must be a Hugging Face model or a Network, not {quoted(network)}; load one, "
         "e.g. with AutoModelForCausalLM.from_pretrained(…)" + (f", or {remedy}" if remedy else "")

@@ -8,7 +8,7 @@ is copies, everything at every step; the meaning of its `crop` has changed betwe
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
@@ -16,6 +16,9 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderD
 from foredraft.doors import of_type
 from foredraft.errors import ModelError, RollbackUnsupported, quoted
 from foredraft.ranges import checked
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 BLOCK = 256  # buffers grow by doubling, in multiples of this many positions
 
@@ -30,10 +33,10 @@ class PreallocatedLayer(DynamicLayer):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.length = 0
-        self._buffers: tuple[Tensor, Tensor] | None = None
+        self._buffers: tuple[Tensor, ...] = ()  # of keys and of values
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Write `[1, heads, time, head_dim]` after the held positions; return views of all."""
         self.is_initialized = True
@@ -45,33 +48,24 @@ class PreallocatedLayer(DynamicLayer):
         self.keys, self.values = keys[:, :, :end], values[:, :, :end]
         return self.keys, self.values
 
-    def _reserve(self, end: int, like_keys: Tensor, like_values: Tensor) -> tuple[Tensor, Tensor]:
-        if self._buffers is None or self._buffers[0].shape[-2] < end:
-            held = self._buffers[0].shape[-2] if self._buffers else 0
+    def _reserve(self, end: int, *like: Tensor) -> tuple[Tensor, ...]:
+        """Return room for `end` positions of keys and values that look like these."""
+        held = self._buffers[0].shape[-2] if self._buffers else 0
+        if held < end:
             capacity = -(-max(end, 2 * held) // BLOCK) * BLOCK
-            self._buffers = (
-                self._grown(0, capacity, like_keys),
-                self._grown(1, capacity, like_values),
-            )
+            grown = [one.new_empty(*one.shape[:2], capacity, one.shape[-1]) for one in like]
+            for new, old in zip(grown, self._buffers, strict=False):
+                new[:, :, : self.length] = old[:, :, : self.length]
+            self._buffers = tuple(grown)
         return self._buffers
 
-    def _grown(self, which: int, capacity: int, like: Tensor) -> Tensor:
-        beams, heads, _, head_dim = like.shape
-        new = like.new_empty(beams, heads, capacity, head_dim)
-        if self._buffers is not None and self.length:
-            new[:, :, : self.length] = self._buffers[which][:, :, : self.length]
-        return new
-
     def copy(self) -> PreallocatedLayer:
-        """Return a layer of its own that holds the same."""
         other = PreallocatedLayer()
-        if self._buffers is not None:
-            keys, values = self._buffers
-            other._buffers = (keys.clone(), values.clone())
-            other.length, other.is_initialized = self.length, True
+        other._buffers = tuple(held.clone() for held in self._buffers)
+        other.length, other.is_initialized = self.length, self.is_initialized
         return other
 
-    def get_seq_length(self, *args: Any) -> int:
+    def get_seq_length(self, *args: object) -> int:
         return self.length
 
     def crop(self, tokens_to_remove: int) -> None:
@@ -79,12 +73,7 @@ class PreallocatedLayer(DynamicLayer):
 
 
 class RollbackCache(Cache):
-    """A transformers cache whose newest positions can be forgotten in O(layers).
-
-    Args:
-        num_layers: attention layers of the model.
-        layers: instead of new ones.
-    """
+    """A transformers cache whose newest positions can be forgotten in O(layers)."""
 
     def __init__(self, num_layers: int = 0, layers: list[PreallocatedLayer] | None = None) -> None:
         self._preallocated = layers or [PreallocatedLayer() for _ in range(num_layers)]
@@ -92,20 +81,16 @@ class RollbackCache(Cache):
 
     @property
     def length(self) -> int:
-        """Positions held."""
         return self._preallocated[0].length
 
     def rollback_to(self, length: int) -> None:
-        """Forget positions `length` and later."""
         for layer in self._preallocated:
             layer.length = length
 
     def restart(self) -> None:
-        """Forget everything, keep the memory."""
         self.rollback_to(0)
 
     def copy(self) -> RollbackCache:
-        """Return a cache of its own that holds the same."""
         return RollbackCache(layers=[layer.copy() for layer in self._preallocated])
 
 
@@ -114,40 +99,38 @@ class CrossRollbackCache(EncoderDecoderCache):
 
     Cross-attention keys and values are computed by the first pass after `restart`.
 
-    Args:
-        num_layers: layers of the decoder.
-        said: instead of a new memory of that many.
+    Attributes:
+        read: hidden states of the encoder, `[1, source, hidden]`; None until they are asked for.
     """
 
-    def __init__(self, num_layers: int = 0, said: RollbackCache | None = None) -> None:
-        self._said = said or RollbackCache(num_layers)
+    def __init__(self, said: RollbackCache) -> None:
+        self._said = said
+        self.read: Tensor | None = None
         super().__init__(self._said, DynamicCache())
 
     @property
     def length(self) -> int:
-        """Positions of the decoder held."""
         return self._said.length
 
     def rollback_to(self, length: int) -> None:
-        """Forget what was said at positions `length` and later."""
         self._said.rollback_to(length)
 
     def restart(self) -> None:
         """Forget everything, what was read as well."""
         self._said.restart()
-        self.cross_attention_cache = DynamicCache()
-        self.is_updated = {}
+        self.cross_attention_cache, self.is_updated, self.read = DynamicCache(), {}, None
 
     def copy(self) -> CrossRollbackCache:
         """Return a cache of its own that holds the same; what was read is never written again."""
-        other = CrossRollbackCache(said=self._said.copy())
+        other = CrossRollbackCache(self._said.copy())
+        other.read = self.read
         if self.is_updated:  # else it is still to be written
             other.cross_attention_cache = self.cross_attention_cache
             other.is_updated = dict(self.is_updated)
         return other
 
 
-def cache_argument(model: Any) -> str:
+def cache_argument(model: PreTrainedModel) -> str:
     """Return the name of a forward pass's cache argument, which transformers 5.24 has changed."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
@@ -157,7 +140,7 @@ ONE_TOKEN_A_PASS = ("prophetnet", "xlm-prophetnet", "fsmt", "xlm")
 ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
 
 
-def check_can_roll_back(model: Any, *, is_decoder: bool = False) -> None:
+def check_can_roll_back(model: PreTrainedModel, *, is_decoder: bool = False) -> None:
     """Raise unless every layer's memory is plain causal attention, which can forget.
 
     Args:
@@ -180,12 +163,8 @@ def check_can_roll_back(model: Any, *, is_decoder: bool = False) -> None:
     check_layers_can_roll_back(type(model), model.config)
 
 
-def check_layers_can_roll_back(kind: Any, config: Any) -> None:
+def check_layers_can_roll_back(kind: type, config: PreTrainedConfig) -> None:
     """Raise unless a class of networks, set up so, has layers that can forget; no weight is needed.
-
-    Args:
-        kind: the class of the network.
-        config: of transformers.
 
     Raises:
         RollbackUnsupported: recurrent or otherwise stateful layers.
@@ -204,7 +183,7 @@ def check_layers_can_roll_back(kind: Any, config: Any) -> None:
         )
 
 
-def check_takes_blocks(model: Any) -> None:
+def check_takes_blocks(model: PreTrainedModel) -> None:
     """Raise unless a pass beside the cache may have several tokens: a draft is verified in one.
 
     Raises:

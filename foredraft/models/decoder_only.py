@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from foredraft.core import Prompt
 from foredraft.doors import checks_arguments
@@ -28,6 +28,9 @@ from foredraft.models.views import in_evaluation
 from foredraft.ranges import Count
 from foredraft.threads import check_device_survives
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 UNCACHED = {"use_cache": False}
 
 
@@ -35,21 +38,22 @@ class CausalModel(Network):
     """What every adapter of a causal language model does.
 
     Args:
-        config: of the network's decoder.
+        num_embeddings: tokens that it knows.
         vocab_size: columns wanted; a drafter gets the target's, so that paddings of different size
             inside one family do not matter: surplus columns are cut, missing ones are −∞ (never
             drafted). None keeps the model's own.
+        max_length: positions of a text.
         device: where the network is.
 
     A model whose rotary embedding changes with the length of its text (`longrope`, `dynamic`) is
     held to the positions before the change: what is cached before it would be wrong after it.
     """
 
-    def __init__(self, config: Any, vocab_size: int | None, device: torch.device) -> None:
-        self.device = device
-        self._num_embeddings = int(config.vocab_size)
-        self.vocab_size = vocab_size or self._num_embeddings
-        self.max_length = positions_of(config)
+    def __init__(
+        self, num_embeddings: int, vocab_size: int | None, max_length: int, device: torch.device
+    ) -> None:
+        self.device, self._num_embeddings = device, num_embeddings
+        self.vocab_size, self.max_length = vocab_size or num_embeddings, max_length
 
     def open(self, prompt: Prompt) -> Context:
         check_device_survives(self.device)
@@ -78,7 +82,33 @@ class TensorModel(CausalModel):
         return self._fitted(self._pass(context, input_ids, keep))
 
 
-class DecoderOnlyModel(TensorModel):
+class ModuleModel(TensorModel):
+    """A module of transformers' behind our door: what decoders with and without encoder share."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        num_embeddings: int,
+        vocab_size: int | None,
+        max_length: int,
+    ) -> None:
+        super().__init__(num_embeddings, vocab_size, max_length, model.device)
+        self.model = in_evaluation(model)
+        self.dtype: torch.dtype = model.dtype
+        self._cache_argument = cache_argument(model)
+        self._takes = inspect.signature(model.forward).parameters
+
+    def weights(self) -> Iterator[Tensor]:
+        yield from (tensor for _, tensor in sorted(self.model.state_dict().items()))
+
+    def _run(self, keep: int, **inputs: object) -> Tensor:
+        """Return the module's logits after the last `keep` tokens, shape `[keep, vocab]`."""
+        with foreign_pass(self.model):
+            logits: Tensor = self.model(**inputs).logits
+            return logits[0, -keep:]
+
+
+class DecoderOnlyModel(ModuleModel):
     """A transformers causal LM (Llama, Qwen, Mistral, GPT-2, GPT-NeoX, …) behind our door.
 
     A network whose memory is not ours (GPT-1, XLNet, CPM-Ant, whatever keywords their signatures
@@ -93,20 +123,15 @@ class DecoderOnlyModel(TensorModel):
     """
 
     @checks_arguments
-    def __init__(self, model: Any, *, vocab_size: Count | None = None) -> None:
-        check_can_roll_back(check_is_network("model", model))
-        check_takes_blocks(model)
-        config = model.config.get_text_config(decoder=True)
-        super().__init__(config, vocab_size, model.device)
-        self.max_length = positions_of(config, model)
-        self.model = in_evaluation(model)
-        self.dtype: torch.dtype = model.dtype
-        self._num_layers, self._cache_argument = config.num_hidden_layers, cache_argument(model)
+    def __init__(self, model: nn.Module, *, vocab_size: Count | None = None) -> None:
+        network = check_is_network("model", model)
+        check_can_roll_back(network)
+        check_takes_blocks(network)
+        config = network.config.get_text_config(decoder=True)
+        positions = positions_of(config, network)
+        super().__init__(network, int(config.vocab_size), vocab_size, positions)
+        self._num_layers = config.num_hidden_layers
         self._takes_cache = True  # as far as is known
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-
-    def weights(self) -> Iterator[Tensor]:
-        yield from (tensor for _, tensor in sorted(self.model.state_dict().items()))
 
     def _new_memory(self) -> Memory:
         return RollbackCache(self._num_layers) if self._takes_cache else TokenMemory()
@@ -119,7 +144,7 @@ class DecoderOnlyModel(TensorModel):
         if self._takes_cache:
             held, fed = context.length, context.length + input_ids.shape[1]
             cached = {self._cache_argument: context.memory, "use_cache": True}
-            logits = self._run(input_ids, keep, cached)
+            logits = self._read(input_ids, keep, cached)
             if context.length == fed:
                 return logits
             if held:
@@ -135,28 +160,26 @@ class DecoderOnlyModel(TensorModel):
             context.memory = TokenMemory()
         context.memory.tokens += input_ids[0].tolist()
         whole = torch.tensor([context.memory.tokens], device=self.device)
-        return self._run(whole, keep, UNCACHED)
+        return self._read(whole, keep, UNCACHED)
 
     def _check_is_causal(self, input_ids: Tensor) -> None:
         """Raise if what follows a token changes its logits (XLNet): no draft could be verified."""
         first = input_ids[:, :1]
         followed = (first + torch.arange(5, device=self.device)) % self._num_embeddings
-        short, long = self._run(first, 1, UNCACHED)[0], self._run(followed, 5, UNCACHED)[0]
+        short, long = self._read(first, 1, UNCACHED)[0], self._read(followed, 5, UNCACHED)[0]
         if float((short - long).abs().max()) > self.rounding(short):
             raise ModelError(
                 f"{type(self.model).__name__} looks ahead: a token's logits change with what "
                 "follows it, so no draft can be verified; choose a causal language model"
             )
 
-    def _run(self, input_ids: Tensor, keep: int, cached: dict[str, Any]) -> Tensor:
+    def _read(self, input_ids: Tensor, keep: int, cached: Mapping[str, object]) -> Tensor:
         """Return the network's logits of ids `[1, time]`, shape `[keep, vocab]`."""
-        kept = {"logits_to_keep": keep} if self._keeps_logits else {}
-        with foreign_pass(self.model):
-            logits: Tensor = self.model(input_ids=input_ids, **cached, **kept).logits
-        return logits[0, -keep:]
+        kept = {"logits_to_keep": keep} if "logits_to_keep" in self._takes else {}
+        return self._run(keep, input_ids=input_ids, **cached, **kept)
 
 
-def foreign_pass(network: Any) -> AbstractContextManager[None]:
+def foreign_pass(network: nn.Module) -> AbstractContextManager[None]:
     """Return the border round a pass of a network, whose code is not ours."""
     return foreign(
         f"a pass of {type(network).__name__}",

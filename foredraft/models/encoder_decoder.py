@@ -7,32 +7,33 @@ prompt instead of encoding it again (Gandhi, von Platen and Rush, "Distil-Whispe
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from foredraft.core import Prompt
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import ContextOverflow, ModelError, RequestError
-from foredraft.models.base import Context, Network, check_is_network
+from foredraft.files import Json
+from foredraft.models.base import Context, check_is_network
 from foredraft.models.cache import (
     CrossRollbackCache,
-    cache_argument,
+    RollbackCache,
     check_can_roll_back,
     check_takes_blocks,
 )
-from foredraft.models.decoder_only import foreign_pass
+from foredraft.models.decoder_only import ModuleModel, foreign_pass
 from foredraft.models.positions import positions_of
-from foredraft.models.views import in_evaluation
 from foredraft.ownership import Owned
 from foredraft.ranges import Count, TokenId, checked
 from foredraft.threads import check_device_survives
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 @dataclass
@@ -45,21 +46,18 @@ class EncoderOutput(BaseModelOutput):
 class Encoder(Owned):
     """Prompt → what the decoders read; remembers the newest, so that two decoders may share it.
 
-    Args:
-        model: the encoder–decoder model it belongs to.
-
     Attributes:
         vocab_size: rows of its embedding table; 0 if it reads features instead of tokens.
         hidden_size: of what it returns.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.module = model.get_encoder()
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.module: nn.Module = model.get_encoder()
         config = model.config
         self._device, self._dtype = model.device, model.dtype
         self._reads_features = model.main_input_name != "input_ids"
         embeddings = None if self._reads_features else model.get_input_embeddings()
-        self.vocab_size = embeddings.num_embeddings if embeddings is not None else 0
+        self.vocab_size: int = getattr(embeddings, "num_embeddings", 0)
         self.max_length = positions_of(
             config, self.module, ("max_encoder_position_embeddings", "max_source_positions")
         )
@@ -123,39 +121,7 @@ def _same(one: Prompt, other: Prompt | None) -> bool:
     return other is not None and list(one) == list(other)
 
 
-class Reading:
-    """What is remembered of one text: what was read, and the decoder's cache.
-
-    Args:
-        cache: of the decoder.
-
-    Attributes:
-        hidden: of the encoder, `[1, source, hidden]`; None until it has been asked for.
-    """
-
-    def __init__(self, cache: CrossRollbackCache, hidden: Tensor | None = None) -> None:
-        self.cache, self.hidden = cache, hidden
-
-    @property
-    def length(self) -> int:
-        """Tokens of the decoder held."""
-        return self.cache.length
-
-    def restart(self) -> None:
-        """Forget everything, what was read as well."""
-        self.cache.restart()
-        self.hidden = None
-
-    def rollback_to(self, length: int) -> None:
-        """Forget what was said at positions `length` and later."""
-        self.cache.rollback_to(length)
-
-    def copy(self) -> Reading:
-        """Return a memory of its own that holds the same; what was read is never written again."""
-        return Reading(self.cache.copy(), self.hidden)
-
-
-class EncoderDecoderModel(Network):
+class EncoderDecoderModel(ModuleModel):
     """A transformers encoder–decoder (T5, BART, mBART, Marian, Whisper, …) behind our door.
 
     Tokens that its generation config forbids (`suppress_tokens`, single `bad_words_ids`, and
@@ -184,36 +150,32 @@ class EncoderDecoderModel(Network):
     @checks_arguments
     def __init__(
         self,
-        model: Any,
+        model: nn.Module,
         *,
         vocab_size: Count | None = None,
         decoder_start: Sequence[int] | None = None,
         encoder: Encoder | None = None,
     ) -> None:
-        check_can_roll_back(check_is_network("model", model), is_decoder=True)
+        network = check_is_network("model", model)
+        check_can_roll_back(network, is_decoder=True)
         if decoder_start is not None:
             start = listed("decoder_start", decoder_start, "give token ids, or None")
             decoder_start = [checked("decoder_start", token, TokenId) for token in start]
+        check_takes_blocks(network)
         if encoder is not None:
             of_type("encoder", encoder, Encoder, "give that of another model")
-        check_takes_blocks(model)
-        config = model.config.get_text_config(decoder=True)
-        self.model = in_evaluation(model)
-        self.device: torch.device = model.device
-        self.dtype: torch.dtype = model.dtype
-        if encoder is not None:
-            _check_shape(model, config, encoder)
-        self.encoder, self._owns_encoder = encoder or Encoder(model), encoder is None
-        self._num_embeddings = int(model.get_output_embeddings().weight.shape[0])
-        self.vocab_size = vocab_size or self._num_embeddings
+            _check_shape(network, encoder)
+        self.encoder, self._owns_encoder = encoder or Encoder(network), encoder is None
+        self._is_whole = bool(network.config.is_encoder_decoder)
+        num_embeddings = int(network.get_output_embeddings().weight.shape[0])
+        # Of the decoder alone: the encoder's table of positions is the encoder's affair.
+        decoder = network.get_decoder() if self._is_whole else network
         names = ("max_target_positions", "max_decoder_position_embeddings")
-        self.max_length = positions_of(model.config, _decoder_of(model), names)
-        self.start_tokens = _start_tokens(model) if decoder_start is None else list(decoder_start)
-        self._forbidden, self._forbidden_first = _forbidden_tokens(model, self._num_embeddings)
-        self._num_layers = _num_decoder_layers(model.config)
-        self._cache_argument = cache_argument(model)
-        self._is_whole = bool(model.config.is_encoder_decoder)
-        self._reads_outputs = "encoder_outputs" in inspect.signature(model.forward).parameters
+        positions = positions_of(network.config, decoder, names)
+        super().__init__(network, num_embeddings, vocab_size, positions)
+        self.start_tokens = _start_tokens(network) if decoder_start is None else list(decoder_start)
+        self._forbidden, self._forbidden_first = _forbidden_tokens(network, num_embeddings)
+        self._num_layers = _num_decoder_layers(network.config)
 
     @property
     def prompt_vocab_size(self) -> int:
@@ -227,37 +189,28 @@ class EncoderDecoderModel(Network):
         # The prompt is read by the first pass, so that the time of reading is the first step's.
         return Context(self, prompt, list(self.start_tokens), self._free_memory())
 
-    def weights(self) -> Iterator[Tensor]:
-        yield from (tensor for _, tensor in sorted(self.model.state_dict().items()))
+    def _new_memory(self) -> CrossRollbackCache:
+        return CrossRollbackCache(RollbackCache(self._num_layers))
 
-    def _new_memory(self) -> Reading:
-        return Reading(CrossRollbackCache(self._num_layers))
-
-    @torch.inference_mode()
-    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
-        input_ids = torch.tensor([list(tokens)], device=self.device)  # [1, time]
-        if self.vocab_size > self._num_embeddings:
-            input_ids.clamp_(max=self._num_embeddings - 1)  # see DecoderOnlyModel
-        memory: Reading = context.memory
-        if memory.hidden is None:
-            memory.hidden = self.encoder.encode(context.prompt).to(self.device, self.dtype)
-        read: dict[str, Any] = {"encoder_hidden_states": memory.hidden}
-        if self._reads_outputs:
-            read = {"encoder_outputs": EncoderOutput(memory.hidden)}
-        read[self._cache_argument] = memory.cache
-        fed = "decoder_input_ids" if self._is_whole else "input_ids"
-        held = memory.length
-        with foreign_pass(self.model):
-            said = self.model(**{fed: input_ids}, **read, use_cache=True)
-            logits: Tensor = said.logits[0, -keep:]  # [keep, vocab]
-        if memory.length != held + input_ids.shape[1]:
+    def _pass(self, context: Context, input_ids: Tensor, keep: int) -> Tensor:
+        memory: CrossRollbackCache = context.memory
+        if memory.read is None:
+            memory.read = self.encoder.encode(context.prompt).to(self.device, self.dtype)
+        inputs: dict[str, object] = {self._cache_argument: memory, "use_cache": True}
+        inputs["decoder_input_ids" if self._is_whole else "input_ids"] = input_ids
+        if "encoder_outputs" in self._takes:
+            inputs["encoder_outputs"] = EncoderOutput(memory.read)
+        else:
+            inputs["encoder_hidden_states"] = memory.read
+        fed = memory.length + input_ids.shape[1]
+        logits = self._run(keep, **inputs)
+        if memory.length != fed:
             raise ModelError(
-                f"{type(self.model).__name__} was fed {held + input_ids.shape[1]} tokens and "
-                f"remembers {memory.length}, so its texts would be wrong; choose another model"
+                f"{type(self.model).__name__} was fed {fed} tokens and remembers {memory.length}, "
+                "so its texts would be wrong; choose another model"
             )
         self._forbid(logits, memory.length - keep)
-        missing = self.vocab_size - logits.shape[-1]
-        return F.pad(logits, (0, missing), value=float("-inf")) if missing else logits
+        return logits
 
     def _forbid(self, logits: Tensor, oldest: int) -> None:
         """Set what must not be said to −∞ in logits `[keep, vocab]`; `oldest` tokens were held."""
@@ -268,33 +221,25 @@ class EncoderDecoderModel(Network):
             logits[first, self._forbidden_first] = float("-inf")
 
 
-def _check_shape(model: Any, config: Any, encoder: Encoder) -> None:
-    if config.hidden_size != encoder.hidden_size:
+def _check_shape(model: PreTrainedModel, encoder: Encoder) -> None:
+    size = model.config.get_text_config(decoder=True).hidden_size
+    if size != encoder.hidden_size:
         raise ModelError(
-            f"{type(model).__name__} has hidden size {config.hidden_size} and cannot read an "
-            f"encoder of hidden size {encoder.hidden_size}; choose a draft model of the target's "
-            "hidden size, or one with an encoder of its own"
+            f"{type(model).__name__} has hidden size {size} and cannot read an encoder of hidden "
+            f"size {encoder.hidden_size}; choose a draft model of the target's hidden size, or one "
+            "with an encoder of its own"
         )
 
 
-def _decoder_of(model: Any) -> Any:
-    """Return what holds the decoder's table of positions, and not the encoder's."""
-    return model.get_decoder() if model.config.is_encoder_decoder else model
-
-
-def _num_decoder_layers(config: Any) -> int:
+def _num_decoder_layers(config: PreTrainedConfig) -> int:
     """Return the decoder's layers; `num_hidden_layers` often means the encoder's."""
-    own = (getattr(config, name, None) for name in ("num_decoder_layers", "decoder_layers"))
-    return int(
-        next(filter(None, own), None) or config.get_text_config(decoder=True).num_hidden_layers
-    )
+    own = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
+    return int(own or config.get_text_config(decoder=True).num_hidden_layers)
 
 
-def _start_tokens(model: Any) -> list[int]:
+def _start_tokens(model: PreTrainedModel) -> list[int]:
     """Return the start token and what is forced after it, from the generation config or config."""
-    start = _setting(model, "decoder_start_token_id")
-    if start is None:
-        start = _setting(model, "bos_token_id")
+    start = _setting(model, "decoder_start_token_id", "bos_token_id")
     if start is None:
         raise ModelError(
             f"{type(model).__name__} names no decoder_start_token_id; give decoder_start=…"
@@ -309,7 +254,7 @@ def _start_tokens(model: Any) -> list[int]:
     return tokens
 
 
-def _forbidden_tokens(model: Any, num_embeddings: int) -> tuple[list[int], list[int]]:
+def _forbidden_tokens(model: PreTrainedModel, num_embeddings: int) -> tuple[list[int], list[int]]:
     """Return tokens that are never said, and those never said first."""
     never = {t for t in _setting(model, "suppress_tokens") or () if 0 <= t < num_embeddings}
     never |= {words[0] for words in _setting(model, "bad_words_ids") or () if len(words) == 1}
@@ -317,9 +262,8 @@ def _forbidden_tokens(model: Any, num_embeddings: int) -> tuple[list[int], list[
     return sorted(never), sorted(first)
 
 
-def _setting(model: Any, name: str) -> Any:
-    for config in (getattr(model, "generation_config", None), model.config):
-        found = getattr(config, name, None)
-        if found is not None:
-            return found
-    return None
+def _setting(model: PreTrainedModel, *names: str) -> Json:
+    """Return the first of these settings that the generation config states, or the config."""
+    places = (getattr(model, "generation_config", None), model.config)
+    found = (getattr(place, name, None) for name in names for place in places)
+    return next((value for value in found if value is not None), None)

@@ -30,19 +30,15 @@ class TokenMemory:
 
     @property
     def length(self) -> int:
-        """Tokens held."""
         return len(self.tokens)
 
     def restart(self) -> None:
-        """Forget everything."""
         self.tokens = []
 
     def rollback_to(self, length: int) -> None:
-        """Forget tokens `length` and later."""
         del self.tokens[length:]
 
     def copy(self) -> Self:
-        """Return a memory of its own that holds the same."""
         other = type(self)()
         other.tokens = list(self.tokens)
         return other

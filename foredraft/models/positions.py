@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from foredraft.errors import ModelError, quoted
+from foredraft.errors import unfit
 from foredraft.models.rotary import reach
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 NO_LIMIT = 1 << 30  # positions of a model that states none
 TABLE = re.compile(r"(.*\.)?(wpe|embed_positions|pos_encoding|(w?pos|positions?)_emb\w*)")
@@ -20,7 +23,9 @@ STATED = (
 )
 
 
-def positions_of(config: Any, network: Any = None, names: tuple[str, ...] = ()) -> int:
+def positions_of(
+    config: PreTrainedConfig, network: nn.Module | None = None, names: tuple[str, ...] = ()
+) -> int:
     """Return how many positions a network has, all of them computed alike.
 
     Args:
@@ -31,10 +36,13 @@ def positions_of(config: Any, network: Any = None, names: tuple[str, ...] = ()) 
     Raises:
         ModelError: fewer than 1 is stated.
     """
-    return min((_stated(config, names), *_tables(network)))
+    positions = [_stated(config, names)]
+    if network is not None:
+        positions += _tables(network)
+    return min(positions)
 
 
-def _stated(config: Any, names: tuple[str, ...]) -> int:
+def _stated(config: PreTrainedConfig, names: tuple[str, ...]) -> int:
     if getattr(config, "alibi", False) is True:  # a slope for any distance (Press et al., 2022)
         return NO_LIMIT
     for name in (*names, *STATED):
@@ -42,18 +50,14 @@ def _stated(config: Any, names: tuple[str, ...]) -> int:
         if stated is None or (stated == UNSTATED and type(stated) is int):
             continue
         if type(stated) is not int or stated < 1:
-            raise ModelError(
-                f"{type(config).__name__}: {name} must be an integer of at least 1, not "
-                f"{quoted(stated)}; correct it in config.json"
-            )
-        return reach(config, stated)
+            name = f"{type(config).__name__}: {name}"
+            raise unfit(name, "an integer of at least 1", stated, "correct it in config.json")
+        return reach(config, int(stated))
     return NO_LIMIT
 
 
-def _tables(network: Any) -> Iterator[int]:
+def _tables(network: nn.Module) -> Iterator[int]:
     """Yield the usable rows of every table of positions in a network."""
-    if network is None:
-        return
     for name, module in network.named_modules():
         if isinstance(module, nn.Embedding) and TABLE.fullmatch(name):
             yield module.weight.shape[0] - _offset(module)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from foredraft.errors import ModelError, quoted
+from foredraft.errors import ModelError, quoted, unfit
+from foredraft.files import Document, Json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 FIELDS = ("rope_parameters", "rope_scaling")
 KINDS = ("default", *ROPE_INIT_FUNCTIONS)
@@ -16,46 +20,42 @@ NEEDED = {
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
     "longrope": ("short_factor", "long_factor"),
 }
-AT_LEAST = {"factor": 1.0, "rope_theta": 0.0, "original_max_position_embeddings": 1.0}
-POSITIVE = ("beta_fast", "beta_slow", "low_freq_factor", "high_freq_factor", "attention_factor")
+LEAST = {  # 0 stands for any number above it
+    **{"factor": 1.0, "original_max_position_embeddings": 1.0, "rope_theta": 0.0},
+    **{"beta_fast": 0.0, "beta_slow": 0.0, "attention_factor": 0.0},
+    **{"low_freq_factor": 0.0, "high_freq_factor": 0.0},
+}
 LARGE = 1e30  # larger than any setting
 REMEDY = "correct it after the model's card"
 
 
-def check_rotary(place: str, config: dict[str, Any], kind: Any) -> None:
+def check_rotary(place: str, config: Document, kind: type | None) -> None:
     """Raise unless a config's rotary embeddings are ones that transformers computes.
-
-    Args:
-        place: what messages say before a field's name.
-        config: the fields.
-        kind: the config class, which may know kinds of its own; None if unknown.
 
     Raises:
         ModelError: naming the field and what is legal.
     """
     for name in ("rope_theta", "rotary_emb_base", "rope_local_base_freq", "partial_rotary_factor"):
-        if config.get(name) is not None:
-            _check_number(f"{place}{name}", config[name], 0.0, above=True)
+        _check_number(place + name, config.get(name), 0.0)
     for name in FIELDS:
         found = config.get(name)
         if found is None or found == {}:
             continue
         if not isinstance(found, dict):
-            raise ModelError(
-                f"{place}{name} must be an object with rope_type, or null, not {quoted(found)}; "
-                f"{REMEDY}"
-            )
+            raise unfit(place + name, "an object with rope_type, or null", found, REMEDY)
         for inside, one in _all(found).items():
             _check_one(f"{place}{name}{inside}", one, kind)
 
 
-def _all(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _all(found: Document) -> dict[str, Document]:
     """Return one set of parameters, or those of each type of layer, by what follows their name."""
-    inside = {f".{name}": one for name, one in found.items() if isinstance(one, dict)}
+    inside: dict[str, Document] = {
+        f".{name}": one for name, one in found.items() if isinstance(one, dict)
+    }
     return inside or {"": found}
 
 
-def _check_one(name: str, found: dict[str, Any], kind: Any) -> None:
+def _check_one(name: str, found: Document, kind: type | None) -> None:
     rope = found.get("rope_type", found.get("type", "default"))
     known = isinstance(rope, str) and (
         rope in KINDS or rope in OLD_KINDS or hasattr(kind, f"_validate_{rope}_rope_parameters")
@@ -67,12 +67,8 @@ def _check_one(name: str, found: dict[str, Any], kind: Any) -> None:
     for needed in NEEDED.get(rope, ()):
         if found.get(needed) is None and not (rope == "yarn" and "factor" in found):
             raise ModelError(f"{name}.{needed} is missing, and {rope} needs it; {REMEDY}")
-    for field, least in AT_LEAST.items():
-        if found.get(field) is not None:
-            _check_number(f"{name}.{field}", found[field], least, above=field == "rope_theta")
-    for field in POSITIVE:
-        if found.get(field) is not None:
-            _check_number(f"{name}.{field}", found[field], 0.0, above=True)
+    for field, least in LEAST.items():
+        _check_number(f"{name}.{field}", found.get(field), least)
     if rope == "llama3" and not found["low_freq_factor"] < found["high_freq_factor"]:
         raise ModelError(
             f"{name}.low_freq_factor {found['low_freq_factor']} must be below high_freq_factor "
@@ -80,20 +76,21 @@ def _check_one(name: str, found: dict[str, Any], kind: Any) -> None:
         )
     for field in ("short_factor", "long_factor"):
         factors = found.get(field)
-        if factors is not None and not isinstance(factors, list):
-            raise ModelError(f"{name}.{field} must be a list of numbers, not {quoted(factors)}")
+        if factors is not None and (not isinstance(factors, list) or None in factors):
+            raise unfit(f"{name}.{field}", "a list of numbers", factors, REMEDY)
         for factor in factors or ():
-            _check_number(f"{name}.{field}", factor, 0.0, above=True)
+            _check_number(f"{name}.{field}", factor, 0.0)
 
 
-def _check_number(name: str, value: Any, least: float, *, above: bool) -> None:
-    sound = type(value) in (int, float) and value < LARGE
-    if not sound or not (value > least or (value == least and not above)):
-        legal = f"above {least:g}" if above else f"at least {least:g}"
-        raise ModelError(f"{name} must be a number {legal}, not {quoted(value)}; {REMEDY}")
+def _check_number(name: str, value: Json, least: float) -> None:
+    """Raise unless a value is none, or a number of at least this; above it, if this is 0."""
+    sound = type(value) in (int, float) and least <= value < LARGE and value != 0
+    if value is not None and not sound:
+        legal = f"at least {least:g}" if least else "above 0"
+        raise unfit(name, f"a number {legal}", value, REMEDY)
 
 
-def reach(config: Any, stated: int) -> int:
+def reach(config: PreTrainedConfig, stated: int) -> int:
     """Return how many positions rotary embeddings reach with their scaling, all computed alike.
 
     A kind that changes with the length of the text (`longrope`, `dynamic`) is held to the positions
@@ -110,7 +107,7 @@ def reach(config: Any, stated: int) -> int:
     )
 
 
-def _reach_of(one: dict[str, Any], config: Any, stated: int) -> int:
+def _reach_of(one: Document, config: PreTrainedConfig, stated: int) -> int:
     own = one.get("original_max_position_embeddings")
     own = int(own or getattr(config, "original_max_position_embeddings", None) or stated)
     kind = one.get("rope_type", "default")

@@ -13,11 +13,7 @@ from foredraft.models.memory import Memory, TokenMemory
 
 
 class InnerText(TokenMemory):
-    """Tokens, and the context of the network behind that remembers them.
-
-    Args:
-        context: of the network that is asked.
-    """
+    """Tokens, and the context of the network behind that remembers them."""
 
     def __init__(self, context: Context) -> None:
         super().__init__()
@@ -34,11 +30,7 @@ class InnerText(TokenMemory):
 
 
 class Wrapper(Network):
-    """A network that asks another one.
-
-    Args:
-        inner: the network that is asked.
-    """
+    """A network that asks another one."""
 
     def __init__(self, inner: Network) -> None:
         self.inner, self.owner = inner, inner.owner

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,10 +16,11 @@ from torch import Tensor
 from foredraft.core import Prompt
 from foredraft.models.base import Context, Drafted, Feed, Output, check_vocabulary_holds
 from foredraft.models.decoder_only import CausalModel
+from foredraft.models.positions import positions_of
 from foredraft.native import structures
 from foredraft.native.network import KeyValueMemory, check_is_in_family
 from foredraft.native.structures import SINGLE, Laid, Pass, library
-from foredraft.native.weights import Weights
+from foredraft.native.weights import Given, Weights
 from foredraft.threads import threads_for, usable_threads
 
 CHUNK = 64  # rows of a pass, whatever texts they are of; more tokens are fed in several passes
@@ -59,7 +59,8 @@ class Passes:
         self._shape = (weights.num_layers, weights.kv_heads, self.laid.padded_dim)
         self._ids, self._feeds = (ctypes.c_int64 * CHUNK)(), (structures.Feed * CHUNK)()
         self._pass = Pass(columns=self.columns)
-        self._pass.ids, self._pass.feed = map(ctypes.addressof, (self._ids, self._feeds))
+        self._pass.ids = ctypes.addressof(self._ids)
+        self._pass.feed = ctypes.addressof(self._feeds)
         self._given = (ctypes.byref(self.laid.structure), ctypes.byref(self._pass))
         self._room = (0, 0)  # positions and threads that there is scratch for
         self.threads = threads
@@ -91,7 +92,7 @@ class Passes:
 
     def draft(
         self, texts: Sequence[tuple[KeyValueMemory, Sequence[int]]], count: int
-    ) -> tuple[list[list[int]], list[list[float]]]:
+    ) -> list[Drafted]:
         """Feed tokens, then each text's likeliest next token but the last.
 
         Args:
@@ -99,24 +100,22 @@ class Passes:
             count: tokens wanted of each, ≥ 1.
 
         Returns:
-            Of each text the tokens, and their margins as `Network.draft` says.
+            As `Network.draft`, text after text.
 
         Raises:
             RequestError: a token that there is not; nothing is fed.
         """
         fed = [(memory, tokens, 1) for memory, tokens in texts]
         self._make_ready(fed, count - 1)
-        drafted, margins = list[list[int]](), list[list[float]]()
+        drafts = list[Drafted]()
         for first in range(0, len(fed), CHUNK):
             together = fed[first : first + CHUNK]
             if sum([len(tokens) for _, tokens, _ in together]) > CHUNK:
                 early = [(m, tokens[:-1], 0) for m, tokens, _ in together if len(tokens) > 1]
                 self._fed(early)
                 together = [(memory, tokens[-1:], 1) for memory, tokens, _ in together]
-            found, by = self._drafted(together, count)
-            drafted += _rows(found, count)
-            margins += _rows(by, count)
-        return drafted, margins
+            drafts += self._drafted(together, count)
+        return drafts
 
     def _fed(self, texts: Sequence[Text]) -> Tensor:
         logits = torch.empty(sum([keep for _, _, keep in texts]), self.columns)
@@ -131,8 +130,8 @@ class Passes:
                 written += keep
         return logits
 
-    def _drafted(self, parts: Sequence[Text], count: int) -> tuple[Any, Any]:
-        """Return tokens and margins, text after text; what is fed first fits into one pass."""
+    def _drafted(self, parts: Sequence[Text], count: int) -> list[Drafted]:
+        """Draft for texts of which what is fed first fits into one pass."""
         size, step = count * len(parts), self._pass
         drafted, margins = (ctypes.c_int64 * size)(), (ctypes.c_float * size)()
         logits = torch.empty(len(parts), self.columns)
@@ -141,11 +140,12 @@ class Passes:
         self._library.draft(*self._given, drafted, margins, ctypes.c_int64(count))
         for memory, tokens, _ in parts:
             memory.length += len(tokens) + count - 1
-        return drafted, margins
+        ends = range(count, size + 1, count)
+        return [Drafted(drafted[end - count : end], margins[end - count : end]) for end in ends]
 
     def _describe(self, parts: Sequence[Text]) -> None:
         """Write down what the texts add to the next pass."""
-        ids: Any = []
+        ids = list[int]()
         for place, (memory, tokens, keep) in enumerate(parts):
             feed, block = self._feeds[place], memory.block
             feed.block = block.data_ptr()
@@ -155,7 +155,7 @@ class Passes:
         if max(ids) > self._last:
             # A drafter may be handed a token it has never heard of; any other will do in its place.
             ids = [min(token, self._last) for token in ids]
-        self._ids[: len(ids)] = ids
+        self._ids[: len(ids)] = [*ids]
         self._pass.feeds, self._pass.rows = len(parts), len(ids)
 
     def _make_ready(self, texts: Sequence[Text], further: int = 0) -> None:
@@ -205,11 +205,6 @@ def _in_passes(texts: Sequence[Text]) -> list[Sequence[Text]]:
     return [*passes, parts] if parts else passes
 
 
-def _rows(values: Any, count: int) -> list[Any]:
-    """Return the numbers of an array as lists of `count`."""
-    return [values[begin : begin + count] for begin in range(0, len(values), count)]
-
-
 class FusedModel(CausalModel):
     """A network whose passes are compiled C (`Passes`); several texts share one.
 
@@ -221,12 +216,12 @@ class FusedModel(CausalModel):
         ModelError: another architecture, weights that do not fit its config, or no C compiler.
     """
 
-    def __init__(self, network: Any, *, vocab_size: int | None = None) -> None:
+    def __init__(self, network: Given, *, vocab_size: int | None = None) -> None:
         check_is_in_family(network)
         weights = Weights(network)  # refuses a config that is not theirs
-        columns = vocab_size or int(network.config.vocab_size)
-        self._passes = Passes(weights, columns, threads_for(network))
-        super().__init__(network.config, vocab_size, torch.device("cpu"))
+        num_embeddings, positions = int(network.config.vocab_size), positions_of(network.config)
+        super().__init__(num_embeddings, vocab_size, positions, torch.device("cpu"))
+        self._passes = Passes(weights, self.vocab_size, threads_for(network))
         self.weight_bytes = 4 if self._passes.laid.kind == SINGLE else 2
 
     @property
@@ -257,9 +252,7 @@ class FusedModel(CausalModel):
     def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
         self.check(feeds, count)
         with self.owner.lock:
-            texts = [(feed.context.memory, feed.tokens) for feed in feeds]
-            drafts = zip(*self._passes.draft(texts, count), strict=True)
-            return [Drafted(tokens, margins) for tokens, margins in drafts]
+            return self._passes.draft([(f.context.memory, f.tokens) for f in feeds], count)
 
     def _new_memory(self) -> KeyValueMemory:
         return self._passes.memory()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from foredraft.errors import ModelError
 from foredraft.models.base import Context, Drafted, Feed
 from foredraft.native.llama import Llama, Pass
 from foredraft.native.network import KEYS, NEVER, ROWS, KeyValueMemory, NativeModel
+from foredraft.native.weights import Given
 
 SIZES = (1, 2, 4, 8, 16, 32)  # rows of a static pass; more tokens go as a prompt does
 WARM_UPS = 2  # runs before a capture: libraries choose kernels and take workspace in them
@@ -76,11 +77,7 @@ def run_eagerly(compute: Compute) -> Compute:
 
 
 class GraphCapture:
-    """Makes CUDA graphs that share one pool of memory, since only one of them runs at a time.
-
-    Args:
-        device: a CUDA device.
-    """
+    """Makes CUDA graphs that share one pool of memory, since only one of them runs at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -107,23 +104,18 @@ class GraphCapture:
         return replay
 
 
+@dataclass(frozen=True, slots=True)
 class Recorded:
-    """A static function with the integers it reads; what it uses stays where it is.
+    """A static function with the integers it reads; what it uses stays where it is."""
 
-    Args:
-        fed: the integers, on the device.
-        compute: the function, kept with all its tensors.
-        capture: makes it quick; called with the first numbers in place.
-    """
-
-    def __init__(self, fed: Tensor, compute: Compute, capture: Capture) -> None:
-        self._fed, self._compute = fed, compute
-        self._run = capture(compute)
+    fed: Tensor
+    compute: Compute
+    run: Compute
 
     def __call__(self, numbers: Sequence[int]) -> Tensor:
         """Return the result for these numbers; it is overwritten by the next one."""
-        self._fed.copy_(torch.tensor(numbers))
-        return self._run()
+        self.fed.copy_(torch.tensor(numbers))
+        return self.run()
 
 
 class StaticMemory(KeyValueMemory):
@@ -156,22 +148,19 @@ class StaticMemory(KeyValueMemory):
 class StaticModel(NativeModel):
     """The native runtime with static passes; only a prompt is fed in passes of its own size.
 
-    Args:
-        network: as for `NativeModel`.
-        vocab_size: as for `NativeModel`.
-        int8: as for `NativeModel`.
-        invariant: as for `NativeModel`.
-        compiled: let torch.compile make the kernels of a pass.
-        new_capture: makes what captures the static passes, anew whenever the memory has moved; None
-            means CUDA graphs on CUDA and nothing elsewhere.
+    With `compiled`, torch.compile makes the kernels of a pass. `new_capture` makes what captures
+    the static passes, anew whenever the memory has moved; None means CUDA graphs on CUDA and
+    nothing elsewhere. The rest is as for `NativeModel`.
 
     Raises:
         ModelError: another architecture.
     """
 
+    memory_kind: ClassVar[type[KeyValueMemory]] = StaticMemory
+
     def __init__(
         self,
-        network: Any,
+        network: Given,
         *,
         vocab_size: int | None = None,
         int8: bool = False,
@@ -186,10 +175,6 @@ class StaticModel(NativeModel):
 
     def _graphs_where_there_are(self) -> Capture:
         return GraphCapture(self.device) if self.device.type == "cuda" else run_eagerly
-
-    def _new_memory(self) -> StaticMemory:
-        llama = self.llama
-        return StaticMemory(len(llama.layers), llama.kv_heads, llama.head_dim, llama.embedding)
 
     @torch.inference_mode()
     def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
@@ -273,14 +258,14 @@ class StaticModel(NativeModel):
             # One tensor, so that one copy brings tokens and margins: float64 holds every id.
             return torch.stack([torch.cat(part).double() for part in zip(*found, strict=True)])
 
-        compute = draft if drafted else logits
+        run = compute = draft if drafted else logits
         try:
-            return Recorded(fed, compute, memory.capture)
+            run = memory.capture(compute)  # with the first numbers in place
         except RuntimeError as error:
             warnings.warn(f"no CUDA graphs, passes run eagerly: {error}", RuntimeWarning, 2)
             self._new_capture = lambda: run_eagerly
             memory.capture = run_eagerly
-            return Recorded(fed, compute, run_eagerly)
+        return Recorded(fed, compute, run)
 
     def _likeliest(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return the likeliest token after a row and its margin, `[1]` each.
@@ -300,10 +285,10 @@ def compiled_pass() -> Callable[..., Tensor]:
     """
     compiled = torch.compile(static_pass, dynamic=False, fullgraph=True)
 
-    def call(*arguments: Any) -> Tensor:
+    def call(llama: Llama, *tensors: Tensor) -> Tensor:
         try:
             with torch._dynamo.config.patch(recompile_limit=MOST_SHAPES):
-                result: Tensor = compiled(*arguments)
+                result: Tensor = compiled(llama, *tensors)
         except torch._dynamo.exc.TorchDynamoException as error:
             first = str(error).strip().split("\n")[0]
             raise ModelError(

@@ -5,7 +5,7 @@ Weights are laid out once, when the model is loaded, never at a call.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -13,30 +13,25 @@ from torch import Tensor
 ROWS = 1024  # that are rounded at once, so that a large weight is never held in float32
 
 
-class Linear(Protocol):
-    """x `[rows, in]` → x · Wᵀ + b, shape `[rows, out]`.
-
-    Attributes:
-        weights: what is held, in a layout that shows its bytes.
-    """
+class Linear(ABC):
+    """x `[rows, in]` → x · Wᵀ + b, shape `[rows, out]`; of a weight `[out, in]`, a bias `[out]`."""
 
     @property
-    def weights(self) -> tuple[Tensor, ...]: ...
+    @abstractmethod
+    def weights(self) -> tuple[Tensor, ...]:
+        """What is held, in a layout that shows its bytes."""
 
+    @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
         """Return the product."""
 
     def added(self, x: Tensor, residual: Tensor) -> Tensor:
         """Return `residual` + the product, shape `[rows, out]`."""
+        return residual + self(x)
 
 
-class DenseLinear:
-    """The weight as it is: one call of the device's matrix library.
-
-    Args:
-        weight: shape `[out, in]`.
-        bias: shape `[out]`, or None.
-    """
+class DenseLinear(Linear):
+    """The weight as it is: one call of the device's matrix library."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         # In this order two or three rows cost a CPU no more than one; with the transpose they cost
@@ -58,18 +53,13 @@ class DenseLinear:
         return total if self._bias is None else total.add_(self._bias)
 
 
-class PackedLinear:
-    """oneDNN's own layout of a bfloat16 weight; a plain linear packs it anew at every call.
-
-    Args:
-        weight: shape `[out, in]`, bfloat16, on a CPU whose `has_bfloat16_products`.
-        bias: shape `[out]`, or None.
-    """
+class PackedLinear(Linear):
+    """oneDNN's own layout of a bfloat16 weight; a plain linear packs it anew at every call."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
         self._bias = bias
-        self._product: Any = torch.ops.mkldnn._linear_pointwise.default
+        self._product = torch.ops.mkldnn._linear_pointwise.default
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
@@ -79,17 +69,9 @@ class PackedLinear:
         product: Tensor = self._product(x, self._weight, self._bias, "none", [], "")
         return product
 
-    def added(self, x: Tensor, residual: Tensor) -> Tensor:
-        return residual + self(x)
 
-
-class Int8Linear:
-    """Weights rounded to 8 bits with one scale a row, products in bfloat16: torch's own kernel.
-
-    Args:
-        weight: shape `[out, in]`, on a CPU.
-        bias: shape `[out]`, or None.
-    """
+class Int8Linear(Linear):
+    """Weights rounded to 8 bits with one scale a row, products in bfloat16: torch's own kernel."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         parts = weight.split(ROWS)
@@ -109,9 +91,6 @@ class Int8Linear:
     def __call__(self, x: Tensor) -> Tensor:
         product = torch._weight_int8pack_mm(x, self._weight, self._scale)
         return product if self._bias is None else product + self._bias
-
-    def added(self, x: Tensor, residual: Tensor) -> Tensor:
-        return residual + self(x)
 
 
 def _present(*tensors: Tensor | None) -> tuple[Tensor, ...]:

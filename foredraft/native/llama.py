@@ -17,12 +17,7 @@ from foredraft.native.weights import LayerWeights, Matrix, Weights
 
 
 class Norm:
-    """Root-mean-square normalisation of the last dimension (Zhang and Sennrich, 2019).
-
-    Args:
-        weight: of any shape that broadcasts; its last dimension is normalised.
-        epsilon: added to the mean square.
-    """
+    """Root-mean-square normalisation of the last dimension (Zhang and Sennrich, 2019)."""
 
     def __init__(self, weight: Tensor, epsilon: float) -> None:
         self._size, self._weight, self._epsilon = list(weight.shape[-1:]), weight, epsilon
@@ -42,12 +37,7 @@ class Norm:
 
 
 class UnitNorm:
-    """x / √(Σx² + size·ε): a norm whose weight, and √size, stand in the product behind it.
-
-    Args:
-        size: of the last dimension.
-        epsilon: added to the mean square.
-    """
+    """x / √(Σx² + size·ε): a norm whose weight, and √size, stand in the product behind it."""
 
     def __init__(self, size: int, epsilon: float) -> None:
         self._floor = torch.tensor((size * epsilon) ** 0.5)

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foredraft.errors import ModelError
 from foredraft.models.base import Context
 from foredraft.models.decoder_only import CausalModel, TensorModel
+from foredraft.models.positions import positions_of
 from foredraft.native.linear import has_bfloat16_products
 from foredraft.native.llama import Llama, Pass
-from foredraft.native.weights import Weights, is_in_family
+from foredraft.native.weights import Given, Weights, is_in_family
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 BLOCK = 256  # the memory grows by doubling, in multiples of this many positions
 CHUNK = 512  # tokens fed at once; a longer prompt is fed in several passes
@@ -32,12 +36,6 @@ class KeyValueMemory:
     """Keys and values of one text in all layers, `[layers, 1, 2 · kv_heads, capacity, head_dim]`.
 
     Positions beyond `length` are garbage that the next write covers.
-
-    Args:
-        num_layers: of the network.
-        kv_heads: of a layer.
-        head_dim: of a head.
-        like: a tensor of the dtype and on the device wanted.
     """
 
     def __init__(self, num_layers: int, kv_heads: int, head_dim: int, like: Tensor) -> None:
@@ -62,15 +60,12 @@ class KeyValueMemory:
         return True
 
     def restart(self) -> None:
-        """Forget everything, keep the room."""
         self.length = 0
 
     def rollback_to(self, length: int) -> None:
-        """Forget positions `length` and later."""
         self.length = length
 
     def copy(self) -> Self:
-        """Return a memory of its own that holds the same."""
         other = copy.copy(self)
         other.block = self.block.clone()
         return other
@@ -91,9 +86,11 @@ class NativeModel(TensorModel):
         ModelError: another architecture, or weights that do not fit its config.
     """
 
+    memory_kind: ClassVar[type[KeyValueMemory]] = KeyValueMemory
+
     def __init__(
         self,
-        network: Any,
+        network: Given,
         *,
         vocab_size: int | None = None,
         int8: bool = False,
@@ -102,7 +99,8 @@ class NativeModel(TensorModel):
         check_is_in_family(network)
         self.llama = llama = Llama(Weights(network, _native_dtype(network, int8)), int8=int8)
         config = network.config
-        super().__init__(config, vocab_size, network.device)
+        positions = positions_of(config)
+        super().__init__(int(config.vocab_size), vocab_size, positions, network.device)
         self.dtype = llama.dtype
         self.invariant = invariant
         self.weight_bytes = 1 if int8 else None
@@ -114,7 +112,7 @@ class NativeModel(TensorModel):
 
     def _new_memory(self) -> KeyValueMemory:
         llama = self.llama
-        return KeyValueMemory(len(llama.layers), llama.kv_heads, llama.head_dim, llama.embedding)
+        return self.memory_kind(len(llama.layers), llama.kv_heads, llama.head_dim, llama.embedding)
 
     def _pass(self, context: Context, input_ids: Tensor, keep: int) -> Tensor:
         if self.invariant:
@@ -184,7 +182,7 @@ class NativeModel(TensorModel):
         return mask.masked_fill_(columns > ends, NEVER)
 
 
-def check_is_in_family(network: Any) -> None:
+def check_is_in_family(network: Given) -> None:
     """Raise `ModelError` unless the native runtime computes a transformers module exactly."""
     if not is_in_family(network.config):
         raise ModelError(
@@ -193,19 +191,16 @@ def check_is_in_family(network: Any) -> None:
         )
 
 
-def prove_equal(native: CausalModel, network: Any) -> float:
+def prove_equal(native: CausalModel, network: PreTrainedModel) -> float:
     """Return the largest difference between the logits of both runtimes on a short text.
-
-    Args:
-        native: the runtime to prove.
-        network: the transformers module that it was made from.
 
     Raises:
         ModelError: they differ by more than rounding explains.
     """
     tokens = [t % native._num_embeddings for t in PROOF]
     if native.dtype != network.dtype:  # computed more exactly than the network is by itself
-        network = copy.deepcopy(network).to(native.dtype)
+        network = copy.deepcopy(network)
+        nn.Module.to(network, native.dtype)
     with torch.inference_mode():
         theirs = network(torch.tensor([tokens], device=native.device), use_cache=False).logits[0]
     context = native.open(tokens)
@@ -221,14 +216,12 @@ def prove_equal(native: CausalModel, network: Any) -> float:
     return gap
 
 
-def _native_dtype(network: Any, int8: bool) -> torch.dtype:
+def _native_dtype(network: Given, int8: bool) -> torch.dtype:
     """Return the precision that is quick on a network's device."""
     on_cpu = network.device.type == "cpu"
     if int8 and not on_cpu:
         raise ModelError("int8 weights of the native runtime are for a CPU; use float or torchao")
     if int8:
         return torch.bfloat16
-    dtype: torch.dtype = network.dtype
-    if on_cpu and dtype == torch.bfloat16 and not has_bfloat16_products():
-        return torch.float32
-    return dtype
+    slow = on_cpu and network.dtype == torch.bfloat16 and not has_bfloat16_products()
+    return torch.float32 if slow else network.dtype

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from operator import attrgetter
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foredraft.errors import ModelError, quoted
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 COUNTS = (
     *("num_attention_heads", "num_key_value_heads", "num_hidden_layers"),
@@ -23,12 +27,10 @@ PRECISIONS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 REMEDY = "correct config.json, or convert the model again"
 
 
-def check_shapes(network: Any, *, is_unread: bool = False) -> None:
+def check_shapes(network: PreTrainedModel, *, is_unread: bool = False) -> None:
     """Raise `ModelError` unless config and weights of a causal LM of the family fit together.
 
-    Args:
-        network: a transformers module.
-        is_unread: its numbers are still in their files, so its weights are on the device `meta`.
+    The weights of one that `is_unread` lie on the device `meta`.
     """
     config, inner = network.config, network.model
     for name in COUNTS:
@@ -44,29 +46,23 @@ def check_shapes(network: Any, *, is_unread: bool = False) -> None:
     epsilon = config.rms_norm_eps
     if not isinstance(epsilon, float | int) or not 0 <= epsilon < math.inf:
         _refuse("rms_norm_eps", epsilon, "a finite number, 0 or more")
-    head_dim: Any = getattr(inner.layers[0].self_attn, "head_dim", None)
+    head_dim = getattr(inner.layers[0].self_attn, "head_dim", None)
     if type(head_dim) is not int or head_dim < 2 or head_dim % 2:
         _refuse("head_dim", head_dim, "an even integer, 2 or more")
     for name, shape in _promised(network, head_dim):
-        _check_tensor(name, _found(network, name), shape, None if is_unread else network.device)
-    _check_rotations(inner.rotary_emb, head_dim)
+        _check_tensor(name, found_in(network, name), shape, None if is_unread else network.device)
+    _check_rotations(inner.rotary_emb.inv_freq, inner.rotary_emb.attention_scaling, head_dim)
 
 
-def _promised(network: Any, head_dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield the name and the shape of every weight."""
+def _promised(network: PreTrainedModel, head_dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name and the shape of every weight; biases, and gains of heads, where they are."""
     config = network.config
-    hidden, inner = config.hidden_size, config.intermediate_size
+    hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
     queries = config.num_attention_heads * head_dim
     keys = config.num_key_value_heads * head_dim
-    yield "model.embed_tokens.weight", (config.vocab_size, hidden)
-    yield "lm_head.weight", (config.vocab_size, hidden)
+    yield "model.embed_tokens.weight", (vocab, hidden)
     yield "model.norm.weight", (hidden,)
-    linears = {
-        **{"self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden)},
-        **{"self_attn.v_proj": (keys, hidden), "self_attn.o_proj": (hidden, queries)},
-        **{"mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden)},
-        "mlp.down_proj": (hidden, inner),
-    }
+    linears = {"lm_head": (vocab, hidden)}
     for i, layer in enumerate(network.model.layers):
         place = f"model.layers.{i}"
         yield f"{place}.input_layernorm.weight", (hidden,)
@@ -74,22 +70,27 @@ def _promised(network: Any, head_dim: int) -> Iterator[tuple[str, tuple[int, ...
         if hasattr(layer.self_attn, "q_norm"):
             yield f"{place}.self_attn.q_norm.weight", (head_dim,)
             yield f"{place}.self_attn.k_norm.weight", (head_dim,)
-        for name, shape in linears.items():
-            yield f"{place}.{name}.weight", shape
-            if _found(network, f"{place}.{name}.bias") is not None:
-                yield f"{place}.{name}.bias", shape[:1]
-    if _found(network, "lm_head.bias") is not None:
-        yield "lm_head.bias", (config.vocab_size,)
+        linears |= {f"{place}.self_attn.q_proj": (queries, hidden)}
+        linears |= {f"{place}.self_attn.{name}_proj": (keys, hidden) for name in "kv"}
+        linears |= {f"{place}.self_attn.o_proj": (hidden, queries)}
+        linears |= {f"{place}.mlp.{name}_proj": (inner, hidden) for name in ("gate", "up")}
+        linears |= {f"{place}.mlp.down_proj": (hidden, inner)}
+    for name, shape in linears.items():
+        yield f"{name}.weight", shape
+        if found_in(network, f"{name}.bias") is not None:
+            yield f"{name}.bias", shape[:1]
 
 
-def _found(network: Any, name: str) -> Any:
-    for part in name.split("."):
-        network = network[int(part)] if part.isdigit() else getattr(network, part, None)
-    return network
+def found_in(network: nn.Module, name: str) -> object:
+    """Return what a module holds under a name with dots; None if there is nothing."""
+    try:
+        return attrgetter(name)(network)
+    except AttributeError:
+        return None
 
 
 def _check_tensor(
-    name: str, found: Any, shape: tuple[int, ...], device: torch.device | None
+    name: str, found: object, shape: tuple[int, ...], device: torch.device | None
 ) -> None:
     if not isinstance(found, Tensor):
         raise ModelError(f"the network has no {name}; legal: a tensor {list(shape)}; {REMEDY}")
@@ -98,10 +99,10 @@ def _check_tensor(
             f"{name} has shape {list(found.shape)}; legal by its config: {list(shape)}; {REMEDY}"
         )
     if found.dtype not in PRECISIONS:
-        legal = ", ".join(str(p).removeprefix("torch.") for p in PRECISIONS)
+        odd, *legal = (str(p).removeprefix("torch.") for p in (found.dtype, *PRECISIONS))
         raise ModelError(
-            f"{name} is of {str(found.dtype).removeprefix('torch.')}; legal in the native runtime: "
-            f"{legal}; use --runtime transformers"
+            f"{name} is of {odd}; legal in the native runtime: {', '.join(legal)}; use --runtime "
+            "transformers"
         )
     if device is not None and (found.device != device or found.device.type == "meta"):
         raise ModelError(
@@ -110,8 +111,7 @@ def _check_tensor(
         )
 
 
-def _check_rotations(rotary: Any, head_dim: int) -> None:
-    frequencies, scale = rotary.inv_freq, rotary.attention_scaling
+def _check_rotations(frequencies: Tensor, scale: float, head_dim: int) -> None:
     if frequencies.shape != (head_dim // 2,) or not bool(frequencies.isfinite().all()):
         raise ModelError(
             f"the rotary embedding has {list(frequencies.shape)} frequencies, not all of them "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ KEYS = 16  # of fused.c: heads are padded to a multiple of so many dimensions
 SINGLE, HALF, TILED = range(3)  # kinds of matrices
 
 
-def _structure(name: str, **kinds: str) -> Any:
+def _structure(name: str, **kinds: str) -> type[ctypes.Structure]:
     """Return a structure of fused.c: its fields, in their order, by their kinds."""
     types = {"pointers": ctypes.c_void_p, "integers": ctypes.c_int64, "floats": ctypes.c_float}
     fields = [
@@ -55,7 +54,7 @@ class _Field(ctypes.Structure):
 
 
 @functools.cache
-def library() -> Any:
+def library() -> ctypes.CDLL:
     """Return the compiled functions of fused.c.
 
     Raises:
@@ -64,7 +63,7 @@ def library() -> Any:
     return with_types(load_library(SOURCE))
 
 
-def with_types(functions: Any) -> Any:
+def with_types(functions: ctypes.CDLL) -> ctypes.CDLL:
     """Return the functions of fused.c, compiled with whatever flags, ready to be called.
 
     Raises:
@@ -76,13 +75,13 @@ def with_types(functions: Any) -> Any:
     return functions
 
 
-def _check_layout(functions: Any) -> None:
+def _check_layout(functions: ctypes.CDLL) -> None:
     """Compare what C says of its structures with ours: a field too many would spoil memory."""
     ours: dict[str, int] = {}
     for structure in (_Layer, _Network, Feed, Pass):
         name = structure.__name__
         ours[name] = ctypes.sizeof(structure)
-        ours |= {f"{name}.{f}": getattr(structure, f).offset for f, _ in structure._fields_}
+        ours |= {f"{name}.{f}": getattr(structure, f).offset for f, *_ in structure._fields_}
     functions.layout.restype = ctypes.POINTER(_Field)
     theirs: dict[str, int] = {}
     for field in functions.layout():
@@ -102,10 +101,6 @@ class Laid:
     Weights that bfloat16 holds exactly are kept in it, which halves what a pass must read and
     changes no product.
 
-    Args:
-        functions: of fused.c.
-        weights: of the network.
-
     Attributes:
         kind: of the matrices.
         known: tokens that have an embedding.
@@ -114,7 +109,7 @@ class Laid:
         structure: for C.
     """
 
-    def __init__(self, functions: Any, weights: Weights) -> None:
+    def __init__(self, functions: ctypes.CDLL, weights: Weights) -> None:
         self._functions = functions
         self.kind = SINGLE
         if weights.fit_bfloat16():
@@ -125,7 +120,7 @@ class Laid:
         self.known = len(embedding)
         self.structure = self._described(weights, embedding)
 
-    def _described(self, weights: Weights, embedding: Tensor) -> Any:
+    def _described(self, weights: Weights, embedding: Tensor) -> ctypes.Structure:
         head, gain = weights.head(embedding), weights.gain()
         layers = (_Layer * weights.num_layers)(*map(self._layer, weights.layers()))
         self._layers = layers
@@ -141,7 +136,7 @@ class Laid:
             ctypes.cast(layers, ctypes.c_void_p),
         )
 
-    def _layer(self, layer: LayerWeights) -> Any:
+    def _layer(self, layer: LayerWeights) -> ctypes.Structure:
         gate_up, biases = layer.gate_up.weight, layer.gate_up.bias
         weights = (layer.qkv.weight, layer.out.weight, *gate_up.chunk(2))
         gate_bias, up_bias = (None, None) if biases is None else biases.chunk(2)

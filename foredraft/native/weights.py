@@ -8,14 +8,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foredraft.errors import ModelError
-from foredraft.native.shapes import check_shapes
+from foredraft.native.shapes import check_shapes, found_in
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 STEADY_ROPE = ("default", "linear", "llama3", "yarn")  # frequencies do not depend on the length
@@ -74,9 +76,19 @@ class Source(ABC):
 
     Attributes:
         outline: its transformers module, whose tensors may have no numbers.
+        config: of that module.
+        device: of the weights.
+        dtype: of most of them.
     """
 
-    outline: Any
+    outline: PreTrainedModel
+    config: PreTrainedConfig
+    device: torch.device
+    dtype: torch.dtype
+
+    @abstractmethod
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield every parameter; it may have no numbers."""
 
     @abstractmethod
     def find(self, name: str) -> Tensor | None:
@@ -85,6 +97,9 @@ class Source(ABC):
     @abstractmethod
     def dtype_of(self, name: str) -> torch.dtype:
         """Return the precision in which `find` returns a tensor that there is."""
+
+
+Given: TypeAlias = "PreTrainedModel | Source"
 
 
 class Weights:
@@ -102,11 +117,10 @@ class Weights:
         ModelError: its weights are not those that its config promises.
     """
 
-    def __init__(self, network: Any, dtype: torch.dtype | None = None) -> None:
-        is_unread = isinstance(network, Source)
-        source: Source = network if is_unread else _Module(network)
-        check_shapes(source.outline, is_unread=is_unread)
-        config, inner = network.config, network.model
+    def __init__(self, network: Given, dtype: torch.dtype | None = None) -> None:
+        source = network if isinstance(network, Source) else _Module(network)
+        check_shapes(source.outline, is_unread=source is network)
+        config, inner = network.config, source.outline.model
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = int(inner.layers[0].self_attn.head_dim)
         self.inner_size = config.intermediate_size
@@ -150,7 +164,7 @@ class Weights:
         parts = self._tensor(name).split(ROWS)
         return all(torch.equal(part.bfloat16().float(), part.float()) for part in parts)
 
-    def _ties(self, config: Any) -> bool:
+    def _ties(self, config: PreTrainedConfig) -> bool:
         """Whether the head is the embedding, which transformers asks of the numbers too."""
         head = self._source.find(f"{HEAD}.weight")
         if head is None:
@@ -182,12 +196,16 @@ class Weights:
         return weight, bias
 
     def _bias(self, name: str, weight: Tensor) -> Tensor:
-        bias = self._source.find(f"{name}.bias")
-        return weight.new_zeros(len(weight)) if bias is None else bias.to(self._dtype or bias.dtype)
+        bias = self._find(f"{name}.bias")
+        return weight.new_zeros(len(weight)) if bias is None else bias
 
     def _rotated_gain(self, name: str) -> Tensor | None:
-        gain = self._source.find(name)
-        return None if gain is None else _neighbours(gain.to(self._dtype or gain.dtype), 1)
+        gain = self._find(name)
+        return None if gain is None else _neighbours(gain, 1)
+
+    def _find(self, name: str) -> Tensor | None:
+        found = self._source.find(name)
+        return None if found is None else found.to(self._dtype or found.dtype)
 
     def _tensor(self, name: str) -> Tensor:
         """Return a tensor that there must be.
@@ -195,36 +213,36 @@ class Weights:
         Raises:
             ModelError: there is none of that name.
         """
-        found = self._source.find(name)
+        found = self._find(name)
         if found is None:
             raise ModelError(f"the weights are incomplete: {name!r} is missing; fetch them again")
-        return found.to(self._dtype or found.dtype)
+        return found
 
 
 class _Module(Source):
     """The tensors of a transformers module, by their names."""
 
-    def __init__(self, network: Any) -> None:
-        self.outline = network
+    def __init__(self, network: PreTrainedModel) -> None:
+        self.outline, self.config = network, network.config
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.outline.parameters()
 
     def find(self, name: str) -> Tensor | None:
-        try:
-            found: Tensor | None = attrgetter(name)(self.outline)
-        except AttributeError:
-            return None
-        return None if found is None else found.detach()
+        found = found_in(self.outline, name)
+        return found.detach() if isinstance(found, Tensor) else None
 
     def dtype_of(self, name: str) -> torch.dtype:
-        dtype: torch.dtype = attrgetter(name)(self.outline).dtype
-        return dtype
+        found = found_in(self.outline, name)
+        return found.dtype if isinstance(found, Tensor) else self.outline.dtype
 
 
-def is_in_family(config: Any) -> bool:
+def is_in_family(config: PreTrainedConfig) -> bool:
     """Whether the causal LM of a transformers config is one that this file computes exactly."""
     rope = getattr(config, "rope_parameters", None) or {}
     layer_types = set(getattr(config, "layer_types", None) or ("full_attention",))
     slides = getattr(config, "use_sliding_window", True) and getattr(config, "sliding_window", None)
-    return (
+    return bool(
         config.model_type in FAMILY
         and getattr(config, "hidden_act", "") == "silu"
         and rope.get("rope_type") in STEADY_ROPE
