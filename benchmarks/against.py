@@ -119,14 +119,11 @@ def git(*words: str) -> str:
 
 @dataclass
 class Pairs:
-    """Figures of both sides, turn by turn.
+    """Figures of both sides, turn by turn."""
 
-    Attributes:
-        speeds: by side; of a start-up: starts a second.
-        same: whether both sides wrote the same tokens; nothing of a start-up.
-    """
-
+    # by side; of a start-up: starts a second
     speeds: dict[str, list[float]] = field(default_factory=lambda: {NEW: [], OLD: []})
+    # whether both sides wrote the same tokens; nothing of a start-up
     same: list[bool] = field(default_factory=list)
 
     def row(self, name: str, num_prompts: int) -> dict[str, Any]:

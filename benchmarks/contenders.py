@@ -38,21 +38,13 @@ FOR_LLAMACPP = ("llama_cpp", "gguf")
 
 @dataclass(frozen=True)
 class Setting:
-    """What is the same for all methods, and what each is told.
+    """What is the same for all methods, and what each is told."""
 
-    Attributes:
-        device: as for `LoadOptions`.
-        dtype: `float32` or `bfloat16`.
-        gamma: draft length of Speculative; 0 takes the quickest on the tuning prompts.
-        nasd_gamma: draft length of NASD.
-        padded: parameters of a padded target; None takes the bundled one.
-    """
-
-    device: str = "auto"
-    dtype: str = "float32"
-    gamma: int = 0
-    nasd_gamma: int = 8
-    padded: int | None = None
+    device: str = "auto"  # as for `LoadOptions`
+    dtype: str = "float32"  # `float32` or `bfloat16`
+    gamma: int = 0  # draft length of Speculative; 0 takes the quickest on the tuning prompts
+    nasd_gamma: int = 8  # draft length of NASD
+    padded: int | None = None  # parameters of a padded target; None takes the bundled one
 
     def options(self, runtime: str) -> LoadOptions:
         """Return how models are loaded for a runtime."""

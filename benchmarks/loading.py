@@ -42,21 +42,13 @@ LINES = ("A house by the sea has a door, a window and a garden with a tree.",) *
 
 @dataclass(frozen=True)
 class Variant:
-    """What is loaded, and by what.
+    """What is loaded, and by what."""
 
-    Attributes:
-        runtime: the code that computes the network.
-        dtype: of the tensors in the files.
-        tied: whether the head is the embedding.
-        sharded: whether the tensors are spread over several files.
-        quantize: as in `LoadOptions`.
-    """
-
-    runtime: str = NATIVE
-    dtype: str = "bfloat16"
-    tied: bool = True
-    sharded: bool = False
-    quantize: str = "none"
+    runtime: str = NATIVE  # the code that computes the network
+    dtype: str = "bfloat16"  # of the tensors in the files
+    tied: bool = True  # whether the head is the embedding
+    sharded: bool = False  # whether the tensors are spread over several files
+    quantize: str = "none"  # as in `LoadOptions`
 
     def __str__(self) -> str:
         tied = "tied" if self.tied else "untied"

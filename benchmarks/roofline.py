@@ -38,15 +38,10 @@ LENGTHS = range(1, 10)  # of a verification pass, in tokens
 
 @dataclass(frozen=True)
 class Cost:
-    """What one pass over a model must read.
+    """What one pass over a model must read."""
 
-    Attributes:
-        weights: bytes of all weights, without an embedding that is not the output layer too.
-        cached: bytes of keys and values of the context.
-    """
-
-    weights: int
-    cached: int
+    weights: int  # bytes of all weights, without an embedding that is not the output layer too
+    cached: int  # bytes of keys and values of the context
 
     @property
     def total(self) -> int:
@@ -87,15 +82,10 @@ def pass_seconds(model: Network, context: int, count: int, repeats: int) -> floa
 
 @dataclass(frozen=True)
 class Decoded:
-    """Steps of several generations, without the first of each, which reads the prompt.
+    """Steps of several generations, without the first of each, which reads the prompt."""
 
-    Attributes:
-        records: of those steps.
-        seconds: wall time of those steps, with all that is around them.
-    """
-
-    records: list[StepRecord]
-    seconds: float
+    records: list[StepRecord]  # of those steps
+    seconds: float  # wall time of those steps, with all that is around them
 
     @property
     def num_tokens(self) -> int:
@@ -130,17 +120,11 @@ def decode(engine: Engine, method: str, gamma: int, items: Sequence[PromptItem])
 
 @dataclass(frozen=True)
 class Timings:
-    """Direct timings of the forward passes, in seconds.
+    """Direct timings of the forward passes, in seconds."""
 
-    Attributes:
-        verify: of the target, by number of tokens.
-        draft: of the draft model, one token.
-        choose: of taking the likeliest token of `gamma + 1` rows.
-    """
-
-    verify: dict[int, float]
-    draft: float
-    choose: float
+    verify: dict[int, float]  # of the target, by number of tokens
+    draft: float  # of the draft model, one token
+    choose: float  # of taking the likeliest token of `gamma + 1` rows
 
 
 def timings(engine: Engine, context: int, gamma: int, repeats: int) -> Timings:

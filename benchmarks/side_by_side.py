@@ -46,19 +46,12 @@ WITH_A_MODEL = {  # ours: name → method and settings
 
 @dataclass(frozen=True)
 class Sample:
-    """One generation of one method.
+    """One generation of one method."""
 
-    Attributes:
-        tokens: what was generated.
-        seconds: of the whole generation.
-        first_seconds: until the first tokens were there.
-        num_first: how many those were.
-    """
-
-    tokens: list[int]
-    seconds: float
-    first_seconds: float
-    num_first: int
+    tokens: list[int]  # what was generated
+    seconds: float  # of the whole generation
+    first_seconds: float  # until the first tokens were there
+    num_first: int  # how many those were
 
     @property
     def speed(self) -> float:
@@ -110,14 +103,10 @@ Run = Callable[[PromptItem, Clock], list[int]]  # prompt, clock → generated to
 
 @dataclass(frozen=True)
 class Measured:
-    """What the methods did, by their names.
+    """What the methods did, by their names."""
 
-    Attributes:
-        prompts: that were run.
-        samples: all prompts of the first round in order, then of the second, …
-    """
-
-    prompts: Sequence[PromptItem]
+    prompts: Sequence[PromptItem]  # that were run
+    # all prompts of the first round in order, then of the second, …
     samples: dict[str, list[Sample]]
 
     def outputs(self, name: str) -> list[list[int]]:

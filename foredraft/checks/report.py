@@ -48,30 +48,22 @@ Progress = Callable[[str, int, int], None]  # what is being done, how much of it
 
 @dataclass(frozen=True)
 class Plan(Checked):
-    """What to check, and how hard.
+    """What to check, and how hard."""
 
-    Attributes:
-        methods: speculative, egag, ngram.
-        verifiers: spec strings of the accept/reject rules.
-        prompts: texts; none means eight short ones of ours, of which sampling uses four.
-        samples: generations for each method and verifier.
-        level: probability of any false alarm over all distribution tests.
-        sampler: spec string of the sampler that is tested.
-        gamma: draft length while sampling; a sample is gamma + 1 tokens, a whole block.
-        length: tokens of a greedy generation.
-        seed: sample i is drawn with seed + i.
-        mutant: name of a verifier with a known mistake, which takes the place of every other.
-    """
-
-    methods: tuple[str, ...] = tuple(METHODS)
-    verifiers: tuple[str, ...] = LOSSLESS
+    methods: tuple[str, ...] = tuple(METHODS)  # speculative, egag, ngram
+    verifiers: tuple[str, ...] = LOSSLESS  # spec strings of the accept/reject rules
+    # texts; none means eight short ones of ours, of which sampling uses four
     prompts: tuple[str, ...] = ()
-    samples: Count = 20_000
+    samples: Count = 20_000  # generations for each method and verifier
+    # probability of any false alarm over all distribution tests
     level: Annotated[float, Range(0, 1, open_low=True, open_high=True)] = 1e-3
-    sampler: str = "topk(temperature=1.0, top_k=5)"
+    sampler: str = "topk(temperature=1.0, top_k=5)"  # spec string of the sampler that is tested
+    # draft length while sampling; a sample is gamma + 1 tokens, a whole block
     gamma: DraftLength = 3
+    # tokens of a greedy generation
     length: Annotated[int, Range(2, 10**9)] = 40  # one token: no draft
-    seed: Seed = 42
+    seed: Seed = 42  # sample i is drawn with seed + i
+    # name of a verifier with a known mistake, which takes the place of every other
     mutant: str | None = None
 
     def __post_init__(self) -> None:
@@ -126,23 +118,14 @@ class Plan(Checked):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """What one check found."""
 
-    Attributes:
-        check: vocabulary, cache parity, greedy parity or distribution.
-        subject: what was checked: a model, or a method and a verifier.
-        passed: None where there was too little to tell.
-        sentence: for a person.
-        figures: for a machine.
-        is_final: whether nothing else can be told before this is mended.
-    """
-
-    check: str
-    subject: str
-    passed: bool | None
-    sentence: str
-    figures: dict[str, Any] = field(default_factory=dict)
-    is_final: bool = False
+    check: str  # vocabulary, cache parity, greedy parity or distribution
+    subject: str  # what was checked: a model, or a method and a verifier
+    passed: bool | None  # None where there was too little to tell
+    sentence: str  # for a person
+    figures: dict[str, Any] = field(default_factory=dict)  # for a machine
+    is_final: bool = False  # whether nothing else can be told before this is mended
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -151,21 +134,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, in order.
+    """All findings, in order."""
 
-    Attributes:
-        target: name of the target.
-        drafter: name of the draft model; None without one.
-        plan: what was asked for.
-        findings: what was found.
-        interrupted: whether some of the plan was not carried out.
-    """
-
-    target: str
-    drafter: str | None
-    plan: Plan
-    findings: tuple[Finding, ...]
-    interrupted: bool = False
+    target: str  # name of the target
+    drafter: str | None  # name of the draft model; None without one
+    plan: Plan  # what was asked for
+    findings: tuple[Finding, ...]  # what was found
+    interrupted: bool = False  # whether some of the plan was not carried out
 
     @property
     def failed(self) -> bool:

@@ -39,23 +39,15 @@ HELP = {f.name: f.metadata["help"] for f in dataclasses.fields(DecodingConfig)}
 
 @dataclass(frozen=True)
 class Command:
-    """One slash command.
+    """One slash command."""
 
-    Attributes:
-        name: with the slash.
-        usage: its values, for messages.
-        help: one line.
-        run: makes the change; may print.
-        value: the current value, for `/help`; None for commands that set nothing.
-        choices: returns the words that complete the first value.
-    """
-
-    name: str
-    usage: str
-    help: str
-    run: Callable[[Session, str], None]
+    name: str  # with the slash
+    usage: str  # its values, for messages
+    help: str  # one line
+    run: Callable[[Session, str], None]  # makes the change; may print
+    # the current value, for `/help`; None for commands that set nothing
     value: Callable[[Session], str] | None = None
-    choices: Callable[[], Sequence[str]] = tuple
+    choices: Callable[[], Sequence[str]] = tuple  # returns the words that complete the first value
 
 
 class Quit(SystemExit):

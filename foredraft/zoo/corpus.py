@@ -35,40 +35,31 @@ COMMON_NAMES = (("Tom", "Tom"), ("Mary", "Marie"), ("Mary", "Mary"), ("John", "J
 
 @dataclass(frozen=True)
 class Source(Checked):
-    """One `[[data]]` table of a recipe: where text lies and how it becomes documents.
+    """One `[[data]]` table of a recipe: where text lies and how it becomes documents."""
 
-    Attributes:
-        path: file under the data folder, plain or `.xz`.
-        format: `documents` (separated by `<|endoftext|>`), `pairs` (tab-separated sentences),
-            `jsonl`, or `python` (functions with docstrings, see `python_variants`).
-        ours: the file belongs to this package (`zoo/texts`), not to the data folder.
-        share: fraction of the training tokens drawn from here, relative to the other sources.
-        template: for `jsonl` and `pairs`, the document as a format string over the record's fields
-            (`{first}` and `{second}` for pairs).
-        python: for `jsonl`, cut the code in field `code_field` into single functions.
-        code_field: the field that holds code, when `python` is set.
-        chat_share: fraction of the records written with the chat template, split at the first
-            newline of the template.
-        licence: licence and attribution, copied into the model card.
-        id_field: field whose integer must lie in `[id_min, id_max]`, if given.
-        max_words: longest `first` sentence of a pair, in words; 0 means no limit.
-        rename_share: for `pairs`, fraction of those that name Tom or Mary in which another first
-            name of `zoo/texts/first_names.txt` takes its place, on both sides.
-    """
-
-    path: str
+    path: str  # file under the data folder, plain or `.xz`
+    # `documents` (separated by `<|endoftext|>`), `pairs` (tab-separated sentences), `jsonl`, or
+    # `python` (functions with docstrings, see `python_variants`)
     format: str
+    # fraction of the training tokens drawn from here, relative to the other sources
     share: Annotated[float, Range(0, 10**6, open_low=True)]
-    licence: str
-    ours: bool = False
+    licence: str  # licence and attribution, copied into the model card
+    ours: bool = False  # the file belongs to this package (`zoo/texts`), not to the data folder
+    # for `jsonl` and `pairs`, the document as a format string over the record's fields (`{first}`
+    # and `{second}` for pairs)
     template: str = ""
-    python: bool = False
-    code_field: str = ""
+    python: bool = False  # for `jsonl`, cut the code in field `code_field` into single functions
+    code_field: str = ""  # the field that holds code, when `python` is set
+    # fraction of the records written with the chat template, split at the first newline of the
+    # template
     chat_share: Share = 0.0
-    id_field: str = ""
+    id_field: str = ""  # field whose integer must lie in `[id_min, id_max]`, if given
     id_min: Id = 0
     id_max: Id = 0
+    # longest `first` sentence of a pair, in words; 0 means no limit
     max_words: Annotated[int, Range(0, 10**9)] = 0
+    # for `pairs`, fraction of those that name Tom or Mary in which another first name of
+    # `zoo/texts/first_names.txt` takes its place, on both sides
     rename_share: Share = 0.0
 
 

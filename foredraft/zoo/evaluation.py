@@ -60,17 +60,11 @@ def held_out_acceptance(
 
 @dataclass(frozen=True)
 class Translation:
-    """Quality of greedy translations, as sacrebleu measures it (Post, 2018).
+    """Quality of greedy translations, as sacrebleu measures it (Post, 2018)."""
 
-    Attributes:
-        bleu: corpus BLEU, 0 … 100.
-        chrf: corpus chrF2, 0 … 100.
-        num_sentences: how many were translated.
-    """
-
-    bleu: float
-    chrf: float
-    num_sentences: int
+    bleu: float  # corpus BLEU, 0 … 100
+    chrf: float  # corpus chrF2, 0 … 100
+    num_sentences: int  # how many were translated
 
 
 def held_out_translation(run: Run, network: Any, tokenizer: Any) -> Translation:
@@ -98,15 +92,10 @@ def held_out_translation(run: Run, network: Any, tokenizer: Any) -> Translation:
 
 @dataclass(frozen=True)
 class Measured:
-    """What goes into a model card beside the losses.
+    """What goes into a model card beside the losses."""
 
-    Attributes:
-        acceptance: of a distilled drafter.
-        translation: of an encoder–decoder model.
-    """
-
-    acceptance: Summary | None = None
-    translation: Translation | None = None
+    acceptance: Summary | None = None  # of a distilled drafter
+    translation: Translation | None = None  # of an encoder–decoder model
 
 
 def measure(run: Run, network: Any, tokenizer: Any) -> Measured:

@@ -80,27 +80,20 @@ class TokenizerRecipe(Checked):
 
 @dataclass(frozen=True)
 class TrainingRecipe(Checked):
-    """Optimisation: Muon for hidden matrices, AdamW for the rest, warm-up–stable–decay.
+    """Optimisation: Muon for hidden matrices, AdamW for the rest, warm-up–stable–decay."""
 
-    Attributes:
-        steps: optimiser steps.
-        tokens_per_step: tokens in one step.
-        sequence_length: tokens in one training sequence; of an encoder–decoder model, the longest
-            prompt or answer that is learnt from.
-        final_sequence_length: of a causal model, the same during the last `final_share` of the
-            steps.
-        learning_rate: peak, for both optimisers (Muon's update is scaled to AdamW's RMS).
-        decay_share: share of the steps over which the rate falls linearly to zero.
-    """
-
-    steps: Count
+    steps: Count  # optimiser steps
+    # peak, for both optimisers (Muon's update is scaled to AdamW's RMS)
     learning_rate: Annotated[float, Range(0, 100, open_low=True)]
-    tokens_per_step: Count = 4096
+    tokens_per_step: Count = 4096  # tokens in one step
+    # tokens in one training sequence; of an encoder–decoder model, the longest prompt or answer
+    # that is learnt from
     sequence_length: Count = 256
+    # of a causal model, the same during the last `final_share` of the steps
     final_sequence_length: Count = 512
     final_share: Share = 0.25
     warmup_steps: Annotated[int, Range(0, 10**9)] = 100
-    decay_share: Share = 0.4
+    decay_share: Share = 0.4  # share of the steps over which the rate falls linearly to zero
     weight_decay: Annotated[float, Range(0, 100)] = 0.1
     checkpoint_seconds: Annotated[int, Range(0, 10**6)] = 180
 
@@ -112,19 +105,13 @@ class TrainingRecipe(Checked):
 
 @dataclass(frozen=True)
 class Distillation(Checked):
-    """Learn from a teacher's distribution: loss = weight·KL(teacher‖student) + (1 − weight)·CE.
+    """Learn from a teacher's distribution: loss = weight·KL(teacher‖student) + (1 − weight)·CE."""
 
-    Attributes:
-        teacher: a bundled model or a folder.
-        weight: of the divergence.
-        continued_tokens: of a causal model, how much the teacher writes for it, see `teacher`.
-        continued_share: fraction of the training tokens that are drawn from that.
-    """
-
-    teacher: str
-    weight: Share = 0.9
+    teacher: str  # a bundled model or a folder
+    weight: Share = 0.9  # of the divergence
+    # of a causal model, how much the teacher writes for it, see `teacher`
     continued_tokens: Annotated[int, Range(0, 10**10)] = 0
-    continued_share: NotOne = 0.5
+    continued_share: NotOne = 0.5  # fraction of the training tokens that are drawn from that
 
 
 @dataclass(frozen=True)
