@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -19,6 +20,7 @@ from foredraft.errors import ConfigError, ForedraftError, quoted
 
 PATH_LIMIT = 300  # characters of a path that a message shows
 CHUNK = 1 << 16  # bytes
+Json = Any  # a value of JSON, as json.loads returns it
 
 
 def read_text(path: Path, *, torn: bool = False) -> str:

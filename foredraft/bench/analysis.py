@@ -36,37 +36,27 @@ class Spread:
 
 @dataclass(frozen=True)
 class Finding:
-    """One cell on one kind of prompt.
+    """One cell on one kind of prompt."""
 
-    Attributes:
-        label, condition, method: see `Cell`.
-        kind: of prompts; `all` is every kind.
-        num_rows: rows that count.
-        num_failed: rows that failed, and do not.
-        means: column → mean and standard deviation over rows; absent where no row has it.
-        throughput: mean over prompts, with its interval.
-        comparisons: label of another cell → ours beside it, in the same condition.
-        matches: yes, near-tie, no → rows whose text was compared with Target AR's.
-        acceptance_by_position: share of the steps that drafted position i which kept it.
-        peak_cpu_bytes: the most of any row.
-        peak_cuda_bytes: the most of any row.
-        shared_device: whether any row was timed beside other workers.
-    """
-
+    # label, condition, method: see `Cell`
     label: str
     condition: str
     method: str
-    kind: str
-    num_rows: int
-    num_failed: int
+    kind: str  # of prompts; `all` is every kind
+    num_rows: int  # rows that count
+    num_failed: int  # rows that failed, and do not
+    # column → mean and standard deviation over rows; absent where no row has it
     means: dict[str, Spread] = field(default_factory=dict)
-    throughput: Interval | None = None
+    throughput: Interval | None = None  # mean over prompts, with its interval
+    # label of another cell → ours beside it, in the same condition
     comparisons: dict[str, Comparison] = field(default_factory=dict)
+    # yes, near-tie, no → rows whose text was compared with Target AR's
     matches: dict[str, int] = field(default_factory=dict)
+    # share of the steps that drafted position i which kept it
     acceptance_by_position: tuple[float, ...] = ()
-    peak_cpu_bytes: int | None = None
-    peak_cuda_bytes: int | None = None
-    shared_device: bool = False
+    peak_cpu_bytes: int | None = None  # the most of any row
+    peak_cuda_bytes: int | None = None  # the most of any row
+    shared_device: bool = False  # whether any row was timed beside other workers
 
     def mean(self, column: str) -> float | None:
         """Return a column's mean, if any row has the column."""
@@ -75,16 +65,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything a report says of a run.
+    """Everything a report says of a run."""
 
-    Attributes:
-        grid: the plan.
-        rows: in the order of the schedule.
-        findings: every cell on every kind, then on all of them; in the order of the grid.
-    """
-
-    grid: Grid
-    rows: tuple[Row, ...]
+    grid: Grid  # the plan
+    rows: tuple[Row, ...]  # in the order of the schedule
+    # every cell on every kind, then on all of them; in the order of the grid
     findings: tuple[Finding, ...]
 
     @property

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from foredraft.bench.grid import Grid
-from foredraft.bench.machine import describe_machine
-from foredraft.bench.rows import Row, RowFile
+from foredraft.bench.machine import Model, describe_machine, load_average
+from foredraft.bench.rows import OK, Row, RowFile
 from foredraft.errors import ConfigError, quoted
-from foredraft.files import PATH_LIMIT, only_writer, read_text, write_whole, writing
+from foredraft.files import PATH_LIMIT, Json, only_writer, read_text, write_whole, writing
 
 RUNS, MANIFEST, REPORT = "runs.csv", "manifest.json", "report.html"
 SUMMARY = "summary.json"
+Manifest = dict[str, Json]
 COUNTING_RULE = (
     "throughput = emitted tokens, the end token included / wall seconds of the whole generation, "
     "reading the prompt included, device synchronised at both ends; the same for every method. "
     "Every cell is warmed up; the cells of a prompt run one after another in random order."
 )
-
-
 REMEDY = "the rows that are there stay; make room or allow it, then continue with --resume"
 
 
@@ -51,7 +48,7 @@ class RunFolder:
             if self._manifest is None:
                 path.mkdir(parents=True, exist_ok=True)
 
-    def _checked(self) -> dict[str, Any] | None:
+    def _checked(self) -> Manifest | None:
         """Return the manifest, if this run may go on from it; None where there is none."""
         shown = quoted(str(self.path), PATH_LIMIT)
         there = self._read_manifest()
@@ -67,7 +64,7 @@ class RunFolder:
             )
         return there
 
-    def _check_same(self, there: dict[str, Any]) -> None:
+    def _check_same(self, there: Manifest) -> None:
         if there["fingerprint"] != self.grid.fingerprint:
             raise ConfigError(
                 f"{quoted(str(self.path), PATH_LIMIT)} holds the run of another grid "
@@ -100,7 +97,12 @@ class RunFolder:
             stack.enter_context(only_writer(self.path, "this run"))
             self._manifest = self._checked()
             if self._manifest is None:
-                self._manifest = self._first_manifest()
+                self._manifest = {
+                    "fingerprint": self.grid.fingerprint,
+                    "counting_rule": COUNTING_RULE,
+                    "planned_rows": self.grid.num_rows,
+                    "grid": self.grid.to_dict(),
+                }
                 self._write_manifest()
             with writing(self._rows.file, REMEDY):
                 self._rows.begin()
@@ -113,7 +115,7 @@ class RunFolder:
             self._lock = None
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """What is known of the run."""
         assert self._manifest is not None
         return self._manifest
@@ -137,7 +139,7 @@ class RunFolder:
         with writing(self._rows.file, REMEDY):
             self._rows.add(row)
 
-    def begin(self, models: list[dict[str, Any]], how: str) -> None:
+    def begin(self, models: list[Model], how: str) -> None:
         """Note a sitting: when, where, with which models; no other process may write until `end`.
 
         Raises:
@@ -158,27 +160,15 @@ class RunFolder:
         """Close the sitting, and put the rows in order; errors as for `add`."""
         with writing(self._rows.file, REMEDY):
             self._rows.sort()
-        load = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
-        rows = self.rows
-        self.manifest["sittings"][-1] |= {
-            "ended": _now(),
-            "interrupted": interrupted,
-            "load_average_at_end": load,
-        }
-        self.manifest["rows"] = len(rows)
-        self.manifest["failed"] = sum(row.status != "ok" for row in rows)
+        rows, load = self.rows, load_average()
+        sitting = {"ended": _now(), "interrupted": interrupted, "load_average_at_end": load}
+        self.manifest["sittings"][-1] |= sitting
+        failed = sum(row.status != OK for row in rows)
+        self.manifest.update(rows=len(rows), failed=failed)
         self._write_manifest()
         self._let_go()
 
-    def _first_manifest(self) -> dict[str, Any]:
-        return {
-            "fingerprint": self.grid.fingerprint,
-            "counting_rule": COUNTING_RULE,
-            "planned_rows": self.grid.num_rows,
-            "grid": self.grid.to_dict(),
-        }
-
-    def _read_manifest(self) -> dict[str, Any] | None:
+    def _read_manifest(self) -> Manifest | None:
         file = self.path / MANIFEST
         if not file.exists():
             return None
@@ -198,7 +188,7 @@ class RunFolder:
             write_whole(self.path / MANIFEST, text + "\n")
 
 
-def _names(models: list[dict[str, Any]]) -> str:
+def _names(models: list[Model]) -> str:
     return ", ".join(f"{m['name']} {str(m['sha256'])[:12]} {m['dtype']}" for m in models)
 
 
