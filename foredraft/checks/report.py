@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from foredraft.checks.mutants import MUTANTS
 from foredraft.config import DecodingConfig
 from foredraft.errors import ConfigError, quoted
+from foredraft.files import Json
 from foredraft.method import Method, verifier_named
 from foredraft.models import EncoderDecoderModel, Network
 from foredraft.ranges import Checked, Count, DraftLength, Range, Seed
 from foredraft.registry import nearest
 from foredraft.verification import VERIFIERS, Verifier
 
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name → engine method, settings
+METHODS: dict[str, tuple[str, dict[str, bool]]] = {  # name → engine method, settings
     "speculative": ("speculative", {}),
     "egag": ("speculative", {"egag": True}),
     "ngram": ("ngram", {"stop_if_unknown": False}),  # guesses are rejected: that is checked too
@@ -70,9 +71,8 @@ class Plan(Checked):
         super().__post_init__()
         for method in self.methods:
             if method not in METHODS:
-                guess = nearest(method, METHODS)
-                legal = ", ".join(METHODS)
-                raise ConfigError(f"unknown method {quoted(method)}{guess}; legal: {legal}")
+                guess = f"{nearest(method, METHODS)}; legal: {', '.join(METHODS)}"
+                raise ConfigError(f"unknown method {quoted(method)}{guess}")
         if Method.of(DecodingConfig(sampler=self.sampler), "target").sampler.is_greedy:
             raise ConfigError(
                 f"sampler must draw, not {quoted(self.sampler)}: greedy output is checked anyway; "
@@ -110,7 +110,7 @@ class Plan(Checked):
         """Return the accept/reject rule of a pair."""
         return verifier_named(rule) if self.mutant is None else MUTANTS.create(self.mutant)
 
-    def config(self, method: str, **settings: Any) -> DecodingConfig:
+    def config(self, method: str, **settings: object) -> DecodingConfig:
         """Return the settings of a pair's method; drafts begin with the first token."""
         base = DecodingConfig(seed=self.seed, first_target=False)
         return base.replace(**METHODS[method][1], **settings)
@@ -124,10 +124,10 @@ class Finding:
     subject: str  # what was checked: a model, or a method and a verifier
     passed: bool | None  # None where there was too little to tell
     sentence: str  # for a person
-    figures: dict[str, Any] = field(default_factory=dict)  # for a machine
+    figures: dict[str, Json] = field(default_factory=dict)  # for a machine
     is_final: bool = False  # whether nothing else can be told before this is mended
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Return plain values, ready for JSON."""
         return {name: value for name, value in asdict(self).items() if name != "is_final"}
 
@@ -155,9 +155,8 @@ class Report:
     @property
     def detectable_total_variation(self) -> float | None:
         """The bias that every test that came to a result would have found; None without one."""
-        found = [
-            f.figures["detectable_total_variation"] for f in self.tests if f.passed is not None
-        ]
+        told = [f.figures for f in self.tests if f.passed is not None]
+        found = [figures["detectable_total_variation"] for figures in told]
         return max(found, default=None) if None not in found else None
 
     @property
@@ -165,7 +164,7 @@ class Report:
         """The distribution tests."""
         return [finding for finding in self.findings if finding.check == "distribution"]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Return plain values, ready for JSON."""
         return {
             "target": self.target,
