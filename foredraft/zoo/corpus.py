@@ -17,18 +17,21 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
 from foredraft.errors import ConfigError, quoted
-from foredraft.files import PATH_LIMIT, reason_of
+from foredraft.files import PATH_LIMIT, Json, reason_of
 from foredraft.ranges import Checked, Range, Share
 from foredraft.zoo import ZOO_DIR
 
+Tokens = npt.NDArray[np.uint16]
 Id = Annotated[int, Range(-(2**63), 2**63 - 1)]  # of a record
 HELD_OUT_PERCENT = 2
+# What a file that is not of its format raises.
+UNLIKE = (LookupError, ValueError, TypeError, AttributeError, SyntaxError, RecursionError)
 END_OF_DOCUMENT = "<|endoftext|>"
 COMMON_NAMES = (("Tom", "Tom"), ("Mary", "Marie"), ("Mary", "Mary"), ("John", "John"))
 
@@ -127,14 +130,7 @@ def documents(source: Source, data_dir: Path) -> Iterator[Document]:
     text = read_text(path)
     try:
         yield from _documents(source, text)
-    except (
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        SyntaxError,
-        RecursionError,
-    ) as error:
+    except UNLIKE as error:
         raise ConfigError(
             f"training text {_shown(path)} is not {quoted(source.format)} with the fields of its "
             f"recipe ({quoted(error, 160)}); give another file, or change its [[data]]"
@@ -190,7 +186,7 @@ def _first_names() -> list[str]:
     return (ZOO_DIR / "texts" / "first_names.txt").read_text(encoding="utf-8").split()
 
 
-def _record_documents(source: Source, record: dict[str, Any]) -> Iterator[Document]:
+def _record_documents(source: Source, record: dict[str, Json]) -> Iterator[Document]:
     if source.id_field and not source.id_min <= int(record[source.id_field]) <= source.id_max:
         return
     if source.python:
@@ -204,7 +200,7 @@ def _record_documents(source: Source, record: dict[str, Any]) -> Iterator[Docume
         yield Document(text[:200], text.strip(), prompt.format(**flat) if answer else "")
 
 
-def _flatten(value: Any) -> str:
+def _flatten(value: object) -> str:
     """Lists of paragraphs or of (speaker, utterance) turns become lines."""
     if not isinstance(value, list):
         return str(value).replace("\r\n", "\n").expandtabs(4).strip()
@@ -257,11 +253,8 @@ def split(source: Source, data_dir: Path, *, held_out: bool) -> list[Document]:
 
 
 def token_stream(
-    tokens_by_source: list[list[npt.NDArray[np.uint16]]],
-    shares: list[float],
-    num_tokens: int,
-    seed: int,
-) -> npt.NDArray[np.uint16]:
+    tokens_by_source: list[list[Tokens]], shares: list[float], num_tokens: int, seed: int
+) -> Tokens:
     """Mix tokenised documents into one stream.
 
     Each source is shuffled anew at every pass over it; the next document always comes from the
@@ -271,7 +264,7 @@ def token_stream(
         Token ids, shape `[num_tokens]`.
     """
     rng = random.Random(seed)
-    queues: list[list[npt.NDArray[np.uint16]]] = [[] for _ in shares]
+    queues: list[list[Tokens]] = [[] for _ in shares]
     taken = [0.0] * len(shares)
     stream, filled = np.empty(num_tokens, dtype=np.uint16), 0
     while filled < num_tokens:

@@ -7,12 +7,12 @@ seed and the epoch alone, so a resumed run needs nothing but its step.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from foredraft.zoo.corpus import split
 from foredraft.zoo.run import IGNORED, Batch, Run
@@ -33,7 +33,7 @@ class PairBatches:
         tokenizer: the network's; ends what it encodes with its end token.
     """
 
-    def __init__(self, run: Run, tokenizer: Any) -> None:
+    def __init__(self, run: Run, tokenizer: PreTrainedTokenizerFast) -> None:
         self._run, self._tokenizer = run, tokenizer
         self._training = t = run.recipe.training
         self._pairs = self._encode(held_out=False)

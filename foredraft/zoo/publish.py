@@ -11,10 +11,9 @@ import platform
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from foredraft.errors import ConfigError, quoted
 from foredraft.files import PATH_LIMIT, read_text, whole_folder, write_whole, writing
@@ -38,7 +37,7 @@ PUBLISHED = frozenset(
 
 def publish(
     run: Run,
-    model: Any,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     progress: Progress,
     measured: Measured,
@@ -47,22 +46,15 @@ def publish(
 
     It appears whole, in the place of an earlier one of the same name.
 
-    Args:
-        run: what was trained and where it goes.
-        model: the trained network.
-        tokenizer: its tokenizer.
-        progress: losses and time.
-        measured: what it can do on held-out documents; see `evaluation`.
-
     Raises:
         ConfigError: the folder cannot be written, or something else lies there.
         ModelError: a weight is no finite number.
     """
     check_place(run)
     folder = run.out_dir.resolve()
-    network = model.to(torch.bfloat16)
+    network = model.bfloat16()
     check_finite(network, "what was trained", "so nothing is published; train it again")
-    size = sum(p.numel() for p in network.parameters())
+    size = network.num_parameters()
     recipe_text = run.recipe_text.split(MEASURED)[0].rstrip()
     figures = _measured_toml(run, progress, measured)
     with writing(run.out_dir, "make room or allow it, then the same command continues"):
@@ -151,7 +143,7 @@ def model_card(recipe: Recipe, progress: Progress, num_parameters: int, measured
         f"| `{s.path.split('/')[0]}` | {100 * s.share / total:.0f}% | {s.licence} |"
         for s in recipe.data
     )
-    taught = _taught(recipe)
+    taught = _taught(recipe.distillation)
     quality = _accepted(measured.acceptance) + _translated(measured.translation)
     return f"""# {recipe.name}
 
@@ -188,25 +180,21 @@ above stay with them.
 """
 
 
-def _taught(recipe: Recipe) -> str:
-    if recipe.distillation is None:
+def _taught(taught: Distillation | None) -> str:
+    if taught is None:
         return ""
-    weight = recipe.distillation.weight
-    return (
-        f"\nDistilled from `{recipe.distillation.teacher}`: loss = "
-        f"{weight:g}·KL(teacher‖student) + {1 - weight:g}·cross-entropy.\n"
-        + _continued(recipe.distillation)
+    text = (
+        f"\nDistilled from `{taught.teacher}`: loss = "
+        f"{taught.weight:g}·KL(teacher‖student) + {1 - taught.weight:g}·cross-entropy.\n"
     )
-
-
-def _continued(distillation: Distillation) -> str:
-    if not distillation.continued_tokens:
-        return ""
-    share = percent(distillation.continued_share)
-    return (
-        f"\n{share} of its training tokens are documents as the teacher continues them, greedily\n"
-        f"and at temperature 0.8 in turn; it wrote {distillation.continued_tokens:,} tokens.\n"
-    )
+    if taught.continued_tokens:
+        share = percent(taught.continued_share)
+        text += (
+            f"\n{share} of its training tokens are documents as the teacher continues them, "
+            f"greedily\nand at temperature 0.8 in turn; it wrote {taught.continued_tokens:,} "
+            "tokens.\n"
+        )
+    return text
 
 
 def _accepted(acceptance: Summary | None) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import tomllib
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from foredraft.errors import ConfigError, quoted
-from foredraft.files import PATH_LIMIT, read_text
+from foredraft.files import PATH_LIMIT, Json, read_text
 from foredraft.ranges import Checked, Count, Range, Share
 from foredraft.zoo import ZOO_DIR, bundled_recipes
 from foredraft.zoo.corpus import Source
@@ -171,7 +171,7 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise ConfigError(f"recipe {shown} cannot be read: {error}") from error
 
 
-def _parse(table: dict[str, Any]) -> Recipe:
+def _parse(table: dict[str, Json]) -> Recipe:
     table = {key: value for key, value in table.items() if key != "measured"}
     for name in ("model", "tokenizer", "training", "distillation"):
         if not isinstance(table.get(name, {}), dict):
@@ -179,7 +179,7 @@ def _parse(table: dict[str, Any]) -> Recipe:
     data = table.get("data", [])
     if not isinstance(data, list) or not data or not all(isinstance(d, dict) for d in data):
         raise ConfigError(f"data must be one [[data]] table or more, not {quoted(data)}")
-    sections: dict[str, Any] = {
+    sections: dict[str, Json] = {
         "model": _model(dict(table.get("model", {}))),
         "tokenizer": _section(TokenizerRecipe, table.get("tokenizer", {})),
         "training": _section(TrainingRecipe, table.get("training", {})),
@@ -190,7 +190,7 @@ def _parse(table: dict[str, Any]) -> Recipe:
     return _section(Recipe, {**table, **sections})
 
 
-def _model(table: dict[str, Any]) -> LlamaShape | T5Shape:
+def _model(table: dict[str, Json]) -> LlamaShape | T5Shape:
     architecture = table.pop("architecture", "llama")
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         legal = ", ".join(ARCHITECTURES)
@@ -199,7 +199,7 @@ def _model(table: dict[str, Any]) -> LlamaShape | T5Shape:
     return shape
 
 
-def _section(kind: type[T], table: dict[str, Any]) -> T:
+def _section(kind: type[T], table: dict[str, Json]) -> T:
     """Return a dataclass from a TOML table: no key unknown or missing."""
     legal = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     for key in table:

@@ -97,6 +97,12 @@ def train_tokenizer(
     return tokenizer
 
 
+def ids_of(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Return a text's tokens, with what the tokenizer puts around them."""
+    ids: list[int] = tokenizer(text)["input_ids"]
+    return ids
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Return the tokenizer in a folder.
 
