@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from foredraft.bench.recordings import read_recordings
 from foredraft.bench.replay import Cost, CostTable, RecordedModel, Replay, Replayed
@@ -14,7 +14,11 @@ from foredraft.cli.parser import Number
 from foredraft.cli.view import View
 from foredraft.loading import LoadedModel, LoadOptions, load_drafter
 from foredraft.loading.loader import BUNDLED, NO_DRAFTER, load_tokenizer, silence_transformers
+from foredraft.models import Network
 from foredraft.ranges import DraftLength
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
 WITH_MODEL = ("model", "hybrid(suffix, model)")
@@ -34,9 +38,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--policy", action="append", metavar="SPEC", help=f"may be repeated [{policies}]")
     usual = "for policies without one [%(default)s]"
     add("--gamma", type=Number(DraftLength), default=4, metavar="V", help=usual)
-    in_passes: dict[str, Any] = {"type": Number(Cost), "metavar": "C"}
-    add("--draft-cost", **in_passes, help="a draft call, in target passes [%(default)s]")
-    add("--token-cost", **in_passes, help="a token to verify, likewise [%(default)s]")
+    cost, shown = Number(Cost), "a draft call, in target passes [%(default)s]"
+    add("--draft-cost", type=cost, metavar="C", help=shown)
+    shown = "a token to verify, likewise [%(default)s]"
+    add("--token-cost", type=cost, metavar="C", help=shown)
     add("--no-first-target", action="store_true", help="the recorded run began with a draft")
     add("--json", action="store_true", help="one JSON object a drafter and policy")
     add_import_flag(parser)
@@ -48,10 +53,9 @@ def _replay(args: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(args.target)
     recordings = read_recordings(Path(args.file).expanduser(), tokenizer)
     with_model = args.drafter != NO_DRAFTER
-    costs = CostTable(args.draft_cost, 1.0, args.token_cost)
     replay = Replay(
         recordings,
-        costs=costs,
+        costs=CostTable(args.draft_cost, 1.0, args.token_cost),
         draft_model=_draft_model(args.drafter, args.target, tokenizer) if with_model else None,
         first_target=not args.no_first_target,
     )
@@ -69,23 +73,19 @@ def _replay(args: argparse.Namespace) -> None:
 
 
 def _print_table(found: list[Replayed], view: View) -> None:
-    rows: list[tuple[str, ...]] = [HEADER]
-    for one in found:
-        r = one.to_dict()
-        rows.append(
-            (
-                one.drafting,
-                one.policy,
-                str(r["num_steps"]),
-                f"{r['num_accepted_tokens']}/{r['num_drafted_tokens']}",
-                f"{r['mean_acceptance_length']:.2f}",
-                f"{one.tokens_per_second:.3f}",
-                f"{100 * one.regret:.1f}%",
-            )
+    rows = [
+        (
+            *(one.drafting, one.policy, str(r["num_steps"])),
+            f"{r['num_accepted_tokens']}/{r['num_drafted_tokens']}",
+            f"{r['mean_acceptance_length']:.2f}",
+            f"{one.tokens_per_second:.3f}",
+            f"{100 * one.regret:.1f}%",
         )
-    view.columns(rows)
+        for one, r in ((one, one.to_dict()) for one in found)
+    ]
+    view.columns([HEADER, *rows])
 
 
-def _draft_model(name: str, target: str, tokenizer: Any) -> Any:
+def _draft_model(name: str, target: str, tokenizer: PreTrainedTokenizerBase) -> Network:
     stand_in = LoadedModel(target, RecordedModel(len(tokenizer)), tokenizer, ())
     return load_drafter(name, stand_in, LoadOptions()).model

@@ -6,7 +6,6 @@ Knows neither slash commands nor where lines come from.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from foredraft.cli.loading import FALLBACK, can_draft, load_default, unfit
 from foredraft.cli.view import View
@@ -21,20 +20,7 @@ from foredraft.tracing import summarize, undrafted
 
 
 class Session:
-    """What one run of the shell holds.
-
-    Args:
-        engine: the loaded models.
-        config: the settings to begin with.
-        view: where to print.
-        options: how `/model` loads the target.
-        drafter_options: how `/model` loads the drafter.
-    """
-
-    engine: Engine
-    config: DecodingConfig
-    view: View
-    results: list[Result]
+    """What one run of the shell holds; with the options `/model` loads target and drafter."""
 
     def __init__(
         self,
@@ -45,7 +31,7 @@ class Session:
         drafter_options: LoadOptions | None = None,
     ) -> None:
         self.engine, self.config, self.view = engine, config, view
-        self.results = []
+        self.results: list[Result] = []
         self.prompt = ""  # what the results answer
         self._options = options or LoadOptions()
         self._drafter_options = drafter_options or self._options
@@ -99,7 +85,7 @@ class Session:
         self.view.numbers(summarize(completion.records), why)
         return completion
 
-    def set(self, **changes: Any) -> None:
+    def set(self, **changes: object) -> None:
         """Change settings, all or none."""
         self.config = self.config.replace(**changes)
 
