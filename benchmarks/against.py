@@ -228,7 +228,7 @@ def rendered(found: dict[str, Any]) -> str:
 
 def parser_of() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = tables.parser_of(__doc__)
     add = parser.add_argument
     add("commit", help="the older side: a commit, branch or tag")
     add("--prompts", type=int, default=8, help="of each kind [%(default)s]")
@@ -244,9 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, print, and judge on request."""
     parser = parser_of()
     args = parser.parse_args(arguments)
-    for name in ("prompts", "length", "rounds", "starts"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be 1 or more, not {getattr(args, name)}")
+    tables.check_least(parser, args, prompts=1, length=1, rounds=1, starts=1)
     try:
         args.commit = git("rev-parse", "--short", "--verify", f"{args.commit}^{{commit}}")
     except subprocess.CalledProcessError:

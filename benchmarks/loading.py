@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tables import markdown, shown
+from tables import markdown, parser_of, shown
 from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.utils.logging import disable_progress_bar
 
@@ -134,7 +134,7 @@ def in_megabytes(row: dict[str, Any]) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print a table, or one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--layers", type=int, default=SHAPE["num_hidden_layers"], help="[30]")
     parser.add_argument("--vocab", type=int, default=SHAPE["vocab_size"], help="[49152]")
     parser.add_argument("--json", action="store_true", help="print figures instead of a table")

@@ -131,12 +131,10 @@ def our_run(engine: Engine, method: str, config: DecodingConfig) -> Run:
 
 
 def peer_run(peer: LoadedModel, *, assistant: Any = None, **settings: Any) -> Run:
-    """Return a function that generates greedily with transformers.
+    """Return a function that generates greedily with transformers' `generate` and its settings.
 
-    Args:
-        peer: the target, loaded for the transformers runtime.
-        assistant: a Hugging Face module that drafts, with its own generation config.
-        settings: further arguments of `generate`.
+    The target is loaded for its runtime; the assistant is a Hugging Face module that drafts, with
+    its own generation config.
     """
     adapter, tokenizer = peer.model, peer.tokenizer
     model = adapter.model
