@@ -80,12 +80,9 @@ def names(setting: Setting) -> list[str]:
 
 
 class Contenders:
-    """Runs of the methods of one comparison.
+    """Runs of the methods of one comparison; only models of those that are wanted are loaded.
 
-    Args:
-        setting: what is the same for all.
-        folder: for the GGUF file, which is made there unless it is there.
-        wanted: the methods that will be asked for; no model is loaded for others.
+    The GGUF file is made in the folder, unless it is there.
     """
 
     def __init__(self, setting: Setting, folder: Path, wanted: list[str]) -> None:

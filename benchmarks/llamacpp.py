@@ -118,14 +118,11 @@ def _add_tokenizer(writer: Any, tokenizer: Any, vocab_size: int) -> None:
 
 
 def llamacpp_run(path: Path, tokenizer: Any, *, cuda: bool, dtype: str, lookup: int) -> Run:
-    """Return a function that generates greedily with llama.cpp.
+    """Return a function that generates greedily with llama.cpp from a GGUF file.
 
-    Args:
-        path: of the GGUF file.
-        tokenizer: the Hugging Face tokenizer, for both ends of the text.
-        cuda: whether all layers lie on the GPU.
-        dtype: `float32` keeps keys and values in float32 too.
-        lookup: tokens that the binding's prompt lookup drafts; 0 decodes plainly.
+    The tokenizer, Hugging Face's, is for both ends of the text; with `cuda` all layers lie on the
+    GPU; `float32` keeps keys and values in float32 too. The binding's prompt lookup drafts `lookup`
+    tokens; 0 decodes plainly.
     """
     import llama_cpp
     from llama_cpp.llama_speculative import LlamaPromptLookupDecoding

@@ -144,14 +144,8 @@ def advise(
 ) -> Advice:
     """Measure a pair of models and say what to do with it.
 
-    Args:
-        engine: with a draft model.
-        prompts: at least one; like those it will serve.
-        length: most tokens of a generation.
-        num_speculative_tokens: K, the positions to measure acceptance at.
-        repeats: of each timing.
-        chat: send prompts through the chat template.
-        clock: seconds now.
+    The prompts, at least one, are like those it will serve; a text has `length` tokens at most,
+    acceptance is measured at K = `num_speculative_tokens` positions, and the clock gives seconds.
 
     Raises:
         ConfigError: there is no draft model, or the target has an encoder.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
@@ -84,11 +84,8 @@ class Analysis:
 
     def of(self, *, kind: str = ALL, condition: str | None = None) -> list[Finding]:
         """Return the findings of a kind, perhaps of one condition only."""
-        return [
-            f
-            for f in self.findings
-            if f.kind == kind and (condition is None or f.condition == condition)
-        ]
+        of_kind = [f for f in self.findings if f.kind == kind]
+        return [f for f in of_kind if condition in (None, f.condition)]
 
     def fixed_gammas(self, condition: str) -> dict[int, Finding]:
         """Return gamma → finding of the cells that differ in nothing but their fixed gamma."""
@@ -121,19 +118,16 @@ def analyse(grid: Grid, rows: Iterable[Row]) -> Analysis:
     findings = []
     for kind in [*kinds, ALL]:
         for cell in grid.cells:
-            ours = groups.get((cell.id, kind), [])
-            others = {
-                other.label: compare(speeds[cell.id, kind], speeds[other.id, kind])
+            ours = speeds.get((cell.id, kind), {})
+            known = {
+                other.label: found
                 for other in grid.cells
-                if other.condition == cell.condition
-                and other.id != cell.id
-                and other.label in (TARGET, *grid.references)
-                and (other.id, kind) in speeds
-                and ours
+                if other.condition == cell.condition and other.id != cell.id
+                if other.label in (TARGET, *grid.references)
+                if (found := compare(ours, speeds.get((other.id, kind), {})))
             }
-            known = {label: found for label, found in others.items() if found is not None}
             about = (cell.label, cell.condition, cell.method, kind)
-            findings.append(_finding(about, ours, speeds.get((cell.id, kind), {}), known))
+            findings.append(_finding(about, groups.get((cell.id, kind), []), ours, known))
     return Analysis(grid, ordered, tuple(findings))
 
 
@@ -186,12 +180,10 @@ def _spread(rows: Sequence[Row], name: str) -> Spread | None:
 
 def acceptance_by_position(rows: Iterable[Row]) -> tuple[float, ...]:
     """Return the share of drafted tokens kept at each position, counts of all rows together."""
-    drafted: dict[int, int] = defaultdict(int)
-    kept: dict[int, int] = defaultdict(int)
+    drafted, kept = Counter[int](), Counter[int]()
     for row in rows:
         for total, text in ((drafted, row.drafted_by_position), (kept, row.kept_by_position)):
-            for i, count in enumerate(_counts(row, text or "")):
-                total[i] += count
+            total.update(dict(enumerate(_counts(row, text or ""))))
     return tuple(kept[i] / drafted[i] for i in sorted(drafted) if drafted[i])
 
 

@@ -28,10 +28,7 @@ REMEDY = "the rows that are there stay; make room or allow it, then continue wit
 class RunFolder:
     """Where a run is kept. Reading changes nothing; who writes holds the folder alone.
 
-    Args:
-        path: created if it is not there.
-        grid: what the run is of.
-        resume: continue, or read, what is there; else the folder must hold no run.
+    With `resume` what is there is continued, or read; else the folder must hold no run.
 
     Raises:
         ConfigError: the folder holds another grid, or this one without `resume`, or it cannot be

@@ -53,11 +53,7 @@ def shipped_grids() -> list[str]:
 
 
 def load_grid(source: str, prompts: Sequence[str] = ()) -> Grid:
-    """Return a grid by the name of a shipped one, or from a TOML file.
-
-    Args:
-        source: name or file.
-        prompts: prompt sets in place of the grid's own.
+    """Return a grid by the name of a shipped one, or from a TOML file; `prompts` replace its own.
 
     Raises:
         ConfigError: no such file, not readable, an unknown key, or an illegal value of any setting.

@@ -33,12 +33,7 @@ class Interval:
 
 
 def bootstrap(values: Floats, statistic: Callable[..., Any] = np.mean) -> Interval:
-    """Return a statistic of one value a prompt, shape `[prompts]`, with its interval.
-
-    Args:
-        values: one a prompt.
-        statistic: numpy's mean or median.
-    """
+    """Return numpy's mean or median of one value a prompt, shape `[prompts]`, with its interval."""
     value = float(statistic(values))
     if len(values) < FEWEST:
         return Interval(value, None, None)

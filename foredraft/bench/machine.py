@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -44,11 +45,9 @@ class PeakMemory:
 
     def __init__(self) -> None:
         self._is_reset = False
-        try:
+        with suppress(OSError):
             CLEAR_REFS.write_text("5")
             self._is_reset = True
-        except OSError:
-            pass
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
@@ -82,8 +81,8 @@ def processor() -> str:
 
 def flags() -> str:
     """Return which of the instructions that decide speed here the processor has."""
-    lines = _told_of_processor("flags", "Features")  # of x86, of ARM
-    words = lines[0].split() if lines else []
+    lines = _told_of_processor("flags", "Features") or [""]  # of x86, of ARM
+    words = lines[0].split()
     return " ".join(flag for flag in WIDE if flag in words)
 
 

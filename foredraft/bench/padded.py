@@ -35,11 +35,7 @@ class Shape:
 
 
 def padded_target(parameters: int, *, options: LoadOptions | None = None) -> LoadedModel:
-    """Return the bundled target, padded, behind the runtime that the options ask for.
-
-    Args:
-        parameters: the count wanted; what is made lies within 5 % of it.
-        options: device, precision, runtime.
+    """Return the bundled target, padded to a count of parameters, which is met within 5 %.
 
     Raises:
         ConfigError: fewer parameters than the bundled target has, or a quantization that needs
@@ -69,9 +65,7 @@ def padded_name(network: PreTrainedModel) -> str:
 def padded_network(network: PreTrainedModel, parameters: int) -> PreTrainedModel:
     """Return a copy of a Llama module with more layers and wider MLPs that add nothing.
 
-    Args:
-        network: of the Llama family, without biases in its projections.
-        parameters: the count wanted, tied weights counted once.
+    Its projections have no biases; of the count wanted, tied weights are counted once.
 
     Raises:
         ConfigError: the network has more already.

@@ -45,12 +45,9 @@ class PromptItem:
 def load_prompts(
     names: Iterable[str] = KINDS, *, max_prompts: int | None = None, max_length: int | None = None
 ) -> tuple[PromptItem, ...]:
-    """Return the prompts of some sets, in order.
+    """Return the prompts of bundled sets or `.jsonl` files, in order.
 
-    Args:
-        names: of bundled sets (dialogue, translation, long, code, french), or `.jsonl` files.
-        max_prompts: of each kind; None takes all.
-        max_length: most tokens of any prompt; None leaves each its own.
+    There are `max_prompts` of each kind, and `max_length` tokens of each prompt, at most.
 
     Raises:
         ConfigError: no such set or file, a line that is no prompt, or the same id twice.

@@ -152,13 +152,10 @@ class Replayed:
 
 
 class Replay:
-    """Recorded outputs, and what it takes to replay them.
+    """Recorded outputs, at least one, and what it takes to replay them.
 
-    Args:
-        recordings: at least one.
-        costs: of draft calls and verification.
-        draft_model: for drafters that need one; None leaves those that do not.
-        first_target: as in the run that was recorded.
+    Without a draft model, those drafters are left that need none; `first_target` is as in the
+    run that was recorded.
 
     Raises:
         ConfigError: a cost is no number, or too large or small to be one of a pass.
@@ -189,11 +186,8 @@ class Replay:
     def play(self, drafting: str, policies: Sequence[str], *, gamma: int = 4) -> list[Replayed]:
         """Replay one drafter under several policies, without the oracle: no regret is known.
 
-        Args:
-            drafting: spec string of the drafter. An n-gram filler is off: what the target nearly
-                said is not recorded.
-            policies: spec strings.
-            gamma: for policies that do not name theirs.
+        An n-gram filler is off: what the target nearly said is not recorded. Gamma is for policies
+        that do not name theirs.
 
         Raises:
             ConfigError: an unknown drafter or policy, or one that needs the missing draft model.

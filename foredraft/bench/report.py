@@ -32,12 +32,9 @@ Cell = tuple[str, str]  # text, CSS class
 
 
 def write_report(analysis: Analysis, manifest: Manifest, folder: Path) -> Path:
-    """Write report.html, summary.json and figures/*.svg into a run's folder.
+    """Write report.html, summary.json and figures/*.svg into a run's folder; return the page.
 
     Without matplotlib there are no figures. The summary holds every `Finding` of the page.
-
-    Returns:
-        The page.
 
     Raises:
         ConfigError: it cannot be written.

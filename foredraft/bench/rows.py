@@ -164,9 +164,7 @@ def read_rows(file: Path) -> list[Row]:
 class RowFile:
     """A CSV file of rows: each is written before the next begins.
 
-    Args:
-        file: made, with its header, by the first writer. Only who holds its folder may write; a
-            reader changes nothing.
+    The first writer makes it. Only who holds its folder may write; a reader changes nothing.
     """
 
     def __init__(self, file: Path) -> None:

@@ -46,14 +46,7 @@ class Pair:
 
 
 class Worker:
-    """One pair of models on one device.
-
-    Args:
-        load: makes the engine.
-        cells: what it will run: their draft models are loaded, and each cell is warmed up.
-        options: how further draft models are loaded.
-        shared: whether other workers use the device too.
-    """
+    """One pair of models on one device, and the draft models that the cells name besides."""
 
     def __init__(
         self,

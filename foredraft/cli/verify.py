@@ -103,12 +103,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
         yield line
         return
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),  # a spec string has brackets
-    )
+    told = TextColumn("{task.description}", markup=False)  # a spec string has brackets
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), told)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("")
 

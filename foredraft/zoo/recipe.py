@@ -66,7 +66,7 @@ class T5Shape(Checked):
         )
 
 
-ARCHITECTURES = {"llama": LlamaShape, "t5": T5Shape}
+ARCHITECTURES: dict[str, type[LlamaShape | T5Shape]] = {"llama": LlamaShape, "t5": T5Shape}
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,13 @@ class Recipe(Checked):
         return isinstance(self.model, T5Shape)
 
 
+SECTIONS: dict[str, type[Checked]] = {
+    "tokenizer": TokenizerRecipe,
+    "training": TrainingRecipe,
+    "distillation": Distillation,
+}
+
+
 def recipe_path(name_or_path: str) -> Path:
     """Return the file of a recipe: a `.toml` path as it is, else a bundled model's."""
     path = Path(name_or_path)
@@ -173,21 +180,18 @@ def load_recipe(name_or_path: str) -> Recipe:
 
 def _parse(table: dict[str, Json]) -> Recipe:
     table = {key: value for key, value in table.items() if key != "measured"}
-    for name in ("model", "tokenizer", "training", "distillation"):
+    for name in ("model", *SECTIONS):
         if not isinstance(table.get(name, {}), dict):
             raise ConfigError(f"{name} must be a table, not {quoted(table[name])}")
     data = table.get("data", [])
     if not isinstance(data, list) or not data or not all(isinstance(d, dict) for d in data):
         raise ConfigError(f"data must be one [[data]] table or more, not {quoted(data)}")
-    sections: dict[str, Json] = {
-        "model": _model(dict(table.get("model", {}))),
-        "tokenizer": _section(TokenizerRecipe, table.get("tokenizer", {})),
-        "training": _section(TrainingRecipe, table.get("training", {})),
-        "data": tuple(_section(Source, source) for source in table.get("data", [])),
-    }
-    if "distillation" in table:
-        sections["distillation"] = _section(Distillation, table["distillation"])
-    return _section(Recipe, {**table, **sections})
+    table["model"] = _model(dict(table.get("model", {})))
+    for name, kind in SECTIONS.items():
+        if name in table or name != "distillation":
+            table[name] = _section(kind, table.get(name, {}))
+    table["data"] = tuple(_section(Source, source) for source in data)
+    return _section(Recipe, table)
 
 
 def _model(table: dict[str, Json]) -> LlamaShape | T5Shape:
@@ -195,8 +199,7 @@ def _model(table: dict[str, Json]) -> LlamaShape | T5Shape:
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         legal = ", ".join(ARCHITECTURES)
         raise ConfigError(f"unknown architecture {quoted(architecture)}; legal: {legal}")
-    shape: LlamaShape | T5Shape = _section(ARCHITECTURES[architecture], table)
-    return shape
+    return _section(ARCHITECTURES[architecture], table)
 
 
 def _section(kind: type[T], table: dict[str, Json]) -> T:

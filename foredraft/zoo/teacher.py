@@ -74,14 +74,8 @@ def continuations(
 ) -> list[Tokens]:
     """Return training documents as the teacher continues them, `num_tokens` in all or a few more.
 
-    Every batch is written into the run folder when it is done; a second call goes on from there.
-
-    Args:
-        run: of a causal drafter with a teacher.
-        tokenizer: of both.
-        documents: of each source of the recipe; sources are drawn by their shares.
-        num_tokens: wanted, beginnings included.
-        report: called with the number of tokens reached, after every batch.
+    The beginnings count; sources are drawn by their shares. Every batch is written into the run
+    folder when it is done, and then reported; a second call goes on from there.
     """
     path = run.run_dir / "continued.jsonl"
     batches = _written(path)

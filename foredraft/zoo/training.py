@@ -155,10 +155,7 @@ def train(
 ) -> tuple[PreTrainedModel, Progress]:
     """Train to the recipe's last step, from the newest checkpoint if there is one.
 
-    Args:
-        run: what to train and where.
-        report: called after every step with the progress and the step's cross-entropy.
-        wrote: called before that, with the tokens that the teacher has written for a drafter.
+    Every step is reported, with its cross-entropy; before them, the tokens that a teacher wrote.
 
     Raises:
         KeyboardInterrupt: after a checkpoint has been written; the same call continues.
