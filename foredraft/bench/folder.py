@@ -47,32 +47,32 @@ class RunFolder:
 
     def _checked(self) -> Manifest | None:
         """Return the manifest, if this run may go on from it; None where there is none."""
-        shown = quoted(str(self.path), PATH_LIMIT)
         there = self._read_manifest()
         if there is not None:
             self._check_same(there)
         elif (self.path / RUNS).exists():
-            raise ConfigError(
-                f"{shown} holds a {RUNS} without its {MANIFEST}; choose another --out"
-            )
+            raise self._refusal(f"holds a {RUNS} without its {MANIFEST}; choose another --out")
         elif self._resume:
-            raise ConfigError(
-                f"{shown} holds no run to resume or to report; leave the flag out to begin one"
+            raise self._refusal(
+                "holds no run to resume or to report; leave the flag out to begin one"
             )
         return there
 
     def _check_same(self, there: Manifest) -> None:
         if there["fingerprint"] != self.grid.fingerprint:
-            raise ConfigError(
-                f"{quoted(str(self.path), PATH_LIMIT)} holds the run of another grid "
+            raise self._refusal(
+                "holds the run of another grid "
                 f"({quoted(there['grid'].get('name'))}, {quoted(there['fingerprint'])}; this one "
                 f"is {quoted(self.grid.name)}, {self.grid.fingerprint!r}); choose another --out"
             )
         if not self._resume:
-            raise ConfigError(
-                f"{quoted(str(self.path), PATH_LIMIT)} holds a run of this grid already; "
-                "continue it with --resume, or choose another --out"
+            raise self._refusal(
+                "holds a run of this grid already; continue it with --resume, or choose another "
+                "--out"
             )
+
+    def _refusal(self, why: str) -> ConfigError:
+        return ConfigError(f"{quoted(str(self.path), PATH_LIMIT)} {why}")
 
     @contextmanager
     def writing(self) -> Iterator[None]:

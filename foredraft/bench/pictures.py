@@ -201,9 +201,13 @@ def _acceptance(figure: Figure, shown: list[Finding]) -> None:
             label=_shown(finding.label),
         )
     axes.set_ylim(0, 1.02)
+    _label(figure, axes, "position in the draft", "share kept")
+
+
+def _label(figure: Figure, axes: Axes, x: str, y: str) -> None:
     axes.locator_params("x", integer=True)
-    axes.set_xlabel("position in the draft")
-    axes.set_ylabel("share kept")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
     figure.legend(loc="outside upper center")
 
 
@@ -226,10 +230,7 @@ def _speedup(figure: Figure, analysis: Analysis) -> None:
         )
         _theory(axes, list(found.values()), max(found, default=1), f"C{number}")
     axes.axhline(1, linewidth=0.8, linestyle=":", color="gray")
-    axes.locator_params("x", integer=True)
-    axes.set_xlabel("gamma")
-    axes.set_ylabel("speedup over Target AR")
-    figure.legend(loc="outside upper center")
+    _label(figure, axes, "gamma", "speedup over Target AR")
 
 
 def _theory(axes: Axes, findings: list[Finding], longest: int, colour: str) -> None:

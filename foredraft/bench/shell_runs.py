@@ -40,16 +40,11 @@ class ShellExperiment:
     commands: tuple[str, ...]  # what switches it on, after every method is off
 
 
+EGAG = ("/egag_gamma_max 6", "/egag_gamma_min 1", "/egag_ema 0.9")
 EXPERIMENTS = (
     ShellExperiment("Target AR", ("/target on",)),
     ShellExperiment("Speculative", ("/speculative on", "/egag off", "/gamma 4")),
-    ShellExperiment(
-        "EGAG",
-        (
-            *("/speculative on", "/egag_gamma_max 6", "/egag_gamma_min 1", "/egag_ema 0.9"),
-            "/egag on",
-        ),
-    ),
+    ShellExperiment("EGAG", ("/speculative on", *EGAG, "/egag on")),
     ShellExperiment("NASD", ("/ngram on", "/set_ngramstorage basic 3", "/top_k_filler 3")),
 )
 SHOWN = {  # column → its head on a terminal

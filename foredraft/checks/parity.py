@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 
 from foredraft.checks.remembered import Noted
 from foredraft.checks.report import METHODS, Finding, Plan, Progress
@@ -22,8 +22,6 @@ from foredraft.errors import VocabularyMismatch
 from foredraft.loading.loader import check_vocabulary
 from foredraft.models import Network
 from foredraft.sampling import GreedySampler, Rng, rng_for
-
-INFINITY = float("inf")
 
 
 def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
@@ -106,10 +104,10 @@ def _gaps(model: Noted) -> list[tuple[float, float]]:
         cached = note.logits
         whole = model.inner.open(note.prompt).extend(note.tokens, len(cached))
         gap = (cached.double() - whole.double()).abs()
-        gap[(cached == whole) & (cached < INFINITY)] = 0.0  # −∞ on both sides
+        gap[(cached == whole) & (cached < inf)] = 0.0  # −∞ on both sides
         largest, rounding = float(gap.max()), model.inner.rounding(whole)  # of NaN, NaN
-        share = largest / rounding if rounding else INFINITY
-        found.append((share, largest) if isfinite(share) else (INFINITY, INFINITY))
+        share = largest / rounding if rounding else inf
+        found.append((share, largest) if isfinite(share) else (inf, inf))
     return found
 
 

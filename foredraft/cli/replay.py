@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from foredraft.bench.recordings import read_recordings
 from foredraft.bench.replay import Cost, CostTable, RecordedModel, Replay, Replayed
@@ -14,11 +13,7 @@ from foredraft.cli.parser import Number
 from foredraft.cli.view import View
 from foredraft.loading import LoadedModel, LoadOptions, load_drafter
 from foredraft.loading.loader import BUNDLED, NO_DRAFTER, load_tokenizer, silence_transformers
-from foredraft.models import Network
 from foredraft.ranges import DraftLength
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
 WITH_MODEL = ("model", "hybrid(suffix, model)")
@@ -52,14 +47,17 @@ def _replay(args: argparse.Namespace) -> None:
     silence_transformers()
     tokenizer = load_tokenizer(args.target)
     recordings = read_recordings(Path(args.file).expanduser(), tokenizer)
-    with_model = args.drafter != NO_DRAFTER
+    draft_model = None
+    if args.drafter != NO_DRAFTER:
+        stand_in = LoadedModel(args.target, RecordedModel(len(tokenizer)), tokenizer, ())
+        draft_model = load_drafter(args.drafter, stand_in, LoadOptions()).model
     replay = Replay(
         recordings,
         costs=CostTable(args.draft_cost, 1.0, args.token_cost),
-        draft_model=_draft_model(args.drafter, args.target, tokenizer) if with_model else None,
+        draft_model=draft_model,
         first_target=not args.no_first_target,
     )
-    usual = [*WITHOUT_MODEL, *(WITH_MODEL if with_model else ())]
+    usual = [*WITHOUT_MODEL, *(WITH_MODEL if draft_model else ())]
     found = [
         one
         for drafting in args.drafting or usual
@@ -84,8 +82,3 @@ def _print_table(found: list[Replayed], view: View) -> None:
         for one, r in ((one, one.to_dict()) for one in found)
     ]
     view.columns([HEADER, *rows])
-
-
-def _draft_model(name: str, target: str, tokenizer: PreTrainedTokenizerBase) -> Network:
-    stand_in = LoadedModel(target, RecordedModel(len(tokenizer)), tokenizer, ())
-    return load_drafter(name, stand_in, LoadOptions()).model

@@ -66,8 +66,7 @@ class Session:
         """Whether the chat template takes any of a few prompts that nothing speaks against."""
         for harmless in ("Hi", "1 + 1 =", "Once upon a time"):
             with suppress(Exception):
-                self.engine.encode(harmless, chat=True)
-                return True
+                return bool(self.engine.encode(harmless, chat=True))
         return False
 
     def _run_method(self, prompt: str, config: DecodingConfig, method: str) -> Completion:
@@ -96,7 +95,9 @@ class Session:
         none where that does not fit. Methods that lack their draft model go off.
         """
         if role == "drafter":
-            target, drafter = self.engine.target, self._load_drafter(name, self.engine.target)
+            target, drafter = self.engine.target, None
+            if name != NO_DRAFTER:
+                drafter = load_drafter(name, target, self._drafter_options)
         else:
             target = load(name, "target", self._options)
             drafter = self._drafter_for(target)
@@ -104,11 +105,6 @@ class Session:
         fit_threads(engine.target.threads)
         engine.warm_up()
         self._take(engine, is_wanted=role == "drafter")
-
-    def _load_drafter(self, name: str, target: LoadedModel) -> LoadedModel | None:
-        if name == NO_DRAFTER:
-            return None
-        return load_drafter(name, target, self._drafter_options)
 
     def _drafter_for(self, target: LoadedModel) -> LoadedModel | None:
         """Return what drafts for a new target: what was asked for by name must fit."""

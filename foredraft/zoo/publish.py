@@ -10,6 +10,7 @@ import os
 import platform
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -75,30 +76,28 @@ def check_place(run: Run) -> None:
     Raises:
         ConfigError: something else is there, it cannot be written, or it would hold the run.
     """
+    out, shown = run.out_dir.resolve(), quoted(str(run.out_dir), PATH_LIMIT)
     with writing(run.out_dir, "give another --out"):
-        _check_place(run, run.out_dir.resolve())
+        for reason in _against(run, out):
+            raise ConfigError(f"{shown} {reason}")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)).rmdir()  # as it will be made
 
 
-def _check_place(run: Run, out: Path) -> None:
-    shown = quoted(str(run.out_dir), PATH_LIMIT)
+def _against(run: Run, out: Path) -> Iterator[str]:
+    """Yield what speaks against a place."""
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"{shown} is no folder; give another --out")
+        yield "is no folder; give another --out"
     if run.run_dir.resolve().is_relative_to(out):
-        raise ConfigError(f"{shown} holds the run folder itself; give another --out")
+        yield "holds the run folder itself; give another --out"
     if os.path.ismount(out):
-        raise ConfigError(f"{shown} is a disk of its own; give a folder in it as --out")
+        yield "is a disk of its own; give a folder in it as --out"
     there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     for name in there:
         if name not in PUBLISHED:
-            raise ConfigError(
-                f"{shown} is not empty: {quoted(name)} is no part of a model; give another --out"
-            )
+            yield f"is not empty: {quoted(name)} is no part of a model; give another --out"
     if "model.safetensors" in there and _name_in(out) != run.recipe.name:
-        raise ConfigError(
-            f"{shown} holds another model than {quoted(run.recipe.name)}; give another --out"
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)).rmdir()  # as it will be made
+        yield f"holds another model than {quoted(run.recipe.name)}; give another --out"
 
 
 def _name_in(folder: Path) -> object:
