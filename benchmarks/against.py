@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -187,8 +187,7 @@ def compare(old: Path, args: argparse.Namespace, say: Callable[[str], None]) -> 
     with ExitStack() as stack:
         workers = {}
         for side, checkout in checkouts.items():
-            workers[side] = Worker(checkout)
-            stack.callback(workers[side].close)
+            workers[side] = stack.enter_context(closing(Worker(checkout)))
         rows += generations(workers, items, args.rounds, say)
         unknown = {side: worker.started["stop_if_unknown"] for side, worker in workers.items()}
     return {

@@ -117,11 +117,9 @@ def rows_of(shape: dict[str, int]) -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as place:
             size = write_folder(Path(place), variant, shape)
             found = measured(Path(place), variant)
-        ratios = {
-            "peak_to_stays": found["peak"] / found["stays"],
-            "stays_to_files": found["stays"] / size,
-        }
-        row = {"variant": str(variant), "files": size, **found, **ratios}
+        row = {"variant": str(variant), "files": size, **found}
+        row["peak_to_stays"] = found["peak"] / found["stays"]
+        row["stays_to_files"] = found["stays"] / size
         told = ", ".join(f"{k} {shown(v, FORM)}" for k, v in list(in_megabytes(row).items())[1:])
         print(f"{number}/{len(VARIANTS)} {variant}: {told}", file=sys.stderr, flush=True)
         yield row
@@ -135,10 +133,11 @@ def in_megabytes(row: dict[str, Any]) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print a table, or one JSON line."""
     parser = parser_of(__doc__)
-    parser.add_argument("--layers", type=int, default=SHAPE["num_hidden_layers"], help="[30]")
-    parser.add_argument("--vocab", type=int, default=SHAPE["vocab_size"], help="[49152]")
-    parser.add_argument("--json", action="store_true", help="print figures instead of a table")
-    parser.add_argument("--load", nargs=2, help=argparse.SUPPRESS)  # in a process of its own
+    add = parser.add_argument
+    add("--layers", type=int, default=SHAPE["num_hidden_layers"], help="[%(default)s]")
+    add("--vocab", type=int, default=SHAPE["vocab_size"], help="[%(default)s]")
+    add("--json", action="store_true", help="print figures instead of a table")
+    add("--load", nargs=2, help=argparse.SUPPRESS)  # in a process of its own
     args = parser.parse_args(arguments)
     if args.load:
         print(json.dumps(load_and_tell(args.load[0], Variant(**json.loads(args.load[1])))))

@@ -17,13 +17,8 @@ from foredraft.bench.prompt_sets import load_prompts
 from foredraft.loading import load
 from foredraft.threads import fit_threads
 
-OURS = {
-    **WITH_A_MODEL,
-    "nasd_basic_3_filler_3": (
-        "ngram",
-        CONFIG.replace(ngramstorage="basic", ngram_order=3, top_k_filler=3),
-    ),
-}
+NASD = CONFIG.replace(ngramstorage="basic", ngram_order=3, top_k_filler=3)
+OURS = {**WITH_A_MODEL, "nasd_basic_3_filler_3": ("ngram", NASD)}
 
 
 def main(arguments: list[str] | None = None) -> None:

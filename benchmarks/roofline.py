@@ -103,8 +103,7 @@ class Decoded:
 def decode(engine: Engine, method: str, gamma: int, items: Sequence[PromptItem]) -> Decoded:
     """Decode prompts and keep the steps after the first."""
     engine.warm_up()
-    records: list[StepRecord] = []
-    elapsed = 0.0
+    records, elapsed = list[StepRecord](), 0.0
     for item in items:
         config = DecodingConfig(length=item.length, gamma=gamma)
         chunks = iter(engine.stream(item.prompt, config, method=method))
@@ -166,16 +165,9 @@ def bounds(
     for name, done in decoded.items():
         calls = fmean(r.num_draft_calls for r in done.records)
         bound = done.acceptance_length / (target + calls * drafter)
-        rows.append(
-            {
-                "method": name,
-                "tokens_a_step": done.acceptance_length,
-                "draft_calls_a_step": calls,
-                "bound_tokens_per_second": bound,
-                "tokens_per_second": done.speed,
-                "share": done.speed / bound,
-            }
-        )
+        row = {"method": name, "tokens_a_step": done.acceptance_length, "draft_calls_a_step": calls}
+        row |= {"bound_tokens_per_second": bound, "tokens_per_second": done.speed}
+        rows.append(row | {"share": done.speed / bound})
     return rows
 
 

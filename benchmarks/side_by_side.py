@@ -34,13 +34,11 @@ from foredraft.text import encode_prompt
 
 BASELINE, PEER = "target_ar", "transformers_generate"
 CONFIG = DecodingConfig()
+EGAG = CONFIG.replace(egag=True, egag_gamma_min=1, egag_gamma_max=6, egag_ema=0.9)
 WITH_A_MODEL = {  # ours: name → method and settings
     BASELINE: ("target", CONFIG),
     "speculative_gamma_4": ("speculative", CONFIG.replace(gamma=4)),
-    "egag_1_6_0.9": (
-        "speculative",
-        CONFIG.replace(egag=True, egag_gamma_min=1, egag_gamma_max=6, egag_ema=0.9),
-    ),
+    "egag_1_6_0.9": ("speculative", EGAG),
 }
 
 
@@ -176,8 +174,8 @@ def _memory(model: Any) -> dict[str, Any]:
 def measure(runs: dict[str, Run], prompts: Sequence[PromptItem], rounds: int) -> Measured:
     """Run every method on every prompt, after a warm-up."""
     names = list(runs)
-    for name in names:
-        sample(runs[name], prompts[0])
+    for run in runs.values():
+        sample(run, prompts[0])
     samples: dict[str, list[Sample]] = {name: [] for name in names}
     for turn in range(rounds * len(prompts)):
         for i in range(len(names)):
@@ -227,11 +225,10 @@ def row(measured: Measured, name: str, engine: Engine) -> dict[str, Any]:
 
 def differences(measured: Measured, name: str, engine: Engine) -> dict[str, int]:
     """Count the greedy outputs that are not Target AR's, and those that rounding explains."""
+    outputs = (measured.outputs(name), measured.outputs(BASELINE))
     found = [
         first_difference(engine.target.model, engine.encode(item.prompt), ours, baseline)
-        for item, ours, baseline in zip(
-            measured.prompts, measured.outputs(name), measured.outputs(BASELINE), strict=True
-        )
+        for item, ours, baseline in zip(measured.prompts, *outputs, strict=True)
     ]
     known = [difference for difference in found if difference is not None]
     return {
