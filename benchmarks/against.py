@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -119,14 +119,11 @@ def git(*words: str) -> str:
 
 @dataclass
 class Pairs:
-    """Figures of both sides, turn by turn.
+    """Figures of both sides, turn by turn."""
 
-    Attributes:
-        speeds: by side; of a start-up: starts a second.
-        same: whether both sides wrote the same tokens; nothing of a start-up.
-    """
-
+    # by side; of a start-up: starts a second
     speeds: dict[str, list[float]] = field(default_factory=lambda: {NEW: [], OLD: []})
+    # whether both sides wrote the same tokens; nothing of a start-up
     same: list[bool] = field(default_factory=list)
 
     def row(self, name: str, num_prompts: int) -> dict[str, Any]:
@@ -190,8 +187,7 @@ def compare(old: Path, args: argparse.Namespace, say: Callable[[str], None]) -> 
     with ExitStack() as stack:
         workers = {}
         for side, checkout in checkouts.items():
-            workers[side] = Worker(checkout)
-            stack.callback(workers[side].close)
+            workers[side] = stack.enter_context(closing(Worker(checkout)))
         rows += generations(workers, items, args.rounds, say)
         unknown = {side: worker.started["stop_if_unknown"] for side, worker in workers.items()}
     return {
@@ -231,7 +227,7 @@ def rendered(found: dict[str, Any]) -> str:
 
 def parser_of() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = tables.parser_of(__doc__)
     add = parser.add_argument
     add("commit", help="the older side: a commit, branch or tag")
     add("--prompts", type=int, default=8, help="of each kind [%(default)s]")
@@ -247,9 +243,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, print, and judge on request."""
     parser = parser_of()
     args = parser.parse_args(arguments)
-    for name in ("prompts", "length", "rounds", "starts"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be 1 or more, not {getattr(args, name)}")
+    tables.check_least(parser, args, prompts=1, length=1, rounds=1, starts=1)
     try:
         args.commit = git("rev-parse", "--short", "--verify", f"{args.commit}^{{commit}}")
     except subprocess.CalledProcessError:

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 
 from foredraft import DecodingConfig, Engine, LoadOptions
 from foredraft.bench import padded_target
+from foredraft.bench.padded import module_of
 from foredraft.bench.prompt_sets import PromptItem
 from foredraft.loading import LoadedModel, load, load_drafter
 from foredraft.loading.device import resolve_device
@@ -38,21 +39,13 @@ FOR_LLAMACPP = ("llama_cpp", "gguf")
 
 @dataclass(frozen=True)
 class Setting:
-    """What is the same for all methods, and what each is told.
+    """What is the same for all methods, and what each is told."""
 
-    Attributes:
-        device: as for `LoadOptions`.
-        dtype: `float32` or `bfloat16`.
-        gamma: draft length of Speculative; 0 takes the quickest on the tuning prompts.
-        nasd_gamma: draft length of NASD.
-        padded: parameters of a padded target; None takes the bundled one.
-    """
-
-    device: str = "auto"
-    dtype: str = "float32"
-    gamma: int = 0
-    nasd_gamma: int = 8
-    padded: int | None = None
+    device: str = "auto"  # as for `LoadOptions`
+    dtype: str = "float32"  # `float32` or `bfloat16`
+    gamma: int = 0  # draft length of Speculative; 0 takes the quickest on the tuning prompts
+    nasd_gamma: int = 8  # draft length of NASD
+    padded: int | None = None  # parameters of a padded target; None takes the bundled one
 
     def options(self, runtime: str) -> LoadOptions:
         """Return how models are loaded for a runtime."""
@@ -87,12 +80,9 @@ def names(setting: Setting) -> list[str]:
 
 
 class Contenders:
-    """Runs of the methods of one comparison.
+    """Runs of the methods of one comparison; only models of those that are wanted are loaded.
 
-    Args:
-        setting: what is the same for all.
-        folder: for the GGUF file, which is made there unless it is there.
-        wanted: the methods that will be asked for; no model is loaded for others.
+    The GGUF file is made in the folder, unless it is there.
     """
 
     def __init__(self, setting: Setting, folder: Path, wanted: list[str]) -> None:
@@ -103,19 +93,22 @@ class Contenders:
     @cached_property
     def engine(self) -> Engine:
         """Our engine; without a draft model if no wanted method has one."""
-        options, padded = self.setting.options("auto"), self.setting.padded
-        target = padded_target(padded, options=options) if padded else None
-        target = target or load("bundled", "target", options)
-        fit_threads(target.threads)
-        needs_drafter = WITH_DRAFTER & set(self._wanted)
-        return Engine(target, load_drafter("bundled", target, options) if needs_drafter else None)
+        target = self._target("auto")
+        if not WITH_DRAFTER & set(self._wanted):
+            return Engine(target)
+        return Engine(target, load_drafter("bundled", target, self.setting.options("auto")))
 
     @cached_property
     def theirs(self) -> LoadedModel:
         """The target as a Hugging Face module."""
-        options, padded = self.setting.options("transformers"), self.setting.padded
-        target = padded_target(padded, options=options) if padded else None
-        target = target or load("bundled", "target", options)
+        return self._target("transformers")
+
+    def _target(self, runtime: str) -> LoadedModel:
+        options, padded = self.setting.options(runtime), self.setting.padded
+        if padded:
+            target = padded_target(padded, options=options)
+        else:
+            target = load("bundled", "target", options)
         fit_threads(target.threads)
         return target
 
@@ -123,7 +116,7 @@ class Contenders:
     def assistant(self) -> Any:
         """The bundled drafter as a Hugging Face module."""
         options = self.setting.options("transformers")
-        return load_drafter("bundled", self.theirs, options).model.model  # type: ignore[attr-defined]
+        return module_of(load_drafter("bundled", self.theirs, options))
 
     def run(self, name: str) -> Run:
         """Return the run of a method."""
@@ -149,21 +142,13 @@ class Contenders:
         }
 
     def choose_assistant_tokens(self, tuning: Sequence[PromptItem]) -> dict[int, float]:
-        """Choose the quickest fixed setting of assisted generation on some prompts.
-
-        Returns:
-            Tokens per second for each number of assistant tokens.
-        """
+        """Choose the quickest fixed setting of assisted generation; return tokens/s for each."""
         speeds = _speeds({k: self._assisted_run(k) for k in GAMMAS}, tuning)
         self.assistant_tokens = max(speeds, key=speeds.__getitem__)
         return speeds
 
     def choose_gamma(self, tuning: Sequence[PromptItem]) -> dict[int, float]:
-        """Choose the quickest draft length of Speculative in the same way, if none was given.
-
-        Returns:
-            Tokens per second for each length; none if it was given.
-        """
+        """Choose the quickest draft length of Speculative in the same way, if none was given."""
         if self.gamma:
             return {}
         runs = {k: our_run(self.engine, "speculative", DecodingConfig(gamma=k)) for k in GAMMAS}
@@ -202,7 +187,7 @@ class Contenders:
         if not path.is_file():
             from llamacpp import write_gguf
 
-            write_gguf(self.theirs.model.model, self.theirs.tokenizer, path)  # type: ignore[attr-defined]
+            write_gguf(module_of(self.theirs), self.theirs.tokenizer, path)
         return path
 
 

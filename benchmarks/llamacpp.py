@@ -31,6 +31,12 @@ LAYER_NAMES = {  # a Hugging Face Llama's → GGUF's
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+SETTINGS = {  # the writer's → the config's
+    **{"context_length": "max_position_embeddings", "embedding_length": "hidden_size"},
+    **{"block_count": "num_hidden_layers", "feed_forward_length": "intermediate_size"},
+    **{"head_count": "num_attention_heads", "head_count_kv": "num_key_value_heads"},
+    **{"layer_norm_rms_eps": "rms_norm_eps", "vocab_size": "vocab_size"},
+}
 OTHER_NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
@@ -41,10 +47,8 @@ OTHER_NAMES = {
 def write_gguf(network: Any, tokenizer: Any, path: Path) -> None:
     """Write a Llama as a GGUF file, in float32 or bfloat16 as its weights are.
 
-    Args:
-        network: a Hugging Face `LlamaForCausalLM` with default rotary embeddings.
-        tokenizer: its byte-level BPE tokenizer.
-        path: of the file to write.
+    The network is a Hugging Face `LlamaForCausalLM` with default rotary embeddings, its tokenizer a
+    byte-level BPE.
     """
     writer = gguf.GGUFWriter(path, "llama")
     _add_shape(writer, network.config, network.dtype)
@@ -88,18 +92,11 @@ def gguf_order(name: str, weight: Tensor, config: Any) -> Tensor:
 
 def _add_shape(writer: Any, config: Any, dtype: torch.dtype) -> None:
     head_dim = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
-    writer.add_rope_dimension_count(head_dim)
+    for name, setting in SETTINGS.items():
+        getattr(writer, f"add_{name}")(getattr(config, setting))
+    for name in ("key_length", "value_length", "rope_dimension_count"):
+        getattr(writer, f"add_{name}")(head_dim)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
     kinds = gguf.LlamaFileType
     writer.add_file_type(kinds.MOSTLY_BF16 if dtype == torch.bfloat16 else kinds.ALL_F32)
 
@@ -121,14 +118,11 @@ def _add_tokenizer(writer: Any, tokenizer: Any, vocab_size: int) -> None:
 
 
 def llamacpp_run(path: Path, tokenizer: Any, *, cuda: bool, dtype: str, lookup: int) -> Run:
-    """Return a function that generates greedily with llama.cpp.
+    """Return a function that generates greedily with llama.cpp from a GGUF file.
 
-    Args:
-        path: of the GGUF file.
-        tokenizer: the Hugging Face tokenizer, for both ends of the text.
-        cuda: whether all layers lie on the GPU.
-        dtype: `float32` keeps keys and values in float32 too.
-        lookup: tokens that the binding's prompt lookup drafts; 0 decodes plainly.
+    The tokenizer, Hugging Face's, is for both ends of the text; with `cuda` all layers lie on the
+    GPU; `float32` keeps keys and values in float32 too. The binding's prompt lookup drafts `lookup`
+    tokens; 0 decodes plainly.
     """
     import llama_cpp
     from llama_cpp.llama_speculative import LlamaPromptLookupDecoding

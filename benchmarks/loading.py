@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tables import markdown, shown
+from tables import markdown, parser_of, shown
 from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.utils.logging import disable_progress_bar
 
@@ -42,21 +42,13 @@ LINES = ("A house by the sea has a door, a window and a garden with a tree.",) *
 
 @dataclass(frozen=True)
 class Variant:
-    """What is loaded, and by what.
+    """What is loaded, and by what."""
 
-    Attributes:
-        runtime: the code that computes the network.
-        dtype: of the tensors in the files.
-        tied: whether the head is the embedding.
-        sharded: whether the tensors are spread over several files.
-        quantize: as in `LoadOptions`.
-    """
-
-    runtime: str = NATIVE
-    dtype: str = "bfloat16"
-    tied: bool = True
-    sharded: bool = False
-    quantize: str = "none"
+    runtime: str = NATIVE  # the code that computes the network
+    dtype: str = "bfloat16"  # of the tensors in the files
+    tied: bool = True  # whether the head is the embedding
+    sharded: bool = False  # whether the tensors are spread over several files
+    quantize: str = "none"  # as in `LoadOptions`
 
     def __str__(self) -> str:
         tied = "tied" if self.tied else "untied"
@@ -125,11 +117,9 @@ def rows_of(shape: dict[str, int]) -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as place:
             size = write_folder(Path(place), variant, shape)
             found = measured(Path(place), variant)
-        ratios = {
-            "peak_to_stays": found["peak"] / found["stays"],
-            "stays_to_files": found["stays"] / size,
-        }
-        row = {"variant": str(variant), "files": size, **found, **ratios}
+        row = {"variant": str(variant), "files": size, **found}
+        row["peak_to_stays"] = found["peak"] / found["stays"]
+        row["stays_to_files"] = found["stays"] / size
         told = ", ".join(f"{k} {shown(v, FORM)}" for k, v in list(in_megabytes(row).items())[1:])
         print(f"{number}/{len(VARIANTS)} {variant}: {told}", file=sys.stderr, flush=True)
         yield row
@@ -142,11 +132,12 @@ def in_megabytes(row: dict[str, Any]) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print a table, or one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--layers", type=int, default=SHAPE["num_hidden_layers"], help="[30]")
-    parser.add_argument("--vocab", type=int, default=SHAPE["vocab_size"], help="[49152]")
-    parser.add_argument("--json", action="store_true", help="print figures instead of a table")
-    parser.add_argument("--load", nargs=2, help=argparse.SUPPRESS)  # in a process of its own
+    parser = parser_of(__doc__)
+    add = parser.add_argument
+    add("--layers", type=int, default=SHAPE["num_hidden_layers"], help="[%(default)s]")
+    add("--vocab", type=int, default=SHAPE["vocab_size"], help="[%(default)s]")
+    add("--json", action="store_true", help="print figures instead of a table")
+    add("--load", nargs=2, help=argparse.SUPPRESS)  # in a process of its own
     args = parser.parse_args(arguments)
     if args.load:
         print(json.dumps(load_and_tell(args.load[0], Variant(**json.loads(args.load[1])))))

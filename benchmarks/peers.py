@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import contenders as c
+import tables
 from side_by_side import (
     BASELINE,
     PEER,
@@ -35,7 +36,7 @@ from side_by_side import (
     same_text,
     sample,
 )
-from tables import markdown, save
+from tables import markdown
 
 from foredraft import ForedraftError
 from foredraft.bench.analysis import ALL
@@ -215,20 +216,16 @@ def rendered(found: dict[str, Any]) -> str:
 
 def parser_of() -> argparse.ArgumentParser:
     """Return the command line."""
-    usual = c.Setting()
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = tables.parser_of(__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="fewer, shorter texts: " + str(QUICK))
     add("--rounds", type=int, help=f"passes over the prompts [{FULL['rounds']}]")
     add("--prompts", type=int, help=f"prompts of each kind [{FULL['prompts']}]")
     add("--length", type=int, help=f"most tokens a prompt [{FULL['length']}]")
     add("--gamma", type=int, default=0, help="draft length of Speculative [the quickest]")
-    add("--nasd-gamma", type=int, default=usual.nasd_gamma, help="of NASD [%(default)s]")
-    add("--dtype", choices=("float32", "bfloat16"), default=usual.dtype, help="[%(default)s]")
-    add("--device", default=usual.device, help="auto, cpu, cuda [%(default)s]")
-    add("--padded", type=float, metavar="PARAMETERS", help="pad the target to so many, e.g. 1e9")
+    add("--nasd-gamma", type=int, default=c.Setting().nasd_gamma, help="of NASD [%(default)s]")
+    tables.add_setting_flags(parser, "peers")
     add("--no-memory", action="store_true", help="leave peak memory out")
-    add("--save", action="store_true", help="write benchmarks/results/peers-*.{json,md}")
     # For the processes that measure memory.
     add("--memory-of", help=argparse.SUPPRESS)
     add("--assistant-tokens", type=int, default=0, help=argparse.SUPPRESS)
@@ -248,8 +245,7 @@ def main(arguments: list[str]) -> None:
     args = parser.parse_args(arguments)
     for name, value in (QUICK if args.quick else FULL).items():
         setattr(args, name, value if getattr(args, name) is None else getattr(args, name))
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be 1 or more, not {getattr(args, name)}")
+    tables.check_least(parser, args, rounds=1, prompts=1, length=1)
     with tempfile.TemporaryDirectory() as folder:
         args.folder = args.folder or Path(folder)
         setting = setting_of(args)
@@ -263,10 +259,8 @@ def main(arguments: list[str]) -> None:
             found = compare(run, args, arguments)
         except ForedraftError as error:
             parser.error(str(error))
-    print(rendered(found))
-    if args.save:
-        save("peers", "Our methods beside other people's", rendered(found), found)
-    print(json.dumps(found))
+    title = "Our methods beside other people's"
+    tables.end("peers", title, rendered(found), found, is_kept=args.save)
 
 
 if __name__ == "__main__":

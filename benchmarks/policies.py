@@ -11,45 +11,46 @@ run is that of a grid, survives interrupts, and has a report of its own:
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tables import keep, markdown
+from tables import keep, markdown, parser_of
 
 from foredraft import ForedraftError
 from foredraft.bench.analysis import Analysis, Finding, analyse
 from foredraft.bench.cells import TARGET
 from foredraft.bench.folder import RunFolder
 from foredraft.bench.grid_file import load_grid
+from foredraft.bench.intervals import Interval
 
 GRID = Path(__file__).parent / "grids" / "policies.toml"
 COST_AWARE, EGAG, FIXED = "policy policy=cost_aware", "EGAG", "fixed gamma="
 DRAFTER = "drafter drafting={} policy={}"
 HYBRID = "hybrid(suffix, model)"
+SAME = Interval(1.0, 1.0, 1.0)  # Target AR beside itself
 ALONE = {"fixed(gamma=4)": "fixed gamma=4", "cost_aware": COST_AWARE}  # the draft model's own cells
 
 
 def rows_of(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Return every cell's speed, tokens a step, and ratio to Target AR."""
-    rows = []
-    for f in findings:
-        speedup = f.comparisons[TARGET].speedup if TARGET in f.comparisons else None
-        rows.append(
-            {
-                "sampler": sampler_of(f),
-                "kind": f.kind,
-                "method": f.label,
-                "tokens_per_second": f.mean("throughput_tokens_per_second"),
-                "mean_acceptance_length": f.mean("mean_acceptance_length"),
-                "ratio_to_target_ar": speedup.value if speedup else 1.0,
-                "interval": [speedup.low, speedup.high] if speedup else [1.0, 1.0],
-            }
-        )
-    return rows
+    speedups = [
+        f.comparisons[TARGET].speedup if TARGET in f.comparisons else SAME for f in findings
+    ]
+    return [
+        {
+            "sampler": sampler_of(f),
+            "kind": f.kind,
+            "method": f.label,
+            "tokens_per_second": f.mean("throughput_tokens_per_second"),
+            "mean_acceptance_length": f.mean("mean_acceptance_length"),
+            "ratio_to_target_ar": speedup.value,
+            "interval": [speedup.low, speedup.high],
+        }
+        for f, speedup in zip(findings, speedups, strict=True)
+    ]
 
 
 def sampler_of(finding: Finding) -> str:
@@ -91,7 +92,7 @@ def _in_cells(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables of a finished run and one JSON line, and write them on request."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("run", type=Path, help="folder of a run of benchmarks/grids/policies.toml")
     parser.add_argument("--out", type=Path, help="folder for policies.md and policies.json")
     args = parser.parse_args(arguments)

@@ -7,33 +7,29 @@ How it is measured: see `side_by_side.py`. Greedy; every text is compared with T
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from side_by_side import CONFIG, PEER, WITH_A_MODEL, measure, our_run, peer_run, report
+from tables import parser_of
 
 from foredraft import Engine, LoadOptions
 from foredraft.bench.prompt_sets import load_prompts
 from foredraft.loading import load
 from foredraft.threads import fit_threads
 
-OURS = {
-    **WITH_A_MODEL,
-    "nasd_basic_3_filler_3": (
-        "ngram",
-        CONFIG.replace(ngramstorage="basic", ngram_order=3, top_k_filler=3),
-    ),
-}
+NASD = CONFIG.replace(ngramstorage="basic", ngram_order=3, top_k_filler=3)
+OURS = {**WITH_A_MODEL, "nasd_basic_3_filler_3": ("ngram", NASD)}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print a table, then one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--prompts", type=int, default=5, help="of each kind [5]")
-    parser.add_argument("--rounds", type=int, default=3, help="passes over the prompts [3]")
-    parser.add_argument("--length", type=int, default=60, help="most tokens a prompt [60]")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, help="file for the JSON, for example quick.json")
+    parser = parser_of(__doc__)
+    add = parser.add_argument
+    add("--prompts", type=int, default=5, help="of each kind [5]")
+    add("--rounds", type=int, default=3, help="passes over the prompts [3]")
+    add("--length", type=int, default=60, help="most tokens a prompt [60]")
+    add("--device", default="auto")
+    add("--out", type=Path, help="file for the JSON, for example quick.json")
     args = parser.parse_args(arguments)
 
     engine = Engine.load(options=LoadOptions(device=args.device))

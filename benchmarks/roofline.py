@@ -12,7 +12,6 @@ acceptance that bounds speculation.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -23,10 +22,11 @@ from statistics import fmean, median
 from typing import Any
 
 import contenders as c
+import tables
 import torch
 from bandwidth import MOST_BYTES, SIZES, bandwidth, rate_for, seconds
 from side_by_side import BASELINE
-from tables import markdown, save
+from tables import markdown
 
 from foredraft import DecodingConfig, Engine, ForedraftError, Network, StepRecord
 from foredraft.bench.machine import describe_machine, place
@@ -38,15 +38,10 @@ LENGTHS = range(1, 10)  # of a verification pass, in tokens
 
 @dataclass(frozen=True)
 class Cost:
-    """What one pass over a model must read.
+    """What one pass over a model must read."""
 
-    Attributes:
-        weights: bytes of all weights, without an embedding that is not the output layer too.
-        cached: bytes of keys and values of the context.
-    """
-
-    weights: int
-    cached: int
+    weights: int  # bytes of all weights, without an embedding that is not the output layer too
+    cached: int  # bytes of keys and values of the context
 
     @property
     def total(self) -> int:
@@ -55,12 +50,9 @@ class Cost:
 
 
 def cost_of(network: Any, model: Network, context: int) -> Cost:
-    """Return the cost of a pass over a network at a context.
+    """Return the cost of a pass over a Hugging Face module at a context, in tokens.
 
-    Args:
-        network: as a Hugging Face module.
-        model: the same as it is computed; knows how wide weights and keys lie in memory.
-        context: in tokens.
+    The model, the same as it is computed, knows how wide weights and keys lie in memory.
     """
     config = network.config
     count = sum(p.numel() for p in network.parameters())
@@ -87,15 +79,10 @@ def pass_seconds(model: Network, context: int, count: int, repeats: int) -> floa
 
 @dataclass(frozen=True)
 class Decoded:
-    """Steps of several generations, without the first of each, which reads the prompt.
+    """Steps of several generations, without the first of each, which reads the prompt."""
 
-    Attributes:
-        records: of those steps.
-        seconds: wall time of those steps, with all that is around them.
-    """
-
-    records: list[StepRecord]
-    seconds: float
+    records: list[StepRecord]  # of those steps
+    seconds: float  # wall time of those steps, with all that is around them
 
     @property
     def num_tokens(self) -> int:
@@ -116,8 +103,7 @@ class Decoded:
 def decode(engine: Engine, method: str, gamma: int, items: Sequence[PromptItem]) -> Decoded:
     """Decode prompts and keep the steps after the first."""
     engine.warm_up()
-    records: list[StepRecord] = []
-    elapsed = 0.0
+    records, elapsed = list[StepRecord](), 0.0
     for item in items:
         config = DecodingConfig(length=item.length, gamma=gamma)
         chunks = iter(engine.stream(item.prompt, config, method=method))
@@ -130,17 +116,11 @@ def decode(engine: Engine, method: str, gamma: int, items: Sequence[PromptItem])
 
 @dataclass(frozen=True)
 class Timings:
-    """Direct timings of the forward passes, in seconds.
+    """Direct timings of the forward passes, in seconds."""
 
-    Attributes:
-        verify: of the target, by number of tokens.
-        draft: of the draft model, one token.
-        choose: of taking the likeliest token of `gamma + 1` rows.
-    """
-
-    verify: dict[int, float]
-    draft: float
-    choose: float
+    verify: dict[int, float]  # of the target, by number of tokens
+    draft: float  # of the draft model, one token
+    choose: float  # of taking the likeliest token of `gamma + 1` rows
 
 
 def timings(engine: Engine, context: int, gamma: int, repeats: int) -> Timings:
@@ -164,17 +144,14 @@ def profile(done: Decoded, timed: Timings) -> dict[str, float]:
     records = done.records
     draft = fmean(r.num_draft_calls for r in records) * timed.draft
     verify = fmean(timed.verify[len(r.drafted) + 1] for r in records)
-    choose = timed.choose
-    drafting, verifying = (
-        fmean(r.draft_seconds for r in records),
-        fmean(r.verify_seconds for r in records),
-    )
+    drafting = fmean(r.draft_seconds for r in records)
+    verifying = fmean(r.verify_seconds for r in records)
     return {
         "draft: forward passes": draft,
         "draft: rest": drafting - draft,
         "verify: forward pass": verify,
-        "verify: likeliest tokens": choose,
-        "verify: rest": verifying - verify - choose,
+        "verify: likeliest tokens": timed.choose,
+        "verify: rest": verifying - verify - timed.choose,
         "around the loop": done.seconds / len(records) - drafting - verifying,
     }
 
@@ -188,16 +165,9 @@ def bounds(
     for name, done in decoded.items():
         calls = fmean(r.num_draft_calls for r in done.records)
         bound = done.acceptance_length / (target + calls * drafter)
-        rows.append(
-            {
-                "method": name,
-                "tokens_a_step": done.acceptance_length,
-                "draft_calls_a_step": calls,
-                "bound_tokens_per_second": bound,
-                "tokens_per_second": done.speed,
-                "share": done.speed / bound,
-            }
-        )
+        row = {"method": name, "tokens_a_step": done.acceptance_length, "draft_calls_a_step": calls}
+        row |= {"bound_tokens_per_second": bound, "tokens_per_second": done.speed}
+        rows.append(row | {"share": done.speed / bound})
     return rows
 
 
@@ -214,10 +184,8 @@ def study(run: c.Contenders, args: argparse.Namespace) -> dict[str, Any]:
     del networks, run.theirs, run.assistant
     sizes = {min(MOST_BYTES, cost.weights // 4 * 4) for cost in costs.values()} | {*SIZES}
     rates = bandwidth(sorted(sizes), args.repeats, device)
-    decoded = {
-        BASELINE: decode(engine, "target", args.gamma, items),
-        c.SPECULATIVE: decode(engine, "speculative", args.gamma, items),
-    }
+    methods = {BASELINE: "target", c.SPECULATIVE: "speculative"}
+    decoded = {name: decode(engine, m, args.gamma, items) for name, m in methods.items()}
     timed = timings(engine, context, args.gamma, args.repeats)
     return {
         "machine": describe_machine(),
@@ -269,17 +237,13 @@ def rendered(found: dict[str, Any]) -> str:
 
 def parser_of() -> argparse.ArgumentParser:
     """Return the command line."""
-    usual = c.Setting()
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = tables.parser_of(__doc__)
     add = parser.add_argument
     add("--prompts", type=int, default=5, help="of each kind [%(default)s]")
     add("--length", type=int, default=64, help="most tokens a prompt [%(default)s]")
     add("--repeats", type=int, default=50, help="of every timed pass [%(default)s]")
     add("--gamma", type=int, default=4, help="draft length [%(default)s]")
-    add("--dtype", choices=("float32", "bfloat16"), default=usual.dtype, help="[%(default)s]")
-    add("--device", default=usual.device, help="auto, cpu, cuda [%(default)s]")
-    add("--padded", type=float, metavar="PARAMETERS", help="pad the target to so many, e.g. 1e9")
-    add("--save", action="store_true", help="write benchmarks/results/roofline-*.{json,md}")
+    tables.add_setting_flags(parser, "roofline")
     return parser
 
 
@@ -287,26 +251,16 @@ def main(arguments: list[str]) -> None:
     """Measure and print the tables, then one JSON line."""
     parser = parser_of()
     args = parser.parse_args(arguments)
-    for name in ("prompts", "repeats", "gamma"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be 1 or more, not {getattr(args, name)}")
-    if args.length < 3:
-        parser.error(f"--length must be 3 or more, not {args.length}")
-    setting = c.Setting(
-        device=args.device,
-        dtype=args.dtype,
-        gamma=args.gamma,
-        padded=int(args.padded) if args.padded else None,
-    )
+    tables.check_least(parser, args, prompts=1, repeats=1, gamma=1, length=3)
+    padded = int(args.padded) if args.padded else None
+    setting = c.Setting(args.device, args.dtype, args.gamma, padded=padded)
     with tempfile.TemporaryDirectory() as folder:
         try:
             found = study(c.Contenders(setting, Path(folder), [c.SPECULATIVE]), args)
         except ForedraftError as error:
             parser.error(str(error))
-    print(rendered(found))
-    if args.save:
-        save("roofline", "How near decoding comes to the memory's bound", rendered(found), found)
-    print(json.dumps(found))
+    title = "How near decoding comes to the memory's bound"
+    tables.end("roofline", title, rendered(found), found, is_kept=args.save)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ them) are translated greedily with the same weights by every method. How it is m
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from side_by_side import CONFIG, PEER, WITH_A_MODEL, Run, measure, our_run, peer_run, report
+from tables import parser_of
 
 from foredraft import Engine, ForedraftError, LoadOptions
 from foredraft.bench.prompt_sets import FRENCH, PromptItem
@@ -39,7 +39,7 @@ def runs_of(engine: Engine) -> dict[str, Run]:
 
 def main() -> None:
     """Measure and print a table, then one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--limit", type=int, default=len(SENTENCES), help="sentences [all 200]")
     parser.add_argument("--rounds", type=int, default=1, help="passes over the sentences [1]")
     parser.add_argument("--length", type=int, default=40, help="most tokens a sentence [40]")

@@ -34,31 +34,22 @@ from foredraft.text import encode_prompt
 
 BASELINE, PEER = "target_ar", "transformers_generate"
 CONFIG = DecodingConfig()
+EGAG = CONFIG.replace(egag=True, egag_gamma_min=1, egag_gamma_max=6, egag_ema=0.9)
 WITH_A_MODEL = {  # ours: name → method and settings
     BASELINE: ("target", CONFIG),
     "speculative_gamma_4": ("speculative", CONFIG.replace(gamma=4)),
-    "egag_1_6_0.9": (
-        "speculative",
-        CONFIG.replace(egag=True, egag_gamma_min=1, egag_gamma_max=6, egag_ema=0.9),
-    ),
+    "egag_1_6_0.9": ("speculative", EGAG),
 }
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One generation of one method.
+    """One generation of one method."""
 
-    Attributes:
-        tokens: what was generated.
-        seconds: of the whole generation.
-        first_seconds: until the first tokens were there.
-        num_first: how many those were.
-    """
-
-    tokens: list[int]
-    seconds: float
-    first_seconds: float
-    num_first: int
+    tokens: list[int]  # what was generated
+    seconds: float  # of the whole generation
+    first_seconds: float  # until the first tokens were there
+    num_first: int  # how many those were
 
     @property
     def speed(self) -> float:
@@ -110,14 +101,10 @@ Run = Callable[[PromptItem, Clock], list[int]]  # prompt, clock → generated to
 
 @dataclass(frozen=True)
 class Measured:
-    """What the methods did, by their names.
+    """What the methods did, by their names."""
 
-    Attributes:
-        prompts: that were run.
-        samples: all prompts of the first round in order, then of the second, …
-    """
-
-    prompts: Sequence[PromptItem]
+    prompts: Sequence[PromptItem]  # that were run
+    # all prompts of the first round in order, then of the second, …
     samples: dict[str, list[Sample]]
 
     def outputs(self, name: str) -> list[list[int]]:
@@ -142,12 +129,10 @@ def our_run(engine: Engine, method: str, config: DecodingConfig) -> Run:
 
 
 def peer_run(peer: LoadedModel, *, assistant: Any = None, **settings: Any) -> Run:
-    """Return a function that generates greedily with transformers.
+    """Return a function that generates greedily with transformers' `generate` and its settings.
 
-    Args:
-        peer: the target, loaded for the transformers runtime.
-        assistant: a Hugging Face module that drafts, with its own generation config.
-        settings: further arguments of `generate`.
+    The target is loaded for its runtime; the assistant is a Hugging Face module that drafts, with
+    its own generation config.
     """
     adapter, tokenizer = peer.model, peer.tokenizer
     model = adapter.model
@@ -189,8 +174,8 @@ def _memory(model: Any) -> dict[str, Any]:
 def measure(runs: dict[str, Run], prompts: Sequence[PromptItem], rounds: int) -> Measured:
     """Run every method on every prompt, after a warm-up."""
     names = list(runs)
-    for name in names:
-        sample(runs[name], prompts[0])
+    for run in runs.values():
+        sample(run, prompts[0])
     samples: dict[str, list[Sample]] = {name: [] for name in names}
     for turn in range(rounds * len(prompts)):
         for i in range(len(names)):
@@ -240,11 +225,10 @@ def row(measured: Measured, name: str, engine: Engine) -> dict[str, Any]:
 
 def differences(measured: Measured, name: str, engine: Engine) -> dict[str, int]:
     """Count the greedy outputs that are not Target AR's, and those that rounding explains."""
+    outputs = (measured.outputs(name), measured.outputs(BASELINE))
     found = [
         first_difference(engine.target.model, engine.encode(item.prompt), ours, baseline)
-        for item, ours, baseline in zip(
-            measured.prompts, measured.outputs(name), measured.outputs(BASELINE), strict=True
-        )
+        for item, ours, baseline in zip(measured.prompts, *outputs, strict=True)
     ]
     known = [difference for difference in found if difference is not None]
     return {

@@ -1,7 +1,8 @@
-"""Figures → Markdown tables, and files in `benchmarks/results/`."""
+"""The ends of every script: its flags, Markdown tables, and files in `benchmarks/results/`."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,27 @@ from foredraft.files import write_whole
 from foredraft.loading.device import resolve_device
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """Return a command line that tells the first line of a script's docstring."""
+    return argparse.ArgumentParser(description=(doc or "").split("\n")[0])
+
+
+def add_setting_flags(parser: argparse.ArgumentParser, script: str) -> None:
+    """Add how the models of a setting are loaded, and whether results are kept."""
+    add = parser.add_argument
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="[%(default)s]")
+    add("--device", default="auto", help="auto, cpu, cuda [%(default)s]")
+    add("--padded", type=float, metavar="PARAMETERS", help="pad the target to so many, e.g. 1e9")
+    add("--save", action="store_true", help=f"write benchmarks/results/{script}-*.{{json,md}}")
+
+
+def check_least(parser: argparse.ArgumentParser, args: argparse.Namespace, **least: int) -> None:
+    """Refuse a flag whose number is too small."""
+    for name, low in least.items():
+        if getattr(args, name) < low:
+            parser.error(f"--{name} must be {low} or more, not {getattr(args, name)}")
 
 
 def markdown(rows: Sequence[dict[str, Any]], form: str = "{:.4g}") -> str:
@@ -49,8 +71,18 @@ def keep(file: Path, found: dict[str, Any], page: str = "") -> None:
         write_whole(file.with_suffix(".md"), page + "\n")
 
 
-def save(script: str, title: str, text: str, found: dict[str, Any]) -> None:
-    """Write figures and text under a name that says what was measured on which device."""
+def end(script: str, title: str, text: str, found: dict[str, Any], *, is_kept: bool) -> None:
+    """Print text and figures; keep them under a name that says what was measured on which device.
+
+    The last line is JSON.
+    """
+    print(text)
+    if is_kept:
+        _save(script, title, text, found)
+    print(json.dumps(found))
+
+
+def _save(script: str, title: str, text: str, found: dict[str, Any]) -> None:
     setting = found["setting"]
     padded = f"-padded-{setting['padded'] / 1e6:.0f}M" if setting["padded"] else ""
     stem = f"{script}-{resolve_device(setting['device']).type}-{setting['dtype']}{padded}"

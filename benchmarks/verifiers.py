@@ -10,7 +10,6 @@ error over generations.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Sequence
 from math import sqrt
 from pathlib import Path
@@ -18,7 +17,7 @@ from statistics import mean, variance
 
 from rich.console import Console
 from rich.progress import track
-from tables import keep, markdown
+from tables import keep, markdown, parser_of
 
 from foredraft import DecodingConfig, Engine, summarize
 from foredraft.bench.machine import describe_machine
@@ -37,12 +36,8 @@ def generations(
 ) -> Iterable[list[StepRecord]]:
     """Yield the steps of every prompt with every seed."""
     temperature, gamma, verifier = cell
-    config = DecodingConfig(
-        sampler=f"multinomial(temperature={temperature})",
-        gamma=gamma,
-        verifier=verifier,
-        first_target=False,
-    )
+    sampler = f"multinomial(temperature={temperature})"
+    config = DecodingConfig(sampler=sampler, gamma=gamma, verifier=verifier, first_target=False)
     for seed in range(seeds * len(items)):  # no two generations share their randomness
         item = items[seed % len(items)]
         told = config.replace(seed=seed, length=item.length)
@@ -73,7 +68,7 @@ def table(found: dict[Cell, tuple[float, float]]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the table, and write it with its figures."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--prompts", type=int, default=5, help="of each kind [5]")
     parser.add_argument("--seeds", type=int, default=5, help="generations a prompt [5]")
     parser.add_argument("--length", type=int, default=60, help="most tokens a generation [60]")

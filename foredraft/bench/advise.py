@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
+from operator import mul
 from statistics import median
 from time import perf_counter
-from typing import Any
 
 from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import CostTable, Replay
@@ -21,61 +22,41 @@ from foredraft.config import DecodingConfig
 from foredraft.core import Completion
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError
+from foredraft.files import Json
 from foredraft.ranges import Count, DraftLength, Length, checked
 from foredraft.tracing import summarize
 
 WITH_MODEL = ("model", "hybrid(suffix, model)")
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
-INFINITY = float("inf")
 WORTH_IT = 1.05  # a smaller gain is not told from the noise of a clock
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A drafter at a gamma, and what the replay says of it.
+    """A drafter at a gamma, and what the replay says of it."""
 
-    Attributes:
-        drafting: spec string of the drafter.
-        gamma: fixed draft length, in tokens.
-        mean_acceptance_length: tokens emitted a step.
-        speedup: predicted, over plain decoding.
-    """
-
-    drafting: str
-    gamma: int
-    mean_acceptance_length: float
-    speedup: float
+    drafting: str  # spec string of the drafter
+    gamma: int  # fixed draft length, in tokens
+    mean_acceptance_length: float  # tokens emitted a step
+    speedup: float  # predicted, over plain decoding
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What was measured, and what follows.
+    """What was measured, and what follows."""
 
-    Attributes:
-        target: name of the target.
-        drafter: name of the draft model.
-        costs: seconds of a draft call and of verification.
-        verify_seconds: T_v(k) by k, as measured.
-        acceptance: share of drafted tokens kept at each position, given those before were: α.
-        conditional_acceptance_rate: α over all positions.
-        candidates: every drafter and gamma, the best first.
-        best: the best candidate that uses the draft model.
-        measured_speedup: of `best`, beside plain decoding.
-        pays: whether it should be used.
-        alternative: the best candidate without a draft model, if it is worth it.
-    """
-
-    target: str
-    drafter: str
-    costs: CostTable
-    verify_seconds: dict[int, float]
+    target: str  # name of the target
+    drafter: str  # name of the draft model
+    costs: CostTable  # seconds of a draft call and of verification
+    verify_seconds: dict[int, float]  # T_v(k) by k, as measured
+    # share of drafted tokens kept at each position, given those before were: α
     acceptance: tuple[float, ...]
-    conditional_acceptance_rate: float
-    candidates: list[Candidate]
-    best: Candidate
-    measured_speedup: float
-    pays: bool
-    alternative: Candidate | None
+    conditional_acceptance_rate: float  # α over all positions
+    candidates: list[Candidate]  # every drafter and gamma, the best first
+    best: Candidate  # the best candidate that uses the draft model
+    measured_speedup: float  # of `best`, beside plain decoding
+    pays: bool  # whether it should be used
+    alternative: Candidate | None  # the best candidate without a draft model, if it is worth it
 
     @property
     def draft_cost_ratio(self) -> float:
@@ -90,20 +71,15 @@ class Advice:
     @property
     def synthetic_acceptance_rates(self) -> list[float]:
         """The chance that the first 1 … K draft tokens are all kept: vLLM's list."""
-        rates, survival = [], 1.0
-        for alpha in self.acceptance:
-            survival *= alpha
-            rates.append(survival)
-        return rates
+        return list(accumulate(self.acceptance, mul))
 
     @property
     def gamma(self) -> int:
         """Draft tokens a step, 0 for plain decoding."""
         return self.best.gamma if self.pays else 0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Return one JSON object; the last three entries are in vLLM's form."""
-        chosen = asdict(self.best) if self.pays else None
         return {
             "target": self.target,
             "drafter": self.drafter,
@@ -117,7 +93,7 @@ class Advice:
                 "method": "speculative" if self.pays else "target",
                 "drafting": self.best.drafting if self.pays else None,
                 "gamma": self.gamma,
-                "predicted_speedup": chosen["speedup"] if chosen else 1.0,
+                "predicted_speedup": self.best.speedup if self.pays else 1.0,
                 "measured_speedup": self.measured_speedup if self.pays else 1.0,
             },
             "alternative": asdict(self.alternative) if self.alternative else None,
@@ -168,14 +144,8 @@ def advise(
 ) -> Advice:
     """Measure a pair of models and say what to do with it.
 
-    Args:
-        engine: with a draft model.
-        prompts: at least one; like those it will serve.
-        length: most tokens of a generation.
-        num_speculative_tokens: K, the positions to measure acceptance at.
-        repeats: of each timing.
-        chat: send prompts through the chat template.
-        clock: seconds now.
+    The prompts, at least one, are like those it will serve; a text has `length` tokens at most,
+    acceptance is measured at K = `num_speculative_tokens` positions, and the clock gives seconds.
 
     Raises:
         ConfigError: there is no draft model, or the target has an encoder.

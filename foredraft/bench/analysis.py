@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
@@ -36,37 +36,27 @@ class Spread:
 
 @dataclass(frozen=True)
 class Finding:
-    """One cell on one kind of prompt.
+    """One cell on one kind of prompt."""
 
-    Attributes:
-        label, condition, method: see `Cell`.
-        kind: of prompts; `all` is every kind.
-        num_rows: rows that count.
-        num_failed: rows that failed, and do not.
-        means: column → mean and standard deviation over rows; absent where no row has it.
-        throughput: mean over prompts, with its interval.
-        comparisons: label of another cell → ours beside it, in the same condition.
-        matches: yes, near-tie, no → rows whose text was compared with Target AR's.
-        acceptance_by_position: share of the steps that drafted position i which kept it.
-        peak_cpu_bytes: the most of any row.
-        peak_cuda_bytes: the most of any row.
-        shared_device: whether any row was timed beside other workers.
-    """
-
+    # label, condition, method: see `Cell`
     label: str
     condition: str
     method: str
-    kind: str
-    num_rows: int
-    num_failed: int
+    kind: str  # of prompts; `all` is every kind
+    num_rows: int  # rows that count
+    num_failed: int  # rows that failed, and do not
+    # column → mean and standard deviation over rows; absent where no row has it
     means: dict[str, Spread] = field(default_factory=dict)
-    throughput: Interval | None = None
+    throughput: Interval | None = None  # mean over prompts, with its interval
+    # label of another cell → ours beside it, in the same condition
     comparisons: dict[str, Comparison] = field(default_factory=dict)
+    # yes, near-tie, no → rows whose text was compared with Target AR's
     matches: dict[str, int] = field(default_factory=dict)
+    # share of the steps that drafted position i which kept it
     acceptance_by_position: tuple[float, ...] = ()
-    peak_cpu_bytes: int | None = None
-    peak_cuda_bytes: int | None = None
-    shared_device: bool = False
+    peak_cpu_bytes: int | None = None  # the most of any row
+    peak_cuda_bytes: int | None = None  # the most of any row
+    shared_device: bool = False  # whether any row was timed beside other workers
 
     def mean(self, column: str) -> float | None:
         """Return a column's mean, if any row has the column."""
@@ -75,16 +65,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything a report says of a run.
+    """Everything a report says of a run."""
 
-    Attributes:
-        grid: the plan.
-        rows: in the order of the schedule.
-        findings: every cell on every kind, then on all of them; in the order of the grid.
-    """
-
-    grid: Grid
-    rows: tuple[Row, ...]
+    grid: Grid  # the plan
+    rows: tuple[Row, ...]  # in the order of the schedule
+    # every cell on every kind, then on all of them; in the order of the grid
     findings: tuple[Finding, ...]
 
     @property
@@ -99,11 +84,8 @@ class Analysis:
 
     def of(self, *, kind: str = ALL, condition: str | None = None) -> list[Finding]:
         """Return the findings of a kind, perhaps of one condition only."""
-        return [
-            f
-            for f in self.findings
-            if f.kind == kind and (condition is None or f.condition == condition)
-        ]
+        of_kind = [f for f in self.findings if f.kind == kind]
+        return [f for f in of_kind if condition in (None, f.condition)]
 
     def fixed_gammas(self, condition: str) -> dict[int, Finding]:
         """Return gamma → finding of the cells that differ in nothing but their fixed gamma."""
@@ -136,19 +118,16 @@ def analyse(grid: Grid, rows: Iterable[Row]) -> Analysis:
     findings = []
     for kind in [*kinds, ALL]:
         for cell in grid.cells:
-            ours = groups.get((cell.id, kind), [])
-            others = {
-                other.label: compare(speeds[cell.id, kind], speeds[other.id, kind])
+            ours = speeds.get((cell.id, kind), {})
+            known = {
+                other.label: found
                 for other in grid.cells
-                if other.condition == cell.condition
-                and other.id != cell.id
-                and other.label in (TARGET, *grid.references)
-                and (other.id, kind) in speeds
-                and ours
+                if other.condition == cell.condition and other.id != cell.id
+                if other.label in (TARGET, *grid.references)
+                if (found := compare(ours, speeds.get((other.id, kind), {})))
             }
-            known = {label: found for label, found in others.items() if found is not None}
             about = (cell.label, cell.condition, cell.method, kind)
-            findings.append(_finding(about, ours, speeds.get((cell.id, kind), {}), known))
+            findings.append(_finding(about, groups.get((cell.id, kind), []), ours, known))
     return Analysis(grid, ordered, tuple(findings))
 
 
@@ -201,12 +180,10 @@ def _spread(rows: Sequence[Row], name: str) -> Spread | None:
 
 def acceptance_by_position(rows: Iterable[Row]) -> tuple[float, ...]:
     """Return the share of drafted tokens kept at each position, counts of all rows together."""
-    drafted: dict[int, int] = defaultdict(int)
-    kept: dict[int, int] = defaultdict(int)
+    drafted, kept = Counter[int](), Counter[int]()
     for row in rows:
         for total, text in ((drafted, row.drafted_by_position), (kept, row.kept_by_position)):
-            for i, count in enumerate(_counts(row, text or "")):
-                total[i] += count
+            total.update(dict(enumerate(_counts(row, text or ""))))
     return tuple(kept[i] / drafted[i] for i in sorted(drafted) if drafted[i])
 
 

@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 from foredraft.config import METHODS, DecodingConfig, check_method
 from foredraft.errors import ConfigError, quoted
+from foredraft.files import Json
 from foredraft.method import Method
 from foredraft.registry import nearest
 
@@ -28,27 +28,20 @@ ELSEWHERE = {  # settings that are no axes, and where they belong
     **{name: "choose with the axis `method`" for name in METHODS},
     "drafter": "name draft models with the axis `draft_model`, methods with `method`",
 }
-Settings = dict[str, Any]
+Settings = dict[str, Json]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One way to decode.
+    """One way to decode."""
 
-    Attributes:
-        label: the method and what varies, e.g. `speculative gamma=4`.
-        condition: what varies and changes the output of plain decoding too, e.g. the sampler;
-            cells are compared within one condition.
-        method: speculative, ngram, target or drafter.
-        config: the settings; seed and length come from the prompt and the run.
-        draft_model: name of the draft model; None is the one of the command line.
-    """
-
-    label: str
+    label: str  # the method and what varies, e.g. `speculative gamma=4`
+    # what varies and changes the output of plain decoding too, e.g. the sampler; cells are compared
+    # within one condition
     condition: str
-    method: str
-    config: DecodingConfig
-    draft_model: str | None = None
+    method: str  # speculative, ngram, target or drafter
+    config: DecodingConfig  # the settings; seed and length come from the prompt and the run
+    draft_model: str | None = None  # name of the draft model; None is the one of the command line
 
     @property
     def id(self) -> str:
@@ -65,7 +58,7 @@ class Cell:
         """The Target AR cell that this one is compared with."""
         return _plain(TARGET, self.config, TARGET, self.condition, None)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Settings:
         """Return plain values, ready for JSON."""
         return dataclasses.asdict(self) | {"config": self.config.to_dict()}
 
@@ -82,19 +75,13 @@ def _plain(
 
 @dataclass(frozen=True)
 class Experiment:
-    """Axes, and how they span cells.
+    """Axes, and how they span cells."""
 
-    Attributes:
-        name: begins the labels; empty means the method's name.
-        settings: hold for every cell.
-        axes: setting → values; the first one is the value it keeps while another axis moves.
-        product: every combination, or else one axis at a time.
-    """
-
-    name: str
-    settings: Mapping[str, Any]
-    axes: Mapping[str, Sequence[Any]]
-    product: bool = True
+    name: str  # begins the labels; empty means the method's name
+    settings: Mapping[str, Json]  # hold for every cell
+    # setting → values; the first one is the value it keeps while another axis moves
+    axes: Mapping[str, Sequence[Json]]
+    product: bool = True  # every combination, or else one axis at a time
 
     def points(self) -> Iterator[Settings]:
         """Yield the value of every axis at every point."""

@@ -11,16 +11,19 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from foredraft.bench.cells import Cell
 from foredraft.bench.grid import Block
+from foredraft.bench.machine import Model
 from foredraft.bench.measure import failed
 from foredraft.bench.rows import Row
 from foredraft.bench.worker import Pair, Worker
 from foredraft.errors import ConfigError, quoted
+from foredraft.files import Json
 from foredraft.ranges import Count, checked
 
 ATTEMPTS = 3  # a block that kills its worker so often is recorded as failed
@@ -31,7 +34,7 @@ SWITCHES = {
 }
 
 
-def import_ray() -> Any:
+def import_ray() -> ModuleType:
     """Return the module `ray`.
 
     Raises:
@@ -56,7 +59,7 @@ class Member:
         torch.set_num_threads(threads)
         self._worker = Worker(pair.load, cells, options=pair.drafter_options)
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[Model]:
         """Return what the manifest says of the models."""
         return self._worker.describe()
 
@@ -71,20 +74,14 @@ class Member:
 
 @dataclass(frozen=True)
 class Seat:
-    """A device that an actor gets.
+    """A device that an actor gets."""
 
-    Attributes:
-        node: id of its machine.
-        gpu: number of the GPU on its machine; None for the machine's processor.
-        shared: whether another seat is on the same device.
-    """
-
-    node: str
-    gpu: int | None
-    shared: bool = False
+    node: str  # id of its machine
+    gpu: int | None  # number of the GPU on its machine; None for the machine's processor
+    shared: bool = False  # whether another seat is on the same device
 
 
-def seats_of(nodes: Sequence[dict[str, Any]], *, on_cpu: bool, count: int | None) -> list[Seat]:
+def seats_of(nodes: Sequence[dict[str, Json]], *, on_cpu: bool, count: int | None) -> list[Seat]:
     """Return a seat for each device of the living nodes: every GPU, or else every processor.
 
     Args:
@@ -117,13 +114,9 @@ def seats_of(nodes: Sequence[dict[str, Any]], *, on_cpu: bool, count: int | None
 
 
 class Cluster:
-    """A crew of actors.
+    """A crew of actors, `num_workers` of them or one a device; each runs the pair's models.
 
-    Args:
-        pair: the models of every actor.
-        cells: what the actors will run.
-        address: `local` starts Ray here; `auto` or an address joins a cluster that runs.
-        num_workers: actors; None is one a device.
+    The address `local` starts Ray here; `auto` or another joins a cluster that runs.
 
     Raises:
         ConfigError: Ray is missing, the cluster cannot be reached, or it has no device.
@@ -174,7 +167,7 @@ class Cluster:
         cores = int(found[0].get("CPU", 1)) if found else 1
         return max(cores // sum(other.node == seat.node for other in self.seats), 1)
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[Model]:
         """Return what the manifest says of the models.
 
         Raises:
@@ -193,7 +186,7 @@ class Cluster:
     def rows(self, blocks: list[Block]) -> Iterator[Row]:
         """Yield the rows of every block as blocks come back; a dead worker's block is redone."""
         waiting = deque((block, 1) for block in blocks)
-        running: dict[Any, tuple[int, Block, int]] = {}
+        running: dict[object, tuple[int, Block, int]] = {}
         idle = deque(self.actors)
         while waiting or running:
             while waiting and idle:
@@ -211,7 +204,7 @@ class Cluster:
                     reason = f"its worker died {ATTEMPTS} times"
                     yield from (failed(task, self.how, reason) for task in block.tasks)
 
-    def _result(self, ready: Any, number: int) -> list[Row] | None:
+    def _result(self, ready: object, number: int) -> list[Row] | None:
         """Return a block's rows; None where its actor has died, and another takes its seat."""
         errors = self._ray.exceptions
         try:

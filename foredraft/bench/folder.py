@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from foredraft.bench.grid import Grid
-from foredraft.bench.machine import describe_machine
-from foredraft.bench.rows import Row, RowFile
+from foredraft.bench.machine import Model, describe_machine, load_average
+from foredraft.bench.rows import OK, Row, RowFile
 from foredraft.errors import ConfigError, quoted
-from foredraft.files import PATH_LIMIT, only_writer, read_text, write_whole, writing
+from foredraft.files import PATH_LIMIT, Json, only_writer, read_text, write_whole, writing
 
 RUNS, MANIFEST, REPORT = "runs.csv", "manifest.json", "report.html"
 SUMMARY = "summary.json"
+Manifest = dict[str, Json]
 COUNTING_RULE = (
     "throughput = emitted tokens, the end token included / wall seconds of the whole generation, "
     "reading the prompt included, device synchronised at both ends; the same for every method. "
     "Every cell is warmed up; the cells of a prompt run one after another in random order."
 )
-
-
 REMEDY = "the rows that are there stay; make room or allow it, then continue with --resume"
 
 
 class RunFolder:
     """Where a run is kept. Reading changes nothing; who writes holds the folder alone.
 
-    Args:
-        path: created if it is not there.
-        grid: what the run is of.
-        resume: continue, or read, what is there; else the folder must hold no run.
+    With `resume` what is there is continued, or read; else the folder must hold no run.
 
     Raises:
         ConfigError: the folder holds another grid, or this one without `resume`, or it cannot be
@@ -51,34 +45,34 @@ class RunFolder:
             if self._manifest is None:
                 path.mkdir(parents=True, exist_ok=True)
 
-    def _checked(self) -> dict[str, Any] | None:
+    def _checked(self) -> Manifest | None:
         """Return the manifest, if this run may go on from it; None where there is none."""
-        shown = quoted(str(self.path), PATH_LIMIT)
         there = self._read_manifest()
         if there is not None:
             self._check_same(there)
         elif (self.path / RUNS).exists():
-            raise ConfigError(
-                f"{shown} holds a {RUNS} without its {MANIFEST}; choose another --out"
-            )
+            raise self._refusal(f"holds a {RUNS} without its {MANIFEST}; choose another --out")
         elif self._resume:
-            raise ConfigError(
-                f"{shown} holds no run to resume or to report; leave the flag out to begin one"
+            raise self._refusal(
+                "holds no run to resume or to report; leave the flag out to begin one"
             )
         return there
 
-    def _check_same(self, there: dict[str, Any]) -> None:
+    def _check_same(self, there: Manifest) -> None:
         if there["fingerprint"] != self.grid.fingerprint:
-            raise ConfigError(
-                f"{quoted(str(self.path), PATH_LIMIT)} holds the run of another grid "
+            raise self._refusal(
+                "holds the run of another grid "
                 f"({quoted(there['grid'].get('name'))}, {quoted(there['fingerprint'])}; this one "
                 f"is {quoted(self.grid.name)}, {self.grid.fingerprint!r}); choose another --out"
             )
         if not self._resume:
-            raise ConfigError(
-                f"{quoted(str(self.path), PATH_LIMIT)} holds a run of this grid already; "
-                "continue it with --resume, or choose another --out"
+            raise self._refusal(
+                "holds a run of this grid already; continue it with --resume, or choose another "
+                "--out"
             )
+
+    def _refusal(self, why: str) -> ConfigError:
+        return ConfigError(f"{quoted(str(self.path), PATH_LIMIT)} {why}")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -100,7 +94,12 @@ class RunFolder:
             stack.enter_context(only_writer(self.path, "this run"))
             self._manifest = self._checked()
             if self._manifest is None:
-                self._manifest = self._first_manifest()
+                self._manifest = {
+                    "fingerprint": self.grid.fingerprint,
+                    "counting_rule": COUNTING_RULE,
+                    "planned_rows": self.grid.num_rows,
+                    "grid": self.grid.to_dict(),
+                }
                 self._write_manifest()
             with writing(self._rows.file, REMEDY):
                 self._rows.begin()
@@ -113,7 +112,7 @@ class RunFolder:
             self._lock = None
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """What is known of the run."""
         assert self._manifest is not None
         return self._manifest
@@ -137,7 +136,7 @@ class RunFolder:
         with writing(self._rows.file, REMEDY):
             self._rows.add(row)
 
-    def begin(self, models: list[dict[str, Any]], how: str) -> None:
+    def begin(self, models: list[Model], how: str) -> None:
         """Note a sitting: when, where, with which models; no other process may write until `end`.
 
         Raises:
@@ -158,27 +157,15 @@ class RunFolder:
         """Close the sitting, and put the rows in order; errors as for `add`."""
         with writing(self._rows.file, REMEDY):
             self._rows.sort()
-        load = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
-        rows = self.rows
-        self.manifest["sittings"][-1] |= {
-            "ended": _now(),
-            "interrupted": interrupted,
-            "load_average_at_end": load,
-        }
-        self.manifest["rows"] = len(rows)
-        self.manifest["failed"] = sum(row.status != "ok" for row in rows)
+        rows, load = self.rows, load_average()
+        sitting = {"ended": _now(), "interrupted": interrupted, "load_average_at_end": load}
+        self.manifest["sittings"][-1] |= sitting
+        failed = sum(row.status != OK for row in rows)
+        self.manifest.update(rows=len(rows), failed=failed)
         self._write_manifest()
         self._let_go()
 
-    def _first_manifest(self) -> dict[str, Any]:
-        return {
-            "fingerprint": self.grid.fingerprint,
-            "counting_rule": COUNTING_RULE,
-            "planned_rows": self.grid.num_rows,
-            "grid": self.grid.to_dict(),
-        }
-
-    def _read_manifest(self) -> dict[str, Any] | None:
+    def _read_manifest(self) -> Manifest | None:
         file = self.path / MANIFEST
         if not file.exists():
             return None
@@ -198,7 +185,7 @@ class RunFolder:
             write_whole(self.path / MANIFEST, text + "\n")
 
 
-def _names(models: list[dict[str, Any]]) -> str:
+def _names(models: list[Model]) -> str:
     return ", ".join(f"{m['name']} {str(m['sha256'])[:12]} {m['dtype']}" for m in models)
 
 

@@ -7,29 +7,21 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from foredraft.bench.cells import Cell
 from foredraft.bench.prompt_sets import PromptItem
+from foredraft.files import Json
 
 
 @dataclass(frozen=True)
 class Task:
-    """One generation: a cell, a prompt and a seed.
+    """One generation: a cell, a prompt and a seed."""
 
-    Attributes:
-        order: its place in the schedule, from 0.
-        cell: how to decode.
-        item: the prompt.
-        seed: of the generation.
-        traced: whether the draft length and entropy of every step are kept.
-    """
-
-    order: int
-    cell: Cell
-    item: PromptItem
-    seed: int
-    traced: bool
+    order: int  # its place in the schedule, from 0
+    cell: Cell  # how to decode
+    item: PromptItem  # the prompt
+    seed: int  # of the generation
+    traced: bool  # whether the draft length and entropy of every step are kept
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -52,22 +44,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Grid:
-    """A checked plan.
+    """A checked plan."""
 
-    Attributes:
-        name: for titles and manifests.
-        cells: ways to decode, Target AR included.
-        prompts: what to continue.
-        seeds: every cell and prompt runs once with each.
-        order_seed: seed of the random order.
-        references: labels of cells that others are compared with, besides Target AR.
-    """
-
-    name: str
-    cells: tuple[Cell, ...]
-    prompts: tuple[PromptItem, ...]
-    seeds: tuple[int, ...]
-    order_seed: int = 0
+    name: str  # for titles and manifests
+    cells: tuple[Cell, ...]  # ways to decode, Target AR included
+    prompts: tuple[PromptItem, ...]  # what to continue
+    seeds: tuple[int, ...]  # every cell and prompt runs once with each
+    order_seed: int = 0  # seed of the random order
+    # labels of cells that others are compared with, besides Target AR
     references: tuple[str, ...] = ()
 
     @property
@@ -87,7 +71,7 @@ class Grid:
                 order += len(self.cells)
         return blocks
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Return plain values, ready for JSON: all that decides the rows."""
         return {
             "name": self.name,
@@ -104,7 +88,7 @@ class Grid:
         return fingerprint(self.to_dict())
 
 
-def fingerprint(values: dict[str, Any] | Sequence[int]) -> str:
+def fingerprint(values: dict[str, Json] | Sequence[int]) -> str:
     """Return the first sixteen digits of the SHA-256 of some plain values."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

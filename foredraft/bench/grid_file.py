@@ -18,20 +18,20 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from foredraft.bench.cells import Experiment, cells_of
 from foredraft.bench.grid import Grid
 from foredraft.bench.prompt_sets import KINDS, PromptItem, load_prompts
 from foredraft.errors import ConfigError, quoted
-from foredraft.files import PATH_LIMIT, read_text
+from foredraft.files import PATH_LIMIT, Json, read_text
 from foredraft.ranges import Range, Seed, checked
 from foredraft.registry import nearest
 
 GridSeed = Annotated[int, Range(0, 2**63 - 1)]
 GRIDS_DIR = Path(__file__).parent / "grids"
 MODES = ("product", "one_at_a_time")
-TOP: dict[str, Any] = {  # key → default
+TOP: dict[str, Json] = {  # key → default
     "name": "",
     "mode": "product",
     "prompts": list(KINDS),
@@ -44,7 +44,7 @@ TOP: dict[str, Any] = {  # key → default
     "axes": {},
     "experiment": [],
 }
-INNER: dict[str, Any] = {"name": "", "mode": "product", "method": None, "settings": {}, "axes": {}}
+INNER: dict[str, Json] = {"name": "", "mode": "product", "method": None, "settings": {}, "axes": {}}
 
 
 def shipped_grids() -> list[str]:
@@ -53,11 +53,7 @@ def shipped_grids() -> list[str]:
 
 
 def load_grid(source: str, prompts: Sequence[str] = ()) -> Grid:
-    """Return a grid by the name of a shipped one, or from a TOML file.
-
-    Args:
-        source: name or file.
-        prompts: prompt sets in place of the grid's own.
+    """Return a grid by the name of a shipped one, or from a TOML file; `prompts` replace its own.
 
     Raises:
         ConfigError: no such file, not readable, an unknown key, or an illegal value of any setting.
@@ -76,7 +72,7 @@ def load_grid(source: str, prompts: Sequence[str] = ()) -> Grid:
     return read_grid(table, name=file.stem)
 
 
-def read_grid(table: Mapping[str, Any], *, name: str = "grid") -> Grid:
+def read_grid(table: Mapping[str, Json], *, name: str = "grid") -> Grid:
     """Return the grid of a parsed TOML table; errors as for `load_grid`."""
     values = _checked(table, TOP, "the grid")
     for experiment in values["experiment"]:
@@ -101,7 +97,7 @@ def read_grid(table: Mapping[str, Any], *, name: str = "grid") -> Grid:
     )
 
 
-def _checked(table: Mapping[str, Any], legal: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _checked(table: Mapping[str, Json], legal: Mapping[str, Json], where: str) -> dict[str, Json]:
     """Return the table with its defaults; every key must be known, and of its default's type."""
     for key, value in table.items():
         if key not in legal:
@@ -115,7 +111,7 @@ def _checked(table: Mapping[str, Any], legal: Mapping[str, Any], where: str) -> 
     return {**legal, **table}
 
 
-def _experiment(top: dict[str, Any], inner: dict[str, Any]) -> Experiment:
+def _experiment(top: dict[str, Json], inner: dict[str, Json]) -> Experiment:
     axes = {**top["axes"], **inner["axes"]}
     for name, axis in axes.items():
         if not isinstance(axis, list) or not axis:
@@ -134,7 +130,7 @@ def _experiment(top: dict[str, Any], inner: dict[str, Any]) -> Experiment:
     return Experiment(inner["name"], settings, axes, product=not one_by_one)
 
 
-def _prompts(values: dict[str, Any]) -> tuple[PromptItem, ...]:
+def _prompts(values: dict[str, Json]) -> tuple[PromptItem, ...]:
     if not all(isinstance(name, str) for name in values["prompts"]):
         raise ConfigError(f"prompts must be names or files, not {quoted(values['prompts'])}")
     return load_prompts(
@@ -142,7 +138,7 @@ def _prompts(values: dict[str, Any]) -> tuple[PromptItem, ...]:
     )
 
 
-def _seeds(given: list[Any]) -> tuple[int, ...]:
+def _seeds(given: list[Json]) -> tuple[int, ...]:
     seeds = tuple(checked("seed", seed, GridSeed) for seed in given)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds must be different and at least one, not {quoted(given)}")

@@ -33,12 +33,7 @@ class Interval:
 
 
 def bootstrap(values: Floats, statistic: Callable[..., Any] = np.mean) -> Interval:
-    """Return a statistic of one value a prompt, shape `[prompts]`, with its interval.
-
-    Args:
-        values: one a prompt.
-        statistic: numpy's mean or median.
-    """
+    """Return numpy's mean or median of one value a prompt, shape `[prompts]`, with its interval."""
     value = float(statistic(values))
     if len(values) < FEWEST:
         return Interval(value, None, None)
@@ -51,19 +46,13 @@ def bootstrap(values: Floats, statistic: Callable[..., Any] = np.mean) -> Interv
 
 @dataclass(frozen=True)
 class Comparison:
-    """A cell beside another one, on the prompts that both have.
+    """A cell beside another one, on the prompts that both have."""
 
-    Attributes:
-        prompts: how many.
-        difference: ours − theirs, tokens a second, mean over prompts.
-        speedup: ours / theirs, geometric mean over prompts.
-        word: faster, slower or no difference found: where the interval of the paired differences
-            of log throughput, that is of the speedup, leaves no difference out.
-    """
-
-    prompts: int
-    difference: Interval
-    speedup: Interval
+    prompts: int  # how many
+    difference: Interval  # ours − theirs, tokens a second, mean over prompts
+    speedup: Interval  # ours / theirs, geometric mean over prompts
+    # faster, slower or no difference found: where the interval of the paired differences of log
+    # throughput, that is of the speedup, leaves no difference out
     word: str
 
 

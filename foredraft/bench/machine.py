@@ -6,14 +6,14 @@ import hashlib
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from foredraft.engine import Engine
-from foredraft.files import read_lines
+from foredraft.files import Json, read_lines
 from foredraft.loading import LoadedModel
 from foredraft.models import Network
 
@@ -25,6 +25,7 @@ FACTS = (  # of a machine and a setting: what is said beside figures
     *("processor", "flags", "cuda", "threads", "device", "torch", "transformers", "commit"),
     *("prompts", "rounds", "seeds", "length"),
 )
+Model = dict[str, str | None]  # what a manifest says of a model
 WIDE = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "i8mm")
 
 
@@ -44,11 +45,9 @@ class PeakMemory:
 
     def __init__(self) -> None:
         self._is_reset = False
-        try:
+        with suppress(OSError):
             CLEAR_REFS.write_text("5")
             self._is_reset = True
-        except OSError:
-            pass
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
@@ -82,8 +81,8 @@ def processor() -> str:
 
 def flags() -> str:
     """Return which of the instructions that decide speed here the processor has."""
-    lines = _told_of_processor("flags", "Features")  # of x86, of ARM
-    words = lines[0].split() if lines else []
+    lines = _told_of_processor("flags", "Features") or [""]  # of x86, of ARM
+    words = lines[0].split()
     return " ".join(flag for flag in WIDE if flag in words)
 
 
@@ -96,7 +95,7 @@ def _told_of_processor(*names: str) -> list[str]:
     return [value.strip() for name, _, value in lines if name.strip() in names]
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Json]:
     """Return hardware, threads, load and versions."""
     return {
         "processor": processor(),
@@ -105,7 +104,7 @@ def describe_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "load_average": load_average(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -113,7 +112,12 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def place(found: dict[str, Any]) -> str:
+def load_average() -> list[float] | None:
+    """Return the system's load over 1, 5 and 15 minutes, where it tells."""
+    return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
+
+
+def place(found: dict[str, Json]) -> str:
     """Return in words where and how results were made: their `machine` and their `setting`."""
     machine = found.get("machine", {})
     facts = machine | machine.get("versions", {}) | found.get("setting", {})
@@ -144,7 +148,7 @@ def _git(*words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def describe_model(loaded: LoadedModel) -> dict[str, Any]:
+def describe_model(loaded: LoadedModel) -> Model:
     """Return a model's name, precision, runtime, and a hash of its weights as they lie in it."""
     return {
         "name": loaded.name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from time import perf_counter
 
 import torch
@@ -17,28 +17,24 @@ from foredraft.bench.cells import Cell
 from foredraft.bench.grid import Task
 from foredraft.bench.machine import PeakMemory, synchronize
 from foredraft.bench.prompt_sets import PromptItem
-from foredraft.bench.rows import FAILED, NEAR_TIE, NO, YES, Row
+from foredraft.bench.rows import COLUMNS, FAILED, NEAR_TIE, NO, YES, Row
 from foredraft.config import DecodingConfig
 from foredraft.core import Completion, StepRecord
 from foredraft.decoding import first_difference
 from foredraft.engine import Engine
 from foredraft.errors import ModelError
-from foredraft.tracing import summarize
+from foredraft.tracing import Summary, summarize
 
 WARM_UP_TOKENS = 24
+SUMMARIZED = [f.name for f in fields(Summary) if f.name in COLUMNS]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a row is measured.
+    """Where a row is measured."""
 
-    Attributes:
-        device: name of the device.
-        shared: whether other workers use it at the same time.
-    """
-
-    device: str
-    shared: bool = False
+    device: str  # name of the device
+    shared: bool = False  # whether other workers use it at the same time
 
 
 def config_for(cell: Cell, item: PromptItem, seed: int) -> DecodingConfig:
@@ -71,14 +67,7 @@ class References:
 
 
 def measure(engine: Engine, task: Task, place: Place, references: References) -> Row:
-    """Run one task; whatever goes wrong becomes a failed row.
-
-    Args:
-        engine: the models.
-        task: what to run.
-        place: where this is, for the row.
-        references: of the task's block.
-    """
+    """Run one task; whatever goes wrong becomes a failed row."""
     try:
         return _measured(engine, task, place, references.tokens(engine, task))
     except Exception as error:  # recorded and excluded, never silent
@@ -91,16 +80,11 @@ def failed(task: Task, device: str, reason: str) -> Row:
 
 
 def _row(task: Task, place: Place, **values: object) -> Row:
-    cell = task.cell
+    cell, item = task.cell, task.item
+    about = (cell.id, cell.label, cell.condition, cell.method, item.id, item.kind, task.seed)
     return Row(
         task.order,
-        cell.id,
-        cell.label,
-        cell.condition,
-        cell.method,
-        task.item.id,
-        task.item.kind,
-        task.seed,
+        *about,
         device=place.device,
         shared_device=place.shared,
         **values,  # type: ignore[arg-type]
@@ -121,20 +105,9 @@ def _measured(engine: Engine, task: Task, place: Place, reference: Sequence[int]
     row = _row(
         task,
         place,
+        **{name: getattr(found, name) for name in SUMMARIZED},
         throughput_tokens_per_second=len(done.tokens) / seconds if seconds > 0 else None,
         latency_seconds=seconds,
-        tokens_per_second=found.tokens_per_second,
-        acceptance_rate=found.acceptance_rate,
-        conditional_acceptance_rate=found.conditional_acceptance_rate,
-        mean_acceptance_length=found.mean_acceptance_length,
-        mean_gamma=found.mean_gamma,
-        mean_normalized_entropy=found.mean_normalized_entropy,
-        draft_cost_ratio=found.draft_cost_ratio,
-        num_steps=found.num_steps,
-        num_draft_calls=found.num_draft_calls,
-        num_drafted_tokens=found.num_drafted_tokens,
-        num_accepted_tokens=found.num_accepted_tokens,
-        num_emitted_tokens=found.num_emitted_tokens,
         drafted_by_position=drafted,
         kept_by_position=kept,
         finish_reason=str(done.finish_reason),
@@ -190,11 +163,7 @@ def _by_position(records: Sequence[StepRecord]) -> tuple[str | None, str | None]
     longest = max((len(r.drafted) for r in records), default=0)
     drafted = [sum(len(r.drafted) > i for r in records) for i in range(longest)]
     kept = [sum(r.num_accepted > i for r in records) for i in range(longest)]
-    return (_numbers(drafted), _numbers(kept)) if longest else (None, None)
-
-
-def _numbers(values: Sequence[int]) -> str:
-    return " ".join(map(str, values))
+    return (" ".join(map(str, drafted)) or None, " ".join(map(str, kept)) or None)
 
 
 def _trace(records: Sequence[StepRecord]) -> str | None:

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from foredraft.errors import ConfigError
 from foredraft.loading import LoadedModel, LoadOptions, fit_target, load
@@ -24,36 +22,29 @@ from foredraft.threads import threads_for
 
 MOST_LAYERS = 24  # a model of 0.5 to 3 billion parameters has 16 to 36
 WIDTH_STEP = 32  # the MLP's width stays a multiple of this, as matrix products like it
+SILENT = ("o_proj.weight", "down_proj.weight")
 SEED = 0  # of the weights that are computed and then multiplied by zero
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How large a padded network is.
+    """How large a padded network is."""
 
-    Attributes:
-        layers: all of them, the original ones included.
-        intermediate: width of every MLP.
-    """
-
-    layers: int
-    intermediate: int
+    layers: int  # all of them, the original ones included
+    intermediate: int  # width of every MLP
 
 
 def padded_target(parameters: int, *, options: LoadOptions | None = None) -> LoadedModel:
-    """Return the bundled target, padded, behind the runtime that the options ask for.
-
-    Args:
-        parameters: the count wanted; what is made lies within 5 % of it.
-        options: device, precision, runtime.
+    """Return the bundled target, padded to a count of parameters, which is met within 5 %.
 
     Raises:
         ConfigError: fewer parameters than the bundled target has, or a quantization that needs
             another runtime than the native one on a CPU.
     """
     options = options or LoadOptions()
-    plain = load(BUNDLED, "target", replace(_for_transformers(options), quantize="none"))
-    network = padded_network(_module(plain), parameters)
+    theirs = replace(options, runtime="transformers", invariant=False, check_runtime=False)
+    plain = load(BUNDLED, "target", replace(theirs, quantize="none"))
+    network = padded_network(module_of(plain), parameters)
     runtime = options.runtime_for(network.config)
     if options.quantize != "none" and not runtime.int8:
         raise ConfigError(
@@ -65,18 +56,16 @@ def padded_target(parameters: int, *, options: LoadOptions | None = None) -> Loa
     return replace(plain, name=padded_name(network), model=model, threads=worth)
 
 
-def padded_name(network: Any) -> str:
+def padded_name(network: PreTrainedModel) -> str:
     """Return how a padded network is called wherever it appears."""
-    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    millions = network.num_parameters() / 1e6
     return f"bundled target, padded to {millions:.0f}M parameters"
 
 
-def padded_network(network: Any, parameters: int) -> Any:
+def padded_network(network: PreTrainedModel, parameters: int) -> PreTrainedModel:
     """Return a copy of a Llama module with more layers and wider MLPs that add nothing.
 
-    Args:
-        network: a Hugging Face module of the Llama family, without biases in its projections.
-        parameters: the count wanted, tied weights counted once.
+    Its projections have no biases; of the count wanted, tied weights are counted once.
 
     Raises:
         ConfigError: the network has more already.
@@ -89,27 +78,24 @@ def padded_network(network: Any, parameters: int) -> Any:
     with torch.random.fork_rng(), torch.device(network.device):
         torch.manual_seed(SEED)
         # Random weights, written to memory: pages nobody has written would all be the same one.
-        padded = AutoModelForCausalLM.from_config(config, dtype=network.dtype)
+        padded: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=network.dtype)
     _fill(padded, network)
     padded.generation_config = copy.deepcopy(network.generation_config)
-    return padded.eval()
+    padded.eval()
+    return padded
 
 
-def shape_for(network: Any, parameters: int) -> Shape:
-    """Return the layers and the width that come nearest to a count of parameters.
-
-    Raises:
-        ConfigError: the network has more already.
-    """
+def shape_for(network: PreTrainedModel, parameters: int) -> Shape:
+    """Return the layers and the width that come nearest to a count; errors as above."""
     config = network.config
     layers, width = int(config.num_hidden_layers), int(config.intermediate_size)
-    has = sum(p.numel() for p in network.parameters())
+    has = network.num_parameters()
     if parameters < has:
         raise ConfigError(
             f"a padded target has at least the {has} parameters of the bundled one, "
             f"not {parameters}; give more"
         )
-    a_layer = sum(p.numel() for p in network.model.layers[0].parameters())
+    a_layer = sum(p.numel() for name, p in network.named_parameters() if ".layers.0." in name)
     wanted = layers + round((parameters - has) / a_layer)
     if wanted <= MOST_LAYERS:
         return Shape(wanted, width)
@@ -120,26 +106,21 @@ def shape_for(network: Any, parameters: int) -> Shape:
 
 
 @torch.no_grad()
-def _fill(padded: Any, network: Any) -> None:
+def _fill(padded: PreTrainedModel, network: PreTrainedModel) -> None:
     """Copy the network's weights and silence everything beyond them.
 
     What is beyond them is rounded as a checkpoint in bfloat16 would be; the bundled weights are.
     """
-    for weight in padded.parameters():
-        weight.copy_(weight.bfloat16())
-    for layer in padded.model.layers:
-        layer.self_attn.o_proj.weight.zero_()
-        layer.mlp.down_proj.weight.zero_()
     own = dict(padded.named_parameters())
+    for name, weight in own.items():
+        weight.copy_(weight.bfloat16())
+        if name.endswith(SILENT):
+            weight.zero_()
     for name, weight in network.named_parameters():
         own[name][tuple(slice(size) for size in weight.shape)] = weight
 
 
-def _module(loaded: LoadedModel) -> nn.Module:
+def module_of(loaded: LoadedModel) -> PreTrainedModel:
     """Return the Hugging Face module of a model that was loaded for the transformers runtime."""
-    module: nn.Module = loaded.model.model  # type: ignore[attr-defined]
+    module: PreTrainedModel = loaded.model.model  # type: ignore[attr-defined]
     return module
-
-
-def _for_transformers(options: LoadOptions) -> LoadOptions:
-    return replace(options, runtime="transformers", invariant=False, check_runtime=False)

@@ -10,16 +10,20 @@ import importlib.util
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foredraft.bench.analysis import Analysis, Finding, theoretical_speedup
 from foredraft.bench.cells import TARGET
-from foredraft.bench.intervals import Interval
+from foredraft.bench.intervals import Floats, Interval
 from foredraft.bench.rows import Row
 from foredraft.errors import ConfigError
 from foredraft.escape import for_line
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH = 4.6  # inches: at 9 points readable on a screen of 400 pixels
 LIGHT = ("#ffffff", "#222222", "#d8d8d8")  # page, ink, grid lines
@@ -29,6 +33,7 @@ PALETTES = {  # told apart by colour-blind readers too (after Okabe and Ito, 200
     DARK: ("#56b4e9", "#ff8c42", "#2bc79a", "#f0a0d0", "#f0e442", "#8ab4ff"),
 }
 MARKERS = "osD^vP"
+Plan = tuple[str, str, float, Callable[["Figure"], None]]  # name, caption, inches high, what draws
 MISSING = (
     "matplotlib is not installed, so there are no pictures; install the extra `bench` "
     "(uv sync --extra bench) and draw them with `foredraft ablate --report`"
@@ -37,19 +42,12 @@ MISSING = (
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure.
+    """One figure."""
 
-    Attributes:
-        name: of its file, without ending.
-        caption: what it shows, in a sentence.
-        light: SVG on a white page.
-        dark: SVG on a dark page.
-    """
-
-    name: str
-    caption: str
-    light: str
-    dark: str
+    name: str  # of its file, without ending
+    caption: str  # what it shows, in a sentence
+    light: str  # SVG on a white page
+    dark: str  # SVG on a dark page
 
 
 def can_draw() -> bool:
@@ -59,37 +57,36 @@ def can_draw() -> bool:
 
 def draw_all(analysis: Analysis) -> list[Picture]:
     """Return every picture the rows allow."""
-    plans: list[tuple[str, str, float, Callable[[Any], None]]] = []
+    return [
+        Picture(name, caption, _svg(draw, height, LIGHT), _svg(draw, height, DARK))
+        for name, caption, height, draw in _plans(analysis)
+    ]
+
+
+def _plans(analysis: Analysis) -> Iterator[Plan]:
     for number, condition in enumerate(analysis.conditions, start=1):
-        plans += _plans_of_condition(analysis, condition, number)
+        yield from _plans_of_condition(analysis, condition, number)
     if any(len(analysis.fixed_gammas(c)) > 1 for c in analysis.conditions):
-        plans.append(
-            (
-                "speedup-by-gamma",
-                "Speedup over Target AR against gamma, with 95 % intervals over prompts; dashed: "
-                "the theoretical curve (1 − α^(γ+1)) / ((1 − α)(γc + 1)) of the measured α and c, "
-                "in which verifying γ + 1 tokens costs what decoding one costs.",
-                3.4,
-                lambda figure: _speedup(figure, analysis),
-            )
+        yield (
+            "speedup-by-gamma",
+            "Speedup over Target AR against gamma, with 95 % intervals over prompts; dashed: "
+            "the theoretical curve (1 − α^(γ+1)) / ((1 − α)(γc + 1)) of the measured α and c, "
+            "in which verifying γ + 1 tokens costs what decoding one costs.",
+            3.4,
+            lambda figure: _speedup(figure, analysis),
         )
-    traced = max((r for r in analysis.rows if r.trace), key=lambda r: len(r.trace or ""), default=0)
-    if isinstance(traced, Row):
-        plans.append(
-            (
-                "gamma-and-entropy",
-                f"Draft length and normalised entropy over one generation: {traced.cell}, "
-                f"prompt {traced.prompt_id}, seed {traced.seed}.",
-                3.6,
-                lambda figure: _trace(figure, traced),
-            )
+    traced = max(analysis.rows, key=lambda row: len(row.trace or ""), default=None)
+    if traced is not None and traced.trace:
+        yield (
+            "gamma-and-entropy",
+            f"Draft length and normalised entropy over one generation: {traced.cell}, "
+            f"prompt {traced.prompt_id}, seed {traced.seed}.",
+            3.6,
+            lambda figure: _trace(figure, traced),
         )
-    return [_picture(*plan) for plan in plans]
 
 
-def _plans_of_condition(
-    analysis: Analysis, condition: str, number: int
-) -> Iterator[tuple[str, str, float, Callable[[Any], None]]]:
+def _plans_of_condition(analysis: Analysis, condition: str, number: int) -> Iterator[Plan]:
     where = f" ({condition})" if condition else ""
     findings = [f for f in analysis.of(condition=condition) if f.num_rows]
     if findings:
@@ -120,13 +117,9 @@ def _one_of_each_family(findings: list[Finding]) -> list[Finding]:
     return [f for f in longest.values() if f.acceptance_by_position][: len(MARKERS)]
 
 
-def _picture(name: str, caption: str, height: float, plan: Callable[[Any], None]) -> Picture:
-    return Picture(name, caption, _svg(plan, height, LIGHT), _svg(plan, height, DARK))
-
-
-def _svg(plan: Callable[[Any], None], height: float, colours: tuple[str, str, str]) -> str:
-    matplotlib: Any = importlib.import_module("matplotlib")
-    figures: Any = importlib.import_module("matplotlib.figure")
+def _svg(draw: Callable[[Figure], None], height: float, colours: tuple[str, str, str]) -> str:
+    matplotlib = importlib.import_module("matplotlib")
+    figures = importlib.import_module("matplotlib.figure")
     page, ink, lines = colours
     style = {
         "font.size": 9,
@@ -148,19 +141,19 @@ def _svg(plan: Callable[[Any], None], height: float, colours: tuple[str, str, st
     out = io.StringIO()
     with matplotlib.rc_context(style):
         figure = figures.Figure(figsize=(WIDTH, height), layout="constrained")
-        plan(figure)
+        draw(figure)
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
 
 
-def _errors(intervals: list[Interval]) -> Any:
+def _errors(intervals: list[Interval]) -> Floats:
     """Return the intervals as matplotlib's distances below and above, shape `[2, points]`."""
     below = [i.value - i.low if i.low is not None else 0.0 for i in intervals]
     above = [i.high - i.value if i.high is not None else 0.0 for i in intervals]
     return np.maximum([below, above], 0)
 
 
-def _throughput(figure: Any, analysis: Analysis, condition: str) -> None:
+def _throughput(figure: Figure, analysis: Analysis, condition: str) -> None:
     axes = figure.subplots()
     labels = [f.label for f in analysis.of(condition=condition) if f.num_rows]
     kinds = analysis.kinds
@@ -196,7 +189,7 @@ def _broken(label: str) -> str:
     return f"{first}\n{rest.replace('_', ' ')}" if len(label) > 18 else label
 
 
-def _acceptance(figure: Any, shown: list[Finding]) -> None:
+def _acceptance(figure: Figure, shown: list[Finding]) -> None:
     axes = figure.subplots()
     for number, finding in enumerate(shown):
         shares = finding.acceptance_by_position
@@ -208,13 +201,17 @@ def _acceptance(figure: Any, shown: list[Finding]) -> None:
             label=_shown(finding.label),
         )
     axes.set_ylim(0, 1.02)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("position in the draft")
-    axes.set_ylabel("share kept")
+    _label(figure, axes, "position in the draft", "share kept")
+
+
+def _label(figure: Figure, axes: Axes, x: str, y: str) -> None:
+    axes.locator_params("x", integer=True)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
     figure.legend(loc="outside upper center")
 
 
-def _speedup(figure: Any, analysis: Analysis) -> None:
+def _speedup(figure: Figure, analysis: Analysis) -> None:
     axes = figure.subplots()
     for number, condition in enumerate(analysis.conditions):
         found = analysis.fixed_gammas(condition)
@@ -233,13 +230,10 @@ def _speedup(figure: Any, analysis: Analysis) -> None:
         )
         _theory(axes, list(found.values()), max(found, default=1), f"C{number}")
     axes.axhline(1, linewidth=0.8, linestyle=":", color="gray")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("gamma")
-    axes.set_ylabel("speedup over Target AR")
-    figure.legend(loc="outside upper center")
+    _label(figure, axes, "gamma", "speedup over Target AR")
 
 
-def _theory(axes: Any, findings: list[Finding], longest: int, colour: str) -> None:
+def _theory(axes: Axes, findings: list[Finding], longest: int, colour: str) -> None:
     """Draw the curve of the mean α and c of some findings, where they have both."""
     alphas = [v for f in findings if (v := f.mean("conditional_acceptance_rate")) is not None]
     costs = [v for f in findings if (v := f.mean("draft_cost_ratio")) is not None]
@@ -251,7 +245,7 @@ def _theory(axes: Any, findings: list[Finding], longest: int, colour: str) -> No
         axes.plot(gammas, curve, linestyle="--", linewidth=1, color=colour, label=name)
 
 
-def _trace(figure: Any, row: Row) -> None:
+def _trace(figure: Figure, row: Row) -> None:
     steps = _steps(row)
     number = range(1, len(steps) + 1)
     above, below = figure.subplots(2, sharex=True)

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from foredraft.errors import ConfigError, quoted
-from foredraft.files import PATH_LIMIT, read_lines
+from foredraft.files import PATH_LIMIT, Json, read_lines
 from foredraft.ranges import Count, Length, checked
 from foredraft.registry import nearest
 
@@ -28,19 +27,12 @@ DEFAULT_LENGTH = 60
 
 @dataclass(frozen=True)
 class PromptItem:
-    """One prompt of a benchmark.
+    """One prompt of a benchmark."""
 
-    Attributes:
-        id: unique among all prompts of a run.
-        kind: dialogue, translation, long, code, or the name of the file it came from.
-        prompt: text.
-        length: most tokens to generate.
-    """
-
-    id: str
-    kind: str
-    prompt: str
-    length: Length = DEFAULT_LENGTH
+    id: str  # unique among all prompts of a run
+    kind: str  # dialogue, translation, long, code, or the name of the file it came from
+    prompt: str  # text
+    length: Length = DEFAULT_LENGTH  # most tokens to generate
 
     def __post_init__(self) -> None:
         for name in ("id", "kind", "prompt"):
@@ -53,12 +45,9 @@ class PromptItem:
 def load_prompts(
     names: Iterable[str] = KINDS, *, max_prompts: int | None = None, max_length: int | None = None
 ) -> tuple[PromptItem, ...]:
-    """Return the prompts of some sets, in order.
+    """Return the prompts of bundled sets or `.jsonl` files, in order.
 
-    Args:
-        names: of bundled sets (dialogue, translation, long, code, french), or `.jsonl` files.
-        max_prompts: of each kind; None takes all.
-        max_length: most tokens of any prompt; None leaves each its own.
+    There are `max_prompts` of each kind, and `max_length` tokens of each prompt, at most.
 
     Raises:
         ConfigError: no such set or file, a line that is no prompt, or the same id twice.
@@ -123,7 +112,7 @@ def _item(line: str, file: Path, number: int) -> PromptItem:
             raise _no_prompt(file, number, f"unknown key {quoted(key)}{nearest(key, legal)}")
     if "prompt" not in record:
         raise _no_prompt(file, number, "it has no key 'prompt'")
-    named: dict[str, Any] = {"id": f"{file.stem}-{number:02}", "kind": file.stem} | record
+    named: dict[str, Json] = {"id": f"{file.stem}-{number:02}", "kind": file.stem} | record
     try:
         return PromptItem(**named)
     except ConfigError as error:

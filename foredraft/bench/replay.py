@@ -10,17 +10,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from foredraft.bench.recordings import Recording
+from foredraft.bench.recordings import UNBOUNDED, Recording
 from foredraft.config import DecodingConfig
 from foredraft.core import StepRecord
 from foredraft.costs import Meter
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import Drafter, DraftModelDrafter, DraftParts
+from foredraft.files import Json
 from foredraft.gamma import GammaPolicy, OracleGamma
 from foredraft.method import Method
 from foredraft.models import Context, Drafted, Feed, Network, Wrapper
@@ -30,26 +31,24 @@ from foredraft.tracing import summarize
 from foredraft.verification import ExactMatchVerifier
 
 GREEDY, METHOD = GreedySampler(), "speculative"
-UNBOUNDED = 1 << 30
+SUMMARIZED = (  # what is told of a replay, besides its time
+    *("num_emitted_tokens", "num_steps", "num_draft_calls", "num_drafted_tokens"),
+    *("num_accepted_tokens", "acceptance_rate", "conditional_acceptance_rate"),
+    *("acceptance_by_position", "mean_acceptance_length"),
+)
 Cost = Annotated[float, Range(0, 10**9)]  # seconds, or target passes
 PassCost = Annotated[float, Range(1e-12, 10**9)]  # a pass takes some time: ratios are to it
 
 
 @dataclass(frozen=True)
 class CostTable(Checked):
-    """Seconds, or any unit of time: only ratios matter.
+    """Seconds, or any unit of time: only ratios matter."""
 
-    Attributes:
-        draft: one call of the draft model, t_d.
-        verify: a target pass over one token and no draft, T_v(0).
-        verify_token: what each drafted token adds to it.
-        draft_token: a further token of a draft that the model makes in one call, without being
-            asked between the tokens; None: as much as a call.
-    """
-
-    draft: Cost = 0.2
-    verify: PassCost = 1.0
-    verify_token: Cost = 0.02
+    draft: Cost = 0.2  # one call of the draft model, t_d
+    verify: PassCost = 1.0  # a target pass over one token and no draft, T_v(0)
+    verify_token: Cost = 0.02  # what each drafted token adds to it
+    # a further token of a draft that the model makes in one call, without being asked between the
+    # tokens; None: as much as a call
     draft_token: Cost | None = None
 
 
@@ -64,11 +63,7 @@ class Clock:
 
 
 class RecordedModel(Network):
-    """A target that says what was recorded; its logits are 1 there and 0 elsewhere.
-
-    Args:
-        vocab_size: columns of the logits.
-    """
+    """A target that says what was recorded; its logits are 1 there and 0 elsewhere."""
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size, self.max_length = vocab_size, UNBOUNDED
@@ -126,21 +121,13 @@ class TimedModel(Wrapper):
 
 @dataclass(frozen=True)
 class Replayed:
-    """One drafter under one policy, over all recordings.
+    """One drafter under one policy, over all recordings."""
 
-    Attributes:
-        drafting: spec string of the drafter.
-        policy: spec string of the policy, or `oracle`.
-        records: the steps of each recording.
-        seconds: of all steps, by the cost table.
-        regret: 1 − tokens per second / the oracle's with the same drafter, in [0, 1).
-    """
-
-    drafting: str
-    policy: str
-    records: list[list[StepRecord]]
-    seconds: float
-    regret: float = 0.0
+    drafting: str  # spec string of the drafter
+    policy: str  # spec string of the policy, or `oracle`
+    records: list[list[StepRecord]]  # the steps of each recording
+    seconds: float  # of all steps, by the cost table
+    regret: float = 0.0  # 1 − tokens per second / the oracle's with the same drafter, in [0, 1)
 
     @property
     def num_tokens(self) -> int:
@@ -152,34 +139,23 @@ class Replayed:
         """By the cost table."""
         return self.num_tokens / self.seconds
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Return one flat JSON object."""
-        summary = summarize([step for steps in self.records for step in steps])
+        summary = summarize([step for steps in self.records for step in steps]).to_dict()
         return {
             "drafting": self.drafting,
             "policy": self.policy,
-            "num_emitted_tokens": self.num_tokens,
-            "num_steps": summary.num_steps,
-            "num_draft_calls": summary.num_draft_calls,
-            "num_drafted_tokens": summary.num_drafted_tokens,
-            "num_accepted_tokens": summary.num_accepted_tokens,
-            "acceptance_rate": summary.acceptance_rate,
-            "conditional_acceptance_rate": summary.conditional_acceptance_rate,
-            "acceptance_by_position": list(summary.acceptance_by_position),
-            "mean_acceptance_length": summary.mean_acceptance_length,
+            **{name: summary[name] for name in SUMMARIZED},
             "tokens_per_second": self.tokens_per_second,
             "regret": self.regret,
         }
 
 
 class Replay:
-    """Recorded outputs, and what it takes to replay them.
+    """Recorded outputs, at least one, and what it takes to replay them.
 
-    Args:
-        recordings: at least one.
-        costs: of draft calls and verification.
-        draft_model: for drafters that need one; None leaves those that do not.
-        first_target: as in the run that was recorded.
+    Without a draft model, those drafters are left that need none; `first_target` is as in the
+    run that was recorded.
 
     Raises:
         ConfigError: a cost is no number, or too large or small to be one of a pass.
@@ -202,21 +178,16 @@ class Replay:
             self.vocab_size = max(self.vocab_size, draft_model.vocab_size)
 
     def run(self, drafting: str, policies: Sequence[str], *, gamma: int = 4) -> list[Replayed]:
-        """Replay one drafter under several policies; the oracle, played as well, comes last.
-
-        Args and errors as for `play`.
-        """
+        """Replay as `play` does; the oracle, played as well, comes last."""
         played, oracle = self.play(drafting, policies, gamma=gamma), self._oracle(drafting)
-        return [_with_regret(one, oracle) for one in [*played, oracle]]
+        best = oracle.tokens_per_second
+        return [replace(one, regret=1 - one.tokens_per_second / best) for one in [*played, oracle]]
 
     def play(self, drafting: str, policies: Sequence[str], *, gamma: int = 4) -> list[Replayed]:
         """Replay one drafter under several policies, without the oracle: no regret is known.
 
-        Args:
-            drafting: spec string of the drafter. An n-gram filler is off: what the target nearly
-                said is not recorded.
-            policies: spec strings.
-            gamma: for policies that do not name theirs.
+        An n-gram filler is off: what the target nearly said is not recorded. Gamma is for policies
+        that do not name theirs.
 
         Raises:
             ConfigError: an unknown drafter or policy, or one that needs the missing draft model.
@@ -258,9 +229,8 @@ class Replay:
         return Replayed(drafting, policy, records, clock.now)
 
     def _drafter(self, drafting: str, clock: Clock) -> Drafter:
-        neural = None
+        neural, costs = None, self.costs
         if self.draft_model is not None:
-            costs = self.costs
             timed = TimedModel(self.draft_model, costs.draft, 0.0, clock, costs.draft_token)
             neural = DraftModelDrafter(timed, GREEDY)
         parts = DraftParts(self.vocab_size, neural, knows_logits=False)
@@ -291,7 +261,3 @@ def _renumbered(recordings: Sequence[Recording]) -> list[Recording]:
         return [numbers.setdefault(token, len(numbers)) for token in tokens]
 
     return [replace(r, prompt=new(r.prompt), tokens=new(r.tokens)) for r in recordings]
-
-
-def _with_regret(played: Replayed, oracle: Replayed) -> Replayed:
-    return replace(played, regret=1 - played.tokens_per_second / oracle.tokens_per_second)

@@ -8,19 +8,20 @@ import json
 from collections.abc import Iterator, Sequence
 from html import escape as in_html
 from pathlib import Path
-from typing import Any
 
 from foredraft.bench.analysis import ALL, Analysis, Finding
 from foredraft.bench.cells import TARGET
-from foredraft.bench.folder import COUNTING_RULE, REPORT, SUMMARY
+from foredraft.bench.folder import COUNTING_RULE, REPORT, SUMMARY, Manifest
 from foredraft.bench.intervals import FASTER, SLOWER, Comparison, Interval
 from foredraft.bench.pictures import Picture, can_draw, draw_all
 from foredraft.bench.rows import NEAR_TIE, NO, YES
 from foredraft.escape import for_line, for_terminal
 from foredraft.files import read_text, write_whole, writing
+from foredraft.tracing.render import percent
 
 CSS = Path(__file__).with_name("report.css")
 FAILURES_SHOWN = 20
+SHOWN_ABOVE = ("grid", "counting_rule")  # of the manifest
 STATISTICS = (
     "Repeats of a prompt are averaged; intervals are 95 %, percentile bootstrap over prompts, and "
     "need six of them. The words faster and slower go by the interval of the speedup, the "
@@ -30,13 +31,10 @@ STATISTICS = (
 Cell = tuple[str, str]  # text, CSS class
 
 
-def write_report(analysis: Analysis, manifest: dict[str, Any], folder: Path) -> Path:
-    """Write report.html, summary.json and figures/*.svg into a run's folder.
+def write_report(analysis: Analysis, manifest: Manifest, folder: Path) -> Path:
+    """Write report.html, summary.json and figures/*.svg into a run's folder; return the page.
 
     Without matplotlib there are no figures. The summary holds every `Finding` of the page.
-
-    Returns:
-        The page.
 
     Raises:
         ConfigError: it cannot be written.
@@ -56,9 +54,11 @@ def write_report(analysis: Analysis, manifest: dict[str, Any], folder: Path) -> 
     return page
 
 
-def html(analysis: Analysis, manifest: dict[str, Any], pictures: Sequence[Picture]) -> str:
+def html(analysis: Analysis, manifest: Manifest, pictures: Sequence[Picture]) -> str:
     """Return the page."""
     title = f"Ablation: {escape(analysis.grid.name)}"
+    told = {key: value for key, value in manifest.items() if key not in SHOWN_ABOVE}
+    told_as = json.dumps(told, indent=1, ensure_ascii=False)
     parts = [
         f"<h1>{title}</h1>",
         f"<p>{escape(_about(analysis))}</p>",
@@ -74,8 +74,7 @@ def html(analysis: Analysis, manifest: dict[str, Any], pictures: Sequence[Pictur
         *_failures(analysis),
         "<h2>How it was measured</h2>",
         f"<p>{escape(COUNTING_RULE)} {escape(STATISTICS)}</p>",
-        f"<pre>{in_html(for_terminal(json.dumps(_short(manifest), indent=1, ensure_ascii=False)))}"
-        "</pre>",
+        f"<pre>{in_html(for_terminal(told_as))}</pre>",
     ]
     style = read_text(CSS)
     return (
@@ -164,8 +163,7 @@ def table(rows: Sequence[dict[str, Cell]]) -> str:
 
 def columns(finding: Finding, references: Sequence[str]) -> dict[str, Cell]:
     """Return what a table says of a finding."""
-    found: dict[str, Cell] = {"cell": (finding.label, "")}
-    found["rows"] = (_rows(finding), "")
+    found: dict[str, Cell] = {"cell": (finding.label, ""), "rows": (_rows(finding), "")}
     if finding.throughput:
         found["tokens/s ± sd"] = (_spread(finding, "throughput_tokens_per_second", ".1f"), "")
         found["latency s ± sd"] = (_spread(finding, "latency_seconds", ".3f"), "")
@@ -173,7 +171,7 @@ def columns(finding: Finding, references: Sequence[str]) -> dict[str, Cell]:
         if other in finding.comparisons:
             found |= _compared(other, finding.comparisons[other])
     found |= {
-        "acceptance": (_percent(finding.mean("acceptance_rate")), ""),
+        "acceptance": (percent(finding.mean("acceptance_rate")), ""),
         "τ": (_number(finding.mean("mean_acceptance_length")), ""),
         "mean γ": (_number(finding.mean("mean_gamma")), ""),
         "H / ln V": (_number(finding.mean("mean_normalized_entropy"), ".3f"), ""),
@@ -219,10 +217,6 @@ def _spread(finding: Finding, column: str, form: str) -> str:
     return f"{spread.mean:{form}}{after}"
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
-
-
 def _number(value: float | None, form: str = ".2f") -> str:
     return "–" if value is None else f"{value:{form}}"
 
@@ -234,9 +228,3 @@ def _failures(analysis: Analysis) -> Iterator[str]:
         for row in failures[:FAILURES_SHOWN]:
             place = f"{row.cell}, {row.prompt_id}, seed {row.seed}: {row.error}"
             yield f"<p>{escape(place)}</p>"
-
-
-def _short(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return the manifest without the grid's cells and prompts, which the tables show."""
-    kept = {key: value for key, value in manifest.items() if key not in ("grid", "counting_rule")}
-    return kept

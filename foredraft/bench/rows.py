@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 from foredraft.errors import ConfigError, quoted
 from foredraft.escape import FORMULA, for_cell, for_line
-from foredraft.files import PATH_LIMIT, append_whole, lines_of, read_text, write_whole
+from foredraft.files import PATH_LIMIT, Json, append_whole, lines_of, read_text, write_whole
 
 OK, FAILED = "ok", "failed"
 YES, NEAR_TIE, NO = "yes", "near-tie", "no"  # does the text equal that of Target AR?
@@ -22,33 +22,10 @@ YES, NEAR_TIE, NO = "yes", "near-tie", "no"  # does the text equal that of Targe
 class Row:
     """What one generation did. A number that it cannot give is None: an empty field of the CSV.
 
-    Attributes:
-        order: place in the schedule.
-        cell, label, condition, method: see `Cell`.
-        prompt_id, kind: see `PromptItem`.
-        seed: of the generation.
-        status: ok, or failed: excluded from every statistic, and counted.
-        error: why it failed.
-        throughput_tokens_per_second: emitted / latency: every token, the end token too, and all
-            the time, reading the prompt too; one rule for all methods.
-        latency_seconds: wall time of the whole generation, device synchronised at both ends.
-        tokens_per_second, acceptance_rate, conditional_acceptance_rate, mean_acceptance_length,
-            mean_gamma, mean_normalized_entropy, draft_cost_ratio, num_steps, num_draft_calls,
-            num_drafted_tokens, num_accepted_tokens, num_emitted_tokens: see `Summary`.
-        drafted_by_position, kept_by_position: steps that drafted position i, and that kept it.
-        finish_reason: end token, length, ….
-        matches_baseline: yes, no, or near-tie (rounding); only where texts must be equal.
-        target_logprob_per_token: mean ln p of the emitted tokens under the target at temperature 1;
-            only where texts are drawn.
-        peak_cpu_bytes: most memory the process held during the generation.
-        peak_cuda_bytes: most memory PyTorch held on the device.
-        text_hash: of the text.
-        device: where it ran.
-        shared_device: whether other workers ran there too; its timings then mean little.
-        trace: `gamma:entropy` of every step, of the first seed, where entropy was measured.
+    What has no comment here is told at `Cell`, `PromptItem` or `Summary`.
     """
 
-    order: int
+    order: int  # place in the schedule
     cell: str
     label: str
     condition: str
@@ -56,10 +33,12 @@ class Row:
     prompt_id: str
     kind: str
     seed: int
-    status: str = OK
-    error: str | None = None
+    status: str = OK  # or failed: excluded from every statistic, and counted
+    error: str | None = None  # why it failed
+    # Emitted / latency: every token, the end token too, and all the time, reading the prompt too;
+    # one rule for all methods.
     throughput_tokens_per_second: float | None = None
-    latency_seconds: float | None = None
+    latency_seconds: float | None = None  # wall time, device synchronised at both ends
     tokens_per_second: float | None = None
     acceptance_rate: float | None = None
     conditional_acceptance_rate: float | None = None
@@ -72,17 +51,18 @@ class Row:
     num_drafted_tokens: int | None = None
     num_accepted_tokens: int | None = None
     num_emitted_tokens: int | None = None
-    drafted_by_position: str | None = None
-    kept_by_position: str | None = None
-    finish_reason: str | None = None
-    matches_baseline: str | None = None
+    drafted_by_position: str | None = None  # steps that drafted position i
+    kept_by_position: str | None = None  # steps that kept it
+    finish_reason: str | None = None  # end token, length, …
+    matches_baseline: str | None = None  # yes, no, near-tie (rounding); where texts must be equal
+    # Mean ln p of the emitted tokens under the target at temperature 1; where texts are drawn.
     target_logprob_per_token: float | None = None
-    peak_cpu_bytes: int | None = None
-    peak_cuda_bytes: int | None = None
+    peak_cpu_bytes: int | None = None  # most memory the process held during the generation
+    peak_cuda_bytes: int | None = None  # most memory PyTorch held on the device
     text_hash: str | None = None
     device: str | None = None
-    shared_device: bool = False
-    trace: str | None = None
+    shared_device: bool = False  # other workers ran there too; its timings then mean little
+    trace: str | None = None  # `gamma:entropy` of every step, of the first seed, where measured
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -138,7 +118,7 @@ def _kinds(name: str) -> tuple[type, ...]:
     return get_args(_HINTS[name]) or (_HINTS[name],)
 
 
-def _written(name: str, value: Any) -> str:
+def _written(name: str, value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
@@ -148,7 +128,7 @@ def _written(name: str, value: Any) -> str:
     return cell_of(str(value))
 
 
-def _read(name: str, cell: str) -> Any:
+def _read(name: str, cell: str) -> Json:
     kinds = _kinds(name)
     if cell == "" and type(None) in kinds:
         return None
@@ -184,9 +164,7 @@ def read_rows(file: Path) -> list[Row]:
 class RowFile:
     """A CSV file of rows: each is written before the next begins.
 
-    Args:
-        file: made, with its header, by the first writer. Only who holds its folder may write; a
-            reader changes nothing.
+    The first writer makes it. Only who holds its folder may write; a reader changes nothing.
     """
 
     def __init__(self, file: Path) -> None:

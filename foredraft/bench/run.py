@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from foredraft.bench.folder import RunFolder
 from foredraft.bench.grid import Block
+from foredraft.bench.machine import Model
 from foredraft.bench.rows import Row
 from foredraft.bench.worker import Worker
 from foredraft.errors import ForedraftError
@@ -21,7 +22,7 @@ class Crew(Protocol):
 
     how: str
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[Model]:
         """Return what the manifest says of the models."""
 
     def rows(self, blocks: list[Block]) -> Iterator[Row]:
@@ -29,18 +30,14 @@ class Crew(Protocol):
 
 
 class Alone:
-    """One worker in this process.
-
-    Args:
-        worker: runs the blocks in order.
-    """
+    """One worker in this process, which runs the blocks in order."""
 
     how = "one worker"
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[Model]:
         return self._worker.describe()
 
     def rows(self, blocks: list[Block]) -> Iterator[Row]:
@@ -50,17 +47,11 @@ class Alone:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sitting ended.
+    """How a sitting ended."""
 
-    Attributes:
-        num_new: rows that it added.
-        num_left: rows that are still missing.
-        interrupted: whether Ctrl-C ended it.
-    """
-
-    num_new: int
-    num_left: int
-    interrupted: bool
+    num_new: int  # rows that it added
+    num_left: int  # rows that are still missing
+    interrupted: bool  # whether Ctrl-C ended it
 
 
 def blocks_left(folder: RunFolder) -> list[Block]:
@@ -73,12 +64,7 @@ def blocks_left(folder: RunFolder) -> list[Block]:
 def run_grid(
     folder: RunFolder, crew: Crew, progress: Progress = lambda done, total: None
 ) -> Outcome:
-    """Run what is left of a grid.
-
-    Args:
-        folder: where the rows go, each as soon as it is there.
-        crew: runs the blocks.
-        progress: called after every row.
+    """Run what is left of a grid; each row goes into the folder as soon as it is there.
 
     Raises:
         ConfigError: earlier rows came from other models, another process is writing, or a row

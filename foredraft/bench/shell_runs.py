@@ -18,14 +18,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from foredraft.bench.measure import text_hash
 from foredraft.bench.prompt_sets import load_prompts
 from foredraft.bench.rows import cell_of
 from foredraft.errors import ConfigError, ForedraftError, quoted
 from foredraft.escape import for_line
-from foredraft.files import lines_of, read_lines, reason_of, write_whole, writing
+from foredraft.files import Json, lines_of, read_lines, reason_of, write_whole, writing
 
 RUNNER = "uv run infer.py --device cuda"
 OUT = Path("scripts/ablation_results.csv")
@@ -35,34 +34,30 @@ ALL_OFF = ("/speculative off", "/ngram off", "/target off", "/drafter off")
 
 @dataclass(frozen=True)
 class ShellExperiment:
-    """One documented experiment.
+    """One documented experiment."""
 
-    Attributes:
-        name: in the column `method`.
-        commands: what switches it on, after every method is off.
-    """
-
-    name: str
-    commands: tuple[str, ...]
+    name: str  # in the column `method`
+    commands: tuple[str, ...]  # what switches it on, after every method is off
 
 
+EGAG = ("/egag_gamma_max 6", "/egag_gamma_min 1", "/egag_ema 0.9")
 EXPERIMENTS = (
     ShellExperiment("Target AR", ("/target on",)),
     ShellExperiment("Speculative", ("/speculative on", "/egag off", "/gamma 4")),
-    ShellExperiment(
-        "EGAG",
-        (
-            *("/speculative on", "/egag_gamma_max 6", "/egag_gamma_min 1", "/egag_ema 0.9"),
-            "/egag on",
-        ),
-    ),
+    ShellExperiment("EGAG", ("/speculative on", *EGAG, "/egag on")),
     ShellExperiment("NASD", ("/ngram on", "/set_ngramstorage basic 3", "/top_k_filler 3")),
 )
-COLUMNS = (
-    *("method", "prompt", "throughput_tokens_per_second", "latency_seconds", "acceptance_rate"),
-    *("mean_acceptance_length", "mean_gamma", "mean_normalized_entropy", "num_emitted_tokens"),
-    *("text_hash", "seed"),
-)
+SHOWN = {  # column → its head on a terminal
+    "throughput_tokens_per_second": "tokens/s",
+    "latency_seconds": "latency s",
+    "acceptance_rate": "acceptance",
+    "mean_acceptance_length": "tokens/step",
+    "mean_gamma": "mean gamma",
+    "mean_normalized_entropy": "mean H_norm",
+    "num_emitted_tokens": "tokens",
+}
+COLUMNS = ("method", "prompt", *SHOWN, "text_hash", "seed")
+Row = dict[str, Json]  # column → value
 
 
 def shell_lines(prompts: Sequence[str], folder: Path) -> list[str]:
@@ -70,8 +65,7 @@ def shell_lines(prompts: Sequence[str], folder: Path) -> list[str]:
 
     Each experiment runs once before, unsaved: first passes pay for allocations, not for work.
     """
-    warm_up = [line for e in EXPERIMENTS for line in (*ALL_OFF, *e.commands, prompts[0])]
-    lines = warm_up
+    lines = [line for e in EXPERIMENTS for line in (*ALL_OFF, *e.commands, prompts[0])]
     for number, prompt in enumerate(prompts):
         for experiment in EXPERIMENTS:
             lines += [*ALL_OFF, *experiment.commands, prompt]
@@ -84,12 +78,8 @@ def saved_file(folder: Path, number: int, experiment: ShellExperiment) -> Path:
     return folder / f"{number}-{experiment.name.replace(' ', '-').lower()}.jsonl"
 
 
-def run_shell(runner: Sequence[str], prompts: Sequence[str]) -> list[dict[str, Any]]:
-    """Drive the shell and return the rows, a dict of `COLUMNS` each.
-
-    Args:
-        runner: the command that opens the shell.
-        prompts: one line each.
+def run_shell(runner: Sequence[str], prompts: Sequence[str]) -> list[Row]:
+    """Drive the shell, which a command opens, and return the rows.
 
     Raises:
         ConfigError: a prompt that is no prompt of the shell, or a shell that does not run.
@@ -133,14 +123,14 @@ def _last_error(transcript: str) -> str:
     return (errors or lines or ["it printed nothing"])[-1]
 
 
-def _row(file: Path, experiment: ShellExperiment, prompt: str, transcript: str) -> dict[str, Any]:
+def _row(file: Path, experiment: ShellExperiment, prompt: str, transcript: str) -> Row:
     if not file.exists():
         raise ConfigError(
             f"the shell saved no result for {experiment.name} on {quoted(prompt)}: "
             f"{_last_error(transcript)}"
         )
     _, line = read_lines(file)  # settings, then the one result
-    found: dict[str, Any] = json.loads(line)
+    found: Row = json.loads(line)
     seconds, emitted = found["total_seconds"], found["num_emitted_tokens"]
     derived = {
         "method": experiment.name,
@@ -152,7 +142,7 @@ def _row(file: Path, experiment: ShellExperiment, prompt: str, transcript: str) 
     return {name: derived.get(name, found.get(name)) for name in COLUMNS}
 
 
-def write_csv(rows: Sequence[dict[str, Any]], out: Path) -> None:
+def write_csv(rows: Sequence[Row], out: Path) -> None:
     """Write the rows; a number that a method cannot give is an empty field."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -164,40 +154,24 @@ def write_csv(rows: Sequence[dict[str, Any]], out: Path) -> None:
         write_whole(out, text.getvalue())
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(rows: Sequence[Row]) -> str:
     """Return a table for a terminal: every method's means over the prompts."""
-    shown = COLUMNS[2:9]
-    lines = [f"{'method':<12}" + "".join(f"{_short(name):>14}" for name in shown)]
+    lines = [f"{'method':<12}" + "".join(f"{head:>14}" for head in SHOWN.values())]
     for experiment in EXPERIMENTS:
         ours = [row for row in rows if row["method"] == experiment.name]
         cells = []
-        for name in shown:
+        for name in SHOWN:
             values = [row[name] for row in ours if row[name] is not None]
             cells.append(f"{sum(values) / len(values):>14.4g}" if values else f"{'–':>14}")
         lines.append(f"{experiment.name:<12}" + "".join(cells))
     return "\n".join(lines)
 
 
-def _short(column: str) -> str:
-    words = {
-        "throughput_tokens_per_second": "tokens/s",
-        "latency_seconds": "latency s",
-        "acceptance_rate": "acceptance",
-        "mean_acceptance_length": "tokens/step",
-        "mean_gamma": "mean gamma",
-        "mean_normalized_entropy": "mean H_norm",
-        "num_emitted_tokens": "tokens",
-    }
-    return words[column]
-
-
 def default_prompts() -> list[str]:
     """Return the first prompts of each kind that fit on a line: those of the shell."""
-    prompts = []
-    for kind in ("dialogue", "translation", "long"):
-        lines = [item.prompt for item in load_prompts([kind]) if "\n" not in item.prompt]
-        prompts += lines[:PROMPTS_A_KIND]
-    return prompts
+    kinds = [load_prompts([kind]) for kind in ("dialogue", "translation", "long")]
+    lines = [[item.prompt for item in kind if "\n" not in item.prompt] for kind in kinds]
+    return [prompt for of_kind in lines for prompt in of_kind[:PROMPTS_A_KIND]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from statistics import median
 
 from foredraft.bench.recordings import Recording
@@ -11,7 +12,6 @@ from foredraft.errors import ModelError
 from foredraft.models import Context, Network
 
 GAMMAS = (1, 2, 3, 4, 6, 8, 12)
-INFINITY = float("inf")
 
 
 def measure_costs(
@@ -52,7 +52,7 @@ def checked_medians(what: str, times: dict[int, list[float]]) -> dict[int, float
     """Return the median of each timing, which must be a time."""
     medians = {k: median(of_k) for k, of_k in times.items()}
     for seconds in medians.values():
-        if not 0 < seconds < INFINITY:
+        if not 0 < seconds < inf:
             raise ModelError(
                 f"a {what} took {seconds} s by this clock, and no advice follows from that; "
                 "measure with more --repeats, or where the clock runs"

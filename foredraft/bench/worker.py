@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from foredraft.bench.cells import Cell
 from foredraft.bench.grid import Block
-from foredraft.bench.machine import describe_model, device_name
+from foredraft.bench.machine import Model, describe_model, device_name
 from foredraft.bench.measure import Place, References, measure, warm_up
 from foredraft.bench.rows import Row
 from foredraft.engine import Engine
@@ -24,21 +23,13 @@ from foredraft.threads import fit_threads
 
 @dataclass(frozen=True)
 class Pair:
-    """Which models to load; travels to other machines.
+    """Which models to load; travels to other machines."""
 
-    Attributes:
-        target: name, folder or `bundled`.
-        drafter: the same; None where no cell needs a draft model.
-        options: of the target.
-        drafter_options: of the draft model.
-        imports: modules with components of the user's own.
-    """
-
-    target: str
-    drafter: str | None
-    options: LoadOptions
-    drafter_options: LoadOptions
-    imports: tuple[str, ...] = ()
+    target: str  # name, folder or `bundled`
+    drafter: str | None  # the same; None where no cell needs a draft model
+    options: LoadOptions  # of the target
+    drafter_options: LoadOptions  # of the draft model
+    imports: tuple[str, ...] = ()  # modules with components of the user's own
 
     def load(self) -> Engine:
         """Load them, in a process that is theirs; errors as for `Engine.load`."""
@@ -55,14 +46,7 @@ class Pair:
 
 
 class Worker:
-    """One pair of models on one device.
-
-    Args:
-        load: makes the engine.
-        cells: what it will run: their draft models are loaded, and each cell is warmed up.
-        options: how further draft models are loaded.
-        shared: whether other workers use the device too.
-    """
+    """One pair of models on one device, and the draft models that the cells name besides."""
 
     def __init__(
         self,
@@ -83,7 +67,7 @@ class Worker:
         self._place = Place(device_name(engine), shared)
         self._warm: set[str] = set()
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[Model]:
         """Return what the manifest says of the models: the target first."""
         engines = list(self._engines.values())
         drafters = [engine.drafter for engine in engines if engine.drafter is not None]

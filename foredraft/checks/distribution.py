@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import isfinite
-from typing import Any
+from math import isfinite, prod
 
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from foredraft.checks.report import METHODS, Finding, Plan, Progress
 from foredraft.checks.statistics import chi_square, detectable_total_variation, p_value
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.engine import Engine
+from foredraft.files import Json
 from foredraft.sampling import Sampler, rng_for
 
 CELLS = 12  # a prompt; fewer find smaller biases, more find biases of finer grain
@@ -36,13 +36,7 @@ SHOWN = 3  # cells named when a test fails
 
 
 class Law:
-    """What the target says after each prefix, under the sampler.
-
-    Args:
-        target: remembers the logits that the generations have seen.
-        sampler: decides the distribution.
-        prompt: what the texts answer.
-    """
+    """What the target says after a prompt and each prefix, under the sampler."""
 
     def __init__(self, target: Remembered, sampler: Sampler, prompt: Sequence[int]) -> None:
         self._target, self._sampler, self._prompt = target, sampler, tuple(prompt)
@@ -93,10 +87,8 @@ class Law:
         return None
 
     def _chance(self, begin: Tokens, text: Tokens) -> float:
-        chance = 1.0
-        for i, token in enumerate(text):
-            chance *= float(self._probs(begin + text[:i])[token])
-        return chance
+        chances = (self._probs(begin + text[:i])[token] for i, token in enumerate(text))
+        return prod(map(float, chances))
 
     def impossible(self, begin: Tokens, counted: Counter[Tokens]) -> int:
         """Return how many samples the target never says; judged where its logits are remembered."""
@@ -133,16 +125,15 @@ def check_distribution(engine: Engine, plan: Plan, progress: Progress) -> Iterat
         config = plan.config(method, sampler=plan.sampler, gamma=plan.gamma)
         parts = remembering.speculation(METHODS[method][0], config)
         run = Sampling(replace(parts, verifier=plan.verifier(rule)), engine, plan)
-        subject, interrupted = f"{method} · {rule}", False
+        subject = f"{method} · {rule}"
         try:
             for done in run.samples():
                 progress(f"distribution, {subject}", done, plan.samples)
         except KeyboardInterrupt:
-            interrupted = True
-        if run.num_samples:
-            yield run.finding(subject, level)
-        if interrupted:
-            raise KeyboardInterrupt
+            if run.num_samples:
+                yield run.finding(subject, level)
+            raise
+        yield run.finding(subject, level)
 
 
 def in_cells(counted: Counter[Tokens], cells: dict[Tokens, float]) -> tuple[list[int], list[float]]:
@@ -156,13 +147,7 @@ def in_cells(counted: Counter[Tokens], cells: dict[Tokens, float]) -> tuple[list
 
 
 class Sampling:
-    """The samples of one method and verifier.
-
-    Args:
-        parts: what decodes; its target is `Remembered`.
-        engine: for its tokenizer.
-        plan: how many samples, from which prompts.
-    """
+    """The samples of one method and verifier; the target of its parts is `Remembered`."""
 
     def __init__(self, parts: Speculation, engine: Engine, plan: Plan) -> None:
         self.parts, self.plan = parts, plan
@@ -234,47 +219,43 @@ class Sampling:
         self, names: list[Tokens], observed: list[int], expected: list[float]
     ) -> list[tuple[float, str]]:
         """Return each cell's share of the statistic, and a sentence about it."""
-        found = []
-        for name, o, e in zip(names, observed, expected, strict=True):
-            shown = repr(self._tokenizer.decode(list(name))) if name else "any other text"
-            found.append(((o - e) ** 2 / e, f"{shown} came {o} times instead of {e:.0f}"))
-        return found
+        texts = [repr(self._tokenizer.decode(list(n))) if n else "any other text" for n in names]
+        return [
+            ((o - e) ** 2 / e, f"{text} came {o} times instead of {e:.0f}")
+            for text, o, e in zip(texts, observed, expected, strict=True)
+        ]
 
 
 def _judged(
-    subject: str, figures: dict[str, Any], surprises: list[str], undrafted: list[str]
+    subject: str, figures: dict[str, Json], surprises: list[str], undrafted: list[str]
 ) -> Finding:
-    p, samples, passed = figures["p_value"], figures["samples"], None
+    p, samples = figures["p_value"], figures["samples"]
+    passed: bool | None = False
     if figures["impossible_texts"]:
-        passed = False
         sentence = f"{figures['impossible_texts']} of {samples} texts the target never says"
     elif p is not None and not isfinite(p):
-        passed = False
         figures = {
             n: v if not isinstance(v, float) or isfinite(v) else None for n, v in figures.items()
         }
         sentence = f"p is no number with {samples} samples: probabilities of the target are none"
     elif p is not None and p < figures["level"]:
-        passed = False
         sentence = (
             f"p = {p:.2g} < {figures['level']:.2g} with {samples} samples; total variation about "
             f"{figures['observed_total_variation']:.3f}: {'; '.join(surprises)}"
         )
     elif undrafted:
-        sentence = nothing_drafted(undrafted)
+        passed, sentence = None, nothing_drafted(undrafted)
     elif p is None:
+        passed = None
         sentence = (
             f"no two groups of texts are likely enough to be compared with {samples} samples; give "
             "more, other prompts, or a sampler that leaves more to chance"
         )
     else:
-        passed = True
+        passed, smallest = True, figures["detectable_total_variation"]
         sentence = f"p = {p:.3g} with {samples} samples from {figures['prompts']} prompts; "
-        sentence += _found(figures["detectable_total_variation"])
+        if smallest is None:
+            sentence += "too few to find anything"
+        else:
+            sentence += f"a total variation of {smallest:.3f} between cells would have been found"
     return Finding("distribution", subject, passed, sentence, figures)
-
-
-def _found(smallest: float | None) -> str:
-    if smallest is None:
-        return "too few to find anything"
-    return f"a total variation of {smallest:.3f} between cells would have been found"

@@ -5,7 +5,9 @@ They show that the tests, and `foredraft verify --mutant NAME`, would notice.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from foredraft.choices import Choices, Dense, OneHot, Randomness
 from foredraft.core import Draft, Verdict
@@ -17,26 +19,30 @@ from foredraft.verification.rejection import RejectionVerifier
 
 MUTANTS: Registry[Verifier] = Registry("mutant")
 DISLIKED = 0.4  # draft probability below which `discard` throws a drawn token away
+T = TypeVar("T", bound=type[Verifier])
 
 
-@MUTANTS.register("redraw")
-@dataclass(frozen=True)
+def _mutant(name: str) -> Callable[[T], T]:
+    def add(cls: T) -> T:
+        cls.is_lossless = False
+        MUTANTS.register(name)(dataclass(frozen=True)(cls))
+        return cls
+
+    return add
+
+
+@_mutant("redraw")
 class Redraw(ExactMatchVerifier):
     """Throws the token that differs away and draws again: the draft's token comes too often."""
-
-    is_lossless = False
 
     def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
         kept = super().judge(draft, target, rng, position).num_accepted
         return Verdict(kept, target.draw(kept, rng, position + kept))
 
 
-@MUTANTS.register("discard")
-@dataclass(frozen=True)
+@_mutant("discard")
 class Discard(RejectionVerifier):
     """Discards a drawn token, and what follows it, for its own low probability."""
-
-    is_lossless = False
 
     def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
         if isinstance(draft.choices, Dense):
@@ -46,23 +52,17 @@ class Discard(RejectionVerifier):
         return super().judge(draft, target, rng, position)
 
 
-@MUTANTS.register("break_block")
-@dataclass(frozen=True)
+@_mutant("break_block")
 class BreakBlock(BlockVerifier):
     """Ends block verification at the first prefix that fails, as token rejection does."""
-
-    is_lossless = False
 
     def _longest_pass(self, passes: list[float], rng: Randomness) -> int:
         return next((i for i, h in enumerate(passes) if not rng.accepts(h)), len(passes))
 
 
-@MUTANTS.register("soft_one_hot")
-@dataclass(frozen=True)
+@_mutant("soft_one_hot")
 class SoftOneHot(RejectionVerifier):
     """Judges a draft that was not drawn as if it had been drawn from soft probabilities."""
-
-    is_lossless = False
 
     def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
         if isinstance(draft.choices, OneHot) and isinstance(target, Dense) and draft.tokens:
@@ -71,12 +71,9 @@ class SoftOneHot(RejectionVerifier):
         return super().judge(draft, target, rng, position)
 
 
-@MUTANTS.register("wrong_q")
-@dataclass(frozen=True)
+@_mutant("wrong_q")
 class WrongQ(RejectionVerifier):
     """Judges by a sharper distribution than the one the draft was drawn from."""
-
-    is_lossless = False
 
     def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
         if isinstance(draft.choices, Dense):
@@ -85,12 +82,9 @@ class WrongQ(RejectionVerifier):
         return super().judge(draft, target, rng, position)
 
 
-@MUTANTS.register("wrong_bonus_row")
-@dataclass(frozen=True)
+@_mutant("wrong_bonus_row")
 class WrongBonusRow(RejectionVerifier):
     """Draws the bonus token from the distribution before the last draft token, not after it."""
-
-    is_lossless = False
 
     def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
         verdict = super().judge(draft, target, rng, position)
@@ -100,12 +94,9 @@ class WrongBonusRow(RejectionVerifier):
         return Verdict(kept, target.draw(kept - 1, rng, position + kept))
 
 
-@MUTANTS.register("unscaled_residual")
-@dataclass(frozen=True)
+@_mutant("unscaled_residual")
 class UnscaledResidual(BlockVerifier):
     """Block verification with the residual max(0, p − q), its p not scaled by the prefix weight."""
-
-    is_lossless = False
 
     def _residual(self, weight: float, target: Choices, draft: Choices, row: int) -> Choices:
         return super()._residual(1.0, target, draft, row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 
 from foredraft.checks.remembered import Noted
 from foredraft.checks.report import METHODS, Finding, Plan, Progress
@@ -22,8 +22,6 @@ from foredraft.errors import VocabularyMismatch
 from foredraft.loading.loader import check_vocabulary
 from foredraft.models import Network
 from foredraft.sampling import GreedySampler, Rng, rng_for
-
-INFINITY = float("inf")
 
 
 def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
@@ -54,23 +52,17 @@ def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterat
 
 def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
     """After every round, cached logits must be those of a pass over the whole prefix."""
-    if not plan.needs_drafter:
-        parts = engine.speculation("ngram", plan.config("ngram", sampler=plan.sampler))
-        noted = {"target": Noted(parts.target, "target")}
-    else:
-        config = plan.config("speculative", sampler=plan.sampler)
-        parts = engine.speculation("speculative", config)
-        assert isinstance(parts.drafter, DraftModelDrafter)
-        noted = {
-            "target": Noted(parts.target, "target"),
-            "drafter": Noted(parts.drafter.draft_model, "drafter"),
-        }
-        parts = replace(parts, drafter=DraftModelDrafter(noted["drafter"], parts.sampler))
+    method = "speculative" if plan.needs_drafter else "ngram"
+    parts = engine.speculation(method, plan.config(method, sampler=plan.sampler))
+    noted = {"target": Noted(parts.target, "target")}
     parts = replace(parts, target=noted["target"])
+    if plan.needs_drafter:
+        assert isinstance(parts.drafter, DraftModelDrafter)
+        noted["drafter"] = Noted(parts.drafter.draft_model, "drafter")
+        parts = replace(parts, drafter=DraftModelDrafter(noted["drafter"], parts.sampler))
     gaps: dict[str, list[tuple[float, float]]] = {role: [] for role in noted}
-    interrupted = False
+    prompts = plan.prompts_for(engine.target.model)
     try:
-        prompts = plan.prompts_for(engine.target.model)
         for done, prompt in enumerate(prompts):
             progress("cache parity", done, len(prompts))
             for model in noted.values():
@@ -79,12 +71,9 @@ def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
             for role, model in noted.items():
                 gaps[role] += _gaps(model)
     except KeyboardInterrupt:
-        interrupted = True
-    for role, found in gaps.items():
-        if found or not interrupted:
-            yield _cache_finding(role, found)
-    if interrupted:
-        raise KeyboardInterrupt
+        yield from (_cache_finding(role, found) for role, found in gaps.items() if found)
+        raise
+    yield from (_cache_finding(role, found) for role, found in gaps.items())
 
 
 def _cache_finding(role: str, found: list[tuple[float, float]]) -> Finding:
@@ -115,10 +104,10 @@ def _gaps(model: Noted) -> list[tuple[float, float]]:
         cached = note.logits
         whole = model.inner.open(note.prompt).extend(note.tokens, len(cached))
         gap = (cached.double() - whole.double()).abs()
-        gap[(cached == whole) & (cached < INFINITY)] = 0.0  # −∞ on both sides
+        gap[(cached == whole) & (cached < inf)] = 0.0  # −∞ on both sides
         largest, rounding = float(gap.max()), model.inner.rounding(whole)  # of NaN, NaN
-        share = largest / rounding if rounding else INFINITY
-        found.append((share, largest) if isfinite(share) else (INFINITY, INFINITY))
+        share = largest / rounding if rounding else inf
+        found.append((share, largest) if isfinite(share) else (inf, inf))
     return found
 
 
@@ -147,8 +136,7 @@ def check_greedy(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
     for done, (method, rule) in enumerate(plan.pairs):
         parts = engine.speculation(METHODS[method][0], plan.config(method, sampler="greedy"))
         parts = replace(parts, verifier=plan.verifier(rule))
-        found: list[Compared] = []
-        interrupted = False
+        subject, found = f"{method} · {rule}", list[Compared]()
         try:
             for text, prompt, baseline in zip(texts, prompts, baselines, strict=True):
                 total = len(prompts) * len(plan.pairs)
@@ -157,11 +145,10 @@ def check_greedy(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
                 difference = first_difference(target, prompt, ours, baseline)
                 found.append(Compared(text, difference, num_drafted))
         except KeyboardInterrupt:
-            interrupted = True
-        if found:
-            yield _greedy_finding(f"{method} · {rule}", plan, found, near_tie)
-        if interrupted:
-            raise KeyboardInterrupt
+            if found:
+                yield _greedy_finding(subject, plan, found, near_tie)
+            raise
+        yield _greedy_finding(subject, plan, found, near_tie)
 
 
 def _greedy_finding(subject: str, plan: Plan, found: list[Compared], near_tie: float) -> Finding:
@@ -184,11 +171,8 @@ def _greedy_finding(subject: str, plan: Plan, found: list[Compared], near_tie: f
         "near_tie_below": near_tie if isfinite(near_tie) else None,
         "differences": [{"prompt": prompt} | found.to_dict() for prompt, found in differing],
     }
-    return Finding("greedy parity", subject, _passed(bool(bugs), undrafted), sentence, figures)
-
-
-def _passed(failed: bool, undrafted: list[str]) -> bool | None:
-    return False if failed else None if undrafted else True
+    passed = False if bugs else None if undrafted else True
+    return Finding("greedy parity", subject, passed, sentence, figures)
 
 
 def nothing_drafted(prompts: list[str]) -> str:
@@ -215,7 +199,8 @@ def _near_tie_below(target: Network, prompt: list[int]) -> float:
 
 
 def _plain(target: Network, prompt: list[int], length: int) -> list[int]:
-    request = _request(target, prompt, length, Rng(0))
+    """Follow plain decoding to its length; no token ends it."""
+    request = Request(target.open(prompt), Rng(0), max_new_tokens=length)
     for _ in autoregressive_steps(request, GreedySampler()):
         pass
     return request.output
@@ -224,11 +209,6 @@ def _plain(target: Network, prompt: list[int], length: int) -> list[int]:
 def _decode(parts: Speculation, prompt: list[int], length: int, seed: int) -> tuple[list[int], int]:
     """Return the output, and how many tokens were drafted for it."""
     rng = rng_for(seed, keyed=parts.is_coupled)
-    request = _request(parts.target, prompt, length, rng)
+    request = Request(parts.target.open(prompt), rng, max_new_tokens=length)
     drafted = sum(len(record.drafted) for record in speculative_steps(parts, request))
     return request.output, drafted
-
-
-def _request(target: Network, prompt: list[int], length: int, rng: Rng) -> Request:
-    """Return a new request; no token ends it, so that every prompt is followed to its length."""
-    return Request(target.open(prompt), rng, max_new_tokens=length)

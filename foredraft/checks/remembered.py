@@ -75,11 +75,7 @@ class Note:
 
 
 class Noted(Wrapper):
-    """Notes every pass down since the last `open`.
-
-    Args:
-        inner: the network that is asked.
-        role: what it is, for messages.
+    """Notes every pass down since the last `open`; what it is called is for messages.
 
     Raises:
         ModelError: a row decides nothing.

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from foredraft.checks.mutants import MUTANTS
 from foredraft.config import DecodingConfig
 from foredraft.errors import ConfigError, quoted
+from foredraft.files import Json
 from foredraft.method import Method, verifier_named
 from foredraft.models import EncoderDecoderModel, Network
 from foredraft.ranges import Checked, Count, DraftLength, Range, Seed
 from foredraft.registry import nearest
 from foredraft.verification import VERIFIERS, Verifier
 
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name → engine method, settings
+METHODS: dict[str, tuple[str, dict[str, bool]]] = {  # name → engine method, settings
     "speculative": ("speculative", {}),
     "egag": ("speculative", {"egag": True}),
     "ngram": ("ngram", {"stop_if_unknown": False}),  # guesses are rejected: that is checked too
@@ -48,39 +49,30 @@ Progress = Callable[[str, int, int], None]  # what is being done, how much of it
 
 @dataclass(frozen=True)
 class Plan(Checked):
-    """What to check, and how hard.
+    """What to check, and how hard."""
 
-    Attributes:
-        methods: speculative, egag, ngram.
-        verifiers: spec strings of the accept/reject rules.
-        prompts: texts; none means eight short ones of ours, of which sampling uses four.
-        samples: generations for each method and verifier.
-        level: probability of any false alarm over all distribution tests.
-        sampler: spec string of the sampler that is tested.
-        gamma: draft length while sampling; a sample is gamma + 1 tokens, a whole block.
-        length: tokens of a greedy generation.
-        seed: sample i is drawn with seed + i.
-        mutant: name of a verifier with a known mistake, which takes the place of every other.
-    """
-
-    methods: tuple[str, ...] = tuple(METHODS)
-    verifiers: tuple[str, ...] = LOSSLESS
+    methods: tuple[str, ...] = tuple(METHODS)  # speculative, egag, ngram
+    verifiers: tuple[str, ...] = LOSSLESS  # spec strings of the accept/reject rules
+    # texts; none means eight short ones of ours, of which sampling uses four
     prompts: tuple[str, ...] = ()
-    samples: Count = 20_000
+    samples: Count = 20_000  # generations for each method and verifier
+    # probability of any false alarm over all distribution tests
     level: Annotated[float, Range(0, 1, open_low=True, open_high=True)] = 1e-3
-    sampler: str = "topk(temperature=1.0, top_k=5)"
+    sampler: str = "topk(temperature=1.0, top_k=5)"  # spec string of the sampler that is tested
+    # draft length while sampling; a sample is gamma + 1 tokens, a whole block
     gamma: DraftLength = 3
+    # tokens of a greedy generation
     length: Annotated[int, Range(2, 10**9)] = 40  # one token: no draft
-    seed: Seed = 42
+    seed: Seed = 42  # sample i is drawn with seed + i
+    # name of a verifier with a known mistake, which takes the place of every other
     mutant: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for method in self.methods:
             if method not in METHODS:
-                guess = nearest(method, METHODS)
-                legal = ", ".join(METHODS)
-                raise ConfigError(f"unknown method {quoted(method)}{guess}; legal: {legal}")
+                guess = f"{nearest(method, METHODS)}; legal: {', '.join(METHODS)}"
+                raise ConfigError(f"unknown method {quoted(method)}{guess}")
         if Method.of(DecodingConfig(sampler=self.sampler), "target").sampler.is_greedy:
             raise ConfigError(
                 f"sampler must draw, not {quoted(self.sampler)}: greedy output is checked anyway; "
@@ -118,7 +110,7 @@ class Plan(Checked):
         """Return the accept/reject rule of a pair."""
         return verifier_named(rule) if self.mutant is None else MUTANTS.create(self.mutant)
 
-    def config(self, method: str, **settings: Any) -> DecodingConfig:
+    def config(self, method: str, **settings: object) -> DecodingConfig:
         """Return the settings of a pair's method; drafts begin with the first token."""
         base = DecodingConfig(seed=self.seed, first_target=False)
         return base.replace(**METHODS[method][1], **settings)
@@ -126,46 +118,29 @@ class Plan(Checked):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """What one check found."""
 
-    Attributes:
-        check: vocabulary, cache parity, greedy parity or distribution.
-        subject: what was checked: a model, or a method and a verifier.
-        passed: None where there was too little to tell.
-        sentence: for a person.
-        figures: for a machine.
-        is_final: whether nothing else can be told before this is mended.
-    """
+    check: str  # vocabulary, cache parity, greedy parity or distribution
+    subject: str  # what was checked: a model, or a method and a verifier
+    passed: bool | None  # None where there was too little to tell
+    sentence: str  # for a person
+    figures: dict[str, Json] = field(default_factory=dict)  # for a machine
+    is_final: bool = False  # whether nothing else can be told before this is mended
 
-    check: str
-    subject: str
-    passed: bool | None
-    sentence: str
-    figures: dict[str, Any] = field(default_factory=dict)
-    is_final: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Return plain values, ready for JSON."""
         return {name: value for name, value in asdict(self).items() if name != "is_final"}
 
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, in order.
+    """All findings, in order."""
 
-    Attributes:
-        target: name of the target.
-        drafter: name of the draft model; None without one.
-        plan: what was asked for.
-        findings: what was found.
-        interrupted: whether some of the plan was not carried out.
-    """
-
-    target: str
-    drafter: str | None
-    plan: Plan
-    findings: tuple[Finding, ...]
-    interrupted: bool = False
+    target: str  # name of the target
+    drafter: str | None  # name of the draft model; None without one
+    plan: Plan  # what was asked for
+    findings: tuple[Finding, ...]  # what was found
+    interrupted: bool = False  # whether some of the plan was not carried out
 
     @property
     def failed(self) -> bool:
@@ -180,9 +155,8 @@ class Report:
     @property
     def detectable_total_variation(self) -> float | None:
         """The bias that every test that came to a result would have found; None without one."""
-        found = [
-            f.figures["detectable_total_variation"] for f in self.tests if f.passed is not None
-        ]
+        told = [f.figures for f in self.tests if f.passed is not None]
+        found = [figures["detectable_total_variation"] for figures in told]
         return max(found, default=None) if None not in found else None
 
     @property
@@ -190,7 +164,7 @@ class Report:
         """The distribution tests."""
         return [finding for finding in self.findings if finding.check == "distribution"]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Return plain values, ready for JSON."""
         return {
             "target": self.target,

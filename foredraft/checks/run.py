@@ -21,12 +21,7 @@ CHECKS = {  # name in the findings → check
 def check(
     engine: Engine, plan: Plan, progress: Progress = lambda what, done, total: None
 ) -> Report:
-    """Check that speculation leaves the target's output alone.
-
-    Args:
-        engine: the pair of models; its current generation ends.
-        plan: what to check.
-        progress: called often with what is being done, how much of it is done, and its total.
+    """Check that speculation leaves the target's output alone; the current generation ends.
 
     Raises:
         ConfigError: the plan needs a draft model, and the engine has none.

@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from foredraft.bench.analysis import Analysis, analyse
+from foredraft.bench.analysis import analyse
 from foredraft.bench.cluster import Cluster
 from foredraft.bench.folder import REPORT, RUNS, RunFolder
 from foredraft.bench.grid import Grid
@@ -56,13 +56,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="check the grid, list its cells, and leave")
     sets = ", ".join(SETS)
     add("--prompts", action="append", metavar="SET", help=f"{sets} or a .jsonl file; repeatable")
-    add(
-        "--ray",
-        nargs="?",
-        const="auto",
-        metavar="ADDRESS",
-        help="spread over a Ray cluster: `local`, an address, or none for the running one",
-    )
+    shown = "spread over a Ray cluster: `local`, an address, or none for the running one"
+    add("--ray", nargs="?", const="auto", metavar="ADDRESS", help=shown)
     add("--ray-workers", type=Number(Count), metavar="N", help="workers [one a device]")
     add_model_flags(parser)
     parser.set_defaults(run=_ablate)
@@ -132,15 +127,11 @@ def _close(folder: RunFolder, outcome: Outcome) -> None:
 def _report(folder: RunFolder) -> None:
     analysis = analyse(folder.grid, folder.rows)
     page = write_report(analysis, folder.manifest, folder.path)
-    _print_reading(analysis)
-    print(f"rows: {_shown(folder.path / RUNS)}\nreport: {_shown(page)}")
-
-
-def _print_reading(analysis: Analysis) -> None:
     for sentence in reading(analysis):
         print(for_line(sentence))
     if analysis.failures:
         print(f"{len(analysis.failures)} rows failed; the report says which and why")
+    print(f"rows: {_shown(folder.path / RUNS)}\nreport: {_shown(page)}")
 
 
 @contextmanager
@@ -149,14 +140,8 @@ def _progress() -> Iterator[Report]:
     if not sys.stderr.isatty():
         yield _line_writer()
         return
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    done, left = (BarColumn(), MofNCompleteColumn()), (TextColumn("left"), TimeRemainingColumn())
+    with Progress(*done, TimeElapsedColumn(), *left, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any
+from functools import partial
 
 from foredraft.cli.parser import Number
 from foredraft.config import DecodingConfig
@@ -73,12 +73,7 @@ def load_options(args: argparse.Namespace) -> tuple[LoadOptions, LoadOptions]:
 
 
 def drafter_name(args: argparse.Namespace, *, is_needed: bool) -> str | None:
-    """Return the draft model to load; None without one.
-
-    Args:
-        args: the parsed flags.
-        is_needed: whether any method needs it; if not, only one that was asked for is loaded.
-    """
+    """Return the draft model to load; what no method needs is loaded if it was asked for."""
     if args.drafter is None:
         return BUNDLED if is_needed else None
     return None if args.drafter == NO_DRAFTER else args.drafter
@@ -93,34 +88,31 @@ def add_decoding_flags(parser: argparse.ArgumentParser, names: tuple[str, ...] =
         flag = f"--{field.name.replace('_', '-')}"
         shown = f"{field.metadata['help']} [{_shown(field.metadata.get('flag', field.default))}]"
         # SUPPRESS: only flags that were given reach the config, which keeps its own defaults.
-        common: dict[str, Any] = {"help": shown, "default": argparse.SUPPRESS}
+        add = partial(group.add_argument, flag, help=shown, default=argparse.SUPPRESS)
         hint = hints_of(DecodingConfig)[field.name]
         if hint is bool:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+            add(action=argparse.BooleanOptionalAction)
         elif hint == tuple[str, ...]:
-            group.add_argument(flag, action="append", metavar="TEXT", **common)
+            add(action="append", metavar="TEXT")
         else:
-            kind = str if hint is str else Number(hint)
-            group.add_argument(flag, type=kind, metavar="V", **common)
+            add(type=str if hint is str else Number(hint), metavar="V")
 
 
-def decoding_config(args: argparse.Namespace, **fixed: Any) -> DecodingConfig:
+def decoding_config(args: argparse.Namespace, **fixed: object) -> DecodingConfig:
     """Return the config that the given flags make.
 
     Raises:
         ConfigError: a value is out of range.
     """
-    settings = dataclasses.fields(DecodingConfig)
-    names = {f.name for f in settings} - set(SWITCHES)
-    given = {f.name: f.metadata["flag"] for f in settings if "flag" in f.metadata} | {
-        k: v for k, v in vars(args).items() if k in names
-    }
+    settings = [f for f in dataclasses.fields(DecodingConfig) if f.name not in SWITCHES]
+    usual = {f.name: f.metadata["flag"] for f in settings if "flag" in f.metadata}
+    given = usual | {f.name: getattr(args, f.name) for f in settings if f.name in args}
     if "stop" in given:
         given["stop"] = tuple(given["stop"])
     return DecodingConfig().replace(**given, **fixed)
 
 
-def _shown(default: Any) -> str:
+def _shown(default: object) -> str:
     if isinstance(default, bool):
         return "on" if default else "off"
     return "none" if default in (None, ()) else str(default)

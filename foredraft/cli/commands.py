@@ -12,19 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from foredraft.cli.layout import WIDTH
 from foredraft.cli.output import json_line
 from foredraft.cli.session import Session
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.drafting import DRAFTERS, STORAGES
-from foredraft.engine import result_dict
+from foredraft.engine import Result, result_dict
 from foredraft.errors import ConfigError, RequestError, quoted
 from foredraft.files import PATH_LIMIT, reason_of, write_whole
 from foredraft.gamma import GAMMA_POLICIES
 from foredraft.ranges import hints_of, read
-from foredraft.registry import Registry, nearest
+from foredraft.registry import nearest
 from foredraft.sampling import SAMPLERS
 from foredraft.verification import VERIFIERS
 
@@ -39,23 +38,15 @@ HELP = {f.name: f.metadata["help"] for f in dataclasses.fields(DecodingConfig)}
 
 @dataclass(frozen=True)
 class Command:
-    """One slash command.
+    """One slash command."""
 
-    Attributes:
-        name: with the slash.
-        usage: its values, for messages.
-        help: one line.
-        run: makes the change; may print.
-        value: the current value, for `/help`; None for commands that set nothing.
-        choices: returns the words that complete the first value.
-    """
-
-    name: str
-    usage: str
-    help: str
-    run: Callable[[Session, str], None]
+    name: str  # with the slash
+    usage: str  # its values, for messages
+    help: str  # one line
+    run: Callable[[Session, str], None]  # makes the change; may print
+    # the current value, for `/help`; None for commands that set nothing
     value: Callable[[Session], str] | None = None
-    choices: Callable[[], Sequence[str]] = tuple
+    choices: Callable[[], Sequence[str]] = tuple  # returns the words that complete the first value
 
 
 class Quit(SystemExit):
@@ -98,14 +89,14 @@ def _number(setting: str) -> Command:
     return Command(f"/{setting}", "<v>", HELP[setting], run, _shows(setting))
 
 
-def _spec(name: str, setting: str, registry: Registry[Any]) -> Command:
+def _spec(name: str, setting: str, names: Callable[[], Sequence[str]]) -> Command:
     def run(session: Session, rest: str) -> None:
         if not rest:
-            raise ConfigError(f"{name} needs a name; legal: {', '.join(registry.names)}")
+            raise ConfigError(f"{name} needs a name; legal: {', '.join(names())}")
         # Naming a policy switches EGAG off, which would otherwise hide it.
         session.set(**{setting: rest}, **({"egag": False} if setting == "policy" else {}))
 
-    return Command(name, "<spec>", HELP[setting], run, _shows(setting), lambda: registry.names)
+    return Command(name, "<spec>", HELP[setting], run, _shows(setting), names)
 
 
 def _shows(setting: str) -> Callable[[Session], str]:
@@ -166,7 +157,7 @@ def _save(session: Session, rest: str, *, over: bool = False) -> None:
     session.view.line(f"saved the settings and {len(results)} results to {rest}")
 
 
-def _last_results(session: Session) -> Any:
+def _last_results(session: Session) -> list[Result]:
     if not session.results:
         raise RequestError("nothing has been generated yet; type a prompt first")
     return session.results
@@ -218,9 +209,9 @@ _ALL = [
     ),
     _toggle("reset_in_between"),
     _number("seed"),
-    _spec("/verifier", "verifier", VERIFIERS),
-    _spec("/policy", "policy", GAMMA_POLICIES),
-    _spec("/drafting", "drafting", DRAFTERS),
+    _spec("/verifier", "verifier", lambda: VERIFIERS.names),
+    _spec("/policy", "policy", lambda: GAMMA_POLICIES.names),
+    _spec("/drafting", "drafting", lambda: DRAFTERS.names),
     Command("/stats", "", "every statistic of the last prompt", _stats),
     Command("/compare", "<prompt>", "run all four methods and show every statistic", _compare),
     Command("/save", "<file>", "write settings and last results as JSON lines", _save),

@@ -11,14 +11,10 @@ VALUE = 11  # of a value that stands between name and meaning
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: bool) -> Iterator[str]:
-    """Yield the lines of a table.
+    """Yield the lines of a table, all columns but the first perhaps to the right.
 
     A list too long for its column goes on in a further line, under the same name, so that every
     line can be found by it.
-
-    Args:
-        rows: as many cells each.
-        right: align all columns but the first to the right.
     """
     names = max(len(row[0]) for row in rows)
     others = len(rows[0]) - 1

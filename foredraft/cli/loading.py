@@ -17,34 +17,25 @@ FALLBACK = "suffix"  # drafts without a draft model
 
 
 def load_engine(args: argparse.Namespace, *, is_drafter_needed: bool = True) -> Engine:
-    """Load target and drafter into a process that is theirs.
-
-    Args:
-        args: the parsed flags of `add_model_flags`.
-        is_drafter_needed: whether any method needs a draft model.
+    """Load target and drafter, as the flags of `add_model_flags` say, into a process of theirs.
 
     Raises:
         ModelError: one cannot be loaded; or the drafter, asked for by name, does not fit.
         ConfigError: an option is illegal here.
     """
     silence_transformers()
-    engine = _load(args, is_drafter_needed)
-    fit_threads(engine.target.threads)
-    return engine
-
-
-def _load(args: argparse.Namespace, is_drafter_needed: bool) -> Engine:
     options, drafter_options = load_options(args)
     name = drafter_name(args, is_needed=is_drafter_needed)
-    is_default = name is not None and args.drafter is None
-    if not is_default or args.target in BUNDLED_FOLDERS:
-        return Engine.load(args.target, name, options=options, drafter_options=drafter_options)
-    engine = Engine.load(args.target, None, options=options, drafter_options=drafter_options)
-    drafter = load_default(engine.target, drafter_options)
-    if drafter is None:
-        complain(f"note: {unfit(args.target)}; name one with --drafter NAME")
-        return engine
-    return Engine(engine.target, drafter)
+    may_not_fit = name is not None and args.drafter is None and args.target not in BUNDLED_FOLDERS
+    named = None if may_not_fit else name
+    engine = Engine.load(args.target, named, options=options, drafter_options=drafter_options)
+    if may_not_fit:
+        drafter = load_default(engine.target, drafter_options)
+        if drafter is None:
+            complain(f"note: {unfit(args.target)}; name one with --drafter NAME")
+        engine = Engine(engine.target, drafter)
+    fit_threads(engine.target.threads)
+    return engine
 
 
 def load_default(target: LoadedModel, options: LoadOptions) -> LoadedModel | None:

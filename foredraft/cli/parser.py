@@ -14,21 +14,18 @@ from foredraft.ranges import range_of, read
 
 
 class Number:
-    """Reads the number of a flag, as the parameter it sets declares it.
+    """Reads the number of a flag, as the parameter it sets declares it."""
 
-    Args:
-        hint: the parameter's type, with its range.
-    """
-
-    def __init__(self, hint: Any) -> None:
+    def __init__(self, hint: object) -> None:
         self.hint = hint
 
-    def __call__(self, text: str) -> Any:
+    def __call__(self, text: str) -> float | None:
         """Return the number; what is none is refused in words of ours."""
         try:
-            return read("the value", text, self.hint)
+            value: float | None = read("the value", text, self.hint)
         except ConfigError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
+        return value
 
 
 class Help(argparse.HelpFormatter):
@@ -50,6 +47,6 @@ class Parser(argparse.ArgumentParser):
         complain(f"{self.prog}: error: {message} (see {self.prog} --help)")
         raise SystemExit(2)
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: object = None) -> None:
         """Print help or version; argparse itself hides that the output is full."""
         say(message.removesuffix("\n"))

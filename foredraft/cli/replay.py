@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from foredraft.bench.recordings import read_recordings
 from foredraft.bench.replay import Cost, CostTable, RecordedModel, Replay, Replayed
@@ -34,9 +33,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--policy", action="append", metavar="SPEC", help=f"may be repeated [{policies}]")
     usual = "for policies without one [%(default)s]"
     add("--gamma", type=Number(DraftLength), default=4, metavar="V", help=usual)
-    in_passes: dict[str, Any] = {"type": Number(Cost), "metavar": "C"}
-    add("--draft-cost", **in_passes, help="a draft call, in target passes [%(default)s]")
-    add("--token-cost", **in_passes, help="a token to verify, likewise [%(default)s]")
+    cost, shown = Number(Cost), "a draft call, in target passes [%(default)s]"
+    add("--draft-cost", type=cost, metavar="C", help=shown)
+    shown = "a token to verify, likewise [%(default)s]"
+    add("--token-cost", type=cost, metavar="C", help=shown)
     add("--no-first-target", action="store_true", help="the recorded run began with a draft")
     add("--json", action="store_true", help="one JSON object a drafter and policy")
     add_import_flag(parser)
@@ -47,15 +47,17 @@ def _replay(args: argparse.Namespace) -> None:
     silence_transformers()
     tokenizer = load_tokenizer(args.target)
     recordings = read_recordings(Path(args.file).expanduser(), tokenizer)
-    with_model = args.drafter != NO_DRAFTER
-    costs = CostTable(args.draft_cost, 1.0, args.token_cost)
+    draft_model = None
+    if args.drafter != NO_DRAFTER:
+        stand_in = LoadedModel(args.target, RecordedModel(len(tokenizer)), tokenizer, ())
+        draft_model = load_drafter(args.drafter, stand_in, LoadOptions()).model
     replay = Replay(
         recordings,
-        costs=costs,
-        draft_model=_draft_model(args.drafter, args.target, tokenizer) if with_model else None,
+        costs=CostTable(args.draft_cost, 1.0, args.token_cost),
+        draft_model=draft_model,
         first_target=not args.no_first_target,
     )
-    usual = [*WITHOUT_MODEL, *(WITH_MODEL if with_model else ())]
+    usual = [*WITHOUT_MODEL, *(WITH_MODEL if draft_model else ())]
     found = [
         one
         for drafting in args.drafting or usual
@@ -69,23 +71,14 @@ def _replay(args: argparse.Namespace) -> None:
 
 
 def _print_table(found: list[Replayed], view: View) -> None:
-    rows: list[tuple[str, ...]] = [HEADER]
-    for one in found:
-        r = one.to_dict()
-        rows.append(
-            (
-                one.drafting,
-                one.policy,
-                str(r["num_steps"]),
-                f"{r['num_accepted_tokens']}/{r['num_drafted_tokens']}",
-                f"{r['mean_acceptance_length']:.2f}",
-                f"{one.tokens_per_second:.3f}",
-                f"{100 * one.regret:.1f}%",
-            )
+    rows = [
+        (
+            *(one.drafting, one.policy, str(r["num_steps"])),
+            f"{r['num_accepted_tokens']}/{r['num_drafted_tokens']}",
+            f"{r['mean_acceptance_length']:.2f}",
+            f"{one.tokens_per_second:.3f}",
+            f"{100 * one.regret:.1f}%",
         )
-    view.columns(rows)
-
-
-def _draft_model(name: str, target: str, tokenizer: Any) -> Any:
-    stand_in = LoadedModel(target, RecordedModel(len(tokenizer)), tokenizer, ())
-    return load_drafter(name, stand_in, LoadOptions()).model
+        for one, r in ((one, one.to_dict()) for one in found)
+    ]
+    view.columns([HEADER, *rows])

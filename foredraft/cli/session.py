@@ -6,7 +6,6 @@ Knows neither slash commands nor where lines come from.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from foredraft.cli.loading import FALLBACK, can_draft, load_default, unfit
 from foredraft.cli.view import View
@@ -21,20 +20,7 @@ from foredraft.tracing import summarize, undrafted
 
 
 class Session:
-    """What one run of the shell holds.
-
-    Args:
-        engine: the loaded models.
-        config: the settings to begin with.
-        view: where to print.
-        options: how `/model` loads the target.
-        drafter_options: how `/model` loads the drafter.
-    """
-
-    engine: Engine
-    config: DecodingConfig
-    view: View
-    results: list[Result]
+    """What one run of the shell holds; with the options `/model` loads target and drafter."""
 
     def __init__(
         self,
@@ -45,7 +31,7 @@ class Session:
         drafter_options: LoadOptions | None = None,
     ) -> None:
         self.engine, self.config, self.view = engine, config, view
-        self.results = []
+        self.results: list[Result] = []
         self.prompt = ""  # what the results answer
         self._options = options or LoadOptions()
         self._drafter_options = drafter_options or self._options
@@ -80,8 +66,7 @@ class Session:
         """Whether the chat template takes any of a few prompts that nothing speaks against."""
         for harmless in ("Hi", "1 + 1 =", "Once upon a time"):
             with suppress(Exception):
-                self.engine.encode(harmless, chat=True)
-                return True
+                return bool(self.engine.encode(harmless, chat=True))
         return False
 
     def _run_method(self, prompt: str, config: DecodingConfig, method: str) -> Completion:
@@ -99,7 +84,7 @@ class Session:
         self.view.numbers(summarize(completion.records), why)
         return completion
 
-    def set(self, **changes: Any) -> None:
+    def set(self, **changes: object) -> None:
         """Change settings, all or none."""
         self.config = self.config.replace(**changes)
 
@@ -110,7 +95,9 @@ class Session:
         none where that does not fit. Methods that lack their draft model go off.
         """
         if role == "drafter":
-            target, drafter = self.engine.target, self._load_drafter(name, self.engine.target)
+            target, drafter = self.engine.target, None
+            if name != NO_DRAFTER:
+                drafter = load_drafter(name, target, self._drafter_options)
         else:
             target = load(name, "target", self._options)
             drafter = self._drafter_for(target)
@@ -118,11 +105,6 @@ class Session:
         fit_threads(engine.target.threads)
         engine.warm_up()
         self._take(engine, is_wanted=role == "drafter")
-
-    def _load_drafter(self, name: str, target: LoadedModel) -> LoadedModel | None:
-        if name == NO_DRAFTER:
-            return None
-        return load_drafter(name, target, self._drafter_options)
 
     def _drafter_for(self, target: LoadedModel) -> LoadedModel | None:
         """Return what drafts for a new target: what was asked for by name must fit."""

@@ -19,9 +19,7 @@ class Shell(Session):
     def run(self, lines: Iterable[str], *, echo: bool) -> None:
         """Run lines until they end or `/quit`, whatever becomes of any of them.
 
-        Args:
-            lines: prompts and commands; one that was pasted may be a block of them.
-            echo: show each line before it is run, for transcripts.
+        One that was pasted may be a block of them; echoed, each is shown before it is run.
         """
         for line in (line for block in lines for line in lines_of_block(block)):
             if not line.strip():

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TextIO
 
 from foredraft.cli.output import complain
 from foredraft.text import PromptNote
@@ -31,13 +31,20 @@ def notes_on_standard_error() -> Iterator[None]:
         warnings.simplefilter("always", PromptNote)
         shown, seen = warnings.showwarning, set[str]()
 
-        def show(message: Any, category: type[Warning], *where: Any, **options: Any) -> None:
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if issubclass(category, PromptNote):
                 if str(message) not in seen:
                     complain(f"note: {message}")
                 seen.add(str(message))
             else:
-                shown(message, category, *where, **options)
+                shown(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
         yield

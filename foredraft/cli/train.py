@@ -67,7 +67,15 @@ def _train(run: Run) -> None:
     say(f"training {recipe.name!r} in {shown}; Ctrl-C saves, the same command continues")
     with _bar() as bar:
         task = bar.add_task(for_line(recipe.name), total=recipe.training.steps, loss="–")
-        show = _plain if not sys.stdout.isatty() else _on_bar(bar, task)
+
+        def show(reached: Reached, loss: float) -> None:
+            if sys.stdout.isatty():
+                bar.update(task, completed=reached.step, loss=f"{loss:.3f}")
+            elif reached.step % LINE_EVERY == 0:
+                held_out = f", held out {reached.losses[-1][2]:.3f}" if reached.losses else ""
+                line = f"step {reached.step}: loss {loss:.3f}{held_out}, {reached.seconds:.0f} s"
+                say(line, flush=True)
+
         model, reached = train(run, show, _writing(run, bar))
     tokenizer = prepare(run)
     say("measuring on held-out documents")
@@ -91,13 +99,6 @@ def _bar() -> Progress:
     )
 
 
-def _on_bar(bar: Progress, task: object) -> Callable[[Reached, float], None]:
-    def show(reached: Reached, loss: float) -> None:
-        bar.update(task, completed=reached.step, loss=f"{loss:.3f}")  # type: ignore[arg-type]
-
-    return show
-
-
 def _writing(run: Run, bar: Progress) -> Callable[[int], None]:
     """Return what shows how far the teacher has come with the text that it writes."""
     wanted = run.recipe.distillation.continued_tokens if run.recipe.distillation else 0
@@ -110,10 +111,3 @@ def _writing(run: Run, bar: Progress) -> Callable[[int], None]:
             say(f"the teacher has written {done:,} of {wanted:,} tokens", flush=True)
 
     return show
-
-
-def _plain(reached: Reached, loss: float) -> None:
-    if reached.step % LINE_EVERY == 0:
-        held_out = f", held out {reached.losses[-1][2]:.3f}" if reached.losses else ""
-        line = f"step {reached.step}: loss {loss:.3f}{held_out}, {reached.seconds:.0f} s"
-        say(line, flush=True)

@@ -31,6 +31,7 @@ from foredraft.ranges import hints_of
 MARKS = {True: ("ok", "green"), False: ("FAIL", "bold red"), None: ("?", "yellow")}
 DEFAULT = Plan()
 WITHOUT_MODEL = ("ngram",)
+AS_GIVEN = ("samples", "level", "sampler", "gamma", "length", "seed")  # flags of a plan
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -50,16 +51,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     shown = "tokens of a greedy generation [%(default)s]"
     add("--length", type=number["length"], metavar="V", help=shown)
     add("--seed", type=number["seed"], metavar="V", help="sample i has seed + i [%(default)s]")
-    add(
-        "--prompt",
-        action="append",
-        metavar="TEXT",
-        help="may be repeated [eight short ones, four of them for sampling]",
-    )
+    shown = "may be repeated [eight short ones, four of them for sampling]"
+    add("--prompt", action="append", metavar="TEXT", help=shown)
     add("--json", action="store_true", help="one JSON object instead of the report")
     add("--mutant", help=argparse.SUPPRESS)  # a verifier with a known mistake, to see it caught
-    names = ("samples", "level", "sampler", "gamma", "length", "seed")
-    parser.set_defaults(run=_verify, **{name: getattr(DEFAULT, name) for name in names})
+    parser.set_defaults(run=_verify, **{name: getattr(DEFAULT, name) for name in AS_GIVEN})
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -67,13 +63,8 @@ def _verify(args: argparse.Namespace) -> None:
         methods=tuple(dict.fromkeys(args.method or DEFAULT.methods)),
         verifiers=tuple(dict.fromkeys(args.verifier or DEFAULT.verifiers)),
         prompts=tuple(args.prompt or ()),
-        samples=args.samples,
-        level=args.level,
-        sampler=args.sampler,
-        gamma=args.gamma,
-        length=args.length,
-        seed=args.seed,
         mutant=args.mutant,
+        **{name: getattr(args, name) for name in AS_GIVEN},
     )
     report = _report(args, plan)
     with suppress(BrokenPipeError):  # the reader has left; the verdict stands
@@ -112,12 +103,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
         yield line
         return
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),  # a spec string has brackets
-    )
+    told = TextColumn("{task.description}", markup=False)  # a spec string has brackets
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), told)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("")
 

@@ -27,11 +27,7 @@ ECHO_LIMIT = 200  # characters of a piped line that are shown again
 
 
 class View:
-    """Prints to one stream; colours only where it is a terminal.
-
-    Args:
-        stream: where to print; None means standard output as it is at the time.
-    """
+    """Prints to one stream, or standard output as it is at the time; in colours on a terminal."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout

@@ -84,9 +84,7 @@ def summary_text(summary: Summary) -> Text:
 def undrafted(records: Sequence[StepRecord], positions: int) -> str:
     """Return why a method that drafts has drafted nothing, or less than it might; else nothing.
 
-    Args:
-        records: the steps of a generation.
-        positions: that the draft model has, in tokens.
+    The draft model has so many positions, in tokens.
     """
     stops = Counter(r.stopped for r in records if r.stopped is not None)
     has = f"{positions} positions"

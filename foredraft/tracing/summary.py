@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
-from typing import Any
 
 from foredraft.core import StepRecord
 from foredraft.doors import listed, of_type
 from foredraft.errors import RequestError
+from foredraft.files import Json
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Summary:
     seconds_per_token: float | None
     draft_cost_ratio: float | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """Return plain values, ready for JSON."""
         return asdict(self) | {"acceptance_by_position": list(self.acceptance_by_position)}
 

@@ -17,58 +17,52 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
 from foredraft.errors import ConfigError, quoted
-from foredraft.files import PATH_LIMIT, reason_of
+from foredraft.files import PATH_LIMIT, Json, reason_of
 from foredraft.ranges import Checked, Range, Share
 from foredraft.zoo import ZOO_DIR
 
+Tokens = npt.NDArray[np.uint16]
 Id = Annotated[int, Range(-(2**63), 2**63 - 1)]  # of a record
 HELD_OUT_PERCENT = 2
+# What a file that is not of its format raises.
+UNLIKE = (LookupError, ValueError, TypeError, AttributeError, SyntaxError, RecursionError)
 END_OF_DOCUMENT = "<|endoftext|>"
 COMMON_NAMES = (("Tom", "Tom"), ("Mary", "Marie"), ("Mary", "Mary"), ("John", "John"))
 
 
 @dataclass(frozen=True)
 class Source(Checked):
-    """One `[[data]]` table of a recipe: where text lies and how it becomes documents.
+    """One `[[data]]` table of a recipe: where text lies and how it becomes documents."""
 
-    Attributes:
-        path: file under the data folder, plain or `.xz`.
-        format: `documents` (separated by `<|endoftext|>`), `pairs` (tab-separated sentences),
-            `jsonl`, or `python` (functions with docstrings, see `python_variants`).
-        ours: the file belongs to this package (`zoo/texts`), not to the data folder.
-        share: fraction of the training tokens drawn from here, relative to the other sources.
-        template: for `jsonl` and `pairs`, the document as a format string over the record's fields
-            (`{first}` and `{second}` for pairs).
-        python: for `jsonl`, cut the code in field `code_field` into single functions.
-        code_field: the field that holds code, when `python` is set.
-        chat_share: fraction of the records written with the chat template, split at the first
-            newline of the template.
-        licence: licence and attribution, copied into the model card.
-        id_field: field whose integer must lie in `[id_min, id_max]`, if given.
-        max_words: longest `first` sentence of a pair, in words; 0 means no limit.
-        rename_share: for `pairs`, fraction of those that name Tom or Mary in which another first
-            name of `zoo/texts/first_names.txt` takes its place, on both sides.
-    """
-
-    path: str
+    path: str  # file under the data folder, plain or `.xz`
+    # `documents` (separated by `<|endoftext|>`), `pairs` (tab-separated sentences), `jsonl`, or
+    # `python` (functions with docstrings, see `python_variants`)
     format: str
+    # fraction of the training tokens drawn from here, relative to the other sources
     share: Annotated[float, Range(0, 10**6, open_low=True)]
-    licence: str
-    ours: bool = False
+    licence: str  # licence and attribution, copied into the model card
+    ours: bool = False  # the file belongs to this package (`zoo/texts`), not to the data folder
+    # for `jsonl` and `pairs`, the document as a format string over the record's fields (`{first}`
+    # and `{second}` for pairs)
     template: str = ""
-    python: bool = False
-    code_field: str = ""
+    python: bool = False  # for `jsonl`, cut the code in field `code_field` into single functions
+    code_field: str = ""  # the field that holds code, when `python` is set
+    # fraction of the records written with the chat template, split at the first newline of the
+    # template
     chat_share: Share = 0.0
-    id_field: str = ""
+    id_field: str = ""  # field whose integer must lie in `[id_min, id_max]`, if given
     id_min: Id = 0
     id_max: Id = 0
+    # longest `first` sentence of a pair, in words; 0 means no limit
     max_words: Annotated[int, Range(0, 10**9)] = 0
+    # for `pairs`, fraction of those that name Tom or Mary in which another first name of
+    # `zoo/texts/first_names.txt` takes its place, on both sides
     rename_share: Share = 0.0
 
 
@@ -136,14 +130,7 @@ def documents(source: Source, data_dir: Path) -> Iterator[Document]:
     text = read_text(path)
     try:
         yield from _documents(source, text)
-    except (
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        SyntaxError,
-        RecursionError,
-    ) as error:
+    except UNLIKE as error:
         raise ConfigError(
             f"training text {_shown(path)} is not {quoted(source.format)} with the fields of its "
             f"recipe ({quoted(error, 160)}); give another file, or change its [[data]]"
@@ -199,7 +186,7 @@ def _first_names() -> list[str]:
     return (ZOO_DIR / "texts" / "first_names.txt").read_text(encoding="utf-8").split()
 
 
-def _record_documents(source: Source, record: dict[str, Any]) -> Iterator[Document]:
+def _record_documents(source: Source, record: dict[str, Json]) -> Iterator[Document]:
     if source.id_field and not source.id_min <= int(record[source.id_field]) <= source.id_max:
         return
     if source.python:
@@ -213,7 +200,7 @@ def _record_documents(source: Source, record: dict[str, Any]) -> Iterator[Docume
         yield Document(text[:200], text.strip(), prompt.format(**flat) if answer else "")
 
 
-def _flatten(value: Any) -> str:
+def _flatten(value: object) -> str:
     """Lists of paragraphs or of (speaker, utterance) turns become lines."""
     if not isinstance(value, list):
         return str(value).replace("\r\n", "\n").expandtabs(4).strip()
@@ -266,11 +253,8 @@ def split(source: Source, data_dir: Path, *, held_out: bool) -> list[Document]:
 
 
 def token_stream(
-    tokens_by_source: list[list[npt.NDArray[np.uint16]]],
-    shares: list[float],
-    num_tokens: int,
-    seed: int,
-) -> npt.NDArray[np.uint16]:
+    tokens_by_source: list[list[Tokens]], shares: list[float], num_tokens: int, seed: int
+) -> Tokens:
     """Mix tokenised documents into one stream.
 
     Each source is shuffled anew at every pass over it; the next document always comes from the
@@ -280,7 +264,7 @@ def token_stream(
         Token ids, shape `[num_tokens]`.
     """
     rng = random.Random(seed)
-    queues: list[list[npt.NDArray[np.uint16]]] = [[] for _ in shares]
+    queues: list[list[Tokens]] = [[] for _ in shares]
     taken = [0.0] * len(shares)
     stream, filled = np.empty(num_tokens, dtype=np.uint16), 0
     while filled < num_tokens:

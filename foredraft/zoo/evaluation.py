@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from foredraft.core import StepRecord
 from foredraft.decoding import Request, Speculation, autoregressive_steps, speculative_steps
@@ -19,6 +20,7 @@ from foredraft.verification import RejectionVerifier
 from foredraft.zoo.corpus import Document, split
 from foredraft.zoo.run import Run
 from foredraft.zoo.teacher import load_teacher
+from foredraft.zoo.tokenizer import ids_of
 
 PROMPT_TOKENS = 32  # the beginning of a document that a causal model is given
 NEW_TOKENS = 60
@@ -28,18 +30,16 @@ GREEDY = GreedySampler()
 
 
 def held_out_acceptance(
-    run: Run, teacher: Any, drafter: Any, tokenizer: Any, *, num_documents: int = 60
+    run: Run,
+    teacher: PreTrainedModel,
+    drafter: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    num_documents: int = 60,
 ) -> Summary:
-    """Decode held-out documents greedily and return the statistics of all.
+    """Decode held-out documents of a run's first source greedily; return the statistics of all.
 
     A causal model continues their beginnings, an encoder–decoder answers their prompts.
-
-    Args:
-        run: the drafter's; its first source is measured on.
-        teacher: the target, a Hugging Face module.
-        drafter: the trained draft model, likewise.
-        tokenizer: of both.
-        num_documents: how many to decode.
     """
     target = fit_target(teacher)
     parts = Speculation(
@@ -51,35 +51,29 @@ def held_out_acceptance(
     )
     records: list[StepRecord] = []
     for document in _held_out(run)[:num_documents]:
-        text = document.prompt if run.recipe.is_seq2seq else document.text
-        prompt = tokenizer(text)["input_ids"]
-        prompt = prompt if run.recipe.is_seq2seq else prompt[:PROMPT_TOKENS]
+        if run.recipe.is_seq2seq:
+            prompt = ids_of(tokenizer, document.prompt)
+        else:
+            prompt = ids_of(tokenizer, document.text)[:PROMPT_TOKENS]
         records += speculative_steps(parts, _request(target, prompt, tokenizer))
     return summarize(records)
 
 
 @dataclass(frozen=True)
 class Translation:
-    """Quality of greedy translations, as sacrebleu measures it (Post, 2018).
+    """Quality of greedy translations, as sacrebleu measures it (Post, 2018)."""
 
-    Attributes:
-        bleu: corpus BLEU, 0 … 100.
-        chrf: corpus chrF2, 0 … 100.
-        num_sentences: how many were translated.
-    """
-
-    bleu: float
-    chrf: float
-    num_sentences: int
+    bleu: float  # corpus BLEU, 0 … 100
+    chrf: float  # corpus chrF2, 0 … 100
+    num_sentences: int  # how many were translated
 
 
-def held_out_translation(run: Run, network: Any, tokenizer: Any) -> Translation:
-    """Translate held-out prompts greedily and compare them with their answers.
+def held_out_translation(
+    run: Run, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> Translation:
+    """Translate held-out prompts of a run's first source greedily, and compare with the answers.
 
-    Args:
-        run: whose first source is measured on; a prompt that occurs twice counts once.
-        network: the trained model, a Hugging Face module.
-        tokenizer: its tokenizer.
+    A prompt that occurs twice counts once.
 
     Raises:
         ConfigError: sacrebleu is not installed.
@@ -98,25 +92,14 @@ def held_out_translation(run: Run, network: Any, tokenizer: Any) -> Translation:
 
 @dataclass(frozen=True)
 class Measured:
-    """What goes into a model card beside the losses.
+    """What goes into a model card beside the losses."""
 
-    Attributes:
-        acceptance: of a distilled drafter.
-        translation: of an encoder–decoder model.
-    """
-
-    acceptance: Summary | None = None
-    translation: Translation | None = None
+    acceptance: Summary | None = None  # of a distilled drafter
+    translation: Translation | None = None  # of an encoder–decoder model
 
 
-def measure(run: Run, network: Any, tokenizer: Any) -> Measured:
-    """Measure what there is to measure of a finished network.
-
-    Args:
-        run: that made it.
-        network: in evaluation mode, a Hugging Face module.
-        tokenizer: its tokenizer.
-    """
+def measure(run: Run, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Measured:
+    """Measure what there is to measure of a finished network, which is in evaluation mode."""
     teacher = load_teacher(run)
     return Measured(
         held_out_acceptance(run, teacher, network, tokenizer) if teacher else None,
@@ -133,18 +116,17 @@ def check_sacrebleu() -> None:
         )
 
 
-def _translate(model: Network, tokenizer: Any, prompt: str) -> str:
-    request = _request(model, tokenizer(prompt)["input_ids"], tokenizer)
+def _translate(model: Network, tokenizer: PreTrainedTokenizerFast, prompt: str) -> str:
+    request = _request(model, ids_of(tokenizer, prompt), tokenizer)
     for _ in autoregressive_steps(request, GREEDY):
         pass
-    text: str = tokenizer.decode(request.output, skip_special_tokens=True)
-    return text
+    return str(tokenizer.decode(request.output, skip_special_tokens=True))
 
 
 def _held_out(run: Run) -> list[Document]:
     return split(run.recipe.data[0], run.data_dir, held_out=True)
 
 
-def _request(model: Network, prompt: list[int], tokenizer: Any) -> Request:
+def _request(model: Network, prompt: list[int], tokenizer: PreTrainedTokenizerFast) -> Request:
     ends = (tokenizer.eos_token_id,)
     return Request(model.open(prompt), Rng(0), max_new_tokens=NEW_TOKENS, eos_token_ids=ends)

@@ -7,12 +7,12 @@ seed and the epoch alone, so a resumed run needs nothing but its step.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from foredraft.zoo.corpus import split
 from foredraft.zoo.run import IGNORED, Batch, Run
@@ -27,13 +27,11 @@ Pair = tuple[list[int], list[int]]  # source, target; each with its end token
 class PairBatches:
     """The batches of a run: `tokens_per_step` positions each, source, target and padding together.
 
-    Args:
-        run: what is trained, from which data; sources are mixed as they are, their shares play no
-            part.
-        tokenizer: the network's; ends what it encodes with its end token.
+    Sources are mixed as they are, their shares play no part. The tokenizer ends
+    what it encodes with its end token.
     """
 
-    def __init__(self, run: Run, tokenizer: Any) -> None:
+    def __init__(self, run: Run, tokenizer: PreTrainedTokenizerFast) -> None:
         self._run, self._tokenizer = run, tokenizer
         self._training = t = run.recipe.training
         self._pairs = self._encode(held_out=False)
@@ -87,10 +85,8 @@ def epoch_batches(
 ) -> list[npt.NDArray[np.int64]]:
     """Return the batches of an epoch, each the indices of its pairs.
 
-    Args:
-        lengths: of source and target, shape `[pairs, 2]`.
-        tokens_per_step: positions a batch may take, padding included; one pair is always taken.
-        seed: of the order.
+    The lengths are of source and target, shape `[pairs, 2]`. A batch takes `tokens_per_step`
+    positions at most, padding included, and one pair at least; the seed is of the order.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(lengths))

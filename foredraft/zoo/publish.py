@@ -10,11 +10,11 @@ import os
 import platform
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from foredraft.errors import ConfigError, quoted
 from foredraft.files import PATH_LIMIT, read_text, whole_folder, write_whole, writing
@@ -38,7 +38,7 @@ PUBLISHED = frozenset(
 
 def publish(
     run: Run,
-    model: Any,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     progress: Progress,
     measured: Measured,
@@ -47,22 +47,15 @@ def publish(
 
     It appears whole, in the place of an earlier one of the same name.
 
-    Args:
-        run: what was trained and where it goes.
-        model: the trained network.
-        tokenizer: its tokenizer.
-        progress: losses and time.
-        measured: what it can do on held-out documents; see `evaluation`.
-
     Raises:
         ConfigError: the folder cannot be written, or something else lies there.
         ModelError: a weight is no finite number.
     """
     check_place(run)
     folder = run.out_dir.resolve()
-    network = model.to(torch.bfloat16)
+    network = model.bfloat16()
     check_finite(network, "what was trained", "so nothing is published; train it again")
-    size = sum(p.numel() for p in network.parameters())
+    size = network.num_parameters()
     recipe_text = run.recipe_text.split(MEASURED)[0].rstrip()
     figures = _measured_toml(run, progress, measured)
     with writing(run.out_dir, "make room or allow it, then the same command continues"):
@@ -83,30 +76,28 @@ def check_place(run: Run) -> None:
     Raises:
         ConfigError: something else is there, it cannot be written, or it would hold the run.
     """
+    out, shown = run.out_dir.resolve(), quoted(str(run.out_dir), PATH_LIMIT)
     with writing(run.out_dir, "give another --out"):
-        _check_place(run, run.out_dir.resolve())
+        for reason in _against(run, out):
+            raise ConfigError(f"{shown} {reason}")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)).rmdir()  # as it will be made
 
 
-def _check_place(run: Run, out: Path) -> None:
-    shown = quoted(str(run.out_dir), PATH_LIMIT)
+def _against(run: Run, out: Path) -> Iterator[str]:
+    """Yield what speaks against a place."""
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"{shown} is no folder; give another --out")
+        yield "is no folder; give another --out"
     if run.run_dir.resolve().is_relative_to(out):
-        raise ConfigError(f"{shown} holds the run folder itself; give another --out")
+        yield "holds the run folder itself; give another --out"
     if os.path.ismount(out):
-        raise ConfigError(f"{shown} is a disk of its own; give a folder in it as --out")
+        yield "is a disk of its own; give a folder in it as --out"
     there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     for name in there:
         if name not in PUBLISHED:
-            raise ConfigError(
-                f"{shown} is not empty: {quoted(name)} is no part of a model; give another --out"
-            )
+            yield f"is not empty: {quoted(name)} is no part of a model; give another --out"
     if "model.safetensors" in there and _name_in(out) != run.recipe.name:
-        raise ConfigError(
-            f"{shown} holds another model than {quoted(run.recipe.name)}; give another --out"
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)).rmdir()  # as it will be made
+        yield f"holds another model than {quoted(run.recipe.name)}; give another --out"
 
 
 def _name_in(folder: Path) -> object:
@@ -151,7 +142,7 @@ def model_card(recipe: Recipe, progress: Progress, num_parameters: int, measured
         f"| `{s.path.split('/')[0]}` | {100 * s.share / total:.0f}% | {s.licence} |"
         for s in recipe.data
     )
-    taught = _taught(recipe)
+    taught = _taught(recipe.distillation)
     quality = _accepted(measured.acceptance) + _translated(measured.translation)
     return f"""# {recipe.name}
 
@@ -188,25 +179,21 @@ above stay with them.
 """
 
 
-def _taught(recipe: Recipe) -> str:
-    if recipe.distillation is None:
+def _taught(taught: Distillation | None) -> str:
+    if taught is None:
         return ""
-    weight = recipe.distillation.weight
-    return (
-        f"\nDistilled from `{recipe.distillation.teacher}`: loss = "
-        f"{weight:g}·KL(teacher‖student) + {1 - weight:g}·cross-entropy.\n"
-        + _continued(recipe.distillation)
+    text = (
+        f"\nDistilled from `{taught.teacher}`: loss = "
+        f"{taught.weight:g}·KL(teacher‖student) + {1 - taught.weight:g}·cross-entropy.\n"
     )
-
-
-def _continued(distillation: Distillation) -> str:
-    if not distillation.continued_tokens:
-        return ""
-    share = percent(distillation.continued_share)
-    return (
-        f"\n{share} of its training tokens are documents as the teacher continues them, greedily\n"
-        f"and at temperature 0.8 in turn; it wrote {distillation.continued_tokens:,} tokens.\n"
-    )
+    if taught.continued_tokens:
+        share = percent(taught.continued_share)
+        text += (
+            f"\n{share} of its training tokens are documents as the teacher continues them, "
+            f"greedily\nand at temperature 0.8 in turn; it wrote {taught.continued_tokens:,} "
+            "tokens.\n"
+        )
+    return text
 
 
 def _accepted(acceptance: Summary | None) -> str:

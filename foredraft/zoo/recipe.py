@@ -9,10 +9,10 @@ from __future__ import annotations
 import tomllib
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from foredraft.errors import ConfigError, quoted
-from foredraft.files import PATH_LIMIT, read_text
+from foredraft.files import PATH_LIMIT, Json, read_text
 from foredraft.ranges import Checked, Count, Range, Share
 from foredraft.zoo import ZOO_DIR, bundled_recipes
 from foredraft.zoo.corpus import Source
@@ -66,7 +66,7 @@ class T5Shape(Checked):
         )
 
 
-ARCHITECTURES = {"llama": LlamaShape, "t5": T5Shape}
+ARCHITECTURES: dict[str, type[LlamaShape | T5Shape]] = {"llama": LlamaShape, "t5": T5Shape}
 
 
 @dataclass(frozen=True)
@@ -80,27 +80,20 @@ class TokenizerRecipe(Checked):
 
 @dataclass(frozen=True)
 class TrainingRecipe(Checked):
-    """Optimisation: Muon for hidden matrices, AdamW for the rest, warm-up–stable–decay.
+    """Optimisation: Muon for hidden matrices, AdamW for the rest, warm-up–stable–decay."""
 
-    Attributes:
-        steps: optimiser steps.
-        tokens_per_step: tokens in one step.
-        sequence_length: tokens in one training sequence; of an encoder–decoder model, the longest
-            prompt or answer that is learnt from.
-        final_sequence_length: of a causal model, the same during the last `final_share` of the
-            steps.
-        learning_rate: peak, for both optimisers (Muon's update is scaled to AdamW's RMS).
-        decay_share: share of the steps over which the rate falls linearly to zero.
-    """
-
-    steps: Count
+    steps: Count  # optimiser steps
+    # peak, for both optimisers (Muon's update is scaled to AdamW's RMS)
     learning_rate: Annotated[float, Range(0, 100, open_low=True)]
-    tokens_per_step: Count = 4096
+    tokens_per_step: Count = 4096  # tokens in one step
+    # tokens in one training sequence; of an encoder–decoder model, the longest prompt or answer
+    # that is learnt from
     sequence_length: Count = 256
+    # of a causal model, the same during the last `final_share` of the steps
     final_sequence_length: Count = 512
     final_share: Share = 0.25
     warmup_steps: Annotated[int, Range(0, 10**9)] = 100
-    decay_share: Share = 0.4
+    decay_share: Share = 0.4  # share of the steps over which the rate falls linearly to zero
     weight_decay: Annotated[float, Range(0, 100)] = 0.1
     checkpoint_seconds: Annotated[int, Range(0, 10**6)] = 180
 
@@ -112,19 +105,13 @@ class TrainingRecipe(Checked):
 
 @dataclass(frozen=True)
 class Distillation(Checked):
-    """Learn from a teacher's distribution: loss = weight·KL(teacher‖student) + (1 − weight)·CE.
+    """Learn from a teacher's distribution: loss = weight·KL(teacher‖student) + (1 − weight)·CE."""
 
-    Attributes:
-        teacher: a bundled model or a folder.
-        weight: of the divergence.
-        continued_tokens: of a causal model, how much the teacher writes for it, see `teacher`.
-        continued_share: fraction of the training tokens that are drawn from that.
-    """
-
-    teacher: str
-    weight: Share = 0.9
+    teacher: str  # a bundled model or a folder
+    weight: Share = 0.9  # of the divergence
+    # of a causal model, how much the teacher writes for it, see `teacher`
     continued_tokens: Annotated[int, Range(0, 10**10)] = 0
-    continued_share: NotOne = 0.5
+    continued_share: NotOne = 0.5  # fraction of the training tokens that are drawn from that
 
 
 @dataclass(frozen=True)
@@ -152,6 +139,13 @@ class Recipe(Checked):
     def is_seq2seq(self) -> bool:
         """Whether the network reads a prompt with an encoder."""
         return isinstance(self.model, T5Shape)
+
+
+SECTIONS: dict[str, type[Checked]] = {
+    "tokenizer": TokenizerRecipe,
+    "training": TrainingRecipe,
+    "distillation": Distillation,
+}
 
 
 def recipe_path(name_or_path: str) -> Path:
@@ -184,35 +178,31 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise ConfigError(f"recipe {shown} cannot be read: {error}") from error
 
 
-def _parse(table: dict[str, Any]) -> Recipe:
+def _parse(table: dict[str, Json]) -> Recipe:
     table = {key: value for key, value in table.items() if key != "measured"}
-    for name in ("model", "tokenizer", "training", "distillation"):
+    for name in ("model", *SECTIONS):
         if not isinstance(table.get(name, {}), dict):
             raise ConfigError(f"{name} must be a table, not {quoted(table[name])}")
     data = table.get("data", [])
     if not isinstance(data, list) or not data or not all(isinstance(d, dict) for d in data):
         raise ConfigError(f"data must be one [[data]] table or more, not {quoted(data)}")
-    sections: dict[str, Any] = {
-        "model": _model(dict(table.get("model", {}))),
-        "tokenizer": _section(TokenizerRecipe, table.get("tokenizer", {})),
-        "training": _section(TrainingRecipe, table.get("training", {})),
-        "data": tuple(_section(Source, source) for source in table.get("data", [])),
-    }
-    if "distillation" in table:
-        sections["distillation"] = _section(Distillation, table["distillation"])
-    return _section(Recipe, {**table, **sections})
+    table["model"] = _model(dict(table.get("model", {})))
+    for name, kind in SECTIONS.items():
+        if name in table or name != "distillation":
+            table[name] = _section(kind, table.get(name, {}))
+    table["data"] = tuple(_section(Source, source) for source in data)
+    return _section(Recipe, table)
 
 
-def _model(table: dict[str, Any]) -> LlamaShape | T5Shape:
+def _model(table: dict[str, Json]) -> LlamaShape | T5Shape:
     architecture = table.pop("architecture", "llama")
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         legal = ", ".join(ARCHITECTURES)
         raise ConfigError(f"unknown architecture {quoted(architecture)}; legal: {legal}")
-    shape: LlamaShape | T5Shape = _section(ARCHITECTURES[architecture], table)
-    return shape
+    return _section(ARCHITECTURES[architecture], table)
 
 
-def _section(kind: type[T], table: dict[str, Any]) -> T:
+def _section(kind: type[T], table: dict[str, Json]) -> T:
     """Return a dataclass from a TOML table: no key unknown or missing."""
     legal = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     for key in table:

@@ -12,10 +12,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from foredraft.errors import ConfigError, quoted
-from foredraft.files import PATH_LIMIT, read_text, reason_of, write_whole, writing
+from foredraft.files import PATH_LIMIT, Json, read_text, reason_of, write_whole, writing
 from foredraft.zoo.corpus import file_of
 from foredraft.zoo.run import Run, model_folder
 from foredraft.zoo.teacher import teacher_weights
@@ -59,7 +58,7 @@ def begin(run: Run) -> None:
         )
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, Json]:
     try:
         there = json.loads(read_text(file))
     except (ValueError, RecursionError):
@@ -71,7 +70,7 @@ def _read(file: Path) -> dict[str, Any]:
     return there
 
 
-def record_of(run: Run) -> dict[str, Any]:
+def record_of(run: Run) -> dict[str, Json]:
     """Return field → value of everything that decides the weights; files as size and hash.
 
     Raises:
@@ -90,7 +89,7 @@ def record_of(run: Run) -> dict[str, Any]:
     return fields
 
 
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _flat(prefix: str, value: Json) -> Iterator[tuple[str, Json]]:
     """Yield the leaves of nested dicts and sequences by names like `data[0].share`."""
     if isinstance(value, dict):
         for name, inner in value.items():

@@ -42,14 +42,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a network is shown, and what it should say.
+    """What a network is shown, and what it should say."""
 
-    Attributes:
-        inputs: arguments of its forward pass, each of shape `[batch, …]`.
-        labels: the next token after each of its positions, or `IGNORED`, shape `[batch, time]`.
-    """
-
-    inputs: dict[str, Tensor]
+    inputs: dict[str, Tensor]  # arguments of its forward pass, each of shape `[batch, …]`
+    # the next token after each of its positions, or `IGNORED`, shape `[batch, time]`
     labels: Tensor
 
     def to(self, device: torch.device) -> Batch:

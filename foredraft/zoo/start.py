@@ -10,15 +10,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 from transformers import AutoConfig
 
 from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.files import PATH_LIMIT, only_writer, writing
-from foredraft.zoo.networks import build_network
+from foredraft.zoo.networks import Ends, build_network
 from foredraft.zoo.publish import check_place
 from foredraft.zoo.recipe import Recipe
 from foredraft.zoo.record import PARTS, RECORD, begin, record_of
@@ -31,7 +29,12 @@ CHECKPOINT_BYTES = 12  # a parameter: itself and two moments, four bytes each
 MODEL_BYTES = 2  # a parameter in bf16
 STREAM_BYTES = 2  # a token
 CONTINUED_BYTES = 6  # a token that the teacher writes, in JSON
-OURS = SimpleNamespace(pad_token_id=0, eos_token_id=1, bos_token_id=2)  # of a tokenizer to come
+
+
+class OurEnds:
+    """Those of a tokenizer to come."""
+
+    pad_token_id, eos_token_id, bos_token_id = 0, 1, 2
 
 
 @contextmanager
@@ -69,9 +72,9 @@ def check_shapes(recipe: Recipe) -> int:
         ConfigError: its shape is none, or the tokenizer or the teacher does not fit it.
     """
     size = recipe.tokenizer.vocab_size
-    tokenizer: Any = OURS
+    ends: Ends = OurEnds()
     if recipe.tokenizer.from_model:
-        tokenizer = load_tokenizer(model_folder(recipe.tokenizer.from_model))
+        ends = tokenizer = load_tokenizer(model_folder(recipe.tokenizer.from_model))
         if len(tokenizer) > size:
             raise ConfigError(
                 f"the tokenizer of {quoted(recipe.tokenizer.from_model, PATH_LIMIT)} has "
@@ -84,7 +87,7 @@ def check_shapes(recipe: Recipe) -> int:
         torch.device("meta"),
         torch.no_grad(),
     ):
-        network = build_network(recipe, tokenizer).eval()
+        network = build_network(recipe, ends).eval()
         ids = torch.zeros(1, 2, dtype=torch.long)
         network(ids, **({"decoder_input_ids": ids} if recipe.is_seq2seq else {}))
         return sum(p.numel() for p in network.parameters())

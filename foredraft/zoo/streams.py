@@ -7,17 +7,17 @@ it stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from foredraft.errors import ConfigError
 from foredraft.files import write_whole, writing
-from foredraft.zoo.corpus import HELD_OUT_PERCENT, Document, split, token_stream
+from foredraft.zoo.corpus import HELD_OUT_PERCENT, Document, Tokens, split, token_stream
 from foredraft.zoo.recipe import TrainingRecipe
 from foredraft.zoo.run import Batch, Run
-from foredraft.zoo.teacher import Tokens, continuations
+from foredraft.zoo.teacher import continuations
 from foredraft.zoo.tokenizer import chat_document
 
 HELD_OUT_TOKENS = 65_536
@@ -27,14 +27,14 @@ HELD_OUT_ROW = 256  # tokens of a held-out sequence
 class StreamBatches:
     """The batches of a run, cut from its streams; writes them first, once.
 
-    Args:
-        run: what is trained, from which data.
-        tokenizer: the network's.
-        wrote: called with the number of tokens that the teacher has written, if it writes any.
+    `wrote` is called with the number of tokens that the teacher has written, if it writes any.
     """
 
     def __init__(
-        self, run: Run, tokenizer: Any, wrote: Callable[[int], None] = lambda done: None
+        self,
+        run: Run,
+        tokenizer: PreTrainedTokenizerFast,
+        wrote: Callable[[int], None] = lambda done: None,
     ) -> None:
         self._training = t = run.recipe.training
         # The held-out one first: that there is none is noticed before a teacher writes for hours.
@@ -76,7 +76,7 @@ def batch_at(stream: Tokens, step: int, training: TrainingRecipe) -> Batch:
 
 
 def _documents(
-    run: Run, tokenizer: Any, wrote: Callable[[int], None], *, held_out: bool
+    run: Run, tokenizer: PreTrainedTokenizerFast, wrote: Callable[[int], None], *, held_out: bool
 ) -> tuple[list[list[Tokens]], list[float]]:
     """Return the documents of a split as tokens, by source, and the shares of the sources."""
     documents = [split(s, run.data_dir, held_out=held_out) for s in run.recipe.data]
@@ -105,7 +105,9 @@ def too_little(*, held_out: bool) -> ConfigError:
     )
 
 
-def _encode(documents: list[Document], chat_share: float, tokenizer: Any) -> list[Tokens]:
+def _encode(
+    documents: list[Document], chat_share: float, tokenizer: PreTrainedTokenizerFast
+) -> list[Tokens]:
     every = round(1 / chat_share) if chat_share else 0
     texts = [
         _as_chat(d) if every and i % every == 0 and d.prompt else d.text

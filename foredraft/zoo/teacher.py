@@ -10,21 +10,23 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GenerationMixin,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.files import PATH_LIMIT, append_whole, lines_of, read_text, writing
-from foredraft.zoo.corpus import Document
+from foredraft.zoo.corpus import Document, Tokens
 from foredraft.zoo.networks import check_finite
 from foredraft.zoo.run import Run, model_folder
-from foredraft.zoo.tokenizer import chat_document
-
-Tokens = npt.NDArray[np.uint16]
+from foredraft.zoo.tokenizer import chat_document, ids_of
 
 TOGETHER = 256  # documents continued in one batch
 BEGINNING = (4, 48)  # tokens of a document without a prompt that the teacher is given
@@ -45,12 +47,8 @@ def teacher_weights(name_or_path: str) -> Path:
     return file
 
 
-def load_teacher(run: Run, dtype: torch.dtype = torch.float32) -> Any:
+def load_teacher(run: Run, dtype: torch.dtype = torch.float32) -> PreTrainedModel | None:
     """Return the network that a run distils, frozen; None if it distils none.
-
-    Args:
-        run: whose recipe names the teacher.
-        dtype: of its weights.
 
     Raises:
         ConfigError: it has no weights yet.
@@ -61,35 +59,30 @@ def load_teacher(run: Run, dtype: torch.dtype = torch.float32) -> Any:
     folder = teacher_weights(run.recipe.distillation.teacher).parent
     kind = AutoModelForSeq2SeqLM if run.recipe.is_seq2seq else AutoModelForCausalLM
     with foreign(f"loading the teacher {quoted(str(folder), PATH_LIMIT)}", "give another"):
-        teacher: Any = kind.from_pretrained(folder, dtype=dtype)
+        teacher: PreTrainedModel = kind.from_pretrained(folder, dtype=dtype)
     check_finite(teacher, f"the teacher {quoted(str(folder), PATH_LIMIT)}", "train it again")
-    return teacher.to(run.device).eval().requires_grad_(False)
+    torch.nn.Module.to(teacher, run.device).eval().requires_grad_(False)
+    return teacher
 
 
 def continuations(
     run: Run,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerFast,
     documents: list[list[Document]],
     num_tokens: int,
     report: Callable[[int], None],
 ) -> list[Tokens]:
     """Return training documents as the teacher continues them, `num_tokens` in all or a few more.
 
-    Every batch is written into the run folder when it is done; a second call goes on from there.
-
-    Args:
-        run: of a causal drafter with a teacher.
-        tokenizer: of both.
-        documents: of each source of the recipe; sources are drawn by their shares.
-        num_tokens: wanted, beginnings included.
-        report: called with the number of tokens reached, after every batch.
+    The beginnings count; sources are drawn by their shares. Every batch is written into the run
+    folder when it is done, and then reported; a second call goes on from there.
     """
     path = run.run_dir / "continued.jsonl"
     batches = _written(path)
     done = sum(len(ids) for batch in batches for ids in batch)
     teacher = load_teacher(run, torch.bfloat16) if done < num_tokens else None
     shares = [s.share if d else 0.0 for s, d in zip(run.recipe.data, documents, strict=True)]
-    while done < num_tokens:
+    while teacher is not None and done < num_tokens:
         seed = run.recipe.seed * 1_000_003 + len(batches)
         rng = random.Random(seed)
         [source] = rng.choices(documents, shares)
@@ -114,35 +107,38 @@ def _written(path: Path) -> list[list[list[int]]]:
         return [json.loads(line) for line in lines_of(read_text(path, torn=True))]
 
 
-def _beginning(document: Document, tokenizer: Any, rng: random.Random) -> list[int]:
+def _beginning(
+    document: Document, tokenizer: PreTrainedTokenizerFast, rng: random.Random
+) -> list[int]:
     """Return what the teacher is given: a question whole, of other text the first tokens."""
     if document.prompt:
         text = chat_document(document.prompt, "") if rng.random() < 0.5 else document.prompt
-        ids: list[int] = tokenizer(text)["input_ids"]
-        return ids[: 4 * BEGINNING[1]]
-    ids = tokenizer(document.text[:1000])["input_ids"]
-    return ids[: rng.randint(*BEGINNING)]
+        return ids_of(tokenizer, text)[: 4 * BEGINNING[1]]
+    return ids_of(tokenizer, document.text[:1000])[: rng.randint(*BEGINNING)]
 
 
 @torch.inference_mode()
 def _continued(
-    teacher: Any, tokenizer: Any, given: list[list[int]], temperature: float
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    given: list[list[int]],
+    temperature: float,
 ) -> list[list[int]]:
     """Return every beginning with what the teacher writes behind it, up to its end token."""
+    assert isinstance(teacher, GenerationMixin)
     width = max(map(len, given))
     pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
     ids = torch.tensor([[pad] * (width - len(g)) + g for g in given], device=teacher.device)
     mask = torch.tensor([[0] * (width - len(g)) + [1] * len(g) for g in given])
-    how: dict[str, Any] = {"do_sample": False}
-    if temperature:
-        how = {"do_sample": True, "temperature": temperature, "top_k": 0}
+    drawn = {"temperature": temperature, "top_k": 0} if temperature else {}
     out = teacher.generate(
         ids,
         attention_mask=mask.to(teacher.device),
         max_new_tokens=min(NEW_TOKENS, teacher.config.max_position_embeddings - width),
         pad_token_id=pad,
         eos_token_id=eos,
-        **how,
+        do_sample=bool(temperature),
+        **drawn,
     )
     texts = []
     for beginning, row in zip(given, out[:, width:].tolist(), strict=True):

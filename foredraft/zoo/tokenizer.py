@@ -43,14 +43,11 @@ def chat_document(prompt: str, answer: str) -> str:
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, *, for_pairs: bool = False
 ) -> PreTrainedTokenizerFast:
-    """Train the tokenizer.
+    """Train the tokenizer on texts; it has `vocab_size` tokens in all.
 
-    Args:
-        texts: to learn the merges from.
-        vocab_size: tokens in all.
-        for_pairs: of an encoder–decoder model: what is encoded gets the end token behind it, and
-            typographic spaces and apostrophes are read as plain ones. Otherwise what is encoded
-            gets the begin token in front, as documents have in training, and nothing is changed.
+    For pairs, of an encoder–decoder model, what is encoded gets the end token behind it, and
+    typographic spaces and apostrophes are read as plain ones. Otherwise what is encoded gets the
+    begin token in front, as documents have in training, and nothing is changed.
     """
     bpe = Tokenizer(models.BPE())
     if for_pairs:
@@ -95,6 +92,12 @@ def train_tokenizer(
     if not for_pairs:
         tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def ids_of(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Return a text's tokens, with what the tokenizer puts around them."""
+    ids: list[int] = tokenizer(text)["input_ids"]
+    return ids
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

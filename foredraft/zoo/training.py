@@ -12,12 +12,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from foredraft.errors import ConfigError, ForedraftError, ModelError, foreign, quoted
 from foredraft.files import PATH_LIMIT, whole_folder, write_whole, writing
@@ -58,15 +57,12 @@ def prepare(run: Run) -> PreTrainedTokenizerFast:
     if recipe.tokenizer.from_model:
         folder = model_folder(recipe.tokenizer.from_model)
     elif not folder.is_dir():
-        per_source = recipe.tokenizer.sample_mb * 1e6
-        total = sum(s.share for s in recipe.data)
+        wanted = recipe.tokenizer.sample_mb * 1e6 / sum(s.share for s in recipe.data)
         texts = [
             text
             for s in recipe.data
             for text in sample_texts(
-                split(s, run.data_dir, held_out=False),
-                int(per_source * s.share / total),
-                recipe.seed,
+                split(s, run.data_dir, held_out=False), int(wanted * s.share), recipe.seed
             )
         ]
         size = recipe.tokenizer.vocab_size
@@ -85,7 +81,9 @@ def batches_of(
     return StreamBatches(run, tokenizer, wrote)
 
 
-def build_optimizers(network: Any, training: TrainingRecipe) -> list[torch.optim.Optimizer]:
+def build_optimizers(
+    network: PreTrainedModel, training: TrainingRecipe
+) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al., 2024) for the hidden matrices, AdamW for embeddings and norms."""
     tables = {
         id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Embedding)
@@ -114,11 +112,11 @@ def learning_rate_scale(step: int, training: TrainingRecipe) -> float:
 
 
 def build_loss(
-    network: Any, teacher: Any, weight: float, device: torch.device
+    network: PreTrainedModel, teacher: PreTrainedModel | None, weight: float, device: torch.device
 ) -> Callable[[Batch], tuple[Tensor, Tensor]]:
     """Return batch → (loss to minimise, cross-entropy in nats a token)."""
 
-    def logits(network: Any, batch: Batch) -> Tensor:
+    def logits(network: PreTrainedModel, batch: Batch) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16):
             out: Tensor = network(**batch.inputs, use_cache=False).logits
         return out.flatten(0, 1).float()  # [batch · time, vocab]
@@ -145,7 +143,7 @@ def build_loss(
 class _State:
     """What a checkpoint holds."""
 
-    network: Any
+    network: PreTrainedModel
     optimizers: list[torch.optim.Optimizer]
     progress: Progress
 
@@ -154,13 +152,10 @@ def train(
     run: Run,
     report: Callable[[Progress, float], None],
     wrote: Callable[[int], None] = lambda done: None,
-) -> tuple[Any, Progress]:
+) -> tuple[PreTrainedModel, Progress]:
     """Train to the recipe's last step, from the newest checkpoint if there is one.
 
-    Args:
-        run: what to train and where.
-        report: called after every step with the progress and the step's cross-entropy.
-        wrote: called before that, with the tokens that the teacher has written for a drafter.
+    Every step is reported, with its cross-entropy; before them, the tokens that a teacher wrote.
 
     Raises:
         KeyboardInterrupt: after a checkpoint has been written; the same call continues.
@@ -169,7 +164,8 @@ def train(
     """
     tokenizer = prepare(run)
     batches = batches_of(run, tokenizer, wrote)
-    network = build_network(run.recipe, tokenizer).to(run.device).train()
+    network = build_network(run.recipe, tokenizer)
+    torch.nn.Module.to(network, run.device).train()
     state = _restore(run, network, build_optimizers(network, run.recipe.training))
     distillation = run.recipe.distillation
     weight = distillation.weight if distillation else 0.0
@@ -242,7 +238,7 @@ def _diverged(run: Run, progress: Progress, what: str) -> ModelError:
 
 
 @torch.no_grad()
-def held_out_loss(run: Run, network: Any, batches: Batches) -> float:
+def held_out_loss(run: Run, network: PreTrainedModel, batches: Batches) -> float:
     """Cross-entropy on held-out batches, in nats a token; batches of any size count alike."""
     network.eval()
     loss = build_loss(network, None, 0.0, run.device)
@@ -252,7 +248,7 @@ def held_out_loss(run: Run, network: Any, batches: Batches) -> float:
 
 
 def _save(run: Run, state: _State) -> None:
-    held: dict[str, Any] = {
+    held = {
         "model": state.network.state_dict(),
         "optimizers": [o.state_dict() for o in state.optimizers],
         "progress": vars(state.progress),
@@ -263,7 +259,7 @@ def _save(run: Run, state: _State) -> None:
         write_whole(run.checkpoint_path, buffer.getbuffer())
 
 
-def _restore(run: Run, network: Any, optimizers: list[torch.optim.Optimizer]) -> _State:
+def _restore(run: Run, network: PreTrainedModel, optimizers: list[torch.optim.Optimizer]) -> _State:
     """Return the newest checkpoint's state, or a fresh one."""
     if not run.checkpoint_path.is_file():
         return _State(network, optimizers, Progress())
