@@ -17,8 +17,8 @@ Each message names the offending value, the legal range and the remedy, in one s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 
 def quoted(value: object, limit: int = 60) -> str:
@@ -71,8 +71,32 @@ def unfit(name: str, legal: str, value: object, remedy: str) -> ModelError:
     return ModelError(f"{name} must be {legal}, not {quoted(value)}; {remedy}")
 
 
-@contextmanager
-def foreign(what: str, remedy: str, kind: type[ForedraftError] = ModelError) -> Iterator[None]:
+class Border(AbstractContextManager[None]):
+    """What `foreign` returns: a class, since a text crosses it twice a token."""
+
+    __slots__ = ("_kind", "_remedy", "_what")
+
+    def __init__(self, what: str, remedy: str, kind: type[ForedraftError]) -> None:
+        self._what, self._remedy, self._kind = what, remedy, kind
+
+    def __enter__(self) -> None:
+        """Cross it."""
+
+    def __exit__(
+        self,
+        raised: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Come back."""
+        if error is None or isinstance(error, OURS):
+            return
+        # A panic inside a tokenizer's Rust is no Exception.
+        said = f"{type(error).__name__} {quoted(_said(error), 160)}"
+        raise self._kind(f"{self._what} failed with {said}; {self._remedy}") from error
+
+
+def foreign(what: str, remedy: str, kind: type[ForedraftError] = ModelError) -> Border:
     """Call code that is not ours: whatever it raises becomes one sentence of ours.
 
     Templates, tokenizers, config classes, torch and the reader of a weight file raise what they
@@ -83,13 +107,10 @@ def foreign(what: str, remedy: str, kind: type[ForedraftError] = ModelError) -> 
         remedy: what the user can do, e.g. "switch chat off".
         kind: of the error that is raised.
     """
-    try:
-        yield
-    except (ForedraftError, KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:  # a panic inside a tokenizer's Rust is no Exception
-        said = quoted(_said(error), 160)
-        raise kind(f"{what} failed with {type(error).__name__} {said}; {remedy}") from error
+    return Border(what, remedy, kind)
+
+
+OURS = (ForedraftError, KeyboardInterrupt, SystemExit, GeneratorExit)  # errors that pass
 
 
 def _said(error: BaseException) -> str:

@@ -39,10 +39,13 @@ class Generation:
     def __iter__(self) -> Iterator[Chunk]:
         while not self.request.finished:
             with held(*self.networks):
-                if not self.records:
-                    self.begin()
-                chunk = self.take(step(self.parts, [self.request])[0])
+                chunk = self._advance()
             yield chunk
+
+    def _advance(self) -> Chunk:
+        if not self.records:
+            self.begin()
+        return self.take(step(self.parts, [self.request])[0])
 
     def begin(self) -> None:
         """Let the drafter read the prompt."""
@@ -74,8 +77,8 @@ class Generation:
     def completion(self) -> Completion:
         """The finished generation; runs whatever is left of it."""
         with held(*self.networks):
-            for _ in self:
-                pass
+            while not self.request.finished:
+                self._advance()
         assert self.request.finish_reason is not None
         return Completion(
             method=self.method.name,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
-import torch
 from torch import Tensor
 
 from foredraft.choices import Choices
@@ -20,7 +19,7 @@ from foredraft.decoding.request import Request
 from foredraft.drafting.base import Drafter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy
-from foredraft.logits import check_decides, num_decided
+from foredraft.logits import check_decides
 from foredraft.models.base import Feed, Network
 from foredraft.sampling.base import Sampler
 from foredraft.sampling.rng import Rng
@@ -204,10 +203,7 @@ def _judged(
         ModelError: the row that decides the next token holds no number. Rows behind it, which
             answer what the text does not say, are allowed to be anything.
     """
-    decided = num_decided(logits)
-    choices = parts.sampler.choices(
-        logits if decided == len(logits) else _silenced(logits, decided)
-    )
+    choices, decided = parts.sampler.choices(logits)
     if parts.verifier is None:
         verdict = Verdict(0, choices.draw(0, rng, position))
     else:
@@ -216,13 +212,6 @@ def _judged(
         who = MODEL if parts.verifier is None else TARGET
         check_decides(logits[decided : decided + 1], who, parts.target.dtype)
     return verdict, choices
-
-
-def _silenced(logits: Tensor, decided: int) -> Tensor:
-    """Return the rows with zeros in place of those from the first that decides nothing."""
-    sound = torch.zeros_like(logits)
-    sound[:decided] = logits[:decided]
-    return sound
 
 
 def _draft(parts: Speculation, request: Request) -> Draft:

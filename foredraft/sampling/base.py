@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from foredraft.choices import Choices, Dense, OneHot
-from foredraft.logits import likeliest
+from foredraft.logits import likeliest, num_decided
 from foredraft.ranges import Checked
 from foredraft.registry import Registry
 
@@ -31,9 +31,20 @@ class Sampler(Checked, ABC):
             Probabilities, shape `[..., vocab]`, float32 (float64 stays float64).
         """
 
-    def choices(self, logits: Tensor) -> Choices:
-        """Return what is drawn from, of logits `[rows, vocab]`: a row each."""
-        return OneHot(likeliest(logits)) if self.is_greedy else Dense(self.probs(logits))
+    def choices(self, logits: Tensor) -> tuple[Choices, int]:
+        """Return what is drawn from, of logits `[rows, vocab]`: a row each.
+
+        Returns:
+            The choices, and how many rows come before the first whose logits decide nothing, since
+            the largest is no number; what stands for that row and those behind it means nothing.
+        """
+        if self.is_greedy:
+            tokens, decided = likeliest(logits)
+            return OneHot(tokens), decided
+        decided, rows = num_decided(logits), logits.shape[0]
+        if decided < rows:
+            logits = torch.cat((logits[:decided], torch.zeros_like(logits[decided:])))
+        return Dense(self.probs(logits)), decided
 
     @property
     def is_greedy(self) -> bool:
