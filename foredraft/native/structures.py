@@ -11,6 +11,7 @@ from torch import Tensor
 
 from foredraft.errors import ModelError
 from foredraft.native.compiler import load_library
+from foredraft.native.pages import Arena
 from foredraft.native.weights import LayerWeights, Weights
 
 SOURCE = Path(__file__).with_name("fused.c")
@@ -116,7 +117,8 @@ class Laid:
             self.kind = TILED if functions.may_use_tiles() else HALF
         self.padded_dim = -(-weights.head_dim // KEYS) * KEYS
         self.tensors: list[Tensor] = []
-        embedding = weights.embedding().to(self._dtype)
+        self._arena, self._placed = Arena(), set[int]()
+        embedding = self._in_place(weights.embedding().to(self._dtype))
         self.known = len(embedding)
         self.structure = self._described(weights, embedding)
 
@@ -130,7 +132,7 @@ class Laid:
             *(weights.heads, weights.kv_heads, weights.head_dim, weights.inner_size),
             self.kind,
             weights.epsilon,
-            self._address(embedding),
+            embedding.data_ptr(),
             self._matrix(head.weight),
             *(self._floats(head.bias), self._floats(gain)),
             ctypes.cast(layers, ctypes.c_void_p),
@@ -153,21 +155,32 @@ class Laid:
         return torch.float32 if self.kind == SINGLE else torch.bfloat16
 
     def _matrix(self, weight: Tensor) -> int:
-        weight = weight.to(self._dtype).contiguous()
+        weight = weight.to(self._dtype)
         if self.kind != TILED:
             return self._address(weight)
+        weight = weight.contiguous()
         out, into = weight.shape
-        packed = torch.zeros(-(-out // 16) * -(-into // 32) * 512, dtype=torch.bfloat16)
+        count = -(-out // 16) * -(-into // 32) * 512
+        packed = self._kept(self._arena.empty(count, torch.bfloat16).zero_())
         self._functions.pack(
             *(ctypes.c_void_p(weight.data_ptr()), ctypes.c_int64(out), ctypes.c_int64(into)),
             ctypes.c_void_p(packed.data_ptr()),
         )
-        return self._address(packed)
+        return packed.data_ptr()
 
     def _floats(self, vector: Tensor | None) -> int | None:
         return None if vector is None else self._address(vector.float())
 
     def _address(self, tensor: Tensor) -> int:
-        tensor = tensor.contiguous()
+        return self._in_place(tensor).data_ptr()
+
+    def _in_place(self, tensor: Tensor) -> Tensor:
+        """Return a tensor where it stays; a head that is the embedding stays there once."""
+        if tensor.data_ptr() in self._placed:
+            return tensor
+        return self._kept(self._arena.copy(tensor))
+
+    def _kept(self, tensor: Tensor) -> Tensor:
         self.tensors.append(tensor)
-        return tensor.data_ptr()
+        self._placed.add(tensor.data_ptr())
+        return tensor
