@@ -3,9 +3,10 @@
 Both sides run the bundled pair in processes of their own that take turns (A B B A …) on the same
 prompts, greedily, so that a machine whose speed drifts treats both alike. Every ratio is new / old
 in speed, so that above 1 this checkout is faster: the median over prompts (of start-up: over
-starts) with its bootstrap 95 % interval. The older commit lies in a temporary git worktree.
+starts) with its bootstrap 95 % interval. Every round has new processes; the older commit lies in a
+temporary git worktree.
 
-    uv run python benchmarks/against.py COMMIT [--prompts 8] [--rounds 2] [--at-least 0.97] [--json]
+    uv run python benchmarks/against.py COMMIT [--prompts 4] [--rounds 4] [--at-least 0.97] [--json]
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,20 +159,20 @@ def starts(checkouts: dict[str, Path], count: int, say: Callable[[str], None]) -
 
 
 def generations(
-    sides: dict[str, Side], items: Sequence[PromptItem], rounds: int, say: Callable[[str], None]
+    rounds: Iterable[dict[str, Side]], items: Sequence[PromptItem], say: Callable[[str], None]
 ) -> list[Any]:
-    """Run every method on every prompt on both sides, after a warm-up; return a row a method."""
+    """Run every method on every prompt on both sides of each round; return a row a method."""
     found = {name: Pairs() for name in METHODS}
     turn = 0
-    for number in range(rounds + 1):
-        for count, item in enumerate(items if number else items[:1], start=1):
-            say(f"round {number}/{rounds}: prompt {count}/{len(items)}" if number else "warm-up")
+    for number, sides in enumerate(rounds, start=1):
+        for count, item in enumerate([items[0], *items]):
+            say(f"round {number}: " + (f"prompt {count}/{len(items)}" if count else "warm-up"))
             for name, (method, settings) in METHODS.items():
                 told = {"method": method, "prompt": item.prompt}
                 told["settings"] = settings | {"length": item.length}
                 done = {side: sides[side].ask(told) for side in in_turn(turn)}
                 turn += 1
-                if number:
+                if count:
                     for side, answer in done.items():
                         speed = len(answer["tokens"]) / answer["seconds"]
                         found[name].speeds[side].append(speed)
@@ -179,17 +180,29 @@ def generations(
     return [pairs.row(name, len(items)) for name, pairs in found.items()]
 
 
+def workers(checkouts: dict[str, Path], count: int) -> Iterator[dict[str, Worker]]:
+    """Yield pairs of new processes: how quick one is depends on where its memory happens to lie."""
+    for turn in range(count):
+        with ExitStack() as stack:
+            yield {
+                side: stack.enter_context(closing(Worker(checkouts[side])))
+                for side in in_turn(turn)
+            }
+
+
 def compare(old: Path, args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure both sides; return all figures."""
     checkouts = {NEW: ROOT, OLD: old}
     items = load_prompts(max_prompts=args.prompts, max_length=args.length)
     rows = starts(checkouts, args.starts, say)
-    with ExitStack() as stack:
-        workers = {}
-        for side, checkout in checkouts.items():
-            workers[side] = stack.enter_context(closing(Worker(checkout)))
-        rows += generations(workers, items, args.rounds, say)
-        unknown = {side: worker.started["stop_if_unknown"] for side, worker in workers.items()}
+    unknown: dict[str, bool] = {}
+
+    def rounds() -> Iterator[dict[str, Side]]:
+        for pair in workers(checkouts, args.rounds):
+            unknown.update({side: one.started["stop_if_unknown"] for side, one in pair.items()})
+            yield dict(pair)
+
+    rows += generations(rounds(), items, say)
     return {
         "machine": describe_machine(),
         "setting": {"prompts": len(items), "rounds": args.rounds, "length": args.length},
@@ -230,9 +243,9 @@ def parser_of() -> argparse.ArgumentParser:
     parser = tables.parser_of(__doc__)
     add = parser.add_argument
     add("commit", help="the older side: a commit, branch or tag")
-    add("--prompts", type=int, default=8, help="of each kind [%(default)s]")
+    add("--prompts", type=int, default=4, help="of each kind [%(default)s]")
     add("--length", type=int, default=60, help="most tokens a prompt [%(default)s]")
-    add("--rounds", type=int, default=2, help="passes over the prompts [%(default)s]")
+    add("--rounds", type=int, default=4, help="new processes, each with all prompts [%(default)s]")
     add("--starts", type=int, default=6, help="of each side; an interval needs six [%(default)s]")
     add("--at-least", type=float, metavar="RATIO", help="exit with 1 where surely slower, as 0.97")
     add("--json", action="store_true", help="print figures instead of a table")

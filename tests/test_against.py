@@ -42,14 +42,14 @@ def quiet(line: str) -> None:
 
 def test_sides_take_turns_a_b_b_a() -> None:
     both, turns = sides(2, 1)
-    against.generations(both, ITEMS, 1, quiet)
+    against.generations([both], ITEMS, quiet)
     assert turns[:4] == [against.NEW, against.OLD, against.OLD, against.NEW]
     assert turns.count(against.NEW) == turns.count(against.OLD)
 
 
 def test_a_ratio_is_new_by_old_and_its_tokens_are_compared() -> None:
     both, _ = sides(30, 20)
-    rows = against.generations(both, ITEMS, 2, quiet)
+    rows = against.generations([both] * 2, ITEMS, quiet)
     assert [row["measure"] for row in rows] == list(against.METHODS)
     for row in rows:
         assert row["ratio"] == pytest.approx({"median": 1.5, "low": 1.5, "high": 1.5})
@@ -59,7 +59,7 @@ def test_a_ratio_is_new_by_old_and_its_tokens_are_compared() -> None:
 
 def test_both_sides_are_asked_the_same_after_a_warm_up() -> None:
     both, _ = sides(1, 1)
-    against.generations(both, ITEMS, 1, quiet)
+    against.generations([both], ITEMS, quiet)
     new, old = (both[name].requests for name in (against.NEW, against.OLD))
     assert new == old
     assert len(new) == (1 + len(ITEMS)) * len(against.METHODS)
@@ -97,7 +97,7 @@ def test_the_table_says_where_defaults_differ() -> None:
         "machine": {"processor": "P", "flags": "avx2", "commit": "abc"},
         "against": "def",
         "stop_if_unknown": {against.NEW: True, against.OLD: False},
-        "rows": against.generations(both, ITEMS, 1, quiet),
+        "rows": against.generations([both], ITEMS, quiet),
     }
     shown = against.rendered(found)
     assert "1.500 [1.500, 1.500]" in shown
