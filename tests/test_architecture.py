@@ -210,6 +210,23 @@ def test_no_override_is_forced() -> None:
     assert [path for path in MODULES + TESTS if forced in path.read_text(encoding="utf-8")] == []
 
 
+def constants() -> Iterator[tuple[str, str, str]]:
+    """Yield room, name and value of every constant at the top of a file."""
+    for path in MODULES:
+        for node in tree_of(path).body:
+            for target in node.targets if isinstance(node, ast.Assign) else []:
+                if isinstance(target, ast.Name) and target.id.isupper():
+                    yield room_of(name_of(path)), target.id, ast.unparse(node.value)
+
+
+def test_a_constant_has_one_value_in_its_room() -> None:
+    values: dict[tuple[str, str], set[str]] = {}
+    for room, name, value in constants():
+        values.setdefault((room, name), set()).add(value)
+    assert len(values) > 100
+    assert {place: found for place, found in values.items() if len(found) > 1} == {}
+
+
 def test_types_say_what_they_are() -> None:
     unsaid = [
         name_of(path)

@@ -16,7 +16,7 @@ import pytest
 
 from foredraft.bench import shell_runs
 from foredraft.bench.measure import text_hash
-from foredraft.bench.shell_runs import COLUMNS, EXPERIMENTS, default_prompts, run_shell
+from foredraft.bench.shell_runs import SHELL_COLUMNS, EXPERIMENTS, default_prompts, run_shell
 from foredraft.errors import ConfigError
 from tests.toy_engine import PROMPT, RETOLD
 
@@ -106,7 +106,7 @@ def test_one_row_a_method_and_prompt(rows: list[dict[str, Any]]) -> None:
     assert [(r["prompt"], r["method"]) for r in rows] == [
         (prompt, method) for prompt in (PROMPT, RETOLD) for method in DOCUMENTED
     ]
-    assert {tuple(row) for row in rows} == {COLUMNS}
+    assert {tuple(row) for row in rows} == {SHELL_COLUMNS}
 
 
 def test_every_method_gives_the_same_text_from_the_same_seed(rows: list[dict[str, Any]]) -> None:

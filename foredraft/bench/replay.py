@@ -31,7 +31,7 @@ from foredraft.tracing import summarize
 from foredraft.verification import ExactMatchVerifier
 
 GREEDY, METHOD = GreedySampler(), "speculative"
-SUMMARIZED = (  # what is told of a replay, besides its time
+REPLAYED = (  # what is told of a replay, besides its time
     *("num_emitted_tokens", "num_steps", "num_draft_calls", "num_drafted_tokens"),
     *("num_accepted_tokens", "acceptance_rate", "conditional_acceptance_rate"),
     *("acceptance_by_position", "mean_acceptance_length"),
@@ -145,7 +145,7 @@ class Replayed:
         return {
             "drafting": self.drafting,
             "policy": self.policy,
-            **{name: summary[name] for name in SUMMARIZED},
+            **{name: summary[name] for name in REPLAYED},
             "tokens_per_second": self.tokens_per_second,
             "regret": self.regret,
         }

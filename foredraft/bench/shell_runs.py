@@ -56,7 +56,7 @@ SHOWN = {  # column → its head on a terminal
     "mean_normalized_entropy": "mean H_norm",
     "num_emitted_tokens": "tokens",
 }
-COLUMNS = ("method", "prompt", *SHOWN, "text_hash", "seed")
+SHELL_COLUMNS = ("method", "prompt", *SHOWN, "text_hash", "seed")
 Row = dict[str, Json]  # column → value
 
 
@@ -139,13 +139,13 @@ def _row(file: Path, experiment: ShellExperiment, prompt: str, transcript: str) 
         "latency_seconds": seconds,
         "text_hash": text_hash(found["text"]),
     }
-    return {name: derived.get(name, found.get(name)) for name in COLUMNS}
+    return {name: derived.get(name, found.get(name)) for name in SHELL_COLUMNS}
 
 
 def write_csv(rows: Sequence[Row], out: Path) -> None:
     """Write the rows; a number that a method cannot give is an empty field."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, SHELL_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({n: cell_of(v) if isinstance(v, str) else v for n, v in row.items()})

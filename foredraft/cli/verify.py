@@ -30,7 +30,7 @@ from foredraft.ranges import hints_of
 
 MARKS = {True: ("ok", "green"), False: ("FAIL", "bold red"), None: ("?", "yellow")}
 DEFAULT = Plan()
-WITHOUT_MODEL = ("ngram",)
+METHODS_WITHOUT_MODEL = ("ngram",)
 AS_GIVEN = ("samples", "level", "sampler", "gamma", "length", "seed")  # flags of a plan
 
 
@@ -85,7 +85,7 @@ def _report(args: argparse.Namespace, plan: Plan) -> Report:
     except KeyboardInterrupt:
         return Report(args.target, args.drafter or BUNDLED, plan, (), interrupted=True)
     if engine.drafter is None and not args.method and args.drafter is None:
-        plan = replace(plan, methods=WITHOUT_MODEL)  # the default drafter does not fit
+        plan = replace(plan, methods=METHODS_WITHOUT_MODEL)  # the default drafter does not fit
     with _progress() as show:
         return check(engine, plan, show)
 

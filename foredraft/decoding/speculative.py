@@ -25,7 +25,8 @@ from foredraft.sampling.base import Sampler
 from foredraft.sampling.rng import Rng
 from foredraft.verification.base import Verifier
 
-MODEL, TARGET = "the model", "the target"  # that decodes alone, and that verifies
+MODEL = "the model"  # that decodes alone
+TARGET = "the target"  # that verifies
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from foredraft.core import StepOutcome
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
 from foredraft.ranges import DraftLength, Range
 
-SHARE = 0.2  # of H in the bound 1 − √(0.2 · H)
+ENTROPY_SHARE = 0.2  # of H in the bound 1 − √(0.2 · H)
 FIRST_THRESHOLD = 0.5
 STEP = 0.01
 ACCEPTANCE_EMA, THRESHOLD_EMA = 0.5, 0.9
@@ -48,7 +48,7 @@ class AdaEdlGamma(GammaPolicy):
         return self.gamma_max
 
     def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
-        return 1 - math.sqrt(SHARE * signal.entropy) >= self._threshold
+        return 1 - math.sqrt(ENTROPY_SHARE * signal.entropy) >= self._threshold
 
     def update(self, outcome: StepOutcome) -> None:
         drafted = len(outcome.draft.tokens)

@@ -24,7 +24,7 @@ from foredraft.native.weights import Source
 
 HEAD = "lm_head.weight"
 FREQUENCIES = "rotary_emb.inv_freq"  # in old checkpoints; they follow from the config
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+STORED_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
 
 class Checkpoint(Source):
@@ -53,7 +53,7 @@ class Checkpoint(Source):
         return self.outline.parameters()
 
     def dtype_of(self, name: str) -> torch.dtype:
-        lies = DTYPES[self._tensors[name].dtype]
+        lies = STORED_DTYPES[self._tensors[name].dtype]
         return lies if torch.promote_types(lies, self.dtype) == self.dtype else self.dtype
 
     def find(self, name: str) -> Tensor | None:
@@ -133,7 +133,7 @@ def read_module(folder: ModelFolder, dtype: torch.dtype) -> tuple[PreTrainedMode
 def readable_tensors(folder: ModelFolder) -> dict[str, Stored] | None:
     """Return what the files of a folder hold; None if that is not numbers as they lie in memory."""
     tensors = stored_tensors(folder.path, folder.fields.get("transformers_weights"))
-    plain = all(stored.dtype in DTYPES for stored in tensors.values())
+    plain = all(stored.dtype in STORED_DTYPES for stored in tensors.values())
     return tensors if plain and sys.byteorder == "little" else None
 
 
@@ -144,7 +144,7 @@ def read_tensor(name: str, stored: Stored) -> Tensor:
         ModelError: the file cannot be read, or is shorter than its header says.
     """
     with foreign(f"reading {quoted(name, 100)} from {shown(stored.file)}", AGAIN):
-        tensor = torch.empty(stored.shape, dtype=DTYPES[stored.dtype])
+        tensor = torch.empty(stored.shape, dtype=STORED_DTYPES[stored.dtype])
         content = tensor.flatten().view(torch.uint8).numpy().data
         with stored.file.open("rb") as opened:
             opened.seek(stored.begin)

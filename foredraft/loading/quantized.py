@@ -31,7 +31,7 @@ SCALES = re.compile(
     r"|_blocks|\.absmax|\.quant_state\..*|weight_packed|weight_zero_point|\.quant_map)"
 )
 PACKED = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
-REMEDY = (
+UNQUANTISED = (
     "give the unquantised model (on the hub usually the same name without the ending), which "
     "--quantize int8 can round while it loads"
 )
@@ -63,21 +63,21 @@ def _stated(config: Document) -> Iterator[tuple[str, Json]]:
 
 def _check_stated(name: str, found: Json) -> None:
     if not isinstance(found, dict):
-        raise unfit(name, "an object", found, REMEDY)
+        raise unfit(name, "an object", found, UNQUANTISED)
     method = found.get("quant_method")
     if method is None and (found.get("load_in_4bit") or found.get("load_in_8bit")):
         method = "bitsandbytes"
     if not isinstance(method, str) or not method:
         raise ModelError(
             f"{name} says that the weights are quantised, and its quant_method is "
-            f"{quoted(method)}, which says not how; {REMEDY}"
+            f"{quoted(method)}, which says not how; {UNQUANTISED}"
         )
     packages = PACKAGES.get(method, ())
     if not any(map(_is_installed, packages)):
         needs = f", which needs the package {packages[0]}" if packages else ""
         raise ModelError(
             f"{name}: the weights are quantised by {quoted(method)}{needs} and cannot be computed "
-            f"here; {REMEDY}"
+            f"here; {UNQUANTISED}"
         )
 
 
@@ -90,7 +90,7 @@ def _is_installed(package: str) -> bool:
 
 def _check_unstated(folder: Path, place: str, tensors: Mapping[str, Stored]) -> None:
     """Raise if the weights are quantised though the config does not say so."""
-    silent = f"and {place} has no quantization_config that says how; {REMEDY}"
+    silent = f"and {place} has no quantization_config that says how; {UNQUANTISED}"
     for name, tensor in tensors.items():
         narrow = tensor.dtype.startswith(("F8", "F6", "F4"))
         packed = tensor.dtype in PACKED and name.endswith((".weight", "_weight", ".bias"))

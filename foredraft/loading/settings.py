@@ -68,7 +68,7 @@ WORDS: dict[object, str] = {
     **{int: "an integer", float: "a number", bool: "true or false", str: "a text"},
     **{list: "a list", tuple: "a list", dict: "an object", type(None): "null"},
 }
-REMEDY = "correct the file, or fetch the model again"
+CORRECTED = "correct the file, or fetch the model again"
 
 
 def check_config(path: Path, config: Document, *, trusted: bool) -> None:
@@ -123,7 +123,7 @@ def _check_type(place: str, name: str, value: object, hint: object) -> None:
         remedy = "correct it, or leave it out"
         raise unfit(f"{place}{name}", "float32, bfloat16 or float16", value, remedy)
     if not fits(value, hint):
-        raise unfit(f"{place}{name}", words(hint), value, REMEDY)
+        raise unfit(f"{place}{name}", words(hint), value, CORRECTED)
 
 
 def _is_float_type(name: str) -> bool:
@@ -146,7 +146,7 @@ def _check_value(place: str, name: str, value: object) -> None:
     if not low <= value <= high:
         legal = f"{low:,g} … {high:,g}" if high < LARGE else "a finite number"
         legal = f"at least {low:g}" if high == LARGE and low == 0 else legal
-        raise unfit(f"{place}{name}", legal, value, REMEDY)
+        raise unfit(f"{place}{name}", legal, value, CORRECTED)
 
 
 def _range(name: str, *, is_integer: bool) -> tuple[float, float]:

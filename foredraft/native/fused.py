@@ -23,7 +23,7 @@ from foredraft.native.structures import SINGLE, Laid, Pass, library
 from foredraft.native.weights import Given, Weights
 from foredraft.threads import threads_for, usable_threads
 
-CHUNK = 64  # rows of a pass, whatever texts they are of; more tokens are fed in several passes
+PASS_ROWS = 64  # rows of a pass, whatever texts they are of; more tokens are fed in several passes
 
 # A text's memory, its next tokens, and how many of the last of these get logits.
 Text = tuple[KeyValueMemory, Sequence[int], int]
@@ -57,7 +57,7 @@ class Passes:
         self.columns = min(vocab_size, self.laid.known)
         self._turns = weights.rotations
         self._shape = (weights.num_layers, weights.kv_heads, self.laid.padded_dim)
-        self._ids, self._feeds = (ctypes.c_int64 * CHUNK)(), (structures.Feed * CHUNK)()
+        self._ids, self._feeds = (ctypes.c_int64 * PASS_ROWS)(), (structures.Feed * PASS_ROWS)()
         self._pass = Pass(columns=self.columns)
         self._pass.ids = ctypes.addressof(self._ids)
         self._pass.feed = ctypes.addressof(self._feeds)
@@ -108,9 +108,9 @@ class Passes:
         fed = [(memory, tokens, 1) for memory, tokens in texts]
         self._make_ready(fed, count - 1)
         drafts = list[Drafted]()
-        for first in range(0, len(fed), CHUNK):
-            together = fed[first : first + CHUNK]
-            if sum([len(tokens) for _, tokens, _ in together]) > CHUNK:
+        for first in range(0, len(fed), PASS_ROWS):
+            together = fed[first : first + PASS_ROWS]
+            if sum([len(tokens) for _, tokens, _ in together]) > PASS_ROWS:
                 early = [(m, tokens[:-1], 0) for m, tokens, _ in together if len(tokens) > 1]
                 self._fed(early)
                 together = [(memory, tokens[-1:], 1) for memory, tokens, _ in together]
@@ -178,26 +178,26 @@ class Passes:
         self._room = (0, 0)  # until all of it is there: memory may run out in between
         step = self._pass
         self._rotations = self._turns(positions)
-        floats = self._library.scratch_floats(self._given[0], CHUNK, positions, threads)
+        floats = self._library.scratch_floats(self._given[0], PASS_ROWS, positions, threads)
         self._scratch = torch.empty(floats)
-        self._likeliest = (ctypes.c_int64 * ((1 + threads) * CHUNK))()
-        self._margin = (ctypes.c_float * ((1 + threads) * CHUNK))()
+        self._likeliest = (ctypes.c_int64 * ((1 + threads) * PASS_ROWS))()
+        self._margin = (ctypes.c_float * ((1 + threads) * PASS_ROWS))()
         step.margin, step.threads = ctypes.addressof(self._margin), threads
         step.rotations, step.scratch = self._rotations.data_ptr(), self._scratch.data_ptr()
         self._room = (positions, threads)
 
 
 def _in_passes(texts: Sequence[Text]) -> list[Sequence[Text]]:
-    """Return texts cut into passes of `CHUNK` rows at most; all tokens are in their order."""
-    if len(texts) <= CHUNK and 0 < sum([len(tokens) for _, tokens, _ in texts]) <= CHUNK:
+    """Return texts cut into passes of `PASS_ROWS` rows at most; all tokens are in their order."""
+    if len(texts) <= PASS_ROWS and 0 < sum([len(tokens) for _, tokens, _ in texts]) <= PASS_ROWS:
         return [texts]
-    passes, parts, room = list[Sequence[Text]](), list[Text](), CHUNK
+    passes, parts, room = list[Sequence[Text]](), list[Text](), PASS_ROWS
     for memory, tokens, keep in texts:
         left = len(tokens)
         while left:
             if not room:
                 passes.append(parts)
-                parts, room = [], CHUNK
+                parts, room = [], PASS_ROWS
             part = tokens[len(tokens) - left :][:room]
             left -= len(part)
             room -= len(part)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-ROWS = 1024  # that are rounded at once, so that a large weight is never held in float32
+ROWS_AT_ONCE = 1024  # that are rounded at once, so that a large weight is never held in float32
 
 
 class Linear(ABC):
@@ -74,12 +74,12 @@ class Int8Linear(Linear):
     """Weights rounded to 8 bits with one scale a row, products in bfloat16: torch's own kernel."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        parts = weight.split(ROWS)
+        parts = weight.split(ROWS_AT_ONCE)
         largest = torch.cat([part.float().abs().amax(dim=1) for part in parts])  # [out]
         scale = largest.clamp_(min=1e-12) / 127
         self._weight = torch.empty(weight.shape, dtype=torch.int8)
         for part, own, rounded in zip(
-            parts, scale.split(ROWS), self._weight.split(ROWS), strict=True
+            parts, scale.split(ROWS_AT_ONCE), self._weight.split(ROWS_AT_ONCE), strict=True
         ):
             rounded.copy_((part.float() / own[:, None]).round_())
         self._scale, self._bias = scale.bfloat16(), bias

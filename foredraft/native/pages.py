@@ -12,7 +12,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 25  # bytes that are mapped at once; what nobody writes to takes no memory
+MAPPING = 1 << 25  # bytes that are mapped at once; what nobody writes to takes no memory
 HUGE_PAGE = 1 << 21
 LINE = 64  # of a cache
 
@@ -28,7 +28,7 @@ class Arena:
         size = count * dtype.itemsize
         room = -(-size // LINE) * LINE
         if room > len(self._free):
-            self._free = _mapped(max(room, BLOCK))
+            self._free = _mapped(max(room, MAPPING))
         taken, self._free = self._free[:size], self._free[room:]
         return taken.view(dtype)
 

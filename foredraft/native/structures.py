@@ -15,7 +15,7 @@ from foredraft.native.pages import Arena
 from foredraft.native.weights import LayerWeights, Weights
 
 SOURCE = Path(__file__).with_name("fused.c")
-KEYS = 16  # of fused.c: heads are padded to a multiple of so many dimensions
+DIMS = 16  # of fused.c: heads are padded to a multiple of so many dimensions
 SINGLE, HALF, TILED = range(3)  # kinds of matrices
 
 
@@ -115,7 +115,7 @@ class Laid:
         self.kind = SINGLE
         if weights.fit_bfloat16():
             self.kind = TILED if functions.may_use_tiles() else HALF
-        self.padded_dim = -(-weights.head_dim // KEYS) * KEYS
+        self.padded_dim = -(-weights.head_dim // DIMS) * DIMS
         self.tensors: list[Tensor] = []
         self._arena, self._placed = Arena(), set[int]()
         embedding = self._in_place(weights.embedding().to(self._dtype))

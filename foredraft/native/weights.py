@@ -26,7 +26,7 @@ MATRICES = (
     *("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
     *("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
 )
-ROWS = 1024  # of a matrix that are compared at once
+ROWS_AT_ONCE = 1024  # of a matrix that are compared at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class Weights:
         if self._source.dtype_of(name) == torch.bfloat16:
             return True  # no need to read it
         # A part at a time: both copies of a large embedding would be the most ever held.
-        parts = self._tensor(name).split(ROWS)
+        parts = self._tensor(name).split(ROWS_AT_ONCE)
         return all(torch.equal(part.bfloat16().float(), part.float()) for part in parts)
 
     def _ties(self, config: PreTrainedConfig) -> bool:

@@ -30,7 +30,7 @@ from foredraft.zoo.tokenizer import chat_document, ids_of
 
 TOGETHER = 256  # documents continued in one batch
 BEGINNING = (4, 48)  # tokens of a document without a prompt that the teacher is given
-NEW_TOKENS = 128
+TAUGHT_TOKENS = 128
 TEMPERATURES = (0.0, 0.8)  # in turn; 0 is greedy
 
 
@@ -134,7 +134,7 @@ def _continued(
     out = teacher.generate(
         ids,
         attention_mask=mask.to(teacher.device),
-        max_new_tokens=min(NEW_TOKENS, teacher.config.max_position_embeddings - width),
+        max_new_tokens=min(TAUGHT_TOKENS, teacher.config.max_position_embeddings - width),
         pad_token_id=pad,
         eos_token_id=eos,
         do_sample=bool(temperature),

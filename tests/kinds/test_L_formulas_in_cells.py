@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from foredraft.bench.rows import Row, RowFile
-from foredraft.bench.shell_runs import COLUMNS, write_csv
+from foredraft.bench.shell_runs import SHELL_COLUMNS, write_csv
 
 FORMULAS = (
     *("=1+1", '=HYPERLINK("http://x","y")', "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"),
@@ -63,6 +63,6 @@ def test_numbers_stay_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("formula", FORMULAS)
 def test_no_prompt_of_the_shell_runs_is_a_formula(tmp_path: Path, formula: str) -> None:
-    row = {**dict.fromkeys(COLUMNS), "method": formula, "prompt": formula, "text_hash": formula}
+    row = {**dict.fromkeys(SHELL_COLUMNS), "method": formula, "prompt": formula, "text_hash": formula}
     write_csv([row], tmp_path / "out.csv")
     assert [cell for cell in cells_of(tmp_path / "out.csv") if is_formula(cell)] == []

@@ -16,7 +16,7 @@ from foredraft.loading.runtime import Runtime, can_fuse
 from foredraft.models import Feed, Network
 from foredraft.native import compiler, fused, structures
 from foredraft.native.compiler import load_library
-from foredraft.native.fused import CHUNK, FusedModel
+from foredraft.native.fused import PASS_ROWS, FusedModel
 from foredraft.native.network import NativeModel, prove_equal
 from foredraft.native.structures import SOURCE
 from tests.native.test_native import FAMILY, every_member, half, network
@@ -73,11 +73,11 @@ def check_layout(reference: Any, precision: str, processor: str) -> None:
     tiled = structures.TILED if fused.library().may_use_tiles() else structures.HALF
     assert model._passes.laid.kind == (tiled if precision == "half" else structures.SINGLE)
     assert processor == "nothing" or not fused.library().may_use_tiles()
-    tokens = random_tokens(random.Random(processor), CHUNK + 9)
+    tokens = random_tokens(random.Random(processor), PASS_ROWS + 9)
     text = model.open(tokens)
     expected = full_logits(reference, tokens)
     begin = 0
-    for count in (CHUNK + 1, 1, 2, 5):
+    for count in (PASS_ROWS + 1, 1, 2, 5):
         logits = text.extend(tokens[begin : begin + count], keep=count)
         assert_same_logits(logits, expected[begin : begin + count])
         begin += count
@@ -127,7 +127,7 @@ def threads_in_turn() -> Iterator[int]:
 def test_a_draft_in_one_call_is_the_draft_token_by_token(vocab_size: int, processor: str) -> None:
     source = random.Random(vocab_size)
     model = FusedModel(build("llama"), vocab_size=vocab_size)
-    for length in (1, 3, CHUNK + 2):
+    for length in (1, 3, PASS_ROWS + 2):
         tokens = [*random_tokens(source, length - 1), vocab_size - 1]
         text, alone = model.open(tokens), model.open(tokens)
         [one_by_one] = Network.draft(model, [Feed(alone, tokens)], 6)
@@ -142,7 +142,7 @@ def test_a_draft_in_one_call_is_the_draft_token_by_token(vocab_size: int, proces
 @needs_a_compiler
 def test_drafts_of_several_texts_are_those_of_each_alone() -> None:
     model, source = FusedModel(build("llama")), random.Random(0)
-    for lengths in ((1, 3, 2), (5, CHUNK, 1)):  # in one pass, and in more than one
+    for lengths in ((1, 3, 2), (5, PASS_ROWS, 1)):  # in one pass, and in more than one
         texts = [model.open(random_tokens(source, length)) for length in lengths]
         alone = [model.open(text.begin).draft(text.begin, 4) for text in texts]
         together = model.draft([Feed(text, text.begin) for text in texts], 4)

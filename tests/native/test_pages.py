@@ -9,7 +9,7 @@ import torch
 
 from foredraft.loading.runtime import can_fuse
 from foredraft.native.fused import FusedModel
-from foredraft.native.pages import BLOCK, HUGE_PAGE, LINE, Arena
+from foredraft.native.pages import MAPPING, HUGE_PAGE, LINE, Arena
 from tests.tiny import build
 
 
@@ -34,7 +34,7 @@ def test_pieces_hold_what_was_put_into_each() -> None:
 
 def test_more_than_a_block_is_a_block_of_its_own_at_a_huge_page() -> None:
     arena = Arena()
-    small, large = arena.empty(8, torch.uint8), arena.empty(BLOCK + 1, torch.uint8)
+    small, large = arena.empty(8, torch.uint8), arena.empty(MAPPING + 1, torch.uint8)
     small.fill_(1)
     large[:8], large[-1] = 2, 3
     assert large.data_ptr() % HUGE_PAGE == 0
