@@ -16,7 +16,7 @@ import pytest
 
 from foredraft.bench import shell_runs
 from foredraft.bench.measure import text_hash
-from foredraft.bench.shell_runs import SHELL_COLUMNS, EXPERIMENTS, default_prompts, run_shell
+from foredraft.bench.shell_runs import EXPERIMENTS, SHELL_COLUMNS, default_prompts, run_shell
 from foredraft.errors import ConfigError
 from tests.toy_engine import PROMPT, RETOLD
 

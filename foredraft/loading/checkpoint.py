@@ -24,7 +24,12 @@ from foredraft.native.weights import Source
 
 HEAD = "lm_head.weight"
 FREQUENCIES = "rotary_emb.inv_freq"  # in old checkpoints; they follow from the config
-STORED_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+STORED_DTYPES = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F64": torch.float64,
+}
 
 
 class Checkpoint(Source):

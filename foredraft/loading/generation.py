@@ -36,7 +36,7 @@ LISTS = ("suppress_tokens", "begin_suppress_tokens")
 PAIRS = ("bad_words_ids", "forced_decoder_ids")
 LARGE = 1e30  # larger than any setting
 NO_TOKEN = -1  # how some exporters write "none"
-AFTER_CARD_OR_NONE = "correct it after the model's card, or remove it"
+REMOVE = "correct it after the model's card, or remove it"
 
 
 def check_generation(path: Path, found: Document, vocab_size: int) -> None:
@@ -51,7 +51,7 @@ def check_generation(path: Path, found: Document, vocab_size: int) -> None:
             end_ids(field, value)
         wanted = None if value is None else _wanted(name, value, vocab_size)
         if wanted:
-            raise unfit(field, wanted, value, AFTER_CARD_OR_NONE)
+            raise unfit(field, wanted, value, REMOVE)
 
 
 def _wanted(name: str, value: Json, vocab_size: int) -> str | None:
@@ -94,7 +94,7 @@ def end_tokens(sources: Document, spoken: Json, default: Json, vocab_size: int) 
         if found and max(found) >= vocab_size:
             raise ModelError(
                 f"{name} {max(found)} is outside the vocabulary 0 … {vocab_size - 1}, so it could "
-                f"never end a text; {AFTER_CARD_OR_NONE}"
+                f"never end a text; {REMOVE}"
             )
     weaker = [spoken]
     if not sources and not _said(weaker, vocab_size):
@@ -111,7 +111,7 @@ def end_ids(name: str, value: Json) -> list[int]:
     """Return the tokens of an `eos_token_id`: an integer, a list of them, or null."""
     listed = value if isinstance(value, list) else [] if value is None else [value]
     if not all(type(token) is int and token >= NO_TOKEN for token in listed):
-        raise unfit(name, "a token id of at least 0, a list of them, or null", value, AFTER_CARD_OR_NONE)
+        raise unfit(name, "a token id of at least 0, a list of them, or null", value, REMOVE)
     return [token for token in listed if token != NO_TOKEN]
 
 

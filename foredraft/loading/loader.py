@@ -50,7 +50,7 @@ LOG = logging.getLogger("foredraft")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPE_CHOICES = ("auto", *DTYPES)
 QUANTIZE_CHOICES = ("none", "int8")
-AFTER_CARD = "fetch the model again, or correct its files after its card"
+REPAIR = "fetch the model again, or correct its files after its card"
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _settings_of(source: str) -> Path:
 
 def _read_tokenizer(path: Path, *, trusted: bool) -> PreTrainedTokenizerBase:
     what = f"reading the tokenizer of {shown(path)} (tokenizer.json, tokenizer_config.json)"
-    with foreign(what, AFTER_CARD):
+    with foreign(what, REPAIR):
         found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, trust_remote_code=trusted, local_files_only=True
         )
@@ -237,7 +237,7 @@ def _load_module(
 ) -> PreTrainedModel:
     """Return a transformers module with its weights, read by us in a precision, if there is one."""
     device = resolve_device(options.device)
-    with foreign(f"reading the weights of {shown(folder.path)}", f"{AFTER_CARD}, or free some memory"):
+    with foreign(f"reading the weights of {shown(folder.path)}", f"{REPAIR}, or free some memory"):
         found = read_module(folder, read_as) if read_as else None
         network, info = found or folder.loader.from_pretrained(
             folder.path,

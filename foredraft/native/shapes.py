@@ -24,7 +24,7 @@ COUNTS = (
     *("hidden_size", "intermediate_size", "vocab_size"),
 )
 PRECISIONS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-CONVERTED_AGAIN = "correct config.json, or convert the model again"
+REMAKE = "correct config.json, or convert the model again"
 
 
 def check_shapes(network: PreTrainedModel, *, is_unread: bool = False) -> None:
@@ -93,10 +93,10 @@ def _check_tensor(
     name: str, found: object, shape: tuple[int, ...], device: torch.device | None
 ) -> None:
     if not isinstance(found, Tensor):
-        raise ModelError(f"the network has no {name}; legal: a tensor {list(shape)}; {CONVERTED_AGAIN}")
+        raise ModelError(f"the network has no {name}; legal: a tensor {list(shape)}; {REMAKE}")
     if found.shape != shape:
         raise ModelError(
-            f"{name} has shape {list(found.shape)}; legal by its config: {list(shape)}; {CONVERTED_AGAIN}"
+            f"{name} has shape {list(found.shape)}; legal by its config: {list(shape)}; {REMAKE}"
         )
     if found.dtype not in PRECISIONS:
         odd, *legal = (str(p).removeprefix("torch.") for p in (found.dtype, *PRECISIONS))
@@ -115,11 +115,11 @@ def _check_rotations(frequencies: Tensor, scale: float, head_dim: int) -> None:
     if frequencies.shape != (head_dim // 2,) or not bool(frequencies.isfinite().all()):
         raise ModelError(
             f"the rotary embedding has {list(frequencies.shape)} frequencies, not all of them "
-            f"finite or as many as half a head; legal: {head_dim // 2} finite ones; {CONVERTED_AGAIN}"
+            f"finite or as many as half a head; legal: {head_dim // 2} finite ones; {REMAKE}"
         )
     if not math.isfinite(scale):
         _refuse("attention_factor", scale, "a finite number")
 
 
 def _refuse(name: str, value: object, legal: str) -> NoReturn:
-    raise ModelError(f"{name} is {quoted(value)}; legal: {legal}; {CONVERTED_AGAIN}")
+    raise ModelError(f"{name} is {quoted(value)}; legal: {legal}; {REMAKE}")

@@ -63,6 +63,11 @@ def test_numbers_stay_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("formula", FORMULAS)
 def test_no_prompt_of_the_shell_runs_is_a_formula(tmp_path: Path, formula: str) -> None:
-    row = {**dict.fromkeys(SHELL_COLUMNS), "method": formula, "prompt": formula, "text_hash": formula}
+    row = {
+        **dict.fromkeys(SHELL_COLUMNS),
+        "method": formula,
+        "prompt": formula,
+        "text_hash": formula,
+    }
     write_csv([row], tmp_path / "out.csv")
     assert [cell for cell in cells_of(tmp_path / "out.csv") if is_formula(cell)] == []

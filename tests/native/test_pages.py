@@ -9,7 +9,7 @@ import torch
 
 from foredraft.loading.runtime import can_fuse
 from foredraft.native.fused import FusedModel
-from foredraft.native.pages import MAPPING, HUGE_PAGE, LINE, Arena
+from foredraft.native.pages import HUGE_PAGE, LINE, MAPPING, Arena
 from tests.tiny import build
 
 
