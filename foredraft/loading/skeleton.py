@@ -28,7 +28,7 @@ HARMLESS = re.compile(
     r"|position_ids|num_batches_tracked|embed_positions\.weights?|_float_tensor|causal_mask)"
 )
 SHOWN = 3  # tensors that a message names
-REVISE = "fetch the model again, or correct config.json"
+AMEND = "fetch the model again, or correct config.json"
 
 
 def skeleton(folder: Path, config: PreTrainedConfig, loader: Loader) -> PreTrainedModel:
@@ -67,13 +67,13 @@ def check_weights_fit(
             blamed = _to_blame(fields, wanted.shape, one.shape)
             raise ModelError(
                 f"{place} describes {quoted(name, 100)} as {list(wanted.shape)}{blamed}, and "
-                f"{shown(one.file)} holds it as {list(one.shape)}; {REVISE}"
+                f"{shown(one.file)} holds it as {list(one.shape)}; {AMEND}"
             )
     have = sum(one.size for one in tensors.values())
     size = sum(weight.numel() for weight in network.parameters())
     if size > FACTOR * have + SLACK:
         raise ModelError(
-            f"{place} describes a network of {size:,} weights, and its files hold {have:,}; {REVISE}"
+            f"{place} describes a network of {size:,} weights, and its files hold {have:,}; {AMEND}"
         )
     tables = sum(one.numel() * one.element_size() for one in network.buffers())
     if tables > MOST_TABLES:
@@ -95,7 +95,7 @@ def _check_layers(
         field = f"{blamed[0]} is" if blamed else "it describes"
         raise ModelError(
             f"{place}: {field} {depth}, and the weights hold {stored} layers "
-            f"({name}.0 … {name}.{stored - 1}); {REVISE}"
+            f"({name}.0 … {name}.{stored - 1}); {AMEND}"
         )
 
 
@@ -132,18 +132,18 @@ def check_loaded(name: str, network: PreTrainedModel, info: Document) -> None:
     if missing:
         raise ModelError(
             f"{weights} are incomplete: {len(missing)} tensors are missing, "
-            f"{quoted(missing[0], 100)} among them; {REVISE}"
+            f"{quoted(missing[0], 100)} among them; {AMEND}"
         )
     for key, *shapes in sorted(odd, key=str):
         told = " instead of ".join(str(list(shape)) for shape in shapes)
         raise ModelError(
-            f"{weights} do not fit config.json: {quoted(key, 100)} is {told}; {REVISE}"
+            f"{weights} do not fit config.json: {quoted(key, 100)} is {told}; {AMEND}"
         )
     surplus = sorted(_homeless(network, info.get("unexpected_keys", ())))
     if surplus:
         raise ModelError(
             f"{weights} hold {len(surplus)} tensors that the network of its config.json leaves out "
-            f"({', '.join(surplus[:SHOWN])}), so its texts would be wrong; {REVISE}"
+            f"({', '.join(surplus[:SHOWN])}), so its texts would be wrong; {AMEND}"
         )
 
 
