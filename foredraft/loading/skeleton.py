@@ -136,9 +136,7 @@ def check_loaded(name: str, network: PreTrainedModel, info: Document) -> None:
         )
     for key, *shapes in sorted(odd, key=str):
         told = " instead of ".join(str(list(shape)) for shape in shapes)
-        raise ModelError(
-            f"{weights} do not fit config.json: {quoted(key, 100)} is {told}; {AMEND}"
-        )
+        raise ModelError(f"{weights} do not fit config.json: {quoted(key, 100)} is {told}; {AMEND}")
     surplus = sorted(_homeless(network, info.get("unexpected_keys", ())))
     if surplus:
         raise ModelError(
