@@ -6,7 +6,6 @@ nothing.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
@@ -21,7 +20,7 @@ from foredraft.drafting import (
     Ngram,
 )
 from foredraft.errors import ConfigError
-from foredraft.gamma import GAMMA_POLICIES, GammaPolicy
+from foredraft.gamma import GammaPolicy
 from foredraft.loading import LoadedModel
 from foredraft.method import Method
 from foredraft.models import Network, Recomputing
@@ -56,18 +55,17 @@ class Assembly:
         if method.source is None:
             return Speculation.plain(network, method.sampler)
         # Labels and rates depend on these: what is learned under one is not used under another.
-        under = (method.name, method.source, method.verifier, method.sampler, method.config.cache)
+        name, config = method.name, method.config
+        spec = config.drafting_spec(name)
+        under = (name, spec, config.verifier, config.sampler, config.cache)
+        policy_key = (config.policy_spec(name), config.gamma, *under)
         return Speculation(
             network,
             self._drafter(method, under),
-            _kept(
-                self._policies,
-                (GAMMA_POLICIES.spec(method.policy), *under),
-                lambda: copy.deepcopy(method.policy),
-            ),
+            _kept(self._policies, policy_key, lambda: method.policy),
             method.verifier,
             method.sampler,
-            method.config.first_target,
+            config.first_target,
             meter=_kept(self._meters, under, Meter),
         )
 

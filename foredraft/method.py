@@ -6,15 +6,12 @@ Behind it nothing is text: drafter, policy, verifier and sampler are objects.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from foredraft.config import DecodingConfig, check_method
 from foredraft.drafting import DRAFTERS, DraftSource
 from foredraft.gamma import GAMMA_POLICIES, GammaPolicy
 from foredraft.sampling import SAMPLERS, Rng, Sampler, rng_for
 from foredraft.verification import VERIFIERS, Verifier
-
-MOST_KEPT = 64  # configs, which a server's requests may bring ever new
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Method:
         name: `speculative`, `ngram`, `target` or `drafter`.
         config: what it was read from; limits and switches stand there.
         source: what drafts are made with; None decodes plainly.
-        policy: how long drafts are; as written, so whoever decodes takes a copy.
+        policy: how long drafts are.
         verifier: accepts or rejects.
         sampler: decides the distributions.
     """
@@ -45,7 +42,15 @@ class Method:
             ConfigError: no such method.
         """
         check_method(name)
-        return _read(config, name)
+        spec = config.drafting_spec(name)
+        return cls(
+            name,
+            config,
+            None if spec is None else DRAFTERS.create(spec),
+            GAMMA_POLICIES.create(config.policy_spec(name), gamma=config.gamma),
+            verifier_named(config.verifier),
+            SAMPLERS.create(config.sampler),
+        )
 
     @property
     def rng(self) -> Rng:
@@ -56,19 +61,6 @@ class Method:
     def is_deterministic(self) -> bool:
         """Whether the text must be that of plain decoding: greedy, or noise by seed and place."""
         return self.sampler.is_greedy or self.verifier.is_coupled
-
-
-@lru_cache(MOST_KEPT)
-def _read(config: DecodingConfig, name: str) -> Method:
-    spec = config.drafting_spec(name)
-    return Method(
-        name,
-        config,
-        None if spec is None else DRAFTERS.create(spec),
-        GAMMA_POLICIES.create(config.policy_spec(name), gamma=config.gamma),
-        verifier_named(config.verifier),
-        SAMPLERS.create(config.sampler),
-    )
 
 
 def verifier_named(spec: str) -> Verifier:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from foredraft.gamma.cost_aware import FIRST_STEPS
 from foredraft.loading import LoadedModel
 from foredraft.method import Method
 from foredraft.models import Context, Drafted, Feed, TableModel
-from foredraft.sampling import SAMPLERS, GreedySampler, Rng
+from foredraft.sampling import SAMPLERS, GreedySampler, Rng, Sampler
 from foredraft.verification import VERIFIERS
 from tests.doubles import judged_step, random_table
 from tests.nested import NESTED, RETRIEVING
@@ -244,6 +245,22 @@ def test_a_hybrid_lives_with_a_clock_that_stands_still() -> None:
     world.target.seconds = 0.0
     records = world.run(world.drafter("hybrid(suffix, model)"), GAMMA_POLICIES.create("fixed"), 60)
     assert sum(len(r.emitted) for r in records) == 60
+
+
+def test_a_part_defined_anew_is_the_one_that_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook; and a part need not be hashable."""
+
+    @dataclass
+    class Anew(Sampler):
+        def probs(self, logits: Tensor) -> Tensor:
+            return logits.softmax(-1)
+
+    target = LoadedModel("target", TableModel(random_table(4, seed=0)), None, ())
+    config = DecodingConfig(sampler="greedy", drafting="suffix")
+    Method.of(config, "speculative")
+    monkeypatch.setitem(SAMPLERS._classes, "greedy", Anew)
+    parts = Assembly(target).parts(Method.of(config, "speculative"))
+    assert type(parts.sampler) is Anew
 
 
 def test_what_is_learned_under_one_rule_is_not_used_under_another() -> None:

@@ -7,7 +7,6 @@ every drafter and policy can be compared with the oracle in seconds.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -195,7 +194,7 @@ class Replay:
         played = []
         for spec in policies:
             method = Method.of(DecodingConfig(policy=spec, gamma=gamma, drafting=drafting), METHOD)
-            policy = copy.deepcopy(method.policy)  # one for all, as an engine keeps it
+            policy = method.policy  # one for all, as an engine keeps it
             played.append(self._play(drafting, spec, [policy] * len(self.recordings)))
         return played
 
