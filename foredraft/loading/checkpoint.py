@@ -61,6 +61,9 @@ class Checkpoint(Source):
         lies = STORED_DTYPES[self._tensors[name].dtype]
         return lies if torch.promote_types(lies, self.dtype) == self.dtype else self.dtype
 
+    def holds(self, name: str) -> bool:
+        return name in self._tensors
+
     def find(self, name: str) -> Tensor | None:
         """Read a tensor.
 

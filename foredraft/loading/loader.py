@@ -83,10 +83,9 @@ class LoadOptions(Checked):
 
     def runtime_for(self, config: PreTrainedConfig) -> Runtime:
         """Return the runtime of a network with this transformers config."""
-        runtime = Runtime(self.runtime, False, self.invariant, self.check_runtime, self.compile)
-        on_cpu = resolve_device(self.device).type == "cpu"
-        native = not config.is_encoder_decoder and runtime.is_native_for(config)
-        return replace(runtime, int8=self.quantize == "int8" and native and on_cpu)
+        return Runtime(
+            self.runtime, invariant=self.invariant, check=self.check_runtime, compile=self.compile
+        )
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,7 @@ def _load_network(
     check_folder_weights(folder)
     tokenizer = _read_tokenizer(path, trusted=options.trust_remote_code)
     runtime = options.runtime_for(folder.config)
-    quantization = None if runtime.int8 else _quantization(options.quantize)
+    quantization = _quantization(options.quantize)
     # Code that comes with a model may take its weights as it likes.
     ours = not (options.trust_remote_code and "auto_map" in folder.fields)
     by_tensor = ours and device.type == "cpu" and quantization is None

@@ -17,7 +17,7 @@ from foredraft.native.fused import FusedModel
 from foredraft.native.graphs import StaticModel
 from foredraft.native.network import NativeModel, prove_equal
 from foredraft.native.structures import library
-from foredraft.native.weights import is_in_family
+from foredraft.native.weights import is_in_family, is_plain
 
 RUNTIME_CHOICES = ("auto", "native", "transformers")
 
@@ -27,8 +27,9 @@ class Runtime:
     """Which code computes a network.
 
     Attributes:
-        name: `native` (the Llama family only), `transformers`, or `auto`: native where it can be.
-        int8: round the weights of the native runtime to 8 bits.
+        name: `native` (the Llama family and its cousins), `transformers`, or `auto`: native where
+            it can be.
+        single: activations of the compiled pass stay in float32 where weights are quantised.
         invariant: a token's logits do not depend on how many share its pass; native runtime only.
         check: compare the native runtime with transformers before it is used.
         compile: let torch.compile make the kernels of the native runtime's passes; on CUDA only.
@@ -38,7 +39,7 @@ class Runtime:
     """
 
     name: str = "transformers"
-    int8: bool = False
+    single: bool = False
     invariant: bool = False
     check: bool = False
     compile: bool = False
@@ -72,11 +73,11 @@ class Runtime:
             ConfigError: `invariant` or `compile`, and it does not get the native runtime.
             RollbackUnsupported: it has layers that cannot forget.
         """
-        if not self.is_native_for(network.config):
-            module = network.outline if isinstance(network, Checkpoint) else network
+        device = network.device.type
+        if not self.is_native_for(network.config) or self._leaves(network.config, device):
+            module = network.whole() if isinstance(network, Checkpoint) else network
             self.check_needs_no_native(type(module).__name__)
             return DecoderOnlyModel(module, vocab_size=vocab_size)
-        device = network.device.type
         if self.compile and device != "cuda":
             raise ConfigError(
                 "--compile makes kernels for CUDA; on a CPU the native runtime is compiled C "
@@ -86,19 +87,21 @@ class Runtime:
             model: CausalModel = StaticModel(
                 network,
                 vocab_size=vocab_size,
-                int8=self.int8,
                 invariant=self.invariant,
                 compiled=self.compile,
             )
-        elif device == "cpu" and not self.int8 and can_fuse():
-            model = FusedModel(network, vocab_size=vocab_size)  # invariant, whatever was asked for
+        elif device == "cpu" and can_fuse():  # invariant, whatever was asked for
+            model = FusedModel(network, vocab_size=vocab_size, single=self.single)
         else:
-            model = NativeModel(
-                network, vocab_size=vocab_size, int8=self.int8, invariant=self.invariant
-            )
-        if self.check and not self.int8:  # rounded weights are another network
+            model = NativeModel(network, vocab_size=vocab_size, invariant=self.invariant)
+        if self.check:
             prove_equal(model, network.whole() if isinstance(network, Checkpoint) else network)
         return model
+
+    def _leaves(self, config: PreTrainedConfig, device: str) -> bool:
+        """Whether a network of the family is left to transformers: torch cannot compute it here."""
+        compiled = device == "cpu" and can_fuse()
+        return self.name == "auto" and not (compiled or is_plain(config))
 
     def check_needs_no_native(self, name: str) -> None:
         """Raise if the native runtime is needed for a network that it does not know."""

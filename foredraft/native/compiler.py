@@ -19,12 +19,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from foredraft.errors import ModelError, quoted
 from foredraft.escape import for_line
 from foredraft.files import reason_of
+from foredraft.threads import usable_threads
 
 COMPILERS = ("cc", "gcc", "clang")
 # A product and a sum become one operation wherever the processor has it: GCC does so unasked, and
@@ -53,10 +55,10 @@ class _NoFolder(ModelError):
 
 
 def load_library(source: Path, *flags: str) -> ctypes.CDLL:
-    """Return the functions of a C file, from the cache if it was compiled for this processor.
+    """Return the functions of C files, from the cache if they were compiled for this processor.
 
     Args:
-        source: a file without dependencies but the C library.
+        source: a folder of files (.c, .h) without dependencies but the C library.
         flags: of the compiler, after our own.
 
     Raises:
@@ -82,13 +84,25 @@ def load_library(source: Path, *flags: str) -> ctypes.CDLL:
 
 def _key(source: Path, flags: tuple[str, ...]) -> str:
     try:
-        text = source.read_bytes()
+        texts = [(path.name, path.read_bytes()) for path in sorted(source.glob("*.[ch]"))]
+        if not texts:
+            raise FileNotFoundError(f"no C files in {source}")
     except OSError as error:
         raise ModelError(
             f"{source.name} cannot be read ({reason_of(error)}); install foredraft again"
         ) from None
-    how = repr((FLAGS, CHOICES, flags, _processor()))
-    return hashlib.sha256(text + how.encode("utf-8", "replace")).hexdigest()[:16]
+    how = repr((texts, FLAGS, CHOICES, flags, _processor(), _identity()))
+    return hashlib.sha256(how.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _identity() -> tuple[str, ...]:
+    """Return what tells compilers apart: the command, and of its program the size and the time."""
+    try:
+        command = _compiler()
+        about = os.stat(shutil.which(command[0]) or "")
+    except (ModelError, OSError):
+        return ()
+    return (*command, str(about.st_size), str(about.st_mtime_ns))
 
 
 def _processor() -> str:
@@ -197,16 +211,21 @@ def _compile(source: Path, folder: Path, flags: tuple[str, ...]) -> Path:
     """Return a shared library made in a folder."""
     compiler = _compiler()
     said = ""
-    part, whole = folder / "part.o", folder / "whole.so"
+    whole = folder / "whole.so"
+    parts = {path: folder / f"{path.stem}.o" for path in sorted(source.glob("*.c"))}
     for choice in CHOICES:
-        compiled = _said(
-            [*compiler, *FLAGS, *choice, *flags, "-c", str(source), "-o", str(part)], folder
-        )
+        commands = [
+            [*compiler, *FLAGS, *choice, *flags, "-c", str(path), "-o", str(part)]
+            for path, part in parts.items()
+        ]
+        with ThreadPoolExecutor(usable_threads()) as several:
+            compiled = "".join(several.map(lambda command: _said(command, folder), commands))
         said = said or compiled
         if compiled:
             continue
         for libraries in ((), ("-fopenmp",)):
-            link = [*compiler, "-shared", *libraries, str(part), "-lm", "-o", str(whole)]
+            link = [*compiler, "-shared", *libraries, *map(str, parts.values()), "-lm"]
+            link += ["-o", str(whole)]
             if not (failed := _said(link, folder) or _unloadable(whole)):
                 return whole
             said = said or failed
@@ -237,7 +256,7 @@ def _said(command: list[str], folder: Path) -> str:
     Its output goes to a file: a wrapper's child that outlives it would keep a pipe open. It gets a
     group of its own, so that the child ends too.
     """
-    with (folder / "said").open("w+b") as out:
+    with tempfile.TemporaryFile(dir=folder) as out:
         try:
             running = subprocess.Popen(
                 command,

@@ -1,4 +1,4 @@
-"""The native runtime of a CPU: the Llama family as one C function a pass (fused.c).
+"""The native runtime of a CPU: a network of the family as one C function a pass (kernels).
 
 A pass serves several texts at once. Between its products nothing returns to Python, drafts are one
 call, and a token's logits do not depend, to the bit, on the tokens and the texts that share its
@@ -19,7 +19,7 @@ from foredraft.models.decoder_only import CausalModel
 from foredraft.models.positions import positions_of
 from foredraft.native import structures
 from foredraft.native.network import KeyValueMemory, check_is_in_family
-from foredraft.native.structures import SINGLE, Laid, Pass, library
+from foredraft.native.structures import Laid, Pass, library
 from foredraft.native.weights import Given, Weights
 from foredraft.threads import threads_for, usable_threads
 
@@ -30,7 +30,7 @@ Text = tuple[KeyValueMemory, Sequence[int], int]
 
 
 class Passes:
-    """The passes of a Llama, Mistral, Qwen2 or Qwen3 network as compiled C, in float32.
+    """The passes of a network of the family as compiled C.
 
     A text is a memory of its own and tokens that follow what it holds; a pass feeds several. What
     it says of one does not depend, to the bit, on the others. One thread at a time may ask, for
@@ -40,6 +40,8 @@ class Passes:
         weights: of the network.
         vocab_size: columns wanted, see `CausalModel`.
         threads: of a pass, at most; more would wake for nothing.
+        single: activations stay in float32 where weights are quantised; else they are rounded to 8
+            bits, in blocks of 32, and multiplied as integers.
 
     Attributes:
         columns: of the logits; fewer than wanted if the network has fewer.
@@ -49,9 +51,11 @@ class Passes:
         ModelError: no C compiler.
     """
 
-    def __init__(self, weights: Weights, vocab_size: int, threads: int) -> None:
+    def __init__(
+        self, weights: Weights, vocab_size: int, threads: int, *, single: bool = False
+    ) -> None:
         self._library = library()
-        self.laid = Laid(self._library, weights)
+        self.laid = Laid(self._library, weights, usable_threads(), single=single)
         self._last = self.laid.known - 1
         self._known = max(vocab_size, self.laid.known)
         self.columns = min(vocab_size, self.laid.known)
@@ -177,13 +181,14 @@ class Passes:
         """Have rotations and scratch for passes that see so many positions."""
         self._room = (0, 0)  # until all of it is there: memory may run out in between
         step = self._pass
-        self._rotations = self._turns(positions)
+        self._rotations = torch.stack([turns(positions) for turns in self._turns])
         floats = self._library.scratch_floats(self._given[0], PASS_ROWS, positions, threads)
         self._scratch = torch.empty(floats)
         self._likeliest = (ctypes.c_int64 * ((1 + threads) * PASS_ROWS))()
         self._margin = (ctypes.c_float * ((1 + threads) * PASS_ROWS))()
         step.margin, step.threads = ctypes.addressof(self._margin), threads
-        step.rotations, step.scratch = self._rotations.data_ptr(), self._scratch.data_ptr()
+        step.rotations, step.positions = self._rotations.data_ptr(), positions
+        step.scratch = self._scratch.data_ptr()
         self._room = (positions, threads)
 
 
@@ -209,20 +214,23 @@ class FusedModel(CausalModel):
     """A network whose passes are compiled C (`Passes`); several texts share one.
 
     Args:
-        network: a transformers causal LM on the CPU whose config `is_in_family`.
+        network: a causal LM on the CPU whose config `is_in_family`.
         vocab_size: columns wanted, see `CausalModel`.
+        single: see `Passes`.
 
     Raises:
         ModelError: another architecture, weights that do not fit its config, or no C compiler.
     """
 
-    def __init__(self, network: Given, *, vocab_size: int | None = None) -> None:
+    def __init__(
+        self, network: Given, *, vocab_size: int | None = None, single: bool = False
+    ) -> None:
         check_is_in_family(network)
         weights = Weights(network)  # refuses a config that is not theirs
         num_embeddings, positions = int(network.config.vocab_size), positions_of(network.config)
         super().__init__(num_embeddings, vocab_size, positions, torch.device("cpu"))
-        self._passes = Passes(weights, self.vocab_size, threads_for(network))
-        self.weight_bytes = 4 if self._passes.laid.kind == SINGLE else 2
+        threads = threads_for(network)
+        self._passes = Passes(weights, self.vocab_size, threads, single=single)
 
     @property
     def threads(self) -> int:

@@ -163,12 +163,11 @@ class StaticModel(NativeModel):
         network: Given,
         *,
         vocab_size: int | None = None,
-        int8: bool = False,
         invariant: bool = False,
         compiled: bool = False,
         new_capture: Callable[[], Capture] | None = None,
     ) -> None:
-        super().__init__(network, vocab_size=vocab_size, int8=int8, invariant=invariant)
+        super().__init__(network, vocab_size=vocab_size, invariant=invariant)
         self._sizes = (ROWS,) if invariant else SIZES
         self._static_pass = compiled_pass() if compiled else static_pass
         self._new_capture = new_capture or self._graphs_where_there_are

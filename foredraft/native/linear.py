@@ -10,8 +10,6 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-ROWS_AT_ONCE = 1024  # that are rounded at once, so that a large weight is never held in float32
-
 
 class Linear(ABC):
     """x `[rows, in]` → x · Wᵀ + b, shape `[rows, out]`; of a weight `[out, in]`, a bias `[out]`."""
@@ -70,29 +68,6 @@ class PackedLinear(Linear):
         return product
 
 
-class Int8Linear(Linear):
-    """Weights rounded to 8 bits with one scale a row, products in bfloat16: torch's own kernel."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        parts = weight.split(ROWS_AT_ONCE)
-        largest = torch.cat([part.float().abs().amax(dim=1) for part in parts])  # [out]
-        scale = largest.clamp_(min=1e-12) / 127
-        self._weight = torch.empty(weight.shape, dtype=torch.int8)
-        for part, own, rounded in zip(
-            parts, scale.split(ROWS_AT_ONCE), self._weight.split(ROWS_AT_ONCE), strict=True
-        ):
-            rounded.copy_((part.float() / own[:, None]).round_())
-        self._scale, self._bias = scale.bfloat16(), bias
-
-    @property
-    def weights(self) -> tuple[Tensor, ...]:
-        return _present(self._weight, self._scale, self._bias)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        product = torch._weight_int8pack_mm(x, self._weight, self._scale)
-        return product if self._bias is None else product + self._bias
-
-
 def _present(*tensors: Tensor | None) -> tuple[Tensor, ...]:
     return tuple(tensor for tensor in tensors if tensor is not None)
 
@@ -103,16 +78,13 @@ def has_bfloat16_products() -> bool:
     return torch.backends.mkldnn.is_available() and has_instructions
 
 
-def make_linear(weight: Tensor, bias: Tensor | None, *, int8: bool = False) -> Linear:
+def make_linear(weight: Tensor, bias: Tensor | None) -> Linear:
     """Return the product with a weight.
 
     Args:
         weight: shape `[out, in]`, on its device, in the precision to compute in.
         bias: shape `[out]`, or None.
-        int8: round the weight to 8 bits; on a CPU only, with bfloat16 activations.
     """
-    if int8:
-        return Int8Linear(weight, bias)
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16:
         return PackedLinear(weight, bias)
     return DenseLinear(weight, bias)

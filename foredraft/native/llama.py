@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foredraft.errors import ModelError
 from foredraft.native.linear import Linear, make_linear
-from foredraft.native.weights import LayerWeights, Matrix, Weights
+from foredraft.native.weights import LayerWeights, Matrix, Weight, Weights
 
 
 class Norm:
@@ -89,41 +90,45 @@ class Llama:
     """The network.
 
     Args:
-        weights: in the precision to compute in.
-        int8: round the weights of the layers to 8 bits; see `Int8Linear`.
+        weights: in the precision to compute in; of layers that are alike, see `is_plain`.
     """
 
-    def __init__(self, weights: Weights, *, int8: bool = False) -> None:
+    def __init__(self, weights: Weights) -> None:
         self.heads, self.kv_heads = weights.heads, weights.kv_heads
         self.head_dim, self.inner_size = weights.head_dim, weights.inner_size
         self.group = self.heads // self.kv_heads  # queries that share a key
-        self.embedding = weights.embedding()
+        self.embedding = _numbers(weights.embedding())
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
         # Half precision would round the product of two weights; a GPU has a kernel for norms.
         self._folds = self.dtype == torch.float32 and self.device.type == "cpu"
-        self._int8, self._epsilon = int8, weights.epsilon
+        self._epsilon = weights.epsilon
         self.layers = list(map(self._layer, weights.layers()))
         self.norm, gain = self._norm(weights.gain())
-        self.head = self._linear(weights.head(self.embedding), gain)
-        self.rotations = weights.rotations
+        self.head = self._linear([weights.head(self.embedding)], gain)
+        [self.rotations] = weights.rotations
 
     def _layer(self, layer: LayerWeights) -> Layer:
         attention_norm, attention_gain = self._norm(layer.attention_gain)
         mlp_norm, mlp_gain = self._norm(layer.mlp_gain)
         return Layer(
             attention_norm,
-            self._linear(layer.qkv, attention_gain),
+            self._linear([layer.query, layer.key, layer.value], attention_gain),
             self._qk_norm(layer),
-            self._linear(layer.out),
+            self._linear([layer.output]),
             mlp_norm,
-            self._linear(layer.gate_up, mlp_gain),
-            self._linear(layer.down),
+            self._linear([layer.gate, layer.up], mlp_gain),
+            self._linear([layer.down]),
         )
 
-    def _linear(self, matrix: Matrix, gain: Tensor | None = None) -> Linear:
-        """Return the product with a matrix; `gain` are factors of its input, `[in]`."""
-        weight = matrix.weight if gain is None else matrix.weight * gain
-        return make_linear(weight, matrix.bias, int8=self._int8)
+    def _linear(self, matrices: list[Matrix], gain: Tensor | None = None) -> Linear:
+        """Return one product with matrices; `gain` are factors of their input, `[in]`."""
+        weights = [_numbers(matrix.weight) for matrix in matrices]
+        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        bias = None
+        if any(matrix.bias is not None for matrix in matrices):
+            biases = zip(matrices, weights, strict=True)
+            bias = torch.cat([w.new_zeros(len(w)) if m.bias is None else m.bias for m, w in biases])
+        return make_linear(weight if gain is None else weight * gain, bias)
 
     def _norm(self, gain: Tensor) -> tuple[Norm | UnitNorm, Tensor | None]:
         """Return a norm, and what the columns of the product behind it are multiplied by."""
@@ -196,6 +201,15 @@ class Llama:
             read = read.view(beams, self.heads, time, self.head_dim).transpose(1, 2)
         rows: Tensor = read.reshape(beams * time, -1)
         return rows
+
+
+def _numbers(weight: Weight) -> Tensor:
+    if not isinstance(weight, Tensor):
+        raise ModelError(
+            f"a weight is quantised ({weight.kind}), which needs the compiled pass on a CPU; "
+            "install gcc or clang, or use --runtime transformers"
+        )
+    return weight
 
 
 def _rotated(qkv: Tensor, rotations: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from foredraft.models.decoder_only import CausalModel, TensorModel
 from foredraft.models.positions import positions_of
 from foredraft.native.linear import has_bfloat16_products
 from foredraft.native.llama import Llama, Pass
-from foredraft.native.weights import Given, Weights, is_in_family
+from foredraft.native.weights import Given, Weights, is_in_family, is_plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -77,7 +77,6 @@ class NativeModel(TensorModel):
     Args:
         network: a transformers causal LM whose config `is_in_family`; its weights are taken over.
         vocab_size: columns wanted, see `CausalModel`.
-        int8: round the weights to 8 bits; on a CPU only.
         invariant: feed `ROWS` rows in every pass after the prompt, padded, and attend to keys in
             multiples of `KEYS`: a token's logits then do not depend, to the bit, on how many tokens
             share its pass.
@@ -93,17 +92,17 @@ class NativeModel(TensorModel):
         network: Given,
         *,
         vocab_size: int | None = None,
-        int8: bool = False,
         invariant: bool = False,
     ) -> None:
         check_is_in_family(network)
-        self.llama = llama = Llama(Weights(network, _native_dtype(network, int8)), int8=int8)
+        if not is_plain(network.config):
+            raise unknown(network)
+        self.llama = llama = Llama(Weights(network, _native_dtype(network)))
         config = network.config
         positions = positions_of(config)
         super().__init__(int(config.vocab_size), vocab_size, positions, network.device)
         self.dtype = llama.dtype
         self.invariant = invariant
-        self.weight_bytes = 1 if int8 else None
         self._rotations = llama.rotations(0)
         self._steps, self._middle = torch.empty(0), 0
 
@@ -185,10 +184,15 @@ class NativeModel(TensorModel):
 def check_is_in_family(network: Given) -> None:
     """Raise `ModelError` unless the native runtime computes a transformers module exactly."""
     if not is_in_family(network.config):
-        raise ModelError(
-            f"the native runtime does not know {type(network).__name__} (or a setting of it); "
-            "use --runtime auto or --runtime transformers"
-        )
+        raise unknown(network)
+
+
+def unknown(network: Given) -> ModelError:
+    """Return what is said of a network that a runtime of ours does not compute."""
+    return ModelError(
+        f"the native runtime does not know {type(network).__name__} (or a setting of it); "
+        "use --runtime auto or --runtime transformers"
+    )
 
 
 def prove_equal(native: CausalModel, network: PreTrainedModel) -> float:
@@ -216,12 +220,8 @@ def prove_equal(native: CausalModel, network: PreTrainedModel) -> float:
     return gap
 
 
-def _native_dtype(network: Given, int8: bool) -> torch.dtype:
+def _native_dtype(network: Given) -> torch.dtype:
     """Return the precision that is quick on a network's device."""
     on_cpu = network.device.type == "cpu"
-    if int8 and not on_cpu:
-        raise ModelError("int8 weights of the native runtime are for a CPU; use float or torchao")
-    if int8:
-        return torch.bfloat16
     slow = on_cpu and network.dtype == torch.bfloat16 and not has_bfloat16_products()
     return torch.float32 if slow else network.dtype

@@ -1,4 +1,4 @@
-"""Whether a network of the Llama family has the weights that its config promises.
+"""Whether a network of the family has the weights that its config promises.
 
 Compiled code reads and writes by the config's numbers: one that does not fit the weights would make
 it read beyond them, or divide by zero. So everything is compared before the first pass.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from foredraft.errors import ModelError, quoted
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 COUNTS = (
     *("num_attention_heads", "num_key_value_heads", "num_hidden_layers"),
@@ -57,28 +57,42 @@ def check_shapes(network: PreTrainedModel, *, is_unread: bool = False) -> None:
 def _promised(network: PreTrainedModel, head_dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the name and the shape of every weight; biases, and gains of heads, where they are."""
     config = network.config
-    hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
-    queries = config.num_attention_heads * head_dim
-    keys = config.num_key_value_heads * head_dim
+    hidden, vocab = config.hidden_size, config.vocab_size
     yield "model.embed_tokens.weight", (vocab, hidden)
     yield "model.norm.weight", (hidden,)
     linears = {"lm_head": (vocab, hidden)}
     for i, layer in enumerate(network.model.layers):
         place = f"model.layers.{i}"
-        yield f"{place}.input_layernorm.weight", (hidden,)
-        yield f"{place}.post_attention_layernorm.weight", (hidden,)
+        for name, _ in layer.named_modules():
+            if name.endswith("_layernorm"):
+                yield f"{place}.{name}.weight", (hidden,)
         if hasattr(layer.self_attn, "q_norm"):
             yield f"{place}.self_attn.q_norm.weight", (head_dim,)
             yield f"{place}.self_attn.k_norm.weight", (head_dim,)
-        linears |= {f"{place}.self_attn.q_proj": (queries, hidden)}
-        linears |= {f"{place}.self_attn.{name}_proj": (keys, hidden) for name in "kv"}
-        linears |= {f"{place}.self_attn.o_proj": (hidden, queries)}
-        linears |= {f"{place}.mlp.{name}_proj": (inner, hidden) for name in ("gate", "up")}
-        linears |= {f"{place}.mlp.down_proj": (hidden, inner)}
+        linears |= {f"{place}.{name}": shape for name, shape in _linears(layer, config, head_dim)}
     for name, shape in linears.items():
         yield f"{name}.weight", shape
         if found_in(network, f"{name}.bias") is not None:
             yield f"{name}.bias", shape[:1]
+
+
+def _linears(
+    layer: nn.Module, config: PreTrainedConfig, head_dim: int
+) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the products of a layer; Phi-3 has some of them in one."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries, keys = (
+        count * head_dim for count in (config.num_attention_heads, config.num_key_value_heads)
+    )
+    if hasattr(layer.self_attn, "qkv_proj"):
+        yield "self_attn.qkv_proj", (queries + 2 * keys, hidden)
+        yield "mlp.gate_up_proj", (2 * inner, hidden)
+    else:
+        yield "self_attn.q_proj", (queries, hidden)
+        yield from ((f"self_attn.{name}_proj", (keys, hidden)) for name in "kv")
+        yield from ((f"mlp.{name}_proj", (inner, hidden)) for name in ("gate", "up"))
+    yield "self_attn.o_proj", (hidden, queries)
+    yield "mlp.down_proj", (hidden, inner)
 
 
 def found_in(network: nn.Module, name: str) -> object:

@@ -1,4 +1,4 @@
-"""What fused.c is given: its structures, and a network's weights as it reads them."""
+"""What the compiled pass is given: its structures, and a network's weights as it reads them."""
 
 from __future__ import annotations
 
@@ -10,53 +10,67 @@ import torch
 from torch import Tensor
 
 from foredraft.errors import ModelError
+from foredraft.native.blocks import Blocks
 from foredraft.native.compiler import load_library
 from foredraft.native.pages import Arena
-from foredraft.native.weights import LayerWeights, Weights
+from foredraft.native.weights import LayerWeights, Matrix, Weight, Weights
 
-SOURCE = Path(__file__).with_name("fused.c")
-DIMS = 16  # of fused.c: heads are padded to a multiple of so many dimensions
-SINGLE, HALF, TILED = range(3)  # kinds of matrices
+SOURCE = Path(__file__).with_name("kernels")
+PANEL = 16  # of kernels/vectors.h: heads are padded to a multiple of so many dimensions
+# Of kernels/network.h, in its order: what the numbers of a matrix are.
+KINDS = ("F32", "BF16", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
+DENSE = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+ROWS_AT_ONCE = 1024  # of a matrix that are compared at once
+
+
+_TYPES = {"pointers": ctypes.c_void_p, "integers": ctypes.c_int64, "floats": ctypes.c_float}
 
 
 def _structure(name: str, **kinds: str) -> type[ctypes.Structure]:
-    """Return a structure of fused.c: its fields, in their order, by their kinds."""
-    types = {"pointers": ctypes.c_void_p, "integers": ctypes.c_int64, "floats": ctypes.c_float}
+    """Return a structure of the kernels: its fields, in their order, by their kinds."""
     fields = [
-        (field, types[kind.rstrip("_")]) for kind, names in kinds.items() for field in names.split()
+        (field, _TYPES[kind.rstrip("_")])
+        for kind, names in kinds.items()
+        for field in names.split()
     ]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
+_Matrix = _structure("Matrix", pointers="data bias", integers="kind out in")
+_TYPES["matrices"] = _Matrix
 _Layer = _structure(
     "Layer",
-    pointers="attention_gain mlp_gain query_gain key_gain qkv out gate up down "
-    "qkv_bias out_bias gate_bias up_bias down_bias",
+    pointers="attention_gain mlp_gain attention_end_gain mlp_end_gain query_gain key_gain",
+    matrices="query key value output gate up down",
+    integers="window turns",
 )
 _Network = _structure(
     "Network",
-    integers="layers hidden heads kv_heads head_dim inner kind",
-    floats="epsilon",
-    pointers="embedding head head_bias gain layer",
+    integers="layers hidden heads kv_heads head_dim turned inner gelu single",
+    floats="epsilon embedding_scale query_scale",
+    matrices="embedding head",
+    pointers="gain layer",
 )
 Feed = _structure("Feed", pointers="block", integers="layer_stride head_stride begin time keep")
 Pass = _structure(
     "Pass",
     pointers="ids",
     integers="feeds rows columns threads",
-    pointers_="feed rotations scratch logits likeliest margin",
+    pointers_="feed rotations",
+    integers_="positions",
+    pointers__="scratch logits likeliest margin",
 )
 
 
 class _Field(ctypes.Structure):
-    """Of a structure of fused.c: where it lies; of the structure itself: how large it is."""
+    """Of a structure of the kernels: where it lies; of the structure itself: how large it is."""
 
     _fields_ = (("name", ctypes.c_char_p), ("offset", ctypes.c_int64))
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """Return the compiled functions of fused.c.
+    """Return the compiled functions of the kernels.
 
     Raises:
         ModelError: they cannot be compiled here.
@@ -65,21 +79,28 @@ def library() -> ctypes.CDLL:
 
 
 def with_types(functions: ctypes.CDLL) -> ctypes.CDLL:
-    """Return the functions of fused.c, compiled with whatever flags, ready to be called.
+    """Return the functions of the kernels, compiled with whatever flags, ready to be called.
 
     Raises:
         ModelError: a structure is written down otherwise there than here.
     """
     _check_layout(functions)
-    functions.scratch_floats.restype = functions.may_use_tiles.restype = ctypes.c_int64
+    for counted in (functions.scratch_floats, functions.may_use_tiles, functions.packed_bytes):
+        counted.restype = ctypes.c_int64
     functions.scratch_floats.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
+    functions.packed_bytes.argtypes = [ctypes.c_int64] * 3
+    functions.pack.argtypes = [
+        *(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64),
+        *(ctypes.c_void_p, ctypes.c_int64),
+    ]
+    functions.unpack_row.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
     return functions
 
 
 def _check_layout(functions: ctypes.CDLL) -> None:
     """Compare what C says of its structures with ours: a field too many would spoil memory."""
     ours: dict[str, int] = {}
-    for structure in (_Layer, _Network, Feed, Pass):
+    for structure in (_Matrix, _Layer, _Network, Feed, Pass):
         name = structure.__name__
         ours[name] = ctypes.sizeof(structure)
         ours |= {f"{name}.{f}": getattr(structure, f).offset for f, *_ in structure._fields_}
@@ -92,95 +113,102 @@ def _check_layout(functions: ctypes.CDLL) -> None:
     odd = sorted(name for name, _ in theirs.items() ^ ours.items())
     if odd:
         raise ModelError(
-            f"fused.c and fused.py disagree about {', '.join(odd[:3])}; install foredraft again"
+            f"the kernels and structures.py disagree about {', '.join(odd[:3])}; install foredraft again"
         )
 
 
 class Laid:
-    """A network's weights where C finds them.
+    """A network's weights where C finds them: in panels of 16 outputs, of each matrix one copy.
 
     Weights that bfloat16 holds exactly are kept in it, which halves what a pass must read and
     changes no product.
 
+    Args:
+        functions: of the kernels.
+        weights: of the network.
+        threads: that lay them out.
+        single: activations stay in float32 where weights are quantised.
+
     Attributes:
-        kind: of the matrices.
         known: tokens that have an embedding.
         padded_dim: dimensions of a head as memory holds it.
         tensors: what the structure points into.
         structure: for C.
     """
 
-    def __init__(self, functions: ctypes.CDLL, weights: Weights) -> None:
-        self._functions = functions
-        self.kind = SINGLE
-        if weights.fit_bfloat16():
-            self.kind = TILED if functions.may_use_tiles() else HALF
-        self.padded_dim = -(-weights.head_dim // DIMS) * DIMS
+    def __init__(
+        self, functions: ctypes.CDLL, weights: Weights, threads: int, *, single: bool = False
+    ) -> None:
+        self._functions, self._threads, self._arena = functions, threads, Arena()
+        self.padded_dim = -(-weights.head_dim // PANEL) * PANEL
         self.tensors: list[Tensor] = []
-        self._arena, self._placed = Arena(), set[int]()
-        embedding = self._in_place(weights.embedding().to(self._dtype))
-        self.known = len(embedding)
-        self.structure = self._described(weights, embedding)
-
-    def _described(self, weights: Weights, embedding: Tensor) -> ctypes.Structure:
-        head, gain = weights.head(embedding), weights.gain()
+        embedding = weights.embedding()
+        self.known, hidden = embedding.shape
+        head = weights.head(embedding)
+        first = self._matrix(Matrix(embedding, None))
+        last = self._copy(first, head) if head.weight is embedding else self._matrix(head)
+        del embedding, head  # one that was read is not held while the layers are
         layers = (_Layer * weights.num_layers)(*map(self._layer, weights.layers()))
         self._layers = layers
-        return _Network(
-            weights.num_layers,
-            len(gain),
-            *(weights.heads, weights.kv_heads, weights.head_dim, weights.inner_size),
-            self.kind,
-            weights.epsilon,
-            embedding.data_ptr(),
-            self._matrix(head.weight),
-            *(self._floats(head.bias), self._floats(gain)),
-            ctypes.cast(layers, ctypes.c_void_p),
+        self.structure = _Network(
+            *(weights.num_layers, hidden, weights.heads, weights.kv_heads, weights.head_dim),
+            *(weights.turned, weights.inner_size, weights.is_gelu, single, weights.epsilon),
+            *(weights.embedding_scale, weights.query_scale, first, last),
+            *(self._floats(weights.gain()), ctypes.cast(layers, ctypes.c_void_p)),
         )
 
     def _layer(self, layer: LayerWeights) -> ctypes.Structure:
-        gate_up, biases = layer.gate_up.weight, layer.gate_up.bias
-        weights = (layer.qkv.weight, layer.out.weight, *gate_up.chunk(2))
-        gate_bias, up_bias = (None, None) if biases is None else biases.chunk(2)
-        gains = (layer.attention_gain, layer.mlp_gain, layer.query_gain, layer.key_gain)
+        gains = (
+            *(layer.attention_gain, layer.mlp_gain, layer.attention_end_gain, layer.mlp_end_gain),
+            *(layer.query_gain, layer.key_gain),
+        )
+        matrices = (
+            *(layer.query, layer.key, layer.value, layer.output),
+            *(layer.gate, layer.up, layer.down),
+        )
+        turns = -1 if layer.turns is None else layer.turns
         return _Layer(
-            *map(self._floats, gains),
-            *map(self._matrix, (*weights, layer.down.weight)),
-            *map(self._floats, (layer.qkv.bias, layer.out.bias, gate_bias, up_bias)),
-            self._floats(layer.down.bias),
+            *map(self._floats, gains), *map(self._matrix, matrices), layer.window, turns
         )
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return torch.float32 if self.kind == SINGLE else torch.bfloat16
-
-    def _matrix(self, weight: Tensor) -> int:
-        weight = weight.to(self._dtype)
-        if self.kind != TILED:
-            return self._address(weight)
-        weight = weight.contiguous()
-        out, into = weight.shape
-        count = -(-out // 16) * -(-into // 32) * 512
-        packed = self._kept(self._arena.empty(count, torch.bfloat16).zero_())
+    def _matrix(self, matrix: Matrix) -> ctypes.Structure:
+        kind, rows = _as_it_lies(matrix.weight)
+        number, (out, into) = KINDS.index(kind), matrix.weight.shape
+        count = self._functions.packed_bytes(number, out, into)
+        packed = self._kept(self._arena.empty(count, torch.uint8))
+        packed.zero_()
         self._functions.pack(
-            *(ctypes.c_void_p(weight.data_ptr()), ctypes.c_int64(out), ctypes.c_int64(into)),
-            ctypes.c_void_p(packed.data_ptr()),
+            number, rows.data_ptr(), out, into, packed.data_ptr(), self._threads
         )
-        return packed.data_ptr()
+        return _Matrix(packed.data_ptr(), self._floats(matrix.bias), number, out, into)
+
+    def _copy(self, one: ctypes.Structure, matrix: Matrix) -> ctypes.Structure:
+        """Return a matrix whose weight is laid out already, with a bias of its own."""
+        fields = [getattr(one, field) for field, *_ in _Matrix._fields_]
+        return _Matrix(fields[0], self._floats(matrix.bias), *fields[2:])
 
     def _floats(self, vector: Tensor | None) -> int | None:
-        return None if vector is None else self._address(vector.float())
-
-    def _address(self, tensor: Tensor) -> int:
-        return self._in_place(tensor).data_ptr()
-
-    def _in_place(self, tensor: Tensor) -> Tensor:
-        """Return a tensor where it stays; a head that is the embedding stays there once."""
-        if tensor.data_ptr() in self._placed:
-            return tensor
-        return self._kept(self._arena.copy(tensor))
+        if vector is None:
+            return None
+        return self._kept(self._arena.copy(vector.float())).data_ptr()
 
     def _kept(self, tensor: Tensor) -> Tensor:
         self.tensors.append(tensor)
-        self._placed.add(tensor.data_ptr())
         return tensor
+
+
+def _as_it_lies(weight: Weight) -> tuple[str, Tensor]:
+    """Return the kind of a matrix, and its rows as `pack` reads them."""
+    if isinstance(weight, Blocks):
+        return weight.kind, weight.rows.contiguous()
+    if weight.dtype not in DENSE:
+        weight = weight.float()
+    if weight.dtype == torch.float32 and _fits_bfloat16(weight):
+        weight = weight.bfloat16()
+    return DENSE[weight.dtype], weight.contiguous()
+
+
+def _fits_bfloat16(weight: Tensor) -> bool:
+    # A part at a time: both copies of a large embedding would be the most ever held.
+    parts = weight.split(ROWS_AT_ONCE)
+    return all(torch.equal(part.bfloat16().float(), part) for part in parts)

@@ -1,0 +1,100 @@
+/* What Python fills in (structures.py), and what the files here say to each other. */
+
+#ifndef NETWORK_H
+#define NETWORK_H
+
+#include "vectors.h"
+
+/* How the numbers of a matrix lie: floats, or the blocks of 32 or 256 weights of GGUF. */
+typedef enum { F32, BF16, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K } Kind;
+
+INLINE int is_dense(Kind kind) { return kind <= F16; }
+INLINE int is_super(Kind kind) { return kind >= Q4_K; }
+
+typedef struct {
+    const uint8_t *data; /* panels, see `pack` */
+    const float *bias;   /* [out]; may be null, as all gains but the first two of a layer */
+    int64_t kind, out, in;
+} Matrix;
+
+typedef struct {
+    const float *attention_gain, *mlp_gain, *attention_end_gain, *mlp_end_gain;
+    const float *query_gain, *key_gain;
+    Matrix query, key, value, output, gate, up, down;
+    int64_t window; /* positions that are attended to; 0: all */
+    int64_t turns;  /* which table of rotations; −1: none */
+} Layer;
+
+typedef struct {
+    int64_t layers, hidden, heads, kv_heads, head_dim, turned, inner;
+    int64_t gelu;   /* the activation: 0 is SiLU */
+    int64_t single; /* activations stay in float32 whatever the weights are */
+    float epsilon, embedding_scale, query_scale;
+    Matrix embedding, head;
+    const float *gain;
+    const Layer *layer;
+} Network;
+
+/* What one text adds to a pass. Its keys and values: [layers, 2 · kv_heads, capacity, padded
+   head_dim]. Of 16 positions the values lie one after the other, the keys transposed: [head_dim, 16].
+   No two texts of a pass share them. */
+typedef struct {
+    float *block;
+    int64_t layer_stride, head_stride;
+    int64_t begin, time, keep; /* where its tokens begin; how many; the last of them with logits */
+} Feed;
+
+typedef struct {
+    const int64_t *ids; /* [rows], feed after feed */
+    int64_t feeds, rows, columns, threads;
+    Feed *feed;
+    const float *rotations; /* cosine and sine, [tables, positions, turned / 2, 2] */
+    int64_t positions;
+    float *scratch, *logits; /* logits: [sum of keep, columns], feed after feed */
+    int64_t *likeliest; /* [1 + threads, feeds], the first after each feed; null if nobody asks */
+    float *margin;      /* how far it is ahead of the second, and room likewise */
+} Pass;
+
+/* 32 activations of a row, rounded to 8 bits. */
+enum { BLOCK = 32 };
+typedef struct {
+    int8_t bytes[BLOCK];
+    float scale, shift; /* what a byte stands for; that times the sum of the bytes */
+    int32_t halves[2];  /* sums of 16 bytes */
+} Rounded;
+
+/* Rows of activations as a product reads them, made once for all products that do. */
+typedef struct {
+    const float *values; /* [rows, in] */
+    int64_t rows, in;
+    Rounded *rounded; /* [in / 32, rows] */
+    uint16_t *parts;  /* [rows, 3, padded in]: each row as three of bfloat16 */
+} Rows;
+
+/* Columns [begin, end) of x · wᵀ + bias, written to `out` or added to it; `begin` starts a panel. */
+void dense_product(const Matrix *w, int64_t begin, int64_t end, const Rows *x, float *out,
+                   int64_t out_stride, int add);
+void block_product(const Matrix *w, int64_t begin, int64_t end, const Rows *x, int single,
+                   float *out, int64_t out_stride, int add);
+void split_rows(const Rows *x);
+void round_rows(const Rows *x);
+void unpack_row(const Matrix *w, int64_t row, float *out);
+
+int64_t may_use_tiles(void);
+void open_tiles(int64_t rows);
+void close_tiles(void);
+enum { PARTS = 3, TILE_INS = 32 };
+INLINE int64_t in_tiles(int64_t in) { return (in + TILE_INS - 1) / TILE_INS * TILE_INS; }
+
+/* Root-mean-square normalisation of one row (Zhang and Sennrich, 2019). */
+void normalise(const float *x, const float *gain, int64_t size, float epsilon, float *out);
+INLINE int64_t padded(int64_t size) { return (size + PANEL - 1) / PANEL * PANEL; }
+
+/* Make a head of a new token ready: rotate a query, remember a key or a value. */
+void place_head(const Network *n, const Layer *layer, const Pass *pass, float *x, int64_t head,
+                int64_t position, float *memory, int64_t head_stride);
+/* What a rotated query reads at positions first … seen − 1: out = Σ softmax(query · keys) values. */
+void attend(const float *query, const float *keys, const float *values, int64_t size,
+            int64_t first, int64_t seen, float *scores, float *out);
+
+#endif

@@ -1,0 +1,407 @@
+/* Forward passes of the Llama family on a CPU, each over one text or several: weights as they lie in
+   the model's file, sums in float32.
+
+   Every sum is taken in an order of its own, which neither the number of tokens in the pass, nor the
+   texts that they belong to, nor the number of threads changes: a token's logits are the same to the
+   bit whoever shares its pass.
+
+   Plain C with the vector extensions of GCC and Clang, and what single processors have besides;
+   compiled where it runs (compiler.py). */
+
+#include "network.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#else
+static int omp_get_thread_num(void) { return 0; }
+static int omp_get_num_threads(void) { return 1; }
+#endif
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#else
+#include <sched.h>
+#endif
+
+/* --- layout: where each field lies, for structures.py to compare with its own --- */
+
+typedef struct {
+    const char *name;
+    int64_t offset;
+} Field;
+
+#define AT(structure, field) {#structure "." #field, offsetof(structure, field)}
+#define SIZE(structure) {#structure, sizeof(structure)}
+
+static const Field fields[] = {
+    AT(Matrix, data), AT(Matrix, bias), AT(Matrix, kind), AT(Matrix, out), AT(Matrix, in),
+    SIZE(Matrix),
+    AT(Layer, attention_gain), AT(Layer, mlp_gain), AT(Layer, attention_end_gain),
+    AT(Layer, mlp_end_gain), AT(Layer, query_gain), AT(Layer, key_gain), AT(Layer, query),
+    AT(Layer, key), AT(Layer, value), AT(Layer, output), AT(Layer, gate), AT(Layer, up),
+    AT(Layer, down), AT(Layer, window), AT(Layer, turns), SIZE(Layer),
+    AT(Network, layers), AT(Network, hidden), AT(Network, heads), AT(Network, kv_heads),
+    AT(Network, head_dim), AT(Network, turned), AT(Network, inner), AT(Network, gelu),
+    AT(Network, single), AT(Network, epsilon), AT(Network, embedding_scale),
+    AT(Network, query_scale), AT(Network, embedding), AT(Network, head), AT(Network, gain),
+    AT(Network, layer), SIZE(Network),
+    AT(Feed, block), AT(Feed, layer_stride), AT(Feed, head_stride), AT(Feed, begin),
+    AT(Feed, time), AT(Feed, keep), SIZE(Feed),
+    AT(Pass, ids), AT(Pass, feeds), AT(Pass, rows), AT(Pass, columns), AT(Pass, threads),
+    AT(Pass, feed), AT(Pass, rotations), AT(Pass, positions), AT(Pass, scratch), AT(Pass, logits),
+    AT(Pass, likeliest), AT(Pass, margin), SIZE(Pass),
+    {NULL, 0},
+};
+
+const Field *layout(void) { return fields; }
+
+/* --- threads --- */
+
+/* Where the threads of a pass meet. Whoever waits looks for a moment, then sleeps: on a machine that
+   does other things too, the one that is waited for may be the one that needs the processor. */
+typedef struct {
+    int32_t arrived, phase, sleeping;
+} Meeting;
+
+enum { LOOKS = 2000 };
+
+static void sleep_until_changed(int32_t *place, int32_t seen) {
+#ifdef __linux__
+    syscall(SYS_futex, place, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+#else
+    (void)place, (void)seen;
+    sched_yield();
+#endif
+}
+
+static void wake_all(int32_t *place) {
+#ifdef __linux__
+    syscall(SYS_futex, place, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+#else
+    (void)place;
+#endif
+}
+
+static void meet(Meeting *m) {
+    const int32_t threads = omp_get_num_threads();
+    if (threads == 1) return;
+    const int32_t phase = __atomic_load_n(&m->phase, __ATOMIC_RELAXED);
+    if (__atomic_add_fetch(&m->arrived, 1, __ATOMIC_ACQ_REL) == threads) {
+        __atomic_store_n(&m->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&m->phase, phase + 1, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&m->sleeping, __ATOMIC_SEQ_CST)) wake_all(&m->phase);
+        return;
+    }
+    for (int i = 0; i < LOOKS; i++) {
+        if (__atomic_load_n(&m->phase, __ATOMIC_ACQUIRE) != phase) return;
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#endif
+    }
+    __atomic_add_fetch(&m->sleeping, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&m->phase, __ATOMIC_SEQ_CST) == phase)
+        sleep_until_changed(&m->phase, phase);
+    __atomic_sub_fetch(&m->sleeping, 1, __ATOMIC_RELAXED);
+}
+
+/* This thread's share [begin, end) of `count`, in multiples of `unit`. */
+static void share(int64_t count, int64_t unit, int64_t *begin, int64_t *end) {
+    int64_t units = (count + unit - 1) / unit, threads = omp_get_num_threads();
+    int64_t mine = omp_get_thread_num();
+    *begin = units * mine / threads * unit;
+    *end = units * (mine + 1) / threads * unit;
+    if (*end > count) *end = count;
+}
+
+/* --- scratch --- */
+
+INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static int64_t widest(const Network *n) { return most(n->hidden, n->heads * n->head_dim); }
+
+enum { LINE = 16 }; /* floats of a cache line */
+INLINE int64_t lines(int64_t floats) { return (floats + LINE - 1) / LINE * LINE; }
+
+/* Floats of a thread's own: normed rows, scores, and rows of the widest product as bytes with their
+   scales, and as parts of bfloat16. */
+static int64_t private_floats(const Network *n, int64_t rows, int64_t positions) {
+    const int64_t in = most(widest(n), n->inner);
+    return lines(rows * widest(n)) + lines(padded(positions)) +
+           lines((rows * in / BLOCK + 1) * (int64_t)(sizeof(Rounded) / sizeof(float))) +
+           lines((rows + 5) * PARTS * in_tiles(in) / 2);
+}
+
+/* Floats of scratch that a pass over `rows` tokens needs when it sees `positions`. */
+int64_t scratch_floats(const Network *n, int64_t rows, int64_t positions, int64_t threads) {
+    int64_t shared = 2 * n->hidden + (2 * n->heads + 2 * n->kv_heads) * n->head_dim + 2 * n->inner;
+    return lines(rows * shared) + LINE + threads * private_floats(n, rows, positions);
+}
+
+/* A thread's own scratch. */
+typedef struct {
+    float *x, *scores;
+    Rows rows; /* where the products' inputs are rounded to */
+} Own;
+
+static Own own_scratch(const Network *n, int64_t rows, int64_t positions, float *at) {
+    const int64_t in = most(widest(n), n->inner);
+    Own own = {.x = at};
+    own.scores = own.x + lines(rows * widest(n));
+    own.rows.rounded = (Rounded *)(own.scores + lines(padded(positions)));
+    own.rows.parts = (uint16_t *)(own.rows.rounded + rows * in / BLOCK + 1);
+    return own;
+}
+
+/* --- products --- */
+
+/* Rows as the products with these matrices, which all read them, want them. */
+static Rows prepared(const Network *n, const Own *own, const float *x, int64_t rows, int64_t count,
+                     const Matrix *const *readers) {
+    Rows made = own->rows;
+    made.values = x;
+    made.rows = rows;
+    made.in = readers[0]->in;
+    int rounds = 0, splits = 0;
+    for (int64_t i = 0; i < count; i++) {
+        rounds |= !is_dense((Kind)readers[i]->kind) && !n->single;
+        splits |= readers[i]->kind == BF16 && may_use_tiles();
+    }
+    if (!rows) return made;
+    if (rounds) round_rows(&made);
+    if (splits) split_rows(&made);
+    if (!splits) made.parts = NULL;
+    return made;
+}
+
+static void product(const Network *n, const Matrix *w, int64_t begin, int64_t end, const Rows *x,
+                    float *out, int64_t out_stride, int add) {
+    if (begin >= end || !x->rows) return;
+    if (is_dense((Kind)w->kind))
+        dense_product(w, begin, end, x, out, out_stride, add);
+    else
+        block_product(w, begin, end, x, (int)n->single, out, out_stride, add);
+}
+
+/* This thread's share of several products side by side, counted in panels. */
+static void products(const Network *n, const Matrix *const *ws, int64_t count, const Rows *x,
+                     float *out, int64_t out_stride) {
+    int64_t panels = 0, begin, end;
+    for (int64_t i = 0; i < count; i++) panels += padded(ws[i]->out) / PANEL;
+    share(panels, 1, &begin, &end);
+    for (int64_t i = 0; i < count; out += ws[i++]->out) {
+        const int64_t here = padded(ws[i]->out) / PANEL;
+        const int64_t first = most(begin, 0), last = end < here ? end : here;
+        const int64_t stop = last * PANEL < ws[i]->out ? last * PANEL : ws[i]->out;
+        product(n, ws[i], first * PANEL, stop, x, out, out_stride, 0);
+        begin -= here;
+        end -= here;
+    }
+}
+
+/* gate = activation(gate) · up; the activation is SiLU, or GELU by its hyperbolic tangent. */
+INLINE vec activation(vec x, int64_t gelu) {
+    vec inside = gelu ? 1.5957691216057308f * (x + 0.044715f * x * x * x) : x;
+    return x / (1.0f + exponential((vec){0} - inside));
+}
+
+static void activate(float *gate, const float *up, int64_t count, int64_t gelu) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        store(gate + i, activation(load(gate + i), gelu) * load(up + i));
+    for (; i < count; i++) {
+        vec x = {gate[i]};
+        gate[i] = activation(x, gelu)[0] * up[i];
+    }
+}
+
+/* --- the pass --- */
+
+/* Positions that a pass sees: as many as its longest text has after it. */
+static int64_t seen_by(const Pass *pass) {
+    int64_t seen = 0;
+    for (int64_t f = 0; f < pass->feeds; f++)
+        seen = most(seen, pass->feed[f].begin + pass->feed[f].time);
+    return seen;
+}
+
+/* The text that row `r` belongs to, and its position there. */
+INLINE const Feed *feed_of(const Pass *pass, int64_t r, int64_t *position) {
+    const Feed *feed = pass->feed;
+    for (; r >= feed->time; feed++) r -= feed->time;
+    *position = feed->begin + r;
+    return feed;
+}
+
+/* Find the likeliest token after each text, this thread among columns [begin, end). */
+static void choose(const Pass *pass, int64_t begin, int64_t end, Meeting *meeting) {
+    const int64_t feeds = pass->feeds, mine = omp_get_thread_num();
+    int64_t *tops = pass->likeliest + (1 + mine) * feeds;
+    float *seconds = pass->margin + (1 + mine) * feeds;
+    for (int64_t f = 0, kept = 0; f < feeds; f++) {
+        kept += pass->feed[f].keep;
+        const float *last = pass->logits + (kept - 1) * pass->columns;
+        int64_t top = begin;
+        float second = -INFINITY;
+        for (int64_t i = begin + 1; i < end; i++) {
+            if (last[i] > last[top]) {
+                second = last[top];
+                top = i;
+            } else if (last[i] > second) {
+                second = last[i];
+            }
+        }
+        tops[f] = begin < end ? top : -1;
+        seconds[f] = second;
+    }
+    meet(meeting);
+    if (mine) return;
+    for (int64_t f = 0, kept = 0; f < feeds; f++) {
+        kept += pass->feed[f].keep;
+        const float *last = pass->logits + (kept - 1) * pass->columns;
+        int64_t top = tops[f];
+        float second = seconds[f];
+        for (int64_t i = 1; i < omp_get_num_threads(); i++) {
+            int64_t theirs = tops[i * feeds + f];
+            float beside = seconds[i * feeds + f], before = top < 0 ? -INFINITY : last[top];
+            if (theirs < 0) continue;
+            if (top < 0 || last[theirs] > before) {
+                second = before > beside ? before : beside;
+                top = theirs;
+            } else if (last[theirs] > second) {
+                second = last[theirs];
+            }
+        }
+        pass->likeliest[f] = top;
+        pass->margin[f] = last[top] - second;
+    }
+}
+
+/* Add a product's result to the state: this thread's columns; by `gain` it is normed before. */
+static void add_normed(const Network *n, const float *result, const float *gain, int64_t rows,
+                       float *normed, float *state, Meeting *meeting) {
+    int64_t begin, end;
+    share(n->hidden, LINE, &begin, &end);
+    for (int64_t r = 0; r < rows; r++) {
+        normalise(result + r * n->hidden, gain, n->hidden, n->epsilon, normed);
+        for (int64_t i = begin; i < end; i++) state[r * n->hidden + i] += normed[i];
+    }
+    meet(meeting);
+}
+
+/* state += w · x, normed before it is added where there is a gain. */
+static void add_product(const Network *n, const Matrix *w, const float *x, const float *gain,
+                        int64_t rows, const Own *own, float *result, float *state,
+                        Meeting *meeting) {
+    int64_t begin, end;
+    const Rows read = prepared(n, own, x, rows, 1, &w);
+    share(n->hidden, PANEL, &begin, &end);
+    product(n, w, begin, end, &read, gain ? result : state, n->hidden, !gain);
+    meet(meeting);
+    if (gain) add_normed(n, result, gain, rows, own->x, state, meeting);
+}
+
+static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
+    const int64_t rows = pass->rows, hidden = n->hidden, inner = n->inner;
+    const int64_t size = n->head_dim, every = n->heads + 2 * n->kv_heads;
+    const int64_t seen = seen_by(pass), group = n->heads / n->kv_heads;
+    const int64_t read = n->heads * size, shared = rows * (2 * hidden + (every + n->heads) * size);
+    float *state = (float *)(((uintptr_t)pass->scratch + 63) / 64 * 64);
+    float *result = state + rows * hidden, *qkv = result + rows * hidden;
+    float *heard = qkv + rows * every * size, *gates = heard + rows * read;
+    float *ups = gates + rows * inner;
+    const Own own = own_scratch(n, rows, seen,
+                                state + lines(shared + 2 * rows * inner) +
+                                    omp_get_thread_num() * private_floats(n, rows, seen));
+    int64_t begin, end;
+
+    share(rows, 1, &begin, &end);
+    for (int64_t r = begin; r < end; r++) {
+        unpack_row(&n->embedding, pass->ids[r], state + r * hidden);
+        for (int64_t i = 0; i < hidden; i++) state[r * hidden + i] *= n->embedding_scale;
+    }
+    meet(meeting);
+    for (int64_t l = 0; l < n->layers; l++) {
+        const Layer *layer = n->layer + l;
+        const Matrix *const qkvs[] = {&layer->query, &layer->key, &layer->value};
+        const Matrix *const gate_up[] = {&layer->gate, &layer->up};
+        for (int64_t r = 0; r < rows; r++)
+            normalise(state + r * hidden, layer->attention_gain, hidden, n->epsilon,
+                      own.x + r * hidden);
+        const Rows asked = prepared(n, &own, own.x, rows, 3, qkvs);
+        products(n, qkvs, 3, &asked, qkv, every * size);
+        meet(meeting);
+        /* Shared out by heads: rows of one head write to the same lines of memory. */
+        share(every * rows, 1, &begin, &end);
+        for (int64_t i = begin; i < end; i++) {
+            int64_t head = i / rows, r = i % rows, position;
+            const Feed *feed = feed_of(pass, r, &position);
+            place_head(n, layer, pass, qkv + (r * every + head) * size, head, position,
+                       feed->block + l * feed->layer_stride, feed->head_stride);
+        }
+        meet(meeting);
+        share(n->heads * rows, 1, &begin, &end);
+        for (int64_t i = begin; i < end; i++) {
+            int64_t head = i / rows, r = i % rows, position;
+            const Feed *feed = feed_of(pass, r, &position);
+            const float *keys = feed->block + l * feed->layer_stride + head / group * feed->head_stride;
+            const int64_t first = layer->window ? most(0, position + 1 - layer->window) : 0;
+            attend(qkv + (r * every + head) * size, keys, keys + n->kv_heads * feed->head_stride,
+                   size, first, position + 1, own.scores, heard + (r * n->heads + head) * size);
+        }
+        meet(meeting);
+        add_product(n, &layer->output, heard, layer->attention_end_gain, rows, &own, result, state,
+                    meeting);
+        for (int64_t r = 0; r < rows; r++)
+            normalise(state + r * hidden, layer->mlp_gain, hidden, n->epsilon, own.x + r * hidden);
+        const Rows given = prepared(n, &own, own.x, rows, 2, gate_up);
+        share(inner, PANEL, &begin, &end);
+        product(n, &layer->gate, begin, end, &given, gates, inner, 0);
+        product(n, &layer->up, begin, end, &given, ups, inner, 0);
+        for (int64_t r = 0; r < rows; r++)
+            activate(gates + r * inner + begin, ups + r * inner + begin, end - begin, n->gelu);
+        meet(meeting);
+        add_product(n, &layer->down, gates, layer->mlp_end_gain, rows, &own, result, state, meeting);
+    }
+    int64_t kept = 0;
+    const float *ended = state; /* after the last row of a text */
+    for (int64_t f = 0; f < pass->feeds; f++) {
+        ended += pass->feed[f].time * hidden;
+        for (int64_t i = pass->feed[f].keep; i > 0; i--, kept++)
+            normalise(ended - i * hidden, n->gain, hidden, n->epsilon, own.x + kept * hidden);
+    }
+    const Matrix *const head[] = {&n->head};
+    const Rows asked = prepared(n, &own, own.x, kept, 1, head);
+    share(pass->columns, PANEL, &begin, &end);
+    product(n, &n->head, begin, end, &asked, pass->logits, pass->columns, 0);
+    if (pass->likeliest) choose(pass, begin, end, meeting);
+}
+
+/* Feed tokens to every text and write the logits after the last `keep` of each. */
+void forward(const Network *n, const Pass *pass) {
+    Meeting meeting = {0};
+    const int tiled = (int)may_use_tiles();
+#pragma omp parallel num_threads(pass->threads)
+    {
+        if (tiled) open_tiles(pass->rows);
+        forward_in(n, pass, &meeting);
+        if (tiled) close_tiles();
+    }
+}
+
+/* Feed every text its tokens, then each likeliest next token but the last; write the tokens and by
+   how much each was the likeliest, [feeds, count]. The feeds, of one kept row each, move along. */
+void draft(const Network *n, const Pass *first, int64_t *drafted, float *margins, int64_t count) {
+    Pass pass = *first;
+    for (int64_t i = 0; i < count; i++) {
+        forward(n, &pass);
+        for (int64_t f = 0; f < pass.feeds; f++) {
+            drafted[f * count + i] = pass.likeliest[f];
+            margins[f * count + i] = pass.margin[f];
+            pass.feed[f].begin += pass.feed[f].time;
+            pass.feed[f].time = 1;
+        }
+        pass.ids = pass.likeliest; /* read before the next are written */
+        pass.rows = pass.feeds;
+    }
+}
