@@ -51,7 +51,8 @@ def check_shapes(network: PreTrainedModel, *, is_unread: bool = False) -> None:
         _refuse("head_dim", head_dim, "an even integer, 2 or more")
     for name, shape in _promised(network, head_dim):
         _check_tensor(name, found_in(network, name), shape, None if is_unread else network.device)
-    _check_rotations(inner.rotary_emb.inv_freq, inner.rotary_emb.attention_scaling, head_dim)
+    share = (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
+    _check_rotations(rotations_of(inner.rotary_emb), int(head_dim * share) // 2)
 
 
 def _promised(network: PreTrainedModel, head_dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -125,14 +126,27 @@ def _check_tensor(
         )
 
 
-def _check_rotations(frequencies: Tensor, scale: float, head_dim: int) -> None:
-    if frequencies.shape != (head_dim // 2,) or not bool(frequencies.isfinite().all()):
+def rotations_of(rotary: nn.Module) -> list[tuple[Tensor, float]]:
+    """Return frequencies and scale of full attention's rotations, then those of windows' own."""
+    found = []
+    for prefix in ("", "full_attention_", "sliding_attention_"):
+        frequencies = getattr(rotary, f"{prefix}inv_freq", None)
+        if isinstance(frequencies, Tensor):
+            found.append((frequencies.float(), float(getattr(rotary, f"{prefix}attention_scaling"))))
+    return found
+
+
+def _check_rotations(rotations: list[tuple[Tensor, float]], legal: int) -> None:
+    shapes = [tuple(frequencies.shape) for frequencies, _ in rotations]
+    finite = all(bool(frequencies.isfinite().all()) for frequencies, _ in rotations)
+    if not shapes or any(shape != (legal,) for shape in shapes) or not finite:
         raise ModelError(
-            f"the rotary embedding has {list(frequencies.shape)} frequencies, not all of them "
-            f"finite or as many as half a head; legal: {head_dim // 2} finite ones; {REMAKE}"
+            f"the rotary embedding has {shapes} frequencies, not all of them finite or as many as "
+            f"half of what is rotated of a head; legal: {legal} finite ones; {REMAKE}"
         )
-    if not math.isfinite(scale):
-        _refuse("attention_factor", scale, "a finite number")
+    for _, scale in rotations:
+        if not math.isfinite(scale):
+            _refuse("attention_factor", scale, "a finite number")
 
 
 def _refuse(name: str, value: object, legal: str) -> NoReturn:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from foredraft.errors import ModelError
 from foredraft.files import Document
 from foredraft.native.blocks import Blocks
-from foredraft.native.shapes import check_shapes, found_in
+from foredraft.native.shapes import check_shapes, found_in, rotations_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -153,7 +153,7 @@ class Weights:
         self.query_scale = float(attention.scaling)
         self.embedding_scale = float(getattr(inner.embed_tokens, "scalar_embed_scale", 1.0))
         self.is_gelu = _activation(config) != "silu"
-        self.rotations = _rotations(inner.rotary_emb)
+        self.rotations = [Rotations(*found) for found in rotations_of(inner.rotary_emb)]
         self.turned = 2 * len(self.rotations[0].frequencies)
         self._config = config
         self._source = source
@@ -319,17 +319,6 @@ def _ropes(config: PreTrainedConfig) -> list[Document]:
     rope = getattr(config, "rope_parameters", None) or {}
     inside = [part for part in rope.values() if isinstance(part, dict)]
     return inside or [rope]
-
-
-def _rotations(rotary: nn.Module) -> list[Rotations]:
-    """Return the rotations of full attention and, where they differ, those of sliding windows."""
-    found = []
-    for prefix in ("", f"{FULL}_", f"{SLIDING}_"):
-        frequencies = getattr(rotary, f"{prefix}inv_freq", None)
-        if frequencies is not None:
-            scale = float(getattr(rotary, f"{prefix}attention_scaling"))
-            found.append(Rotations(frequencies.float(), scale))
-    return found
 
 
 def _changed(matrix: Matrix, change: Callable[[Tensor], Tensor]) -> Matrix:

@@ -19,7 +19,7 @@ from foredraft.native.fused import FusedModel
 from foredraft.native.graphs import StaticModel
 from foredraft.native.network import NativeModel
 from foredraft.native.shapes import COUNTS
-from foredraft.native.weights import FAMILY
+from foredraft.native.weights import PLAIN
 from tests.tiny import build
 
 needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
@@ -37,7 +37,12 @@ runtimes = pytest.mark.parametrize(
 
 def network(member: str = "llama") -> Any:
     """Return a network that may be spoiled."""
-    return copy.deepcopy(build(f"{member}:native"))
+    return copy.deepcopy(build(spelt(member)))
+
+
+def spelt(member: str) -> str:
+    """Return how tests call a network that torch computes too, or the compiled pass alone."""
+    return f"{member}:native" if member in PLAIN else member
 
 
 def check_is_refused(spoiled: Any, runtime: str, *words: str) -> None:
@@ -90,7 +95,7 @@ def test_a_config_that_is_not_that_of_the_weights(case: str, runtime: str) -> No
 
 
 @runtimes
-@pytest.mark.parametrize("member", FAMILY)
+@pytest.mark.parametrize("member", PLAIN)
 def test_a_network_built_with_more_key_heads_than_heads(member: str, runtime: str) -> None:
     odd = build(f"{member}:native", num_attention_heads=4, num_key_value_heads=16)
     check_is_refused(odd, runtime, "num_key_value_heads", "16", "[1, 2, 4]")
@@ -116,7 +121,7 @@ def test_an_odd_size_of_heads(head_dim: Any, runtime: str) -> None:
 
 
 def parameters_of(member: str) -> list[str]:
-    return [name for name, _ in build(f"{member}:native", attention_bias=True).named_parameters()]
+    return [name for name, _ in build(spelt(member), attention_bias=True).named_parameters()]
 
 
 def place_of(root: Any, name: str) -> tuple[Any, str]:
@@ -132,7 +137,7 @@ HARMS: dict[str, Callable[[torch.Tensor], torch.Tensor | None]] = {
 }
 CASES = [
     (member, name, how)
-    for member in ("qwen3", "qwen2", "llama")
+    for member in ("qwen3", "qwen2", "llama", "gemma3", "phi3")
     for name in parameters_of(member)
     for how in HARMS
     if ".1." not in name and not (name.endswith("bias") and how == "gone")
@@ -141,12 +146,13 @@ CASES = [
 
 @pytest.mark.parametrize(("member", "name", "how"), CASES)
 def test_every_weight_is_looked_at(member: str, name: str, how: str) -> None:
-    spoiled = copy.deepcopy(build(f"{member}:native", attention_bias=True))
+    spoiled = copy.deepcopy(build(spelt(member), attention_bias=True))
     module, last = place_of(spoiled, name)
     changed = HARMS[how](getattr(module, last).detach())
     kept = changed if changed is None else nn.Parameter(changed.contiguous(), requires_grad=False)
     module.register_parameter(last, kept)
-    for runtime in ("compiled", "torch") if can_fuse() else ("torch",):
+    kinds = ["compiled"] * can_fuse() + ["torch"] * (member in PLAIN)
+    for runtime in kinds:
         check_is_refused(spoiled, runtime, name)
 
 
@@ -225,7 +231,7 @@ def test_memory_that_runs_out_leaves_no_room_that_is_not_there(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(model._passes, "_turns", full)
+        patch.setattr(model._passes, "_turns", [full])
         with pytest.raises(MemoryError):
             text.extend(list(range(60)) * 5)
     text = model.open([3])
@@ -235,7 +241,7 @@ def test_memory_that_runs_out_leaves_no_room_that_is_not_there(
 
 # --- the structures -------------------------------------------------------------------------------
 
-STRUCTURES = ("_Layer", "_Network", "Feed", "Pass")
+STRUCTURES = ("_Matrix", "_Layer", "_Network", "Feed", "Pass")
 
 
 @needs_a_compiler
