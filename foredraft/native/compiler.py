@@ -219,9 +219,9 @@ def _compile(source: Path, folder: Path, flags: tuple[str, ...]) -> Path:
             for path, part in parts.items()
         ]
         with ThreadPoolExecutor(usable_threads()) as several:
-            compiled = "".join(several.map(lambda command: _said(command, folder), commands))
-        said = said or compiled
-        if compiled:
+            failed = next(filter(None, several.map(lambda one: _said(one, folder), commands)), "")
+        said = said or failed
+        if failed:
             continue
         for libraries in ((), ("-fopenmp",)):
             link = [*compiler, "-shared", *libraries, *map(str, parts.values()), "-lm"]

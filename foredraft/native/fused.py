@@ -8,7 +8,8 @@ pass.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from foredraft.models.decoder_only import CausalModel
 from foredraft.models.positions import positions_of
 from foredraft.native import structures
 from foredraft.native.network import KeyValueMemory, check_is_in_family
+from foredraft.native.pace import Pace
 from foredraft.native.structures import Laid, Pass, library
 from foredraft.native.weights import Given, Weights
 from foredraft.threads import threads_for, usable_threads
@@ -46,6 +48,7 @@ class Passes:
     Attributes:
         columns: of the logits; fewer than wanted if the network has fewer.
         laid: the weights.
+        pace: how many threads passes get.
 
     Raises:
         ModelError: no C compiler.
@@ -67,6 +70,7 @@ class Passes:
         self._pass.feed = ctypes.addressof(self._feeds)
         self._given = (ctypes.byref(self.laid.structure), ctypes.byref(self._pass))
         self._room = (0, 0)  # positions and threads that there is scratch for
+        self.pace = Pace()
         self.threads = threads
         self.count_threads()
 
@@ -128,7 +132,7 @@ class Passes:
         for parts in _in_passes(texts):
             self._describe(parts)
             step.logits = logits.data_ptr() + 4 * self.columns * written
-            self._library.forward(*self._given)
+            self._timed(1, self._library.forward)
             for memory, tokens, keep in parts:
                 memory.length += len(tokens)
                 written += keep
@@ -141,11 +145,19 @@ class Passes:
         logits = torch.empty(len(parts), self.columns)
         self._describe(parts)
         step.logits, step.likeliest = logits.data_ptr(), ctypes.addressof(self._likeliest)
-        self._library.draft(*self._given, drafted, margins, ctypes.c_int64(count))
+        self._timed(count, self._library.draft, drafted, margins, ctypes.c_int64(count))
         for memory, tokens, _ in parts:
             memory.length += len(tokens) + count - 1
         ends = range(count, size + 1, count)
         return [Drafted(drafted[end - count : end], margins[end - count : end]) for end in ends]
+
+    def _timed(self, count: int, compute: Callable[..., object], *further: object) -> None:
+        """Let C compute `count` passes with as many threads as suit the machine just now."""
+        step, most = self._pass, self._room[1]
+        step.threads = self.pace.choose(most)
+        begin = time.perf_counter()
+        compute(*self._given, *further)
+        self.pace.passed(step.rows, (time.perf_counter() - begin) / count, most)
 
     def _describe(self, parts: Sequence[Text]) -> None:
         """Write down what the texts add to the next pass."""
@@ -186,7 +198,7 @@ class Passes:
         self._scratch = torch.empty(floats)
         self._likeliest = (ctypes.c_int64 * ((1 + threads) * PASS_ROWS))()
         self._margin = (ctypes.c_float * ((1 + threads) * PASS_ROWS))()
-        step.margin, step.threads = ctypes.addressof(self._margin), threads
+        step.margin = ctypes.addressof(self._margin)
         step.rotations, step.positions = self._rotations.data_ptr(), positions
         step.scratch = self._scratch.data_ptr()
         self._room = (positions, threads)

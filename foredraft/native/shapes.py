@@ -132,7 +132,8 @@ def rotations_of(rotary: nn.Module) -> list[tuple[Tensor, float]]:
     for prefix in ("", "full_attention_", "sliding_attention_"):
         frequencies = getattr(rotary, f"{prefix}inv_freq", None)
         if isinstance(frequencies, Tensor):
-            found.append((frequencies.float(), float(getattr(rotary, f"{prefix}attention_scaling"))))
+            scale = float(getattr(rotary, f"{prefix}attention_scaling"))
+            found.append((frequencies.float(), scale))
     return found
 
 

@@ -113,7 +113,8 @@ def _check_layout(functions: ctypes.CDLL) -> None:
     odd = sorted(name for name, _ in theirs.items() ^ ours.items())
     if odd:
         raise ModelError(
-            f"the kernels and structures.py disagree about {', '.join(odd[:3])}; install foredraft again"
+            f"the kernels and structures.py disagree about {', '.join(odd[:3])}; "
+            "install foredraft again"
         )
 
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -232,7 +233,7 @@ class Weights:
         sizes = sizes if len(names) == len(sizes) else [self.inner_size] * len(names)
         ends = list(accumulate(sizes))
         parts = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
-        return [_changed(whole, lambda rows, part=part: rows[part]) for part in parts]
+        return [_changed(whole, itemgetter(part)) for part in parts]
 
     def _turned(self, matrix: Matrix, heads: int) -> Matrix:
         if self._source.neighbours:
@@ -316,8 +317,8 @@ def _activation(config: PreTrainedConfig) -> str:
 
 def _ropes(config: PreTrainedConfig) -> list[Document]:
     """Return the settings of every rotation: one, or one for each type of layers."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    inside = [part for part in rope.values() if isinstance(part, dict)]
+    rope: Document = getattr(config, "rope_parameters", None) or {}
+    inside: list[Document] = [part for part in rope.values() if isinstance(part, dict)]
     return inside or [rope]
 
 

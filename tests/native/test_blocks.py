@@ -98,7 +98,7 @@ def test_activations_in_float32_give_the_logits_of_the_numbers(kind: str, proces
     exact = FusedModel(source, single=True)
     assert gap(first_pass(exact, tokens, keep=30), expected) < 1e-5
     # 8 bits are no 24
-    assert 1e-4 < gap(first_pass(FusedModel(source), tokens, keep=30), expected) < 0.03
+    assert 1e-4 < gap(first_pass(FusedModel(source), tokens, keep=30), expected) < 0.06
 
 
 @needs_a_compiler
@@ -136,7 +136,7 @@ def test_a_tokens_logits_are_the_same_to_the_bit_whoever_shares_its_pass(
 @needs_a_compiler
 @pytest.mark.parametrize("kind", ["F16", "F32", "BF16"])
 def test_floats_of_16_bits_are_computed_as_they_are(kind: str, processor: str) -> None:
-    reference = network()
+    reference = copy.deepcopy(network())
     dtype = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}[kind]
     for weight in reference.parameters():
         weight.data = weight.data.to(dtype).float()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import random
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from foredraft.bench.machine import flags
 from foredraft.errors import ModelError
 from foredraft.loading import runtime
 from foredraft.loading.runtime import Runtime, can_fuse
@@ -23,10 +26,35 @@ from tests.native.test_native import FAMILY, every_member, half, network
 from tests.texts import first_pass
 from tests.tiny import MAX_LENGTH, VOCAB, assert_same_logits, build, full_logits, random_tokens
 
-# What a processor may lack; the last is what every one has.
-LACKS = {"nothing": (), "tiles": ("-DNO_TILES",), "wide": ("-DNO_TILES", "-mno-avx512f")}
-if can_fuse() and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
-    LACKS = {"nothing": (), "tiles": ("-DNO_TILES",)}
+# What a processor may lack, as flags of the compiler; "plain" is what every one has.
+FLAGS: dict[str, tuple[str, ...]] = {
+    "nothing": (),
+    "tiles": ("-DNO_TILES",),
+    "integers": ("-DNO_TILES", "-mno-avx512vnni", "-mno-avx512bf16"),
+    "wide": ("-DNO_TILES", "-mno-avx512f", "-mno-avxvnni"),
+    "plain": ("-DNO_TILES", "-mno-avx512f", "-mno-avx2", "-mno-avx", "-mno-fma", "-mno-f16c"),
+}
+STAND_IN = Path(__file__).with_name("tiles.h")
+TILES = (
+    *("-include", str(STAND_IN), "-D__AMX_BF16__", "-D__AMX_INT8__"),
+    f"-DEDITION={zlib.crc32(STAND_IN.read_bytes())}",  # flags tell libraries apart, not this file
+)
+
+
+def processors() -> dict[str, tuple[str, ...]]:
+    """Return those that this one can stand for; where it lacks tiles alone, C is them."""
+    if platform.machine() != "x86_64":
+        return {"nothing": ()}
+    has = set(flags().split())
+    known = dict(FLAGS)
+    if {"avx512_bf16", "avx512_vnni"} <= has and "amx_bf16" not in has:
+        known["no tiles but these"] = TILES
+    if "avx512f" not in has:
+        del known["integers"], known["wide"]
+    return known
+
+
+LACKS = processors()
 needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
 
 
@@ -72,7 +100,8 @@ def check_layout(reference: Any, precision: str, processor: str) -> None:
     model = FusedModel(reference)
     kind = "BF16" if precision == "half" else "F32"
     assert structures.KINDS[model._passes.laid.structure.head.kind] == kind
-    assert processor == "nothing" or not fused.library().may_use_tiles()
+    tiled = processor in ("nothing", "no tiles but these")
+    assert tiled or not fused.library().may_use_tiles()
     tokens = random_tokens(random.Random(processor), PASS_ROWS + 9)
     text = model.open(tokens)
     expected = full_logits(reference, tokens)

@@ -96,6 +96,18 @@ INLINE ivec dot_of(Kind kind, const uvec *q, const int8_t *b, int first, int cou
     return SATURATES && kind == Q8_0 ? sums[0] * 2 + sums[1] : sums[0] + sums[1];
 }
 
+/* What a block adds to a sum; of six bits `low` and `high` are the dots of 16 inputs each. */
+INLINE void add_block(Kind kind, vec scale, vec least, ivec low, ivec high, const Rounded *token,
+                      vec *sum) {
+    if (kind == Q6_K) {
+        *sum += (least * token->scale) * floats_of(low - 32 * token->halves[0]);
+        *sum += (scale * token->scale) * floats_of(high - 32 * token->halves[1]);
+    } else {
+        *sum += (scale * token->scale) * floats_of(low);
+        *sum += least * token->shift;
+    }
+}
+
 /* The sums of a panel for `rows` tokens, whose activations begin with the first-th of x. */
 INLINE void block_sums(Kind kind, const uint8_t *w, const Rows *x, int64_t first, int rows,
                        vec sums[][HALVES]) {
@@ -114,21 +126,54 @@ INLINE void block_sums(Kind kind, const uint8_t *w, const Rows *x, int64_t first
             scales_at(kind, head, w, half, &scale, &least);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
-                const Rounded *t = token + r;
-                if (kind == Q6_K) {
-                    vec low = floats_of(dot_of(kind, q, t->bytes, 0, 4) - 32 * t->halves[0]);
-                    vec high = floats_of(dot_of(kind, q, t->bytes, 4, 4) - 32 * t->halves[1]);
-                    sums[r][half] += (least * t->scale) * low;
-                    sums[r][half] += (scale * t->scale) * high;
-                    continue;
-                }
-                vec dot = floats_of(dot_of(kind, q, t->bytes, 0, GROUPS));
-                sums[r][half] += (scale * t->scale) * dot;
-                sums[r][half] += least * t->shift;
+                const int8_t *bytes = token[r].bytes;
+                const int wide = kind == Q6_K ? GROUPS / 2 : GROUPS;
+                ivec low = dot_of(kind, q, bytes, 0, wide);
+                ivec high = kind == Q6_K ? dot_of(kind, q, bytes, wide, wide) : low;
+                add_block(kind, scale, least, low, high, token + r, &sums[r][half]);
             }
         }
     }
 }
+
+#ifdef TILES
+enum { TILE_ROWS = 16 };
+
+/* The same sums of 16 tokens: a tile of tokens times a tile of weights is what their bytes amount to
+   in one block. Integers again, so that it does not matter who adds them. */
+INLINE void tiled_sums(Kind kind, const uint8_t *w, const Rows *x, int64_t first,
+                       vec sums[][HALVES]) {
+    const Rounded *token = x->rounded + first;
+    const uint8_t *head = w;
+    for (int64_t b = 0; b < x->in / BLOCK; b++, w += block_bytes(kind), token += x->rows) {
+        uvec q[2][GROUPS] = {0};
+        int32_t dots[2][TILE_ROWS][PANEL];
+        vec scale, least;
+        if (is_super(kind) && b % SUPER == 0) {
+            head = w;
+            w += head_bytes(kind);
+        }
+        quants_at(kind, w, 0, q[0]);
+        scales_at(kind, head, w, 0, &scale, &least);
+        if (kind == Q6_K) /* its two scales need two sums: zeros stand for the other half */
+            for (int j = GROUPS / 2; j < GROUPS; j++) {
+                q[1][j] = q[0][j];
+                q[0][j] = (uvec){0};
+            }
+        _tile_loadd(6, token->bytes, sizeof(Rounded));
+        for (int i = 0; i < (kind == Q6_K ? 2 : 1); i++) {
+            _tile_zero(5);
+            _tile_loadd(7, q[i], 64);
+            _tile_dpbsud(5, 6, 7);
+            _tile_stored(5, dots[i], 64);
+        }
+        for (int r = 0; r < TILE_ROWS; r++) {
+            ivec low = (ivec)bits_at(dots[0][r]), high = (ivec)bits_at(dots[kind == Q6_K][r]);
+            add_block(kind, scale, least, low, high, token + r, sums[r]);
+        }
+    }
+}
+#endif
 
 /* The weights of a block as floats, [32, 16]. */
 INLINE void unpack_block(Kind kind, const uint8_t *head, const uint8_t *block, float *out) {
@@ -183,7 +228,16 @@ INLINE void product_of(Kind kind, const Matrix *w, int64_t begin, int64_t end, c
     for (int64_t o = begin; o < end; o += PANEL) {
         const uint8_t *at = w->data + o / PANEL * bytes;
         const float *bias = w->bias ? w->bias + o : 0;
-        for (int64_t first = 0; first < x->rows; first += MOST_ROWS) {
+        int64_t first = 0;
+#ifdef TILES
+        for (; first + TILE_ROWS <= x->rows && may_use_tiles(); first += TILE_ROWS) {
+            vec sums[TILE_ROWS][HALVES] = {0};
+            tiled_sums(kind, at, x, first, sums);
+            for (int64_t r = 0; r < TILE_ROWS; r++)
+                deliver(sums[r], bias, end - o, add, out + (first + r) * out_stride + o);
+        }
+#endif
+        for (; first < x->rows; first += MOST_ROWS) {
             float *to = out + first * out_stride + o;
 #define OF(rows) panel(kind, at, x, first, rows, bias, end - o, to, out_stride, add)
             switch (x->rows - first) {

@@ -5,8 +5,7 @@
 
 #include "network.h"
 
-#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__) && !defined(NO_TILES)
-#define TILES
+#ifdef TILES
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -111,8 +110,16 @@ enum { TOKENS = 5 };
 #ifdef TILES
 enum { TILE = PANEL * TILE_INS };
 
-/* Whether this process may use tiles: the system grants it once. */
-int64_t may_use_tiles(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+/* Whether this process may use tiles: the system is asked once. */
+int64_t may_use_tiles(void) {
+    static int64_t granted = -1;
+    int64_t known = __atomic_load_n(&granted, __ATOMIC_RELAXED);
+    if (known < 0) {
+        known = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+        __atomic_store_n(&granted, known, __ATOMIC_RELAXED);
+    }
+    return known;
+}
 
 void open_tiles(int64_t rows) {
     int tokens = rows < TOKENS ? (int)rows : TOKENS;
@@ -124,6 +131,10 @@ void open_tiles(int64_t rows) {
     for (int i = 0; i < 5; i++) { /* two of sums, one of tokens, two of weights */
         config.bytes[i] = 64;
         config.rows[i] = (uint8_t)(i > 2 ? TILE_INS / 2 : PARTS * tokens);
+    }
+    for (int i = 5; i < 8; i++) { /* of bytes: sums, 16 tokens, weights */
+        config.bytes[i] = i == 6 ? BLOCK : 64;
+        config.rows[i] = i == 7 ? BLOCK / 4 : 16;
     }
     _tile_loadconfig(&config);
 }

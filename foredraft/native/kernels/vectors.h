@@ -12,6 +12,12 @@
 #include <immintrin.h>
 #endif
 
+/* Matrix tiles: of bfloat16 and of bytes, there are both or none. */
+#if defined(__AMX_BF16__) && defined(__AMX_INT8__) && defined(__AVX512BF16__) && \
+    defined(__AVX512VNNI__) && defined(__linux__) && !defined(NO_TILES)
+#define TILES
+#endif
+
 /* A panel is 16 outputs of a matrix side by side, one or two vectors of sums. */
 enum { PANEL = 16 };
 #ifdef __AVX512F__
