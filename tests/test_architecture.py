@@ -57,7 +57,8 @@ MAY_IMPORT = {
     "method": GROUND | {"config", "sampling", "gamma", "verification", "drafting"},
     "assembly": BELOW_ENGINE,
     "generation": BELOW_ENGINE,
-    "engine": BELOW_ENGINE | {"assembly", "generation"},
+    "conversation": BELOW_ENGINE | {"assembly", "generation"},
+    "engine": BELOW_ENGINE | {"assembly", "conversation", "generation"},
     "adapters": GROUND | {"models", "loading"},
     "inputs": BELOW_ENGINE | {"adapters"},
     "functional": BELOW_ENGINE | {"inputs"},
@@ -65,9 +66,12 @@ MAY_IMPORT = {
     "zoo": GROUND | ROOMS | {"loading", "decoding"},
     "checks": BELOW_ENGINE | {"engine"},
     "bench": BELOW_ENGINE | {"engine", "plugins", "zoo"},
-    **{name: BELOW_ENGINE | {"engine", "plugins", "zoo", "checks", "bench"} for name in FRONT_ENDS},
+    **{
+        name: BELOW_ENGINE | {"engine", "conversation", "plugins", "zoo", "checks", "bench"}
+        for name in FRONT_ENDS
+    },
     "__main__": {"cli"},
-    "exports": BELOW_ENGINE | {"engine", "functional", "seq2seq"},
+    "exports": BELOW_ENGINE | {"conversation", "engine", "functional", "seq2seq"},
     "__init__": {"exports", "version"},
 }
 
