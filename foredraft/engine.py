@@ -301,10 +301,15 @@ class Engine:
             return str(self.target.tokenizer.decode(ids))
 
 
-def check_request(engine: Engine, prompt: str, config: DecodingConfig) -> None:
-    """Raise what any of the switched-on methods would raise for this prompt, computing nothing."""
+def check_methods(config: DecodingConfig) -> None:
+    """Raise unless a method is switched on."""
     if not config.methods:
         raise RequestError("every method is switched off; switch one on, e.g. /speculative")
+
+
+def check_request(engine: Engine, prompt: str, config: DecodingConfig) -> None:
+    """Raise what any of the switched-on methods would raise for this prompt, computing nothing."""
+    check_methods(config)
     for method in config.methods:
         engine.stream(prompt, config, method=method)
 

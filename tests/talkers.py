@@ -24,6 +24,10 @@ CHATML = (
     "message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}" + CHATML
+)
 GREEDY = DecodingConfig(length=12, seed=3)
 SAMPLED = GREEDY.replace(sampler="multinomial(temperature=0.8)")
 

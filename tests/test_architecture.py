@@ -20,7 +20,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 GROUND = {
     *("choices", "core", "costs", "doors", "errors", "escape", "files", "logits", "ownership"),
-    *("ranges", "registry", "threads", "version"),
+    *("phases", "ranges", "registry", "threads", "version"),
 }
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = (
@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "logits": {"errors"},
     "ownership": {"errors"},
+    "phases": set[str](),
     "plugins": {"errors"},
     "version": set[str](),
     "ranges": {"errors"},
@@ -67,7 +68,8 @@ MAY_IMPORT = {
     "checks": BELOW_ENGINE | {"engine"},
     "bench": BELOW_ENGINE | {"engine", "plugins", "zoo"},
     **{
-        name: BELOW_ENGINE | {"engine", "conversation", "plugins", "zoo", "checks", "bench"}
+        name: BELOW_ENGINE
+        | {"generation", "conversation", "engine", "plugins", "zoo", "checks", "bench"}
         for name in FRONT_ENDS
     },
     "__main__": {"cli"},

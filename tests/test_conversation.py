@@ -16,6 +16,7 @@ from tests.talkers import (
     CHATML,
     END,
     GREEDY,
+    NO_SYSTEM,
     SAMPLED,
     Listener,
     fresh,
@@ -264,15 +265,10 @@ def test_a_turn_that_fits_in_no_context_is_refused_with_the_numbers() -> None:
 
 # --- templates ------------------------------------------------------------------------------------
 
-LAST = "{% set last = loop.last %}"
 TRIMS = CHATML.replace("message['content'] +", "message['content'].strip() +")
 FORGETS = CHATML.replace(  # as templates leave the reasoning of earlier turns out
     "message['content'] +",
     "(message['content'][2:] if message['role'] == 'assistant' else message['content']) +",
-)
-NO_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
-    "{% endif %}" + CHATML
 )
 DROPS_SYSTEM = "{% set messages = messages | rejectattr('role', 'equalto', 'system') %}" + CHATML
 
