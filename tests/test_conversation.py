@@ -171,6 +171,38 @@ def test_after_an_interrupt_in_any_pass_the_conversation_goes_on(way: str, when:
     assert engine.decode(whole).count("<|im_start|>user") == (3 if said else 2)
 
 
+@pytest.mark.parametrize("runtime", ["llama:native", "llama"])
+@pytest.mark.parametrize("when", [0, 1, 3])
+@pytest.mark.parametrize("whose", ["target", "drafter"])
+def test_an_interrupt_in_the_middle_of_a_pass_spoils_no_memory(
+    runtime: str, when: int, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = talkers(runtime=runtime)
+    assert engine.drafter is not None
+    conversation = engine.conversation()
+    conversation.say(PROMPTS[0], GREEDY).completion  # noqa: B018
+    network: Any = getattr(engine, whose).model
+    calls = itertools.count()
+    if runtime == "llama":  # between two layers
+        owner, name = network.model.model.layers[1], "forward"
+    else:
+        owner, name = network._passes, "_describe"
+    run = getattr(owner, name)
+
+    def interrupted(*args: Any, **named: Any) -> Any:
+        if next(calls) == when:
+            raise KeyboardInterrupt
+        return run(*args, **named)
+
+    monkeypatch.setattr(owner, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        conversation.say(PROMPTS[1], GREEDY).completion  # noqa: B018
+    monkeypatch.undo()
+    later = conversation.say(PROMPTS[2], GREEDY)
+    whole, answer = text_of(conversation), later.completion
+    assert steps(answer.records) == steps(fresh(engine, whole, GREEDY, "speculative"))
+
+
 def test_an_answer_that_is_left_half_way_is_kept_as_far_as_it_came() -> None:
     conversation = talkers(alone=True).conversation()
     generation = conversation.say(PROMPTS[0], GREEDY, method="target")

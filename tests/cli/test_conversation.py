@@ -144,6 +144,12 @@ def test_an_interrupt_ends_the_answer_and_says_what_becomes_of_it(
     assert len(shell.conversation.messages) == (4 if when else 2)
 
 
+def test_a_traced_answer_shows_its_steps() -> None:
+    shown = said("/debug", SINGER)
+    assert "step  1  target: ' there'" in shown
+    assert "· drafting: model · read " in shown
+
+
 def test_empty_lines_and_prompts_that_begin_with_a_slash() -> None:
     shell = open_talk()
     said("", "   ", "// what is this?", " /etc is what?", shell=shell)
