@@ -11,12 +11,11 @@ import torch
 from foredraft.config import DecodingConfig
 from foredraft.core import FinishReason
 from foredraft.drafting.suffix import SuffixDrafter
-from foredraft.errors import ConfigError, ContextOverflow, RequestError
+from foredraft.errors import ContextOverflow, RequestError
+from foredraft.loading.runtime import can_fuse
 from tests.talkers import (
-    CHATML,
     END,
     GREEDY,
-    NO_SYSTEM,
     SAMPLED,
     Listener,
     fresh,
@@ -28,6 +27,7 @@ from tests.talkers import (
 )
 
 PROMPTS = ("The quick brown fox", "and the dog?", "One, two, three", "a house by the sea")
+needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
 WAYS: dict[str, tuple[dict[str, Any], DecodingConfig, str]] = {
     "draft model": ({}, GREEDY, "speculative"),
     "draft model, sampled": ({}, SAMPLED, "speculative"),
@@ -58,6 +58,7 @@ def test_every_turn_is_that_of_a_fresh_reading(
     assert [m["role"] for m in conversation.messages] == ["system", *["user", "assistant"] * 4]
 
 
+@needs_a_compiler
 def test_the_logits_of_a_turn_are_to_the_bit_those_of_the_whole_text_the_turns_end_included() -> (
     None
 ):
@@ -171,7 +172,7 @@ def test_after_an_interrupt_in_any_pass_the_conversation_goes_on(way: str, when:
     assert engine.decode(whole).count("<|im_start|>user") == (3 if said else 2)
 
 
-@pytest.mark.parametrize("runtime", ["llama:native", "llama"])
+@pytest.mark.parametrize("runtime", [pytest.param("llama:native", marks=needs_a_compiler), "llama"])
 @pytest.mark.parametrize("when", [0, 1, 3])
 @pytest.mark.parametrize("whose", ["target", "drafter"])
 def test_an_interrupt_in_the_middle_of_a_pass_spoils_no_memory(
@@ -293,66 +294,6 @@ def test_a_turn_that_fits_in_no_context_is_refused_with_the_numbers() -> None:
         conversation.say("dog " * 60, GREEDY)
     assert conversation.messages == before
     assert conversation.say("and", GREEDY).completion.tokens
-
-
-# --- templates ------------------------------------------------------------------------------------
-
-TRIMS = CHATML.replace("message['content'] +", "message['content'].strip() +")
-FORGETS = CHATML.replace(  # as templates leave the reasoning of earlier turns out
-    "message['content'] +",
-    "(message['content'][2:] if message['role'] == 'assistant' else message['content']) +",
-)
-DROPS_SYSTEM = "{% set messages = messages | rejectattr('role', 'equalto', 'system') %}" + CHATML
-
-
-@pytest.mark.parametrize("template", [TRIMS, FORGETS])
-@pytest.mark.parametrize("method", ["speculative", "target"])
-def test_a_template_that_changes_what_was_said_is_followed(template: str, method: str) -> None:
-    engine = talkers(template=template)
-    conversation = engine.conversation()
-    for prompt in PROMPTS:
-        generation = conversation.say(f" {prompt} ", GREEDY, method=method)
-        whole = text_of(conversation)
-        assert engine.decode(whole).endswith("<|im_start|>assistant\n")
-        answer = generation.completion
-        assert steps(answer.records) == steps(fresh(engine, whole, GREEDY, method))
-    if template is FORGETS:
-        first = conversation.messages[1]["content"]
-        assert f"assistant\n{first[2:]}{END}" in engine.decode(whole)
-    assert conversation.reading.num_read < conversation.reading.num_tokens
-
-
-def test_a_template_without_a_system_role_is_named_with_what_it_says() -> None:
-    engine = talkers(template=NO_SYSTEM)
-    with pytest.raises(ConfigError, match=r"System role not supported.*leave the system message"):
-        engine.conversation(system="Be brief.")
-    conversation = engine.conversation()
-    with pytest.raises(ConfigError, match="system message"):
-        conversation.system = "Be brief."
-    assert conversation.system is None
-    assert conversation.say(PROMPTS[0], GREEDY).completion.tokens
-    with pytest.raises(ConfigError, match="drops system messages"):
-        talkers(template=DROPS_SYSTEM).conversation(system="Be brief.")
-
-
-def test_what_cannot_converse_is_refused() -> None:
-    mute = talkers(template="")
-    mute.target.tokenizer.chat_template = None
-    with pytest.raises(ConfigError, match="no chat template"):
-        mute.conversation()
-
-
-@pytest.mark.parametrize("odd", ["", "  ", "a\x00", 3, None])
-def test_what_is_no_text_is_refused_and_changes_nothing(odd: Any) -> None:
-    conversation = talkers().conversation()
-    conversation.say(PROMPTS[0], GREEDY).completion  # noqa: B018
-    before = conversation.messages
-    with pytest.raises(RequestError, match="the prompt"):
-        conversation.say(odd, GREEDY)
-    if odd is not None:
-        with pytest.raises(RequestError, match="the system message"):
-            conversation.system = odd
-    assert conversation.messages == before
 
 
 def test_settings_and_methods_may_change_from_turn_to_turn() -> None:
