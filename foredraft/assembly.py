@@ -45,6 +45,11 @@ class Assembly:
         self._policies: dict[Hashable, GammaPolicy] = {}
         self._meters: dict[Hashable, Meter] = {}
 
+    @property
+    def networks(self) -> list[Network]:
+        """The target's, and the draft model's if there is one."""
+        return [loaded.model for loaded in (self.target, self.drafter) if loaded]
+
     def parts(self, method: Method) -> Speculation:
         """Return what a method decodes with.
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from foredraft.doors import of_type
 from foredraft.drafting import DRAFTERS, Ngram, check_storage
 from foredraft.errors import ConfigError, quoted
 from foredraft.gamma import GAMMA_POLICIES
@@ -164,6 +165,16 @@ class DecodingConfig(Checked):
     def from_dict(cls, values: Mapping[str, object]) -> DecodingConfig:
         """Rebuild a config from `to_dict`; missing names take their defaults."""
         return cls().replace(**values)
+
+
+def config_of(config: DecodingConfig | None) -> DecodingConfig:
+    """Return a config, the defaults for None.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    config = DecodingConfig() if config is None else config
+    return of_type("config", config, DecodingConfig, "give DecodingConfig(…), or None")
 
 
 def check_method(method: str, legal: Sequence[str] = METHODS) -> None:

@@ -26,6 +26,7 @@ class FinishReason(StrEnum):
     STOP = "stop"  # a stop string appeared in the text
     LENGTH = "length"  # the requested number of tokens is reached
     CONTEXT = "context"  # the target has no position left
+    INTERRUPTED = "interrupted"  # its conversation went on without the rest of it
 
 
 class DraftStop(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -56,3 +57,23 @@ def listed(name: str, values: Sequence[T], remedy: str) -> Sequence[T]:
     if isinstance(values, str | bytes | bytearray) or not isinstance(values, Sequence):
         raise RequestError(f"{name} must be a list, not {quoted(values)}; {remedy}")
     return values
+
+
+def check_is_text(prompt: str, what: str = "the prompt") -> None:
+    """Raise `RequestError` unless something can be tokenized, and says something."""
+    if not isinstance(prompt, str):
+        raise RequestError(
+            f"{what} must be text, not {quoted(prompt)}; token ids are for the functions, e.g. "
+            "speculative_generate"
+        )
+    if not prompt.strip():
+        raise RequestError(f"{what} is empty; give at least one character that is not a space")
+    # Control characters that are white space (tab, line feed, form feed, …) are text.
+    odd = next(
+        (c for c in prompt if unicodedata.category(c) in ("Cc", "Cs") and not c.isspace()), None
+    )
+    if odd is not None:
+        raise RequestError(
+            f"{what} is not text: it holds the character U+{ord(odd):04X}; give valid UTF-8 "
+            "without control characters"
+        )

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from foredraft.assembly import Assembly
-from foredraft.config import METHODS, DecodingConfig, check_method
+from foredraft.config import METHODS, DecodingConfig, check_method, config_of
+from foredraft.conversation import Conversation
 from foredraft.core import Completion, StepRecord
-from foredraft.decoding import Difference, Request, Speculation, first_difference, step
+from foredraft.decoding import Difference, Speculation, first_difference, step
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import RequestError, foreign
 from foredraft.generation import Generation
@@ -23,7 +24,7 @@ from foredraft.models import EncoderDecoderModel, Network
 from foredraft.models.base import check_vocabulary_holds
 from foredraft.ownership import held
 from foredraft.ranges import TokenId, checked
-from foredraft.text import TextStream, check_stop_strings, encode_prompt
+from foredraft.text import encode_prompt
 from foredraft.tracing import Summary, summarize
 
 MOST_TEXTS = 16  # that share a pass
@@ -96,7 +97,7 @@ class Engine:
     @property
     def networks(self) -> list[Network]:
         """The target's, and the draft model's if there is one."""
-        return [loaded.model for loaded in (self.target, self.drafter) if loaded]
+        return self._assembly.networks
 
     def stream(
         self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
@@ -114,26 +115,27 @@ class Engine:
             ContextOverflow: the prompt is longer than the model's context.
             ConfigError: an unknown method, or one that needs the missing draft model.
         """
-        chosen = Method.of(_config(config).with_seed, method)
+        chosen = Method.of(config_of(config).with_seed, method)
         with held(*self.networks):
             return self._generation(prompt, chosen)
 
     def _generation(self, prompt: str, method: Method) -> Generation:
-        config, ends = method.config, self.target.eos_token_ids
-        tokens = self.encode(prompt, chat=config.chat)
-        check_stop_strings(self.target.tokenizer, config.stop)
+        tokens = self.encode(prompt, chat=method.config.chat)
         parts = self._assembly.parts(method)
         context = parts.target.open(tokens)
-        stream = TextStream(self.target.tokenizer, context.begin, config.stop, hidden=ends)
-        request = Request(
-            context,
-            method.rng,
-            max_new_tokens=config.length,
-            eos_token_ids=ends,
-            # The text is needed inside the loop only where a stop string may end it.
-            stop_check=stream.push if config.stop else None,
-        )
-        return Generation(self.networks, method, parts, request, stream)
+        return Generation.of(self.networks, self.target, method, parts, context)
+
+    def conversation(self, system: str | None = None) -> Conversation:
+        """Begin a conversation: its turns are answered as prompts are, and remember those before.
+
+        Args:
+            system: what the model is told before the first turn; None: nothing.
+
+        Raises:
+            ConfigError: the target has no chat template, or this one takes no system message.
+            ModelError: the target is an encoder–decoder, which answers one prompt.
+        """
+        return Conversation(self._assembly, system)
 
     def generate(
         self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
@@ -183,7 +185,7 @@ class Engine:
         Raises:
             Errors as for `stream`, before anything is computed.
         """
-        config = _config(config)
+        config = config_of(config)
         prompts = listed("prompts", prompts, "give a list of texts")
         with held(*self.networks):
             every = [
@@ -217,7 +219,7 @@ class Engine:
             config: how to decode; each method starts from its seed.
             methods: which; empty means those switched on in the config.
         """
-        config = _config(config).with_seed
+        config = config_of(config).with_seed
         for method in listed("methods", methods, f"legal names: {', '.join(METHODS)}"):
             check_method(method)
         with held(*self.networks):
@@ -230,7 +232,7 @@ class Engine:
         """Attach statistics and the comparison with Target AR to finished completions."""
         for completion in listed("completions", completions, "give those of `generate`"):
             of_type("completions", completion, Completion, "give those of `generate`")
-        config = _config(config)
+        config = config_of(config)
         baseline = next((c for c in completions if c.method == "target"), None)
         with held(*self.networks):  # the comparison may use the target
             return [self._result(c, baseline, prompt, config) for c in completions]
@@ -251,7 +253,7 @@ class Engine:
 
     def speculation(self, method: str, config: DecodingConfig) -> Speculation:
         """Return the parts that a method decodes with."""
-        chosen = Method.of(_config(config), method)
+        chosen = Method.of(config_of(config), method)
         with held(*self.networks):
             return self._assembly.parts(chosen)
 
@@ -299,15 +301,15 @@ class Engine:
             return str(self.target.tokenizer.decode(ids))
 
 
-def _config(config: DecodingConfig | None) -> DecodingConfig:
-    config = DecodingConfig() if config is None else config
-    return of_type("config", config, DecodingConfig, "give DecodingConfig(…), or None")
+def check_methods(config: DecodingConfig) -> None:
+    """Raise unless a method is switched on."""
+    if not config.methods:
+        raise RequestError("every method is switched off; switch one on, e.g. /speculative")
 
 
 def check_request(engine: Engine, prompt: str, config: DecodingConfig) -> None:
     """Raise what any of the switched-on methods would raise for this prompt, computing nothing."""
-    if not config.methods:
-        raise RequestError("every method is switched off; switch one on, e.g. /speculative")
+    check_methods(config)
     for method in config.methods:
         engine.stream(prompt, config, method=method)
 

@@ -1,6 +1,7 @@
 """Every public name, imported: what `foredraft` gives as soon as one of them is asked for."""
 
 from foredraft.config import DecodingConfig
+from foredraft.conversation import Conversation
 from foredraft.core import Completion, Draft, FinishReason, StepRecord, Verdict
 from foredraft.drafting import INgramStorage, NGramStorage, OneLevelNGramStorage
 from foredraft.engine import Engine
@@ -40,6 +41,7 @@ from foredraft.tracing import Summary, summarize
 __all__ = [
     "Completion",
     "Context",
+    "Conversation",
     "DecoderOnlyModel",
     "DecodingConfig",
     "Draft",

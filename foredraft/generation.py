@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 from foredraft.core import Completion, FinishReason, StepRecord
 from foredraft.decoding import Request, Speculation, begin, step
+from foredraft.loading import LoadedModel
 from foredraft.method import Method
-from foredraft.models import Network
+from foredraft.models import Context, Network
 from foredraft.ownership import held
-from foredraft.text import TextStream
+from foredraft.text import TextStream, check_stop_strings
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,33 @@ class Generation:
     request: Request
     stream: TextStream
     records: list[StepRecord] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        networks: list[Network],
+        target: LoadedModel,
+        method: Method,
+        parts: Speculation,
+        context: Context,
+    ) -> Self:
+        """Return the generation that answers a context of `parts.target`, not begun.
+
+        Raises:
+            ConfigError: a stop string can never come.
+        """
+        config, ends = method.config, target.eos_token_ids
+        check_stop_strings(target.tokenizer, config.stop)
+        stream = TextStream(target.tokenizer, context.begin, config.stop, hidden=ends)
+        request = Request(
+            context,
+            method.rng,
+            max_new_tokens=config.length,
+            eos_token_ids=ends,
+            # The text is needed inside the loop only where a stop string may end it.
+            stop_check=stream.push if config.stop else None,
+        )
+        return cls(networks, method, parts, request, stream)
 
     def __iter__(self) -> Iterator[Chunk]:
         while not self.request.finished:

@@ -14,18 +14,48 @@ import select
 import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from foredraft.errors import ForedraftError, ModelError, foreign
+from foredraft.errors import ConfigError, ForedraftError, ModelError, foreign
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message = dict[str, str]  # its `role` and its `content`
 SECONDS = 3.0
 MEGABYTES = 256
 CHARACTERS = 200_000  # beside four times the prompt
 WHAT = "the chat template"
 REMEDY = "switch chat off, or mend chat_template.jinja of the model"
 TEXT, ERROR = b"T", b"E"  # first byte of what the copy answers
+
+
+def user_message(prompt: str) -> Message:
+    """Return what a user says, as templates want it."""
+    return {"role": "user", "content": prompt}
+
+
+def render_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
+    """Return what a tokenizer's template makes of messages, up to where the answer begins.
+
+    Raises:
+        ConfigError: there is no template.
+        ModelError: as for `rendered`.
+    """
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise ConfigError("this model's tokenizer has no chat template; switch chat off")
+
+    def render() -> str:
+        made: object = tokenizer.apply_chat_template(
+            [*messages], tokenize=False, add_generation_prompt=True
+        )
+        if not isinstance(made, str):
+            raise TypeError(f"it made {type(made).__name__} instead of text")
+        return made
+
+    return rendered(render, "".join(message["content"] for message in messages))
 
 
 def rendered(render: Callable[[], str], prompt: str) -> str:

@@ -6,13 +6,13 @@ The only room that knows a tokenizer; everything after it deals in token ids.
 from __future__ import annotations
 
 import operator
-import unicodedata
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+from foredraft.doors import check_is_text
 from foredraft.errors import ConfigError, RequestError, foreign, quoted
-from foredraft.template import rendered
+from foredraft.template import render_messages, user_message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,49 +51,41 @@ def encode_prompt(
         ConfigError: `chat` without a chat template.
         ModelError: template or tokenizer failed.
     """
-    _check_is_text(prompt)
-    text = _through_template(tokenizer, prompt) if chat else prompt
-    with foreign("the tokenizer", REMEDY):
-        options = {"add_special_tokens": False} if chat else {}
-        tokens = [operator.index(t) for t in tokenizer(text, **options)["input_ids"]]
+    check_is_text(prompt)
+    text = render_messages(tokenizer, [user_message(prompt)]) if chat else prompt
+    return encode_text(
+        tokenizer, text, is_rendered=chat, end_tokens=end_tokens, keeps_end=keeps_end
+    )
+
+
+def encode_text(
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    *,
+    is_rendered: bool,
+    end_tokens: Collection[int] = (),
+    keeps_end: bool = False,
+) -> list[int]:
+    """Return the tokens of a prompt as it stands, or as a chat template made it.
+
+    Their begin and end, and the errors: as of `encode_prompt`.
+    """
+    tokens = tokens_of(tokenizer, text, with_special=not is_rendered)
     if not tokens:
-        raise RequestError(f"the tokenizer makes no token of the prompt {quoted(prompt)}")
+        raise RequestError(f"the tokenizer makes no token of the prompt {quoted(text)}")
     tokens = _with_one_begin(tokenizer, tokens)
     if keeps_end:
         return tokens
-    return _without_end(tokenizer, tokens, text, end_tokens, is_written=chat)
+    return _without_end(tokenizer, tokens, text, end_tokens, is_written=is_rendered)
 
 
-def _check_is_text(prompt: str) -> None:
-    if not isinstance(prompt, str):
-        raise RequestError(
-            f"the prompt must be text, not {quoted(prompt)}; token ids are for the functions, e.g. "
-            "speculative_generate"
-        )
-    if not prompt.strip():
-        raise RequestError("the prompt is empty; give at least one character that is not a space")
-    # Control characters that are white space (tab, line feed, form feed, …) are text.
-    odd = next(
-        (c for c in prompt if unicodedata.category(c) in ("Cc", "Cs") and not c.isspace()), None
-    )
-    if odd is not None:
-        raise RequestError(
-            f"the prompt is not text: it holds the character U+{ord(odd):04X}; give valid UTF-8 "
-            "without control characters"
-        )
-
-
-def _through_template(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    if getattr(tokenizer, "chat_template", None) is None:
-        raise ConfigError("this model's tokenizer has no chat template; switch chat off")
-    message = [{"role": "user", "content": prompt}]
-
-    def render() -> str:
-        return _text(
-            tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        )
-
-    return rendered(render, prompt)
+def tokens_of(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, with_special: bool = False
+) -> list[int]:
+    """Return the tokens of a text, and what the tokenizer puts around them if asked for."""
+    with foreign("the tokenizer", REMEDY):
+        options = {} if with_special else {"add_special_tokens": False}
+        return [operator.index(t) for t in tokenizer(text, **options)["input_ids"]]
 
 
 def _with_one_begin(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> list[int]:

@@ -20,7 +20,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 GROUND = {
     *("choices", "core", "costs", "doors", "errors", "escape", "files", "logits", "ownership"),
-    *("ranges", "registry", "threads", "version"),
+    *("phases", "ranges", "registry", "threads", "version"),
 }
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = (
@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "logits": {"errors"},
     "ownership": {"errors"},
+    "phases": set[str](),
     "plugins": {"errors"},
     "version": set[str](),
     "ranges": {"errors"},
@@ -57,7 +58,8 @@ MAY_IMPORT = {
     "method": GROUND | {"config", "sampling", "gamma", "verification", "drafting"},
     "assembly": BELOW_ENGINE,
     "generation": BELOW_ENGINE,
-    "engine": BELOW_ENGINE | {"assembly", "generation"},
+    "conversation": BELOW_ENGINE | {"assembly", "generation"},
+    "engine": BELOW_ENGINE | {"assembly", "conversation", "generation"},
     "adapters": GROUND | {"models", "loading"},
     "inputs": BELOW_ENGINE | {"adapters"},
     "functional": BELOW_ENGINE | {"inputs"},
@@ -65,9 +67,13 @@ MAY_IMPORT = {
     "zoo": GROUND | ROOMS | {"loading", "decoding"},
     "checks": BELOW_ENGINE | {"engine"},
     "bench": BELOW_ENGINE | {"engine", "plugins", "zoo"},
-    **{name: BELOW_ENGINE | {"engine", "plugins", "zoo", "checks", "bench"} for name in FRONT_ENDS},
+    **{
+        name: BELOW_ENGINE
+        | {"generation", "conversation", "engine", "plugins", "zoo", "checks", "bench"}
+        for name in FRONT_ENDS
+    },
     "__main__": {"cli"},
-    "exports": BELOW_ENGINE | {"engine", "functional", "seq2seq"},
+    "exports": BELOW_ENGINE | {"conversation", "engine", "functional", "seq2seq"},
     "__init__": {"exports", "version"},
 }
 

@@ -29,9 +29,9 @@ from foredraft.verification import VERIFIERS
 
 HINTS = hints_of(DecodingConfig)
 PROMPTS = (
-    "A line that does not begin with / is a prompt; so is one that begins with //, or with a "
-    "space. A pasted block is one prompt, unless its first line is a command: then each line of it "
-    "is run."
+    "A line that does not begin with / is a prompt, or a turn of the conversation; so is one that "
+    "begins with //, or with a space. A pasted block is one prompt, unless its first line is a "
+    "command: then each line of it is run."
 )
 HELP = {f.name: f.metadata["help"] for f in dataclasses.fields(DecodingConfig)}
 
@@ -128,6 +128,19 @@ def _ngramstorage(session: Session, rest: str) -> None:
     session.set(ngramstorage=words[0], ngram_order=order)
 
 
+def _system(session: Session, rest: str) -> None:
+    session.conversation.system = rest or None
+
+
+def _undo(session: Session, rest: str) -> None:
+    session.view.line(f"taken back: {quoted(session.conversation.undo())}")
+
+
+def _reset(session: Session, rest: str) -> None:
+    session.conversation.reset()
+    session.view.line("the conversation begins anew")
+
+
 def _stats(session: Session, rest: str) -> None:
     session.view.statistics(_last_results(session))
 
@@ -212,6 +225,15 @@ _ALL = [
     _spec("/verifier", "verifier", lambda: VERIFIERS.names),
     _spec("/policy", "policy", lambda: GAMMA_POLICIES.names),
     _spec("/drafting", "drafting", lambda: DRAFTERS.names),
+    Command(
+        "/system",
+        "[text]",
+        "what the conversation begins with; without text: nothing",
+        _system,
+        lambda session: session.system or "none",
+    ),
+    Command("/undo", "", "take the newest turn of the conversation back", _undo),
+    Command("/reset", "", "take all turns back; the system message stays", _reset),
     Command("/stats", "", "every statistic of the last prompt", _stats),
     Command("/compare", "<prompt>", "run all four methods and show every statistic", _compare),
     Command("/save", "<file>", "write settings and last results as JSON lines", _save),

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 
 from foredraft.cli.arguments import add_decoding_flags, add_model_flags, decoding_config
-from foredraft.cli.loading import fitting, load_engine
+from foredraft.cli.loading import fitting, load_engine, warm_up
 from foredraft.cli.output import say_json, say_text
 from foredraft.cli.prompts_file import place, read_prompts
 from foredraft.cli.session import Session
@@ -48,7 +48,7 @@ def _generate(args: argparse.Namespace) -> None:
     if not is_free:
         config = _only(args.method, config)
     engine = load_engine(args, is_drafter_needed=config.speculative or config.drafter)
-    engine.warm_up()
+    warm_up(engine)
     if is_free or (config.speculative and args.drafter is None):
         config = fitting(config, engine, args)
     if prompts is not None:

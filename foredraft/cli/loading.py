@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from foredraft.cli.arguments import drafter_name, load_options
 from foredraft.cli.output import complain
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError, ModelError
+from foredraft.escape import for_line
 from foredraft.loading import LoadedModel, LoadOptions, load_drafter
 from foredraft.loading.loader import BUNDLED, BUNDLED_FOLDERS, NO_DRAFTER, silence_transformers
+from foredraft.phases import begins, listening
 from foredraft.threads import fit_threads
 
 FALLBACK = "suffix"  # drafts without a draft model
+
+
+@contextmanager
+def shown_loading() -> Iterator[None]:
+    """Show on standard error what loading is at, and for how long: a bar, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    told = TextColumn("{task.description}", markup=False)
+    columns = (BarColumn(), TimeElapsedColumn(), told)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)  # nobody knows how much there is: it moves to and fro
+        with listening(lambda phase: bar.update(task, description=for_line(phase))):
+            yield
 
 
 def load_engine(args: argparse.Namespace, *, is_drafter_needed: bool = True) -> Engine:
@@ -24,6 +46,11 @@ def load_engine(args: argparse.Namespace, *, is_drafter_needed: bool = True) -> 
         ConfigError: an option is illegal here.
     """
     silence_transformers()
+    with shown_loading():
+        return _load(args, is_drafter_needed=is_drafter_needed)
+
+
+def _load(args: argparse.Namespace, *, is_drafter_needed: bool) -> Engine:
     options, drafter_options = load_options(args)
     name = drafter_name(args, is_needed=is_drafter_needed)
     may_not_fit = name is not None and args.drafter is None and args.target not in BUNDLED_FOLDERS
@@ -36,6 +63,13 @@ def load_engine(args: argparse.Namespace, *, is_drafter_needed: bool = True) -> 
         engine = Engine(engine.target, drafter)
     fit_threads(engine.target.threads)
     return engine
+
+
+def warm_up(engine: Engine) -> None:
+    """Run a few tokens through both models, as `Engine.warm_up`, and show that on a terminal."""
+    with shown_loading():
+        begins("reading a first line")
+        engine.warm_up()
 
 
 def load_default(target: LoadedModel, options: LoadOptions) -> LoadedModel | None:

@@ -21,7 +21,7 @@ from foredraft.version import __version__
 # Each is a module of this folder, whose `add_flags` says what its parser takes and runs.
 SUBCOMMANDS = {
     "generate": "generate text with one or more methods",
-    "chat": "open the interactive shell",
+    "chat": "converse, or compare methods line by line",
     "advise": "measure whether speculation pays here",
     "replay": "replay recorded outputs without the target",
     "verify": "check that a pair of models decodes losslessly",
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def infer(argv: Sequence[str] | None = None) -> None:
-    """`infer.py`: the shell, with the flags of `foredraft chat`."""
+    """`infer.py`: the shell that compares, with the flags of `foredraft chat`."""
     prepared(argv, is_shell=True)()
 
 
@@ -73,12 +73,12 @@ def command_parser(loaded: Collection[str] = tuple(SUBCOMMANDS)) -> argparse.Arg
 def shell_parser() -> argparse.ArgumentParser:
     """Return the parser of `infer.py`."""
     parser = Parser(prog="infer.py", description="The interactive shell of foredraft.")
-    _add_flags("chat", parser)
+    _add_flags("chat", parser, talks=False)
     return parser
 
 
-def _add_flags(name: str, parser: argparse.ArgumentParser) -> None:
-    import_module(f"foredraft.cli.{name}").add_flags(parser)
+def _add_flags(name: str, parser: argparse.ArgumentParser, **more: bool) -> None:
+    import_module(f"foredraft.cli.{name}").add_flags(parser, **more)
 
 
 def _run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:

@@ -5,14 +5,17 @@ Knows neither slash commands nor where lines come from.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from foredraft.cli.loading import FALLBACK, can_draft, load_default, unfit
 from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
+from foredraft.conversation import Conversation
 from foredraft.core import Completion
-from foredraft.engine import Engine, Result, check_request
-from foredraft.errors import ForedraftError, foreign
+from foredraft.engine import Engine, Result, check_methods, check_request
+from foredraft.errors import ConfigError, ForedraftError, foreign
+from foredraft.generation import Generation
 from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter
 from foredraft.loading.loader import BUNDLED_FOLDERS, NO_DRAFTER
 from foredraft.threads import fit_threads
@@ -20,7 +23,11 @@ from foredraft.tracing import summarize, undrafted
 
 
 class Session:
-    """What one run of the shell holds; with the options `/model` loads target and drafter."""
+    """What one run of the shell holds; with the options `/model` loads target and drafter.
+
+    One that `talks` is a conversation while chat is on, with a system message if there is one; else
+    every line is a prompt of its own.
+    """
 
     def __init__(
         self,
@@ -29,12 +36,17 @@ class Session:
         view: View,
         options: LoadOptions | None = None,
         drafter_options: LoadOptions | None = None,
+        *,
+        talks: bool = False,
+        system: str | None = None,
     ) -> None:
         self.engine, self.config, self.view = engine, config, view
         self.results: list[Result] = []
         self.prompt = ""  # what the results answer
         self._options = options or LoadOptions()
         self._drafter_options = drafter_options or self._options
+        self.talks, self._system = talks, system
+        self._conversation: Conversation | None = None
 
     @property
     def drafter_name(self) -> str:
@@ -43,7 +55,8 @@ class Session:
 
     def run_prompt(self, prompt: str, config: DecodingConfig) -> None:
         """Run every method that is switched on; nothing runs if one of them must refuse."""
-        self._check(prompt, config)
+        with self._reading(config):
+            check_request(self.engine, prompt, config)
         done = []
         for method in config.methods:
             self.view.heading(method)
@@ -51,11 +64,63 @@ class Session:
         self.results, self.prompt = self.engine.results(done, prompt, config), prompt
         self.view.ratios(self.results)
 
-    def _check(self, prompt: str, config: DecodingConfig) -> None:
+    @property
+    def is_talking(self) -> bool:
+        """Whether a line is a turn of the conversation."""
+        return self.talks and self.config.chat
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation, begun when it is first asked for.
+
+        Raises:
+            ConfigError: here is none.
+            ForedraftError: the target cannot converse.
+        """
+        if not self.is_talking:
+            remedy = "/chat on begins one" if self.talks else "foredraft chat --chat begins one"
+            raise ConfigError(f"each line is a prompt of its own here, not a turn; {remedy}")
+        if self._conversation is None:
+            self._conversation = self.engine.conversation(self._system)
+        return self._conversation
+
+    @property
+    def system(self) -> str | None:
+        """The system message, for `/help`."""
+        return self._conversation.system if self._conversation else self._system
+
+    def say(self, prompt: str) -> None:
+        """Take a turn of the conversation: the first method that is switched on answers.
+
+        Raises:
+            ForedraftError: the prompt was refused; the conversation is as it was.
+            KeyboardInterrupt: with what becomes of the answer.
+        """
+        check_methods(self.config)
+        method = self.config.methods[0]
+        with self._reading(self.config):
+            conversation = self.conversation
+            generation = conversation.say(prompt, self.config, method=method)
+        reading, num_before = conversation.reading, len(conversation.messages)
+        if reading.num_dropped_turns:
+            self.view.dropped(reading, generation.parts.target.max_length)
+        try:
+            completion = self._shown(generation)
+        except KeyboardInterrupt:
+            if len(conversation.messages) > num_before:
+                raise KeyboardInterrupt("what was said stays, /undo takes it back") from None
+            raise KeyboardInterrupt("nothing was said, the prompt is taken back") from None
+        summary, why = summarize(completion.records), self._undrafted(completion)
+        self.results, self.prompt = [Result(completion, summary)], prompt
+        self.view.turn(summary, self.config.drafting_spec(method) or "none", reading, why)
+        self.view.cut(completion, generation.parts.target.max_length)
+
+    @contextmanager
+    def _reading(self, config: DecodingConfig) -> Iterator[None]:
         """Raise what the prompt is refused for; chat that takes no prompt at all goes off."""
         try:
             with foreign("reading the prompt", "give another one", ForedraftError):
-                check_request(self.engine, prompt, config)
+                yield
         except ForedraftError as error:
             if not config.chat or self._can_chat():
                 raise
@@ -70,19 +135,26 @@ class Session:
         return False
 
     def _run_method(self, prompt: str, config: DecodingConfig, method: str) -> Completion:
-        generation = self.engine.stream(prompt, config, method=method)
+        completion = self._shown(self.engine.stream(prompt, config, method=method))
+        self.view.numbers(summarize(completion.records), self._undrafted(completion))
+        return completion
+
+    def _shown(self, generation: Generation) -> Completion:
+        """Run a generation and show it as it comes."""
+        is_traced = generation.method.config.debug
         for number, chunk in enumerate(generation, start=1):
-            if config.debug:
+            if is_traced:
                 self.view.step(number, chunk.record, self.engine)
             else:
                 self.view.text(chunk.text)
         completion = generation.completion
-        self.view.line(completion.text if config.debug else "")
-        drafter = self.engine.drafter
-        positions = drafter.model.max_length if drafter else 0
-        why = undrafted(completion.records, positions)
-        self.view.numbers(summarize(completion.records), why)
+        self.view.line(completion.text if is_traced else "")
         return completion
+
+    def _undrafted(self, completion: Completion) -> str:
+        """Return why a method that drafts has drafted nothing, or less than it might."""
+        drafter = self.engine.drafter
+        return undrafted(completion.records, drafter.model.max_length if drafter else 0)
 
     def set(self, **changes: object) -> None:
         """Change settings, all or none."""
@@ -129,4 +201,8 @@ class Session:
         for setting, value in config.to_dict().items():
             if value != getattr(self.config, setting) and setting != "stop":
                 self.view.line(f"{setting}: {value or 'off'}, since there is no draft model")
+        if self._conversation is not None:
+            if self._conversation.messages:
+                self.view.line("note: the conversation begins anew with these models")
+            self._system, self._conversation = self._conversation.system, None
         self.engine, self.config = engine, config

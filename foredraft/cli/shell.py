@@ -32,8 +32,9 @@ class Shell(Session):
                 return
             except ForedraftError as error:
                 self.view.error(error)
-            except KeyboardInterrupt:
-                self.view.line("\n[interrupted]", style="yellow")
+            except KeyboardInterrupt as interrupt:
+                told = "".join(f": {words}" for words in interrupt.args)
+                self.view.line(f"\n[interrupted{told}]", style="yellow")
 
     def run_block(self, block: str) -> None:
         """Run what was given at once: one line, or a block of them; the first refusal ends it."""
@@ -41,7 +42,7 @@ class Shell(Session):
             self.run_line(line)
 
     def run_line(self, line: str) -> None:
-        """Run one line, a command or a prompt.
+        """Run one line: a command, a turn of the conversation, or a prompt.
 
         Raises:
             ForedraftError: it was refused, or failed in whatever way; models and settings are as
@@ -50,6 +51,8 @@ class Shell(Session):
         with foreign("this line", "models and settings are as they were", ForedraftError):
             if is_command(line):
                 self._run_command(line)
+            elif self.is_talking:
+                self.say(line.strip())
             else:
                 self.run_prompt(line.strip(), self.config)
 

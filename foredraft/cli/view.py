@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from foredraft.cli.layout import columns, settings
-from foredraft.core import StepRecord
+from foredraft.conversation import Reading
+from foredraft.core import Completion, FinishReason, StepRecord
 from foredraft.decoding import Difference
 from foredraft.engine import Engine, Result
 from foredraft.escape import for_line, for_terminal
@@ -70,6 +71,34 @@ class View:
         if summary.mean_normalized_entropy is not None:
             parts.append(f"mean H_norm {summary.mean_normalized_entropy:.3f}")
         self.line(" · ".join([*parts, undrafted] if undrafted else parts), style="cyan")
+
+    def turn(self, summary: Summary, drafting: str, reading: Reading, undrafted: str = "") -> None:
+        """End an answer with its numbers, τ in tokens a pass of the target, and what was read."""
+        steps = summary.mean_acceptance_length or 0.0
+        parts = [
+            f"{summary.num_emitted_tokens} tokens",
+            f"{rate(summary.tokens_per_second)} tokens/s",
+            f"τ {steps:.2f}",
+            f"drafting: {drafting}",
+            f"read {reading.num_read} of {reading.num_tokens} tokens",
+        ]
+        self.line(" · ".join([*parts, undrafted] if undrafted else parts), style="dim")
+
+    def dropped(self, reading: Reading, positions: int) -> None:
+        """Say which turns a full context has lost."""
+        turns, tokens = reading.num_dropped_turns, reading.num_dropped_tokens
+        oldest = f"the oldest {turns} turns were" if turns > 1 else "the oldest turn was"
+        told = f"the context of {positions} tokens is full: {oldest} dropped ({tokens} tokens)"
+        self.line(f"[{told}]", style="yellow")
+
+    def cut(self, done: Completion, positions: int) -> None:
+        """Say what has cut an answer off, if anything has."""
+        if done.finish_reason is FinishReason.LENGTH:
+            told = f"cut at {len(done.tokens)} tokens; /length N allows more"
+            self.line(f"[{told}]", style="yellow")
+        elif done.finish_reason is FinishReason.CONTEXT:
+            told = f"cut, since the context of {positions} tokens is full"
+            self.line(f"[{told}; the next turn drops the oldest ones]", style="yellow")
 
     def numbered(self, number: int, text: str) -> None:
         """Print one of several texts under its number."""

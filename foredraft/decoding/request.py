@@ -98,6 +98,10 @@ class Request:
                 break
         return self.tokens[before:]
 
+    def interrupt(self) -> None:
+        """End an unfinished generation where it is."""
+        self.finish_reason = self.finish_reason or FinishReason.INTERRUPTED
+
     def forget_rejected(self) -> None:
         """Let the target hold everything but the last token."""
         self.context.rollback_to(len(self.tokens) - 1)

@@ -93,6 +93,8 @@ def autoregressive_steps(request: Request, sampler: Sampler) -> Iterator[StepRec
 def begin(parts: Speculation, request: Request) -> None:
     """Give a request the drafter and the policy of its own text.
 
+    A drafter that it has already goes on with its text, and keeps what it has read of it.
+
     Raises:
         ConfigError: verifier and source of randomness do not fit; the output would be biased, or
             not coupled.
@@ -104,7 +106,7 @@ def begin(parts: Speculation, request: Request) -> None:
             f"{type(parts.verifier).__name__} cannot be used with {type(request.rng).__name__}; "
             "make the source of randomness with rng_for(seed, keyed=verifier.is_coupled)"
         )
-    request.drafter = parts.drafter.for_text(parts.meter)
+    request.drafter = request.drafter or parts.drafter.for_text(parts.meter)
     request.policy = parts.policy.for_text(parts.meter)
     request.drafter.start(request.context.prompt, request.rng)
     request.policy.start()

@@ -59,6 +59,8 @@ class Drafter(ABC):
     def start(self, prompt: Prompt, rng: Rng) -> None:
         """Begin a text: set whatever belongs to it.
 
+        Begun again, with a text that begins alike, it may keep what it has read of it.
+
         Args:
             prompt: what the target was started with: the tokens the sequence begins with, or what
                 its encoder reads.

@@ -34,15 +34,23 @@ class DraftModelDrafter(Drafter):
         self.sampler = sampler
 
     _context: Context | None = None  # of this text; None: it is too long
+    _drafted: list[int]  # the newest draft
+    _tokens: list[int]  # what it follows
+    _begin: int  # where it begins
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
-        self._rng = rng
-        self._begin, self._drafted = 0, list[int]()  # the newest draft, and where it began
+        self._rng, before = rng, self._context
         # A prompt too long for the draft model is no reason to refuse: the target decodes plainly.
         try:
-            self._context = self.draft_model.open(prompt)
+            if before is None:
+                self._context = self.draft_model.open(prompt)
+            else:  # a turn later
+                held = self._tokens[: self._begin] + self._drafted
+                self._context = before.reopen(prompt, held)
         except ContextOverflow:
             self._context = None
+        self._drafted, self._tokens = [], []
+        self._begin = self._context.length if self._context else 0
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         context = self._context
@@ -52,6 +60,7 @@ class DraftModelDrafter(Drafter):
         room = self.draft_model.max_length - len(tokens) + 1  # the last draft is never fed
         most = min(gamma, room)
         self._begin, self._drafted, self._calls = len(tokens), list[int](), 0
+        self._tokens = tokens
         num_read = len(tokens) - context.length
         probs = list[Tensor]()
         goes_on = True

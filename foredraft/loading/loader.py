@@ -39,6 +39,7 @@ from foredraft.models.base import Network
 from foredraft.models.encoder_decoder import EncoderDecoderModel
 from foredraft.native.fused import FusedModel
 from foredraft.native.weights import is_in_family
+from foredraft.phases import begins
 from foredraft.ranges import Checked, Range
 from foredraft.threads import threads_for, use_threads
 from foredraft.zoo import bundled_path
@@ -137,6 +138,7 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
         name = BUNDLED_SEQ2SEQ
     options = replace(options, invariant=False)
     folder, network, tokenizer, runtime = _load_network(name, "drafter", options)
+    begins("laying out the drafter's weights")
     try:
         with _fitting(folder):
             model = fit_drafter(network, target.model, runtime)
@@ -161,6 +163,7 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
         ConfigError: an option is illegal here.
     """
     folder, network, tokenizer, runtime = _load_network(name, role, options)
+    begins(f"laying out the {role}'s weights")
     with _fitting(folder):
         model = fit_target(network, runtime)
     on_cpu, asked = network.device.type == "cpu", options.threads
@@ -210,7 +213,9 @@ def _load_network(
     if path != Path(source):
         fetched(source, weight_files(path))
     check_folder_weights(folder)
+    begins(f"reading the {role}'s tokenizer")
     tokenizer = _read_tokenizer(path, trusted=options.trust_remote_code)
+    begins(f"reading the {role}'s weights")
     runtime = options.runtime_for(folder.config)
     quantization = _quantization(options.quantize)
     # Code that comes with a model may take its weights as it likes.

@@ -84,6 +84,30 @@ class Context:
             )
         self.memory.rollback_to(length)
 
+    def reopen(self, prompt: Prompt, held: Sequence[int]) -> Context:
+        """Return the context of another text; where tokens begin both, it is this one.
+
+        What both begin with stays in memory, but for the last token of the new text, which is to be
+        fed.
+
+        Args:
+            prompt: of the other text.
+            held: the tokens in memory, as far as they are known; others are forgotten.
+
+        Raises:
+            Errors as of `Network.open`; this context stays as it was.
+        """
+        self.check_open()
+        if not _begins_with(self.prompt, self.begin):  # an encoder has read it
+            other = self.network.open(prompt)
+            self.close()
+            return other
+        begin = self.network.check_prompt(prompt)
+        kept = min(self.length, shared_length(held, begin), len(begin) - 1)
+        self.rollback_to(max(kept, 0))
+        self.prompt, self.begin = prompt, begin
+        return self
+
     def fork(self) -> Context:
         """Return another context that holds the same and goes its own way."""
         self.check_open()
@@ -291,6 +315,18 @@ class Network(Owned, ABC):
                 f"shorten the prompt to {self.max_length - 1} tokens"
             )
         return list(prompt)
+
+
+def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return with how many equal tokens two texts begin."""
+    pairs = zip(one, other, strict=False)
+    shortest = min(len(one), len(other))
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), shortest)
+
+
+def _begins_with(prompt: Prompt, begin: Sequence[int]) -> bool:
+    """Whether a text begins with its prompt itself."""
+    return not isinstance(prompt, Tensor) and list(prompt) == list(begin)
 
 
 def check_is_network(name: str, network: object, remedy: str = "") -> PreTrainedModel:

@@ -19,6 +19,7 @@ SAMPLERS = "legal: greedy, multinomial, topk, nucleus, topknucleus"
 STORAGE_USAGE = "usage: /set_ngramstorage basic|onelevel <n>"
 POLICIES = "legal: fixed, heuristic, confidence, svip, adaedl, entropy, cost_aware, bandit"
 DRAFTERS = "legal: model, prompt_lookup, suffix, ngram, hybrid, bandit"
+NO_TURNS = "each line is a prompt of its own here, not a turn"
 MODEL_USAGE = "usage: /model target|drafter NAME"
 
 # What is typed → the whole sentence.
@@ -83,6 +84,9 @@ REFUSALS = {
     "/policy fixed(gama=3)": (
         "gamma policy 'fixed' has no parameter 'gama' (did you mean 'gamma'?); legal: gamma"
     ),
+    "/system Be brief": f"{NO_TURNS}; foredraft chat --chat begins one",
+    "/undo": f"{NO_TURNS}; foredraft chat --chat begins one",
+    "/reset": f"{NO_TURNS}; foredraft chat --chat begins one",
     "/compare": "the prompt is empty; give at least one character that is not a space",
     "/save": "/save needs a file name; usage: /save FILE",
     "/overwrite": "/overwrite needs a file name; usage: /overwrite FILE",

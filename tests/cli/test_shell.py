@@ -138,6 +138,12 @@ error: gamma must lie in [1, 1024], not -3
 /drafting <spec>  model  what Speculative drafts with: model,
                                            prompt_lookup, suffix, ngram,
                                            hybrid(suffix, model) or bandit(...)
+/system [text]  none  what the conversation begins with;
+                                           without text: nothing
+/undo  take the newest turn of the
+                                           conversation back
+/reset  take all turns back; the system
+                                           message stays
 /stats  every statistic of the last prompt
 /compare <prompt>  run all four methods and show every
                                            statistic
@@ -150,9 +156,9 @@ error: gamma must lie in [1, 1024], not -3
 /clear  clear the screen
 /help  this list
 /quit  leave
-A line that does not begin with / is a prompt; so is one that begins with //, or
-with a space. A pasted block is one prompt, unless its first line is a command:
-then each line of it is run.
+A line that does not begin with / is a prompt, or a turn of the conversation; so
+is one that begins with //, or with a space. A pasted block is one prompt,
+unless its first line is a command: then each line of it is run.
 > /quit
 """
 

@@ -235,13 +235,18 @@ def test_a_prompt_too_long_for_the_draft_model_is_decoded_without_drafts() -> No
     assert len(drafter.propose([0], 5, FIVE).tokens) == 3  # the next prompt fits
 
 
-def test_a_new_generation_begins_with_an_empty_memory() -> None:
-    model = counting()
-    drafter = started(model=model)
-    drafter.propose(PROMPT, 3, FIVE)
-    drafter.start([2, 2], Rng(0))
-    drafter.propose([2, 2], 1, FIVE)
-    assert model.fed == [[2, 2]]
+def test_a_new_text_keeps_in_memory_what_it_shares_with_the_one_before() -> None:
+    drafted = started().propose(PROMPT, 3, FIVE).tokens
+    for begin, shared in (([2, 2], 0), (PROMPT[:2], 1), ([*PROMPT, drafted[0], 9], 4)):
+        model = counting()
+        drafter = started(model=model)
+        assert drafter.propose(PROMPT, 3, FIVE).tokens == drafted
+        drafter.start(begin, Rng(0))
+        context = drafter._context
+        assert context is not None
+        assert context.length == shared
+        drafter.propose(begin, 1, FIVE)
+        assert model.fed[-1] == begin[shared:]
 
 
 def test_trap_the_loop_never_reseeds() -> None:

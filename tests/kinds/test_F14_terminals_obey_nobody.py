@@ -21,7 +21,8 @@ from foredraft.cli.commands import COMMANDS
 from foredraft.cli.main import infer, main
 from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
-from foredraft.core import StepRecord
+from foredraft.conversation import Reading
+from foredraft.core import Completion, FinishReason, StepRecord
 from foredraft.engine import Engine, Result
 from foredraft.errors import ModelError
 from foredraft.escape import for_terminal
@@ -81,6 +82,9 @@ CALLS: dict[str, Callable[[View], object]] = {
     "text": lambda view: [view.text(piece) for piece in HOSTILE],
     "step": lambda view: view.step(1, RECORD, engine_that_says(HOSTILE)),
     "numbers": lambda view: view.numbers(summarize([RECORD]), HOSTILE),
+    "turn": lambda view: view.turn(summarize([RECORD]), HOSTILE, Reading(9, 3), HOSTILE),
+    "dropped": lambda view: view.dropped(Reading(9, 3, 2, 5), 64),
+    "cut": lambda view: view.cut(Completion("target", [1], "", FinishReason.LENGTH, 1), 64),
     "numbered": lambda view: view.numbered(3, HOSTILE),
     "total": lambda view: view.total(results_that_say(HOSTILE)),
     "ratios": lambda view: view.ratios(toy_engine().compare(PROMPT)),

@@ -64,5 +64,5 @@ def test_a_single_slash_is_a_command_and_an_unknown_one_is_refused() -> None:
 def test_help_and_both_languages_say_so(page: str) -> None:
     shell = open_shell()
     shell.run(["/help"], echo=False)
-    assert "so is one that begins with //, or\nwith a space." in printed(shell)
+    assert "so\nis one that begins with //, or with a space." in printed(shell)
     assert "`//`" in (ROOT / page).read_text(encoding="utf-8")

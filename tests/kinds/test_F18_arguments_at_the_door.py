@@ -14,6 +14,7 @@ from transformers import DynamicCache
 
 import foredraft
 from foredraft.config import DecodingConfig
+from foredraft.conversation import Conversation
 from foredraft.engine import Engine
 from foredraft.errors import ForedraftError, ModelError, RequestError
 from foredraft.models.encoder_decoder import EncoderDecoderModel
@@ -136,6 +137,11 @@ def calls() -> dict[str, Call]:
             {"completions": done, "prompt": PROMPT, "config": config},
         ),
         "Engine.speculation": (engine.speculation, {"method": "ngram", "config": config}),
+        "Engine.conversation": (engine.conversation, {"system": "Be brief."}),
+        "Conversation.say": (
+            engine.conversation().say,
+            {"prompt": PROMPT, "config": config, "method": "target"},
+        ),
         "Engine.encode": (engine.encode, {"prompt": PROMPT}),
         "Engine.decode": (engine.decode, {"tokens": [5, 6]}),
     }
@@ -143,7 +149,7 @@ def calls() -> dict[str, Call]:
 
 CALLS = calls()
 RECORDS = {"Completion", "Draft", "FinishReason", "StepRecord", "Summary", "Verdict"}  # returned
-RECORDS |= {"Context", "Feed", "Output"}
+RECORDS |= {"Context", "Conversation", "Feed", "Output"}
 TO_INHERIT = {"ForedraftError", "INgramStorage", "Network", "Sampler"}  # take nothing
 
 
@@ -154,11 +160,16 @@ def cases() -> Iterator[tuple[str, str]]:
             yield name, parameter
 
 
+def public(kind: type) -> set[str]:
+    return {n for n, m in inspect.getmembers(kind, callable) if not n.startswith("_")}
+
+
 def test_the_calls_are_all_that_the_package_exports() -> None:
     exported = set(foredraft.__all__) - RECORDS - TO_INHERIT
     assert exported == {name for name in CALLS if "." not in name}
-    methods = {n for n, m in inspect.getmembers(Engine, callable) if not n.startswith("_")}
-    assert {f"Engine.{n}" for n in methods - {"warm_up"}} == {n for n in CALLS if "." in n}
+    turns = {f"Conversation.{n}" for n in public(Conversation) - {"undo", "reset"}}
+    engine = {f"Engine.{n}" for n in public(Engine) - {"warm_up"}}
+    assert engine | turns == {n for n in CALLS if "." in n}
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -189,6 +189,6 @@ def test_every_method_renders_once_a_prompt(monkeypatch: pytest.MonkeyPatch) -> 
         count[0] += 1
         return rendered(render, prompt)
 
-    monkeypatch.setattr("foredraft.text.rendered", counted)
+    monkeypatch.setattr("foredraft.template.rendered", counted)
     engine.compare(PROMPT, DecodingConfig(length=2, chat=True), METHODS)
     assert count == [1]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foredraft.errors import RequestError, RollbackUnsupported
+from foredraft.errors import ContextOverflow, RequestError, RollbackUnsupported
 from foredraft.loading.runtime import can_fuse
 from foredraft.models import (
     Context,
@@ -67,6 +67,35 @@ def moves_of(number: int) -> list[Move]:
 def lives(model: Network, number: int) -> tuple[Context, list[Move]]:
     """Return a new text and all that befalls it."""
     return model.open(PROMPTS[number]), [lambda text: text.extend(text.begin), *moves_of(number)]
+
+
+@every_kind
+def test_a_context_that_is_reopened_keeps_what_both_texts_begin_with(kind: str) -> None:
+    model = KINDS[kind]()
+    text = model.open(PROMPTS[1])
+    held = [*text.begin, 9, 10, 11]
+    text.extend(held)
+    alone = not isinstance(getattr(model, "inner", model), EncoderDecoderModel)
+    for prompt, shared in (([*held, 12], 10), (held[:4], 3), ([1, 2, 3], 0)):
+        again = text.reopen(prompt, held)
+        assert again.length == (shared if alone else 0)
+        assert (again is text) is alone
+        expected = KINDS[kind]().open(prompt)
+        new = again.begin[again.length :]
+        assert_same_logits(again.extend(new), expected.extend(expected.begin))
+        text, held = again, list(again.begin)
+
+
+def test_a_context_that_cannot_be_reopened_stays_as_it_was() -> None:
+    model = TableModel(random_table(VOCAB, seed=0), max_length=8)
+    text = model.open([1, 2, 3])
+    text.extend([1, 2, 3])
+    with pytest.raises(ContextOverflow, match="has 9 tokens but the model has 8 positions"):
+        text.reopen([1] * 9, [1, 2, 3])
+    assert (text.length, text.begin) == (3, [1, 2, 3])
+    text.close()
+    with pytest.raises(RequestError, match="closed"):
+        text.reopen([1, 2], [])
 
 
 @every_kind
