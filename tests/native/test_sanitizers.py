@@ -1,0 +1,74 @@
+"""The compiled pass under the sanitizers: nothing is read or written beside what it was given."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.native.test_fused import LACKS, needs_a_compiler
+
+ROOT = Path(__file__).parents[2]
+CHECKS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1")
+WALK = """
+import random, sys
+from foredraft.models import Feed
+from foredraft.native import fused, structures
+from foredraft.native.compiler import load_library
+from tests.native.test_blocks import QUANTISED, Quantised, network
+from tests.native.test_cousins import COUSINS
+from tests.native.test_cousins import network as cousin
+from tests.native.test_fused import rounded, wide
+from tests.tiny import random_tokens
+
+functions = structures.with_types(load_library(structures.SOURCE, *sys.argv[1:]))
+fused.library = lambda: functions
+
+def walk(model):
+    source = random.Random(0)
+    model.threads = 3
+    one, other = (model.open(random_tokens(source, 70)) for _ in range(2))
+    one.extend(one.begin, keep=70)
+    for count in (1, 5, 17):
+        model.forward([Feed(other, random_tokens(source, count)), Feed(one, [3, 4], 2)])
+        other.draft([1, 2], 3)
+        other.rollback_to(count // 2)
+
+for made in (wide(), rounded(wide()), *map(cousin, COUSINS)):
+    walk(fused.FusedModel(made))
+for kind in QUANTISED:
+    for single in (False, True):
+        walk(fused.FusedModel(Quantised(network(), lambda name: kind), single=single))
+print("walked")
+"""
+
+
+def library_of(name: str) -> str:
+    """Return where the compiler keeps a library of its own."""
+    command = ["gcc", f"-print-file-name={name}"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    if not Path(found).is_absolute():
+        pytest.skip(f"the compiler has no {name}")
+    return found
+
+
+@pytest.mark.slow
+@needs_a_compiler
+@pytest.mark.parametrize("processor", LACKS)
+def test_odd_shapes_under_the_sanitizers(processor: str, tmp_path: Path) -> None:
+    if os.environ.get("CC") or not Path("/usr/bin/gcc").exists():
+        pytest.skip("the sanitizers' libraries are looked up with gcc")
+    quiet = {"ASAN_OPTIONS": "detect_leaks=0", "XDG_CACHE_HOME": str(tmp_path)}
+    preloaded = " ".join(library_of(f"lib{name}.so") for name in ("asan", "ubsan"))
+    run = subprocess.run(
+        [sys.executable, "-c", WALK, *LACKS[processor], *CHECKS],
+        cwd=ROOT,
+        env=os.environ | quiet | {"LD_PRELOAD": preloaded},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout == "walked\n"
