@@ -17,9 +17,9 @@ from foredraft.loading.loader import (
     BUNDLED_FOLDERS,
     DTYPE_CHOICES,
     NO_DRAFTER,
-    QUANTIZE_CHOICES,
     LoadOptions,
 )
+from foredraft.loading.quantized import QUANTIZE_CHOICES
 from foredraft.loading.runtime import RUNTIME_CHOICES
 from foredraft.ranges import hints_of
 
@@ -31,7 +31,11 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("models")
     add = group.add_argument
     names = ", ".join(BUNDLED_FOLDERS)
-    add("--target", default=BUNDLED, help=f"{names}, a folder or a hub name [%(default)s]")
+    add(
+        "--target",
+        default=BUNDLED,
+        help=f"{names}, a folder, a .gguf file or a hub name [%(default)s]",
+    )
     add(
         "--drafter",  # no default: one that nobody asked for is left out where it does not fit
         help=f"the same, for the draft model, or {NO_DRAFTER}; {BUNDLED} is the one of the "

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 
 from foredraft.doors import one_of
 from foredraft.errors import ConfigError, ModelError
-from foredraft.loading.checkpoint import Checkpoint, Loaded
+from foredraft.loading.checkpoint import Loaded, Unmade
 from foredraft.models.base import Network
 from foredraft.models.decoder_only import CausalModel, DecoderOnlyModel
 from foredraft.native.fused import FusedModel
@@ -64,7 +64,7 @@ class Runtime:
         """Return the adapter of a causal LM.
 
         Args:
-            network: a transformers module, or a `Checkpoint` that the native runtime computes.
+            network: a transformers module, or an `Unmade` source that the native runtime computes.
             vocab_size: columns wanted, see `CausalModel`.
 
         Raises:
@@ -73,7 +73,7 @@ class Runtime:
             RollbackUnsupported: it has layers that cannot forget.
         """
         if not self.is_native_for(network.config):
-            module = network.outline if isinstance(network, Checkpoint) else network
+            module = network.outline if isinstance(network, Unmade) else network
             self.check_needs_no_native(type(module).__name__)
             return DecoderOnlyModel(module, vocab_size=vocab_size)
         device = network.device.type
@@ -97,7 +97,7 @@ class Runtime:
                 network, vocab_size=vocab_size, int8=self.int8, invariant=self.invariant
             )
         if self.check and not self.int8:  # rounded weights are another network
-            prove_equal(model, network.whole() if isinstance(network, Checkpoint) else network)
+            prove_equal(model, network.whole() if isinstance(network, Unmade) else network)
         return model
 
     def check_needs_no_native(self, name: str) -> None:

@@ -79,8 +79,13 @@ class Source(ABC):
         config: of that module.
         device: of the weights.
         dtype: of most of them.
+        neighbours: whether the rows of query and key lie so that neighbours rotate together, as in
+            a GGUF file of the Llama kind; in transformers' order they do not.
+        gains_hold_one: whether the gains of norms hold the one that transformers adds to Gemma's.
     """
 
+    neighbours: bool = False
+    gains_hold_one: bool = False
     outline: PreTrainedModel
     config: PreTrainedConfig
     device: torch.device
