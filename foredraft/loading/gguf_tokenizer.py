@@ -104,10 +104,10 @@ def _backend(header: GgufHeader) -> Tokenizer:
 
 
 def _value(header: GgufHeader, name: str) -> Json:
-    value: object = header.metadata[name]
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return header.texts(name) if isinstance(value, Texts) else value
+    value = header.metadata[name]
+    if isinstance(value, Texts):
+        return header.texts(name)
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _check(header: GgufHeader, vocab_size: int) -> None:
@@ -125,8 +125,8 @@ def _check(header: GgufHeader, vocab_size: int) -> None:
     for name in (KINDS, "tokenizer.ggml.scores"):
         found = header.metadata.get(name)
         if found is not None and not (isinstance(found, np.ndarray) and len(found) == tokens.count):
-            count = len(found) if isinstance(found, np.ndarray) else found
-            raise header.refusal(name, f"{tokens.count:,} numbers, one a token", count)
+            length = len(found) if isinstance(found, np.ndarray) else found
+            raise header.refusal(name, f"{tokens.count:,} numbers, one a token", length)
     for known_as in (*SPECIAL.values(), *END_IDS):
         if f"tokenizer.ggml.{known_as}_token_id" in header.metadata:
             header.count(f"tokenizer.ggml.{known_as}_token_id", 0, tokens.count - 1)

@@ -34,7 +34,7 @@ from foredraft.loading.gguf_model import ModelFile, read_model_file
 from foredraft.loading.hub import fetched, weight_files
 from foredraft.loading.named import file_of, resolve_name, settings_of
 from foredraft.loading.pairing import fit_drafter, fit_target
-from foredraft.loading.quantized import QUANTIZE_CHOICES, torchao_config
+from foredraft.loading.quantized import QUANTIZE_CHOICES, check_unquantised, torchao_config
 from foredraft.loading.runtime import Runtime
 from foredraft.loading.skeleton import check_loaded
 from foredraft.models.base import Network
@@ -245,11 +245,8 @@ def _load_file(name: str, file: ModelFile, options: LoadOptions) -> Read:
     runtime = options.runtime_for(file.config)
     if NATIVE_READS_BLOCKS and device.type == "cpu" and runtime.is_native_for(file.config):
         return file, weights, file.tokenizer, runtime
-    if options.quantize != "none" and not runtime.int8:
-        raise ConfigError(
-            f"--quantize {options.quantize} of a GGUF file is computed by the native runtime on a "
-            "CPU only; leave it out"
-        )
+    if not runtime.int8:
+        check_unquantised(options.quantize, file.place)
     network = weights.whole()
     _move(name, network, device)
     return file, network, file.tokenizer, runtime

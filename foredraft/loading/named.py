@@ -56,7 +56,7 @@ def resolve_name(name: str) -> str:
 
 
 def file_of(source: str) -> Path | None:
-    """Return the GGUF file that a name leads to, from the hub if it is there; None if none is meant.
+    """Return the GGUF file that a name leads to, fetched from the hub; None if none is meant.
 
     Raises:
         ModelError: it cannot be fetched, or is no such file.

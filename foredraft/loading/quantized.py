@@ -129,3 +129,12 @@ def torchao_config(name: str, device: torch.device) -> TorchAoConfig | None:
     from torchao.quantization import Int8WeightOnlyConfig
 
     return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def check_unquantised(name: str, place: str) -> None:
+    """Raise `ConfigError` if a module of a GGUF file is to be rounded, which nobody here does."""
+    if name != "none":
+        raise ConfigError(
+            f"--quantize {name}: {place} can be rounded by the native runtime on a CPU only; leave "
+            "it out"
+        )
