@@ -203,7 +203,7 @@ class Metadata:
             self.header.content, dtype=torch.float32, count=half, offset=placed.begin
         )
         found = LLAMA3 | {"rope_type": "llama3", "factor": float(held.max())}
-        if not torch.allclose(held, _llama3_factors(half, theta, float(held.max())), rtol=1e-3):
+        if not torch.allclose(held, llama3_factors(half, theta, float(held.max())), rtol=1e-3):
             raise ModelError(
                 f"{shown(self.header.path)}: {ROPE_FACTORS} holds other factors than Llama 3's "
                 f"({', '.join(f'{name} {value:g}' for name, value in LLAMA3.items())}), which are "
@@ -256,7 +256,7 @@ class Metadata:
         return self.header.refusal(self.prefix + name, legal, value)
 
 
-def _llama3_factors(half: int, theta: float, factor: float) -> torch.Tensor:
+def llama3_factors(half: int, theta: float, factor: float) -> torch.Tensor:
     """Return what llama.cpp divides Llama 3's frequencies by, shape `[head_dim / 2]`."""
     turns = theta ** (torch.arange(half, dtype=torch.float64) / half) * 2 * math.pi
     low, high = LLAMA3["low_freq_factor"], LLAMA3["high_freq_factor"]

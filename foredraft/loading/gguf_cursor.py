@@ -110,6 +110,12 @@ class Cursor:
         self.place = place
         return Texts(begin, count)
 
+    def kinds(self) -> tuple[int, ...]:
+        """Return the kind of the value that follows, and of what an array holds; reads nothing."""
+        here = self.content[self.place : self.place + 8]
+        kind = int.from_bytes(here[:4], "little")
+        return (kind, int.from_bytes(here[4:], "little")) if kind == ARRAY else (kind,)
+
     def value(self, what: str) -> Value:
         """Read a value of metadata: its kind, then itself."""
         kind = int(self.number("I", f"the kind of {what}"))

@@ -54,6 +54,7 @@ class GgufHeader:
         path: of the file.
         content: of the file, mapped: a write would stay in memory, and none is made.
         metadata: by name, in the file's order.
+        kinds: of those, as numbers of the format; an array's has that of its items behind it.
         tensors: by their names in the file.
         data_begin: the first byte after the header.
     """
@@ -61,6 +62,7 @@ class GgufHeader:
     path: Path
     content: mmap.mmap
     metadata: Mapping[str, Value]
+    kinds: Mapping[str, tuple[int, ...]]
     tensors: Mapping[str, Placed]
     data_begin: int
 
@@ -159,13 +161,15 @@ def read_gguf_header(path: Path) -> GgufHeader:
     num_tensors = cursor.count("Q", "tensors", MOST_ENTRIES, LEAST_TENSOR)
     num_entries = cursor.count("Q", "entries of metadata", MOST_ENTRIES, LEAST_ENTRY)
     metadata: dict[str, Value] = {}
+    kinds: dict[str, tuple[int, ...]] = {}
     for _ in range(num_entries):
         name = cursor.text("the name of an entry", MOST_NAME)
         if name in metadata:
             raise cursor.corrupt(f"its metadata has {quoted(name)} twice")
+        kinds[name] = cursor.kinds()
         metadata[name] = cursor.value(quoted(name, 100))
     tensors = _tensors(cursor, num_tensors, _alignment(cursor, metadata))
-    return GgufHeader(path, cursor.content, metadata, tensors, cursor.place)
+    return GgufHeader(path, cursor.content, metadata, kinds, tensors, cursor.place)
 
 
 def _mapped(path: Path) -> mmap.mmap:

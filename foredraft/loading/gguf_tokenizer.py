@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from contextlib import suppress
 
 import numpy as np
@@ -100,7 +101,13 @@ def _backend(header: GgufHeader) -> Tokenizer:
         if PREFIX + key in header.metadata
     }
     made: Tokenizer = convert_gguf_tokenizer(header.architecture, found)[0]
-    return made
+    count = len(found["tokens"])
+    if made.get_vocab_size() == count:
+        return made
+    # Its class adds GPT-2's own end token where the file has none, and no network has a row for it.
+    text: Json = json.loads(made.to_str())
+    text["added_tokens"] = [one for one in text["added_tokens"] if one["id"] < count]
+    return Tokenizer.from_str(json.dumps(text))
 
 
 def _value(header: GgufHeader, name: str) -> Json:

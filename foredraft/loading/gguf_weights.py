@@ -73,7 +73,7 @@ class GgufWeights(Unmade):
         """
         placed = self._placed(name)
         if placed is not None:
-            found = self._held(placed)
+            found = self.held(placed)
             return found if isinstance(found, Blocks) else found.to(self.dtype_of(name))
         for joined, parts in PARTS.items():
             for part in parts:
@@ -121,7 +121,8 @@ class GgufWeights(Unmade):
         known_as = self._architecture.name_in_file(name)
         return None if known_as is None else self.header.tensors.get(known_as)
 
-    def _held(self, placed: Placed) -> Held:
+    def held(self, placed: Placed) -> Held:
+        """Return what lies in a place of the file, in its mapping."""
         content, begin = self.header.content, placed.begin
         if placed.kind in DTYPES:
             dtype = DTYPES[placed.kind]

@@ -185,7 +185,7 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a decoder-only target, without its weights; errors as for `load`."""
-    source = _resolve_source(name, "target")
+    source = resolve_source(name, "target")
     file = file_of(source)
     if file is not None:
         return read_model_file(file).tokenizer
@@ -211,7 +211,7 @@ def _load_network(name: str, role: str, options: LoadOptions) -> Read:
     """
     device = resolve_device(options.device)
     dtype = _resolve_dtype(options.dtype, device)
-    source = _resolve_source(name, role)
+    source = resolve_source(name, role)
     file = file_of(source)
     if file is not None:
         return _load_file(name, read_model_file(file), options)
@@ -329,7 +329,8 @@ def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
         )
 
 
-def _resolve_source(name: str, role: str) -> str:
+def resolve_source(name: str, role: str) -> str:
+    """Return what a name leads to: a folder, a GGUF file, a hub name; errors as for `load`."""
     if name in BUNDLED_FOLDERS:
         recipe = BUNDLED_FOLDERS[name].format(role=role)
         folder = bundled_path(recipe)
