@@ -26,6 +26,7 @@ from foredraft.loading.gguf_header import GgufHeader
 
 PREFIX, ROOM, FILE = "tokenizer.", "tokenizers", "tokenizer.json"
 TOKENS, KINDS = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
+MAKER = 1  # raised when this file makes another tokenizer of the same header
 CONTROL = 3  # the kind of a token that is no text
 SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 END_IDS = ("eos", "eot", "eom")
@@ -69,7 +70,7 @@ def end_ids(header: GgufHeader, tokenizer: PreTrainedTokenizerBase) -> list[int]
 
 def _key(header: GgufHeader) -> str:
     """Return what the tokenizer depends on: the file's header, and who makes it of that."""
-    makers = (header.digest, transformers.__version__, tokenizers.__version__)
+    makers = (header.digest, transformers.__version__, tokenizers.__version__, MAKER)
     return hashlib.sha256(repr(makers).encode()).hexdigest()[:32]
 
 
