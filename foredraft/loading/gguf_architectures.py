@@ -33,11 +33,14 @@ GEMMA3 = {
     "pre_feedforward_layernorm": "ffn_norm",
     "post_feedforward_layernorm": "post_ffw_norm",
 }
-PHI3 = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
 # Of a matrix that is several: the name of each, in the order of their rows.
 PARTS = {
     "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
+}
+PHI3 = {
+    **{ours: theirs for ours, theirs in LAYER.items() if ours not in sum(PARTS.values(), ())},
+    **{"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"},
 }
 ROPE_FACTORS = "rope_freqs.weight"  # Llama 3's; belongs to no module
 NAME = re.compile(r"(?:model\.layers\.(\d+)\.)?(.+)\.(weight|bias)")
@@ -78,5 +81,5 @@ ARCHITECTURES = {
     "qwen2": Architecture("qwen2"),
     "qwen3": Architecture("qwen3"),
     "gemma3": Architecture("gemma3_text", gains_hold_one=True, layer=LAYER | GEMMA3),
-    "phi3": Architecture("phi3", layer=LAYER | PHI3),
+    "phi3": Architecture("phi3", layer=PHI3),
 }
