@@ -167,7 +167,8 @@ class Described:
             (writer.add_chat_template, tokenizer.chat_template),
         )
         for add, value in found:
-            if value is not None:
+            # A tokenizer's class may add a token that the network has no row for.
+            if value is not None and (isinstance(value, str) or value < self.config.vocab_size):
                 add(value)
         plain = tokenizer.encode("a", add_special_tokens=False)
         around = tokenizer.encode("a")
