@@ -6,15 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from foredraft.cli.output import say
 from foredraft.cli.parser import Parser
 from foredraft.escape import for_line
 from foredraft.zoo import describe_bundled
 
 ROUNDED = ("int8", "int4")
-LINE_EVERY = 100  # tensors between plain lines where there is no terminal
+TENSORS_A_LINE = 100  # where there is no terminal
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,31 +34,26 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _quantize(args: argparse.Namespace) -> None:
-    # Here, since listing models waits neither for torch nor for transformers.
+    # Imported here, since listing models waits for nothing.
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     from foredraft.loading.gguf_writing import quantize_to
     from foredraft.loading.loader import resolve_source, silence_transformers
 
     silence_transformers()
     out = Path(args.out).expanduser()
-    with _bar() as bar:
-        task = bar.add_task("writing")
+    described = TextColumn("{task.description}", markup=False)
+    with Progress(
+        described, BarColumn(), MofNCompleteColumn(), disable=not sys.stdout.isatty()
+    ) as bar:
+        task = bar.add_task("tensors written")
 
         def show(done: int, total: int) -> None:
             if sys.stdout.isatty():
                 bar.update(task, completed=done, total=total)
-            elif done % LINE_EVERY == 0:
+            elif done % TENSORS_A_LINE == 0:
                 say(f"{done} of {total} tensors written", flush=True)
 
         source = resolve_source(args.model, "target")
         quantize_to(source, args.kind, out, show, overwrite=args.overwrite)
     say(f"{for_line(str(out))}: {out.stat().st_size:,} bytes")
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        disable=not sys.stdout.isatty(),
-    )

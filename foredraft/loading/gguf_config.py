@@ -16,7 +16,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from foredraft.errors import ModelError, foreign, quoted
 from foredraft.files import Json
 from foredraft.loading.documents import shown
-from foredraft.loading.gguf_architectures import ARCHITECTURES, ROPE_FACTORS, Architecture
+from foredraft.loading.gguf_families import ARCHITECTURES, ROPE_FACTORS, Architecture
 from foredraft.loading.gguf_header import GgufHeader
 from foredraft.loading.settings import MOST_INT, check_config
 
@@ -33,7 +33,7 @@ NEUTRAL = {
     **{"rope.scaling.yarn_attn_factor": (0, 1), "rope.scaling.yarn_ext_factor": (-1, 1)},
     **{"attention.scale": (0,), "tensor_data_layout": ()},
 }
-SCALES = ("logit_scale", "residual_scale", "embedding_scale")
+FACTORS = ("logit_scale", "residual_scale", "embedding_scale")
 GEMMA3_PATTERN, GEMMA3_LOCAL_THETA = 6, 10_000.0  # llama.cpp's, where a file is silent
 GEMMA3_27B_LAYERS = 62  # of the one size whose scores are scaled by hidden_size / heads
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -225,7 +225,7 @@ class Metadata:
             if own == name or not UNKNOWN.fullmatch(own):
                 continue
             neutral: tuple[object, ...] = NEUTRAL.get(own, (0, False))
-            neutral = (0, 1) if own in SCALES else neutral
+            neutral = (0, 1) if own in FACTORS else neutral
             if isinstance(value, np.ndarray) or value not in neutral:
                 raise ModelError(
                     f"{shown(self.header.path)}: {name} ({quoted(value)}) asks for what is not "

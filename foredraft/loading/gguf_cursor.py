@@ -22,7 +22,7 @@ MOST_ITEMS = 1 << 22  # of an array
 MOST_TEXT = 1 << 24  # bytes
 REFETCH = "fetch the file again"
 # Kinds of values; 8 is a text, 9 an array.
-NUMBERS = {
+NUMBER_FORMS = {
     0: "B",
     1: "b",
     2: "H",
@@ -123,9 +123,9 @@ class Cursor:
             return self.text(what)
         if kind == ARRAY:
             return self._array(what)
-        if kind not in NUMBERS:
+        if kind not in NUMBER_FORMS:
             raise self._unknown(what, kind)
-        found = self.number(NUMBERS[kind], what)
+        found = self.number(NUMBER_FORMS[kind], what)
         if kind != BOOL:
             return found
         if found not in (0, 1):
@@ -136,15 +136,15 @@ class Cursor:
         kind = int(self.number("I", f"the kind of {what}"))
         if kind == TEXT:
             return self.texts(self.count("Q", f"texts of {what}", MOST_ITEMS, 8), what)
-        if kind not in NUMBERS:
+        if kind not in NUMBER_FORMS:
             raise self._unknown(what, kind)
-        dtype = np.dtype(NUMBERS[kind]).newbyteorder("<")
+        dtype = np.dtype(NUMBER_FORMS[kind]).newbyteorder("<")
         count = self.count("Q", f"numbers of {what}", MOST_ITEMS, dtype.itemsize)
         begin = self.skip(count * dtype.itemsize, what)
         return np.frombuffer(self.content, dtype, count, begin).copy()
 
     def _unknown(self, what: str, kind: int) -> ModelError:
-        legal = ", ".join(map(str, sorted((*NUMBERS, TEXT, ARRAY))))
+        legal = ", ".join(map(str, sorted((*NUMBER_FORMS, TEXT, ARRAY))))
         return self.corrupt(f"{what} is of kind {kind}, legal: {legal} (no array of arrays)")
 
 

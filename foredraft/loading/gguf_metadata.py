@@ -19,8 +19,8 @@ from foredraft.errors import ModelError, foreign, quoted
 from foredraft.files import Json
 from foredraft.loading.documents import shown
 from foredraft.loading.folder import ModelFolder
-from foredraft.loading.gguf_architectures import ARCHITECTURES, ROPE_FACTORS, Architecture
 from foredraft.loading.gguf_config import LLAMA3, llama3_factors
+from foredraft.loading.gguf_families import ARCHITECTURES, ROPE_FACTORS, Architecture
 from foredraft.loading.gguf_weights import HEADS
 
 ARCHITECTURE_NAMES = {

@@ -25,14 +25,14 @@ from foredraft.loading.gguf_cursor import Texts
 from foredraft.loading.gguf_header import GgufHeader
 
 PREFIX, ROOM, FILE = "tokenizer.", "tokenizers", "tokenizer.json"
-TOKENS, KINDS = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
+TOKEN_TEXTS, TOKEN_KINDS = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
 MAKER = 1  # raised when this file makes another tokenizer of the same header
 CONTROL = 3  # the kind of a token that is no text
 SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 END_IDS = ("eos", "eot", "eom")
 # Tokens that end a turn, where a file says no `eot`: those that llama.cpp looks for.
-ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>")
-REMEDY = "choose a file with a tokenizer, or convert the model again"
+TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>")
+SPEECHLESS = "choose a file with a tokenizer, or convert the model again"
 
 
 def read_tokenizer(header: GgufHeader, vocab_size: int) -> PreTrainedTokenizerBase:
@@ -43,7 +43,7 @@ def read_tokenizer(header: GgufHeader, vocab_size: int) -> PreTrainedTokenizerBa
             that does not fit the network.
     """
     _check(header, vocab_size)
-    with foreign(f"making the tokenizer of {shown(header.path)}", REMEDY):
+    with foreign(f"making the tokenizer of {shown(header.path)}", SPEECHLESS):
         settings = _settings(header)
         name = f"{ROOM}/{_key(header)}"
         folder = kept(name)
@@ -60,11 +60,11 @@ def end_ids(header: GgufHeader, tokenizer: PreTrainedTokenizerBase) -> list[int]
     """Return every token that ends a text or a turn in it, as the file says or implies."""
     keys = [f"tokenizer.ggml.{name}_token_id" for name in END_IDS]
     said = [header.count(key, 0, len(tokenizer) - 1) for key in keys if key in header.metadata]
-    kinds = header.metadata.get(KINDS)
+    kinds = header.metadata.get(TOKEN_KINDS)
     if keys[1] in header.metadata or not isinstance(kinds, np.ndarray):
         return sorted(set(said))
     vocabulary = tokenizer.get_vocab()
-    implied = [vocabulary[text] for text in ENDS if text in vocabulary]
+    implied = [vocabulary[text] for text in TURN_ENDS if text in vocabulary]
     return sorted({*said, *(token for token in implied if kinds[token] == CONTROL)})
 
 
@@ -84,7 +84,7 @@ def _settings(header: GgufHeader) -> dict[str, Json]:
     is_sentencepiece = header.text("tokenizer.ggml.model") == "llama"
     return {
         **{
-            name: None if i is None else header.text_of(TOKENS, int(str(i)))
+            name: None if i is None else header.text_of(TOKEN_TEXTS, int(str(i)))
             for name, i in ids.items()
         },
         "add_bos_token": header.flag("tokenizer.ggml.add_bos_token", is_sentencepiece),
@@ -121,16 +121,16 @@ def _value(header: GgufHeader, name: str) -> Json:
 def _check(header: GgufHeader, vocab_size: int) -> None:
     """Raise unless the tokenizer's parts are there, as long as each other, and fit the network."""
     kind = header.metadata.get("tokenizer.ggml.model")
-    tokens = header.metadata.get(TOKENS)
+    tokens = header.metadata.get(TOKEN_TEXTS)
     if kind is None or tokens is None:
-        raise ModelError(f"{shown(header.path)} holds no tokenizer ({TOKENS}); {REMEDY}")
+        raise ModelError(f"{shown(header.path)} holds no tokenizer ({TOKEN_TEXTS}); {SPEECHLESS}")
     if kind not in GGUF_TOKENIZER_TYPES:
         legal = ", ".join(sorted(GGUF_TOKENIZER_TYPES))
         raise header.refusal("tokenizer.ggml.model", f"one of {legal}", kind)
     if not isinstance(tokens, Texts) or not 0 < tokens.count <= vocab_size:
         count = tokens.count if isinstance(tokens, Texts) else tokens
-        raise header.refusal(TOKENS, f"1 … {vocab_size:,} texts, the network's tokens", count)
-    for name in (KINDS, "tokenizer.ggml.scores"):
+        raise header.refusal(TOKEN_TEXTS, f"1 … {vocab_size:,} texts, the network's tokens", count)
+    for name in (TOKEN_KINDS, "tokenizer.ggml.scores"):
         found = header.metadata.get(name)
         if found is not None and not (isinstance(found, np.ndarray) and len(found) == tokens.count):
             length = len(found) if isinstance(found, np.ndarray) else found
@@ -142,5 +142,7 @@ def _check(header: GgufHeader, vocab_size: int) -> None:
         if not isinstance(header.metadata["tokenizer.ggml.merges"], Texts):
             raise header.refusal("tokenizer.ggml.merges", "an array of texts", "another value")
     elif "tokenizer.ggml.scores" not in header.metadata:
-        raise ModelError(f"{shown(header.path)} has neither merges nor scores of tokens; {REMEDY}")
+        raise ModelError(
+            f"{shown(header.path)} has neither merges nor scores of tokens; {SPEECHLESS}"
+        )
     header.text("tokenizer.chat_template", "")

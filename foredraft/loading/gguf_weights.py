@@ -15,14 +15,14 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from foredraft.errors import ModelError, foreign, quoted
 from foredraft.loading.checkpoint import Unmade
 from foredraft.loading.documents import shown
-from foredraft.loading.gguf_architectures import PARTS, ROPE_FACTORS
 from foredraft.loading.gguf_config import ANOTHER, architecture_of
+from foredraft.loading.gguf_families import PARTS, ROPE_FACTORS
 from foredraft.loading.gguf_header import PLAIN, GgufHeader, Placed
 from foredraft.loading.skeleton import skeleton
 from foredraft.native.blocks import Blocks
 
 Held: TypeAlias = Any  # Tensor | Blocks
-DTYPES = dict(zip(PLAIN, (torch.float32, torch.float16, torch.bfloat16), strict=True))
+PLAIN_DTYPES = dict(zip(PLAIN, (torch.float32, torch.float16, torch.bfloat16), strict=True))
 NUMBERS_AT_ONCE = 1 << 22  # of a quantised matrix that are made numbers at once
 HEADS = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}
 
@@ -62,7 +62,7 @@ class GgufWeights(Unmade):
 
     def dtype_of(self, name: str) -> torch.dtype:
         placed = self._placed(name)
-        lies = DTYPES.get(placed.kind, self.dtype) if placed else self.dtype
+        lies = PLAIN_DTYPES.get(placed.kind, self.dtype) if placed else self.dtype
         return lies if torch.promote_types(lies, self.dtype) == self.dtype else self.dtype
 
     def find(self, name: str) -> Held | None:
@@ -124,8 +124,8 @@ class GgufWeights(Unmade):
     def held(self, placed: Placed) -> Held:
         """Return what lies in a place of the file, in its mapping."""
         content, begin = self.header.content, placed.begin
-        if placed.kind in DTYPES:
-            dtype = DTYPES[placed.kind]
+        if placed.kind in PLAIN_DTYPES:
+            dtype = PLAIN_DTYPES[placed.kind]
             size = math.prod(placed.shape)
             flat = torch.frombuffer(content, dtype=dtype, count=size, offset=begin)
             return flat.view(placed.shape)
@@ -164,7 +164,7 @@ class GgufWeights(Unmade):
                     f"{place}: {known_as} has shape {list(placed.shape)}; legal by its metadata: "
                     f"{wanted}; {ANOTHER}"
                 )
-            if len(wanted) < 2 and placed.kind not in DTYPES:
+            if len(wanted) < 2 and placed.kind not in PLAIN_DTYPES:
                 raise ModelError(
                     f"{place}: {known_as} is of kind {placed.kind}; legal for a vector: "
                     f"{', '.join(PLAIN)}; {ANOTHER}"

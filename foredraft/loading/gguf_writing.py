@@ -26,7 +26,7 @@ from foredraft.loading.gguf_config import read_config
 from foredraft.loading.gguf_cursor import ARRAY, Texts
 from foredraft.loading.gguf_header import PLAIN, GgufHeader, read_gguf_header
 from foredraft.loading.gguf_metadata import CONVERT, Described, name_in_gguf, tensor_in_gguf
-from foredraft.loading.gguf_weights import DTYPES, GgufWeights, row_bytes
+from foredraft.loading.gguf_weights import PLAIN_DTYPES, GgufWeights, row_bytes
 from foredraft.loading.named import ENDING, file_of, settings_of
 from foredraft.loading.quantising import kind_of
 from foredraft.native.blocks import quantised
@@ -37,7 +37,7 @@ REPLACED = (
     *("general.architecture", "general.alignment"),
     *("general.file_type", "general.quantization_version"),
 )
-KIND_OF_DTYPE = {dtype: kind for kind, dtype in DTYPES.items()}
+KIND_OF_DTYPE = {dtype: kind for kind, dtype in PLAIN_DTYPES.items()}
 END_TENSORS = {"token_embd.weight": "model.embed_tokens.weight", "output.weight": "lm_head.weight"}
 # What decides a token though no key says it, and what is said in other words.
 TOLD = ("hidden_act", "hidden_activation", "layer_types", "no_rope_layers", "use_sliding_window")
@@ -109,7 +109,7 @@ def _of_file(header: GgufHeader, beside: Path) -> Written:
     for name, value in header.metadata.items():
         if name not in REPLACED:
             _copy(header, writer, name, value)
-    shapes = {name: (one.shape, DTYPES[one.kind]) for name, one in header.tensors.items()}
+    shapes = {name: (one.shape, PLAIN_DTYPES[one.kind]) for name, one in header.tensors.items()}
     return Written(writer, shapes, lambda name: source.held(header.tensors[name]), config)
 
 
@@ -182,7 +182,7 @@ def _write(written: Written, quantize: str, show: Shown) -> None:
         writer.write_ti_data_to_file()
         for place, name in enumerate(written.shapes):
             tensor = written.read(name)
-            is_plain = kinds[name] in DTYPES
+            is_plain = kinds[name] in PLAIN_DTYPES
             numbers = tensor.contiguous() if is_plain else quantised(tensor, kinds[name]).rows
             writer.write_tensor_data(numbers.view(torch.uint8).numpy())
             show(place + 1, len(written.shapes))

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from foredraft.loading.checkpoint import Unmade
 from foredraft.loading.gguf_weights import Held
-from foredraft.native.blocks import BLOCK, quantised
+from foredraft.native.blocks import TO_A_BLOCK, quantised
 
 # What `--quantize` makes of a matrix, and of those that are read by the row or decide the token.
 MATRIX_KINDS = {"int8": "Q8_0", "int4": "Q4_1"}
@@ -53,6 +53,6 @@ class Quantised(Unmade):
 
 def kind_of(name: str, shape: tuple[int, ...], quantize: str) -> str | None:
     """Return what a tensor is rounded to; None for what stays as it is."""
-    if len(shape) != 2 or shape[1] % BLOCK:
+    if len(shape) != 2 or shape[1] % TO_A_BLOCK:
         return None
     return END_KIND if name in ENDS else MATRIX_KINDS[quantize]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foredraft.errors import ModelError
 
-BLOCK = 32  # numbers that share a scale, in the kinds that are made here
+TO_A_BLOCK = 32  # numbers that share a scale, in the kinds that are made here
 NUMBERS_AT_ONCE = 1 << 20  # that are rounded at once
 
 
@@ -40,15 +40,16 @@ def quantised(weight: Tensor, kind: str) -> Blocks:
         ModelError: its rows are no whole blocks, or a number in it is not finite.
     """
     rows, columns = weight.shape
-    if columns % BLOCK:
+    if columns % TO_A_BLOCK:
         raise ModelError(
             f"a matrix with rows of {columns} cannot be rounded to {kind}; legal: multiples of "
-            f"{BLOCK}; leave it as it is"
+            f"{TO_A_BLOCK}; leave it as it is"
         )
     rounded = ROUNDED[kind]
     step = max(1, NUMBERS_AT_ONCE // columns)
     parts = (
-        rounded(some.float().reshape(-1, BLOCK)).view(len(some), -1) for some in weight.split(step)
+        rounded(some.float().reshape(-1, TO_A_BLOCK)).view(len(some), -1)
+        for some in weight.split(step)
     )
     first = next(parts)
     out = first.new_empty(rows, first.shape[1])
@@ -75,7 +76,7 @@ def _q4_1(blocks: Tensor) -> Tensor:
     least, most = blocks.amin(1, keepdim=True), blocks.amax(1, keepdim=True)
     scale = (most - least) / 15
     steps = ((blocks - least) * _inverse(scale) + 0.5).to(torch.uint8).clamp(0, 15)
-    low, high = steps.split(BLOCK // 2, 1)
+    low, high = steps.split(TO_A_BLOCK // 2, 1)
     return torch.cat([_half(scale), _half(least), low | (high << 4)], 1)
 
 

@@ -13,8 +13,8 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from foredraft.errors import ModelError
 from foredraft.loading import LoadOptions, load
-from foredraft.loading.gguf_architectures import PARTS
 from foredraft.loading.gguf_config import read_config
+from foredraft.loading.gguf_families import PARTS
 from foredraft.loading.gguf_header import KINDS, PLAIN, read_gguf_header
 from foredraft.loading.gguf_weights import GgufWeights, dequantised
 from foredraft.native.blocks import Blocks
