@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from foredraft.errors import ModelError
-from foredraft.loading.checkpoint import Checkpoint, Loaded
+from foredraft.loading.checkpoint import Loaded, Unmade
 from foredraft.loading.runtime import TRANSFORMERS, Runtime
 from foredraft.models.decoder_only import CausalModel
 from foredraft.ownership import Owned, held
@@ -31,7 +31,7 @@ class ModuleRuntime(Runtime):
     """What computes the modules of a caller, who may have altered them and may go on to."""
 
     def adapt(self, network: Loaded, *, vocab_size: int | None = None) -> CausalModel:
-        if isinstance(network, Checkpoint) or not self.is_native_for(network.config):
+        if isinstance(network, Unmade) or not self.is_native_for(network.config):
             return super().adapt(network, vocab_size=vocab_size)
         if not is_unaltered(network):
             if self.name == "auto":

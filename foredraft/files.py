@@ -85,6 +85,24 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
 
 
 @contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a file beside `path` that takes its place, whole and on disk, at the end of the block.
+
+    If the block raises, what was made is gone and what was at `path` stays.
+    """
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(number)
+    beside = Path(name)
+    try:
+        yield beside
+        _to_disk(beside)
+        beside.chmod(_mode_of(path))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path` that takes its place, whole, at the end of the block.
 

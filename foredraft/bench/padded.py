@@ -38,18 +38,16 @@ def padded_target(parameters: int, *, options: LoadOptions | None = None) -> Loa
     """Return the bundled target, padded to a count of parameters, which is met within 5 %.
 
     Raises:
-        ConfigError: fewer parameters than the bundled target has, or a quantization that needs
-            another runtime than the native one on a CPU.
+        ConfigError: fewer parameters than the bundled target has, or a quantization.
     """
     options = options or LoadOptions()
     theirs = replace(options, runtime="transformers", invariant=False, check_runtime=False)
     plain = load(BUNDLED, "target", replace(theirs, quantize="none"))
     network = padded_network(module_of(plain), parameters)
     runtime = options.runtime_for(network.config)
-    if options.quantize != "none" and not runtime.int8:
+    if options.quantize != "none":
         raise ConfigError(
-            f"a padded target takes quantize {options.quantize!r} in the native runtime on a CPU "
-            "only; use --quantize none"
+            f"a padded target takes no quantize ({options.quantize!r}); use --quantize none"
         )
     model, worth = fit_target(network, runtime), plain.threads and threads_for(network)
     give_threads(model, options)

@@ -13,13 +13,14 @@ from foredraft.cli.parser import Number
 from foredraft.config import DecodingConfig
 from foredraft.loading.device import DEVICE_CHOICES
 from foredraft.loading.loader import (
+    ACTIVATIONS_CHOICES,
     BUNDLED,
     BUNDLED_FOLDERS,
     DTYPE_CHOICES,
     NO_DRAFTER,
-    QUANTIZE_CHOICES,
     LoadOptions,
 )
+from foredraft.loading.quantized import QUANTIZE_CHOICES
 from foredraft.loading.runtime import RUNTIME_CHOICES
 from foredraft.ranges import hints_of
 
@@ -31,7 +32,11 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("models")
     add = group.add_argument
     names = ", ".join(BUNDLED_FOLDERS)
-    add("--target", default=BUNDLED, help=f"{names}, a folder or a hub name [%(default)s]")
+    add(
+        "--target",
+        default=BUNDLED,
+        help=f"{names}, a folder, a .gguf file or a hub name [%(default)s]",
+    )
     add(
         "--drafter",  # no default: one that nobody asked for is left out where it does not fit
         help=f"the same, for the draft model, or {NO_DRAFTER}; {BUNDLED} is the one of the "
@@ -41,6 +46,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help=f"{devices} or cuda:N [%(default)s]")
     add("--dtype", default="auto", choices=DTYPE_CHOICES, help="[%(default)s]")
     add("--quantize", default="none", choices=QUANTIZE_CHOICES, help="[%(default)s]")
+    rounded = "what quantised weights are multiplied with [%(default)s]"
+    add("--activations", default="int8", choices=ACTIVATIONS_CHOICES, help=rounded)
     add("--drafter-device", help="device of the draft model, if another")
     add("--drafter-dtype", choices=DTYPE_CHOICES, help="dtype of the draft model, if another")
     add("--runtime", default="auto", choices=RUNTIME_CHOICES, help="[%(default)s]")

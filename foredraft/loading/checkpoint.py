@@ -7,6 +7,7 @@ of its own, not through a mapping of the file, whose pages would count until all
 from __future__ import annotations
 
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -32,7 +33,15 @@ STORED_DTYPES = {
 }
 
 
-class Checkpoint(Source):
+class Unmade(Source):
+    """A source in files, of which no transformers module has been made."""
+
+    @abstractmethod
+    def whole(self) -> PreTrainedModel:
+        """Return the transformers module with its weights."""
+
+
+class Checkpoint(Unmade):
     """A causal LM whose weights are still in their files; for the rest like its module.
 
     Args:
@@ -52,7 +61,10 @@ class Checkpoint(Source):
         whole: Callable[[], PreTrainedModel],
     ) -> None:
         self.outline, self.config, self._tensors = outline, outline.config, tensors
-        self.dtype, self.whole = dtype, whole
+        self.dtype, self._whole = dtype, whole
+
+    def whole(self) -> PreTrainedModel:
+        return self._whole()
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.outline.parameters()
@@ -99,7 +111,7 @@ def open_checkpoint(
     return Checkpoint(outline, tensors, dtype, whole)
 
 
-Loaded: TypeAlias = PreTrainedModel | Checkpoint  # with its weights, or before they are read
+Loaded: TypeAlias = PreTrainedModel | Unmade  # with its weights, or before they are read
 
 
 class Unread:

@@ -60,6 +60,11 @@ class ModelFolder:
     loader: Loader
 
     @property
+    def place(self) -> str:
+        """What describes the network, as messages name it."""
+        return shown(self.path / CONFIG)
+
+    @property
     def vocab_size(self) -> int:
         """Tokens that the model has embeddings for."""
         return int(self.config.get_text_config(decoder=True).vocab_size)

@@ -48,6 +48,19 @@ def fetched(name: str, files: Sequence[str]) -> Path:
         ) from error
 
 
+def fetched_file(name: str, file: str) -> Path:
+    """Return the path of one file of a hub model in the local cache; errors as for `fetched`."""
+    try:
+        return Path(
+            huggingface_hub.hf_hub_download(name, file, local_files_only=not _hub_has(name))
+        )
+    except Exception as error:  # whatever the network, the cache and the hub raise
+        raise ModelError(
+            f"cannot fetch {file!r} of {name!r}: it is not in the local Hugging Face cache and the "
+            "hub is out of reach or has no such file; give a file that is here"
+        ) from error
+
+
 def weight_files(folder: Path) -> list[str]:
     """Return the files of weights that the settings of a hub model call for."""
     index = read_document(folder / INDEX)

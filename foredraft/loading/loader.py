@@ -7,12 +7,11 @@ where, in which precision, and turns whatever goes wrong into one sentence.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import torch
 from torch import nn
@@ -27,13 +26,17 @@ from transformers.utils import logging as transformers_logging
 
 from foredraft.doors import one_of
 from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, foreign, quoted
-from foredraft.loading.checkpoint import Checkpoint, open_checkpoint, read_module
+from foredraft.loading.checkpoint import Loaded, Unmade, open_checkpoint, read_module
 from foredraft.loading.device import resolve_device
 from foredraft.loading.documents import shown
 from foredraft.loading.folder import ModelFolder, check_folder_weights, read_folder
-from foredraft.loading.hub import HUB_NAME, SETTINGS_FILES, fetched, weight_files
+from foredraft.loading.gguf_model import ModelFile, read_model_file
+from foredraft.loading.hub import fetched, weight_files
+from foredraft.loading.named import file_of, resolve_name, settings_of
 from foredraft.loading.pairing import fit_drafter, fit_target
-from foredraft.loading.runtime import Runtime
+from foredraft.loading.quantising import Quantised
+from foredraft.loading.quantized import QUANTIZE_CHOICES, check_unquantised, torchao_config
+from foredraft.loading.runtime import Runtime, can_fuse
 from foredraft.loading.skeleton import check_loaded
 from foredraft.models.base import Network
 from foredraft.models.encoder_decoder import EncoderDecoderModel
@@ -49,8 +52,9 @@ NO_DRAFTER = "none"
 BUNDLED_FOLDERS = {BUNDLED: "{role}", BUNDLED_SEQ2SEQ: "seq2seq_{role}"}
 LOG = logging.getLogger("foredraft")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ACTIVATIONS_CHOICES = ("int8", "float32")
 DTYPE_CHOICES = ("auto", *DTYPES)
-QUANTIZE_CHOICES = ("none", "int8")
+# Whether native networks take a source whose matrices are `Blocks`; else they get its module.
 REPAIR = "fetch the model again, or correct its files after its card"
 
 
@@ -61,8 +65,10 @@ class LoadOptions(Checked):
     Attributes:
         device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
         dtype: `auto` (float32 on a CPU, the checkpoint's own elsewhere), or a name in `DTYPES`.
-        quantize: `none` or `int8` (weights only; torch's own kernel where the native runtime
-            computes on a CPU, torchao elsewhere).
+        quantize: weights only: `none`, `int8` (blocks of the compiled pass where it computes, else
+            torchao) or `int4` (the compiled pass alone).
+        activations: of quantised weights in the compiled pass: rounded to `int8` in blocks of 32,
+            or `float32`.
         trust_remote_code: run Python code that comes with the model.
         runtime: `auto`, `native` or `transformers`, see `Runtime`.
         invariant: see `Runtime`; of targets, since a drafter's logits decide no token.
@@ -75,6 +81,7 @@ class LoadOptions(Checked):
     device: str = "auto"
     dtype: str = "auto"
     quantize: str = "none"
+    activations: str = "int8"
     trust_remote_code: bool = False
     runtime: str = "auto"
     invariant: bool = False
@@ -85,7 +92,11 @@ class LoadOptions(Checked):
     def runtime_for(self, config: PreTrainedConfig) -> Runtime:
         """Return the runtime of a network with this transformers config."""
         return Runtime(
-            self.runtime, invariant=self.invariant, check=self.check_runtime, compile=self.compile
+            self.runtime,
+            single=one_of("activations", self.activations, ACTIVATIONS_CHOICES) == "float32",
+            invariant=self.invariant,
+            check=self.check_runtime,
+            compile=self.compile,
         )
 
 
@@ -107,6 +118,9 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     eos_token_ids: tuple[int, ...]
     threads: int = 0
+
+
+Read: TypeAlias = tuple[ModelFolder | ModelFile, Loaded, PreTrainedTokenizerBase, Runtime]
 
 
 def load_pair(
@@ -154,7 +168,9 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
     """Load one model.
 
     Args:
-        name: `bundled`, `bundled-seq2seq`, a folder, or a name on the Hugging Face hub.
+        name: `bundled`, `bundled-seq2seq`, a folder, a .gguf file or a folder that holds one, a
+            name on the Hugging Face hub or `owner/name:file.gguf`, or the short name of a model in
+            the folder FOREDRAFT_MODELS.
         role: `target` or `drafter`; decides which bundled model is meant.
         options: device, precision and trust.
 
@@ -179,14 +195,14 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a decoder-only target, without its weights; errors as for `load`."""
-    path = _settings_of(_resolve_source(name, "target"))
+    source = resolve_source(name, "target")
+    file = file_of(source)
+    if file is not None:
+        return read_model_file(file).tokenizer
+    path = settings_of(source)
     if read_folder(path, trusted=False).config.is_encoder_decoder:
         raise ModelError(f"{name!r} is an encoder–decoder model; name a decoder-only one")
     return _read_tokenizer(path, trusted=False)
-
-
-def _settings_of(source: str) -> Path:
-    return Path(source) if Path(source).is_dir() else fetched(source, SETTINGS_FILES)
 
 
 def _read_tokenizer(path: Path, *, trusted: bool) -> PreTrainedTokenizerBase:
@@ -198,17 +214,18 @@ def _read_tokenizer(path: Path, *, trusted: bool) -> PreTrainedTokenizerBase:
         return found
 
 
-def _load_network(
-    name: str, role: str, options: LoadOptions
-) -> tuple[ModelFolder, PreTrainedModel | Checkpoint, PreTrainedTokenizerBase, Runtime]:
-    """Return what a folder says, its network, its tokenizer and the runtime for them.
+def _load_network(name: str, role: str, options: LoadOptions) -> Read:
+    """Return what a folder or a file says, its network, its tokenizer and the runtime for them.
 
-    The network is a transformers module, or a `Checkpoint` for the native runtime on a CPU.
+    The network is a transformers module, or an `Unmade` source for the native runtime on a CPU.
     """
     device = resolve_device(options.device)
     dtype = _resolve_dtype(options.dtype, device)
-    source = _resolve_source(name, role)
-    path = _settings_of(source)
+    source = resolve_source(name, role)
+    file = file_of(source)
+    if file is not None:
+        return _load_file(name, read_model_file(file), options)
+    path = settings_of(source)
     folder = read_folder(path, trusted=options.trust_remote_code)
     if path != Path(source):
         fetched(source, weight_files(path))
@@ -217,19 +234,50 @@ def _load_network(
     tokenizer = _read_tokenizer(path, trusted=options.trust_remote_code)
     begins(f"reading the {role}'s weights")
     runtime = options.runtime_for(folder.config)
-    quantization = _quantization(options.quantize)
+    one_of("quantization", options.quantize, QUANTIZE_CHOICES)
+    ours = options.quantize != "none" and _is_compiled(runtime, folder.config, device)
+    quantization = None if ours else torchao_config(options.quantize, device)
     # Code that comes with a model may take its weights as it likes.
-    ours = not (options.trust_remote_code and "auto_map" in folder.fields)
-    by_tensor = ours and device.type == "cpu" and quantization is None
+    known = not (options.trust_remote_code and "auto_map" in folder.fields)
+    by_tensor = known and device.type == "cpu" and quantization is None
     read_as = dtype if by_tensor and isinstance(dtype, torch.dtype) else None
 
     def whole() -> PreTrainedModel:
         return _load_module(name, folder, options, quantization, read_as)
 
-    network = None
+    network: Unmade | None = None
     if read_as and runtime.is_native_for(folder.config) and is_in_family(folder.config):
         network = open_checkpoint(folder, read_as, whole)
+    if ours and network is None:
+        raise ConfigError(
+            f"--quantize {options.quantize}: the tensors of {folder.place} are not named as those "
+            "of its network; save it once with transformers' save_pretrained, or leave it out"
+        )
+    if ours and network:
+        network = Quantised(network, options.quantize)
     return folder, network or whole(), tokenizer, runtime
+
+
+def _is_compiled(runtime: Runtime, config: PreTrainedConfig, device: torch.device) -> bool:
+    """Whether compiled passes compute a network, which read blocks as they lie in a file."""
+    native = runtime.is_native_for(config) and is_in_family(config)
+    return native and device.type == "cpu" and can_fuse()
+
+
+def _load_file(name: str, file: ModelFile, options: LoadOptions) -> Read:
+    """Do the same for a GGUF file."""
+    device = resolve_device(options.device)
+    one_of("quantization", options.quantize, QUANTIZE_CHOICES)
+    weights = file.weights(_resolve_dtype(options.dtype, device), options.quantize)
+    runtime = options.runtime_for(file.config)
+    if _is_compiled(runtime, file.config, device):
+        rounded = options.quantize != "none"
+        network = Quantised(weights, options.quantize) if rounded else weights
+        return file, network, file.tokenizer, runtime
+    check_unquantised(options.quantize, file.place)
+    module = weights.whole()
+    _move(name, module, device)
+    return file, module, file.tokenizer, runtime
 
 
 def _load_module(
@@ -254,16 +302,19 @@ def _load_module(
             local_files_only=True,
         )
     check_loaded(name, network, info)
-    module: nn.Module = network
-    what = f"moving {quoted(name, 300)} to {device}"
-    with foreign(what, "free some of its memory, or --device cpu"):
-        module.to(device)
+    _move(name, network, device)
     return network
 
 
-def _fitting(folder: ModelFolder) -> AbstractContextManager[None]:
+def _move(name: str, module: nn.Module, device: torch.device) -> None:
+    what = f"moving {quoted(name, 300)} to {device}"
+    with foreign(what, "free some of its memory, or --device cpu"):
+        module.to(device)
+
+
+def _fitting(described: ModelFolder | ModelFile) -> AbstractContextManager[None]:
     """Return the border round what reads a network and its config once more."""
-    what = f"setting up the network of {shown(folder.path / 'config.json')}"
+    what = f"setting up the network of {described.place}"
     return foreign(what, "free some memory, or correct the file after the model's card")
 
 
@@ -306,7 +357,8 @@ def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
         )
 
 
-def _resolve_source(name: str, role: str) -> str:
+def resolve_source(name: str, role: str) -> str:
+    """Return what a name leads to: a folder, a GGUF file, a hub name; errors as for `load`."""
     if name in BUNDLED_FOLDERS:
         recipe = BUNDLED_FOLDERS[name].format(role=role)
         folder = bundled_path(recipe)
@@ -316,34 +368,10 @@ def _resolve_source(name: str, role: str) -> str:
                 f"foredraft train {recipe} --data FOLDER --out {folder}"
             )
         return str(folder)
-    try:
-        path = Path(name).expanduser()
-        is_dir, exists = path.is_dir(), path.exists()
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL, ~nobody
-        is_dir = exists = False
-    if is_dir:
-        if not (path / "config.json").is_file():
-            raise ModelError(f"folder {name!r} holds no model: config.json is missing")
-        return str(path)
-    if exists or not HUB_NAME.fullmatch(name):
-        raise ModelError(
-            f"no model folder {quoted(name, 300)}; give 'bundled', 'bundled-seq2seq', an existing "
-            "folder, or a hub name such as Qwen/Qwen2.5-0.5B"
-        )
-    return name
+    return resolve_name(name)
 
 
 def _resolve_dtype(name: str, device: torch.device) -> torch.dtype | str:
     if one_of("dtype", name, DTYPE_CHOICES) == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
     return DTYPES[name]
-
-
-def _quantization(name: str) -> TorchAoConfig | None:
-    if one_of("quantization", name, QUANTIZE_CHOICES) == "none":
-        return None
-    if importlib.util.find_spec("torchao") is None:
-        raise ConfigError("--quantize int8 needs torchao; install it with: uv sync --extra int8")
-    from torchao.quantization import Int8WeightOnlyConfig
-
-    return TorchAoConfig(Int8WeightOnlyConfig())

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from foredraft.errors import ModelError
-from foredraft.loading.checkpoint import Checkpoint, Loaded
+from foredraft.loading.checkpoint import Loaded, Unmade
 from foredraft.loading.runtime import TRANSFORMERS, Runtime
 from foredraft.models.base import Network
 from foredraft.models.encoder_decoder import EncoderDecoderModel
@@ -87,7 +87,7 @@ def _check_runtime(module: nn.Module, runtime: Runtime) -> None:
 
 
 def _module_of(network: Loaded) -> PreTrainedModel:
-    return network.outline if isinstance(network, Checkpoint) else network
+    return network.outline if isinstance(network, Unmade) else network
 
 
 def _reads_an_encoder(module: nn.Module) -> bool:

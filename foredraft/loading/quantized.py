@@ -1,4 +1,4 @@
-"""Weights that a checkpoint holds quantised: honoured where they can be, refused by name else."""
+"""Weights that a checkpoint holds quantised, or is to be: honoured where it can be, or refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from foredraft.errors import ModelError, quoted, unfit
+import torch
+from transformers import TorchAoConfig
+
+from foredraft.doors import one_of
+from foredraft.errors import ConfigError, ModelError, quoted, unfit
 from foredraft.files import Document, Json
 from foredraft.loading.documents import shown
 from foredraft.loading.headers import Stored
@@ -24,6 +28,7 @@ PACKAGES = {
     "aqlm": ("aqlm",),
     "auto-round": ("auto_round",),
 }
+QUANTIZE_CHOICES = ("none", "int8", "int4")  # what weights are rounded to while they are loaded
 FIELDS = ("quantization_config", "compression_config")
 FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 SCALES = re.compile(
@@ -104,3 +109,32 @@ def _check_unstated(folder: Path, place: str, tensors: Mapping[str, Stored]) -> 
             raise ModelError(
                 f"{shown(folder / file)} says that the weights are quantised, {silent}"
             )
+
+
+def torchao_config(name: str, device: torch.device) -> TorchAoConfig | None:
+    """Return what lets torchao round a module's weights; None where they stay as they are.
+
+    Raises:
+        ConfigError: an unknown name, a kind that torchao does not compute here, or no torchao.
+    """
+    if one_of("quantization", name, QUANTIZE_CHOICES) == "none":
+        return None
+    if name != "int8":
+        raise ConfigError(
+            f"--quantize {name} is computed by the native runtime on a CPU only, not on "
+            f"{device.type} or by transformers; use --quantize int8, or none"
+        )
+    if importlib.util.find_spec("torchao") is None:
+        raise ConfigError("--quantize int8 needs torchao; install it with: uv sync --extra int8")
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def check_unquantised(name: str, place: str) -> None:
+    """Raise `ConfigError` if a module of a GGUF file is to be rounded, which nobody here does."""
+    if name != "none":
+        raise ConfigError(
+            f"--quantize {name}: {place} can be rounded by the native runtime on a CPU only; leave "
+            "it out"
+        )

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 
 from foredraft.doors import one_of
 from foredraft.errors import ConfigError, ModelError
-from foredraft.loading.checkpoint import Checkpoint, Loaded
+from foredraft.loading.checkpoint import Loaded, Unmade
 from foredraft.models.base import Network
 from foredraft.models.decoder_only import CausalModel, DecoderOnlyModel
 from foredraft.native.fused import FusedModel
@@ -65,7 +65,7 @@ class Runtime:
         """Return the adapter of a causal LM.
 
         Args:
-            network: a transformers module, or a `Checkpoint` that the native runtime computes.
+            network: a transformers module, or an `Unmade` source that the native runtime computes.
             vocab_size: columns wanted, see `CausalModel`.
 
         Raises:
@@ -75,7 +75,7 @@ class Runtime:
         """
         device = network.device.type
         if not self.is_native_for(network.config) or self._leaves(network.config, device):
-            module = network.whole() if isinstance(network, Checkpoint) else network
+            module = network.whole() if isinstance(network, Unmade) else network
             self.check_needs_no_native(type(module).__name__)
             return DecoderOnlyModel(module, vocab_size=vocab_size)
         if self.compile and device != "cuda":
@@ -94,8 +94,8 @@ class Runtime:
             model = FusedModel(network, vocab_size=vocab_size, single=self.single)
         else:
             model = NativeModel(network, vocab_size=vocab_size, invariant=self.invariant)
-        if self.check:
-            prove_equal(model, network.whole() if isinstance(network, Checkpoint) else network)
+        if self.check and not getattr(model, "rounds", False):  # that is another network
+            prove_equal(model, network.whole() if isinstance(network, Unmade) else network)
         return model
 
     def _leaves(self, config: PreTrainedConfig, device: str) -> bool:

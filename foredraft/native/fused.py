@@ -230,6 +230,9 @@ class FusedModel(CausalModel):
         vocab_size: columns wanted, see `CausalModel`.
         single: see `Passes`.
 
+    Attributes:
+        rounds: whether activations are rounded to 8 bits.
+
     Raises:
         ModelError: another architecture, weights that do not fit its config, or no C compiler.
     """
@@ -243,6 +246,7 @@ class FusedModel(CausalModel):
         super().__init__(num_embeddings, vocab_size, positions, torch.device("cpu"))
         threads = threads_for(network)
         self._passes = Passes(weights, self.vocab_size, threads, single=single)
+        self.rounds = self._passes.laid.is_quantised and not single
 
     @property
     def threads(self) -> int:

@@ -132,6 +132,7 @@ class Laid:
 
     Attributes:
         known: tokens that have an embedding.
+        is_quantised: whether any matrix is.
         padded_dim: dimensions of a head as memory holds it.
         tensors: what the structure points into.
         structure: for C.
@@ -143,6 +144,7 @@ class Laid:
         self._functions, self._threads, self._arena = functions, threads, Arena()
         self.padded_dim = -(-weights.head_dim // PANEL) * PANEL
         self.tensors: list[Tensor] = []
+        self.is_quantised = False
         embedding = weights.embedding()
         self.known, hidden = embedding.shape
         head = weights.head(embedding)
@@ -168,19 +170,16 @@ class Laid:
             *(layer.gate, layer.up, layer.down),
         )
         turns = -1 if layer.turns is None else layer.turns
-        return _Layer(
-            *map(self._floats, gains), *map(self._matrix, matrices), layer.window, turns
-        )
+        return _Layer(*map(self._floats, gains), *map(self._matrix, matrices), layer.window, turns)
 
     def _matrix(self, matrix: Matrix) -> ctypes.Structure:
         kind, rows = _as_it_lies(matrix.weight)
+        self.is_quantised |= isinstance(matrix.weight, Blocks)
         number, (out, into) = KINDS.index(kind), matrix.weight.shape
         count = self._functions.packed_bytes(number, out, into)
         packed = self._kept(self._arena.empty(count, torch.uint8))
         packed.zero_()
-        self._functions.pack(
-            number, rows.data_ptr(), out, into, packed.data_ptr(), self._threads
-        )
+        self._functions.pack(number, rows.data_ptr(), out, into, packed.data_ptr(), self._threads)
         return _Matrix(packed.data_ptr(), self._floats(matrix.bias), number, out, into)
 
     def _copy(self, one: ctypes.Structure, matrix: Matrix) -> ctypes.Structure:

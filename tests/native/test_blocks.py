@@ -109,9 +109,7 @@ def test_a_tokens_logits_are_the_same_to_the_bit_whoever_shares_its_pass(
 ) -> None:
     chosen = random.Random(0)
     several = [*QUANTISED, None]
-    source = Quantised(
-        network(), lambda name: chosen.choice(several) if kind == "mixed" else kind
-    )
+    source = Quantised(network(), lambda name: chosen.choice(several) if kind == "mixed" else kind)
     model = FusedModel(source, single=single)
     model.threads = 5
     chosen = random.Random(kind)
