@@ -52,7 +52,7 @@ class Variant:
 
     def __str__(self) -> str:
         tied = "tied" if self.tied else "untied"
-        how = ["int8"] * (self.quantize == "int8") + ["sharded"] * self.sharded
+        how = [self.quantize] * (self.quantize != "none") + ["sharded"] * self.sharded
         return ", ".join((self.runtime, self.dtype, tied, *how))
 
 
@@ -61,7 +61,7 @@ VARIANTS = (
     *(Variant(runtime, tied=False) for runtime in (NATIVE, TORCH, THEIRS)),
     *(Variant(runtime, sharded=True) for runtime in (NATIVE, TORCH, THEIRS)),
     *(Variant(NATIVE, dtype) for dtype in ("float16", "float32")),
-    Variant(NATIVE, quantize="int8"),
+    *(Variant(NATIVE, quantize=quantize) for quantize in ("int8", "int4")),
 )
 
 

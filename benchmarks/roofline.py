@@ -61,7 +61,7 @@ def cost_of(network: Any, model: Network, context: int) -> Cost:
     head_dim = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
     cached = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * context
     itemsize = model.dtype.itemsize
-    return Cost(count * (model.weight_bytes or itemsize), cached * itemsize)
+    return Cost(int(count * (model.weight_bytes or itemsize)), cached * itemsize)
 
 
 def pass_seconds(model: Network, context: int, count: int, repeats: int) -> float:

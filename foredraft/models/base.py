@@ -173,13 +173,13 @@ class Network(Owned, ABC):
         vocab_size: columns of the logits.
         max_length: positions of a text, in tokens.
         dtype: precision of its arithmetic.
-        weight_bytes: that one weight takes in memory; None for those of the arithmetic's precision.
+        weight_bytes: that a weight takes in memory on average; None for those of the arithmetic's precision.
     """
 
     vocab_size: int
     max_length: int
     dtype: torch.dtype = torch.float32
-    weight_bytes: int | None = None
+    weight_bytes: float | None = None
 
     @property
     def prompt_vocab_size(self) -> int:

@@ -246,6 +246,7 @@ class FusedModel(CausalModel):
         super().__init__(num_embeddings, vocab_size, positions, torch.device("cpu"))
         threads = threads_for(network)
         self._passes = Passes(weights, self.vocab_size, threads, single=single)
+        self.weight_bytes = self._passes.laid.weight_bytes
         self.rounds = self._passes.laid.is_quantised and not single
 
     @property

@@ -145,6 +145,7 @@ class Laid:
         self.padded_dim = -(-weights.head_dim // PANEL) * PANEL
         self.tensors: list[Tensor] = []
         self.is_quantised = False
+        self._bytes = self._numbers = 0
         embedding = weights.embedding()
         self.known, hidden = embedding.shape
         head = weights.head(embedding)
@@ -159,6 +160,11 @@ class Laid:
             *(weights.embedding_scale, weights.query_scale, first, last),
             *(self._floats(weights.gain()), ctypes.cast(layers, ctypes.c_void_p)),
         )
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes that a weight of a matrix takes, on average."""
+        return self._bytes / self._numbers
 
     def _layer(self, layer: LayerWeights) -> ctypes.Structure:
         gains = (
@@ -177,6 +183,7 @@ class Laid:
         self.is_quantised |= isinstance(matrix.weight, Blocks)
         number, (out, into) = KINDS.index(kind), matrix.weight.shape
         count = self._functions.packed_bytes(number, out, into)
+        self._bytes, self._numbers = self._bytes + count, self._numbers + out * into
         packed = self._kept(self._arena.empty(count, torch.uint8))
         packed.zero_()
         self._functions.pack(number, rows.data_ptr(), out, into, packed.data_ptr(), self._threads)

@@ -117,7 +117,6 @@ def test_peak_memory_is_of_the_time_since_it_was_asked_for() -> None:
 RUNTIMES: dict[str, Callable[[Any], Network]] = {
     "transformers": DecoderOnlyModel,
     "native": NativeModel,
-    "int8": lambda network: NativeModel(network, int8=True),
     "bfloat16": lambda network: NativeModel(network.bfloat16()),
     "fused": FusedModel,
     "seq2seq": lambda network: EncoderDecoderModel(build("t5")),

@@ -100,9 +100,9 @@ def test_fewer_parameters_than_the_bundled_target_has_are_refused() -> None:
         padded_target(1000, options=CPU)
 
 
-def test_int8_outside_the_native_runtime_is_refused() -> None:
-    options = LoadOptions(device="cpu", runtime="transformers", quantize="int8")
-    with pytest.raises(ConfigError, match="native runtime on a CPU only"):
+def test_rounding_is_refused() -> None:
+    options = LoadOptions(device="cpu", quantize="int8")
+    with pytest.raises(ConfigError, match="takes no quantize"):
         padded_target(20_000_000, options=options)
 
 
