@@ -12,14 +12,8 @@ from functools import partial
 from foredraft.cli.parser import Number
 from foredraft.config import DecodingConfig
 from foredraft.loading.device import DEVICE_CHOICES
-from foredraft.loading.loader import (
-    ACTIVATIONS_CHOICES,
-    BUNDLED,
-    BUNDLED_FOLDERS,
-    DTYPE_CHOICES,
-    NO_DRAFTER,
-    LoadOptions,
-)
+from foredraft.loading.loader import BUNDLED, BUNDLED_FOLDERS, NO_DRAFTER
+from foredraft.loading.options import ACTIVATIONS_CHOICES, DTYPE_CHOICES, LoadOptions
 from foredraft.loading.quantized import QUANTIZE_CHOICES
 from foredraft.loading.runtime import RUNTIME_CHOICES
 from foredraft.ranges import hints_of

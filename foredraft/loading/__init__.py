@@ -1,6 +1,7 @@
 """A name, a folder or a module → a network with its tokenizer, in the runtime that suits it."""
 
-from foredraft.loading.loader import LoadedModel, LoadOptions, load, load_drafter, load_pair
+from foredraft.loading.loader import LoadedModel, load, load_drafter, load_pair
+from foredraft.loading.options import LoadOptions
 from foredraft.loading.pairing import fit_drafter, fit_target
 
 __all__ = [

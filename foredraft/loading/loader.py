@@ -11,7 +11,7 @@ import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -33,6 +33,7 @@ from foredraft.loading.folder import ModelFolder, check_folder_weights, read_fol
 from foredraft.loading.gguf_model import ModelFile, read_model_file
 from foredraft.loading.hub import fetched, weight_files
 from foredraft.loading.named import file_of, resolve_name, settings_of
+from foredraft.loading.options import LoadOptions, resolve_dtype
 from foredraft.loading.pairing import fit_drafter, fit_target
 from foredraft.loading.quantising import Quantised
 from foredraft.loading.quantized import QUANTIZE_CHOICES, check_unquantised, torchao_config
@@ -43,7 +44,6 @@ from foredraft.models.encoder_decoder import EncoderDecoderModel
 from foredraft.native.fused import FusedModel
 from foredraft.native.weights import is_in_family
 from foredraft.phases import begins
-from foredraft.ranges import Checked, Range
 from foredraft.threads import threads_for, use_threads
 from foredraft.zoo import bundled_path
 
@@ -51,53 +51,8 @@ BUNDLED, BUNDLED_SEQ2SEQ = "bundled", "bundled-seq2seq"
 NO_DRAFTER = "none"
 BUNDLED_FOLDERS = {BUNDLED: "{role}", BUNDLED_SEQ2SEQ: "seq2seq_{role}"}
 LOG = logging.getLogger("foredraft")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ACTIVATIONS_CHOICES = ("int8", "float32")
-DTYPE_CHOICES = ("auto", *DTYPES)
 # Whether native networks take a source whose matrices are `Blocks`; else they get its module.
 REPAIR = "fetch the model again, or correct its files after its card"
-
-
-@dataclass(frozen=True)
-class LoadOptions(Checked):
-    """How to load a model.
-
-    Attributes:
-        device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
-        dtype: `auto` (float32 on a CPU, the checkpoint's own elsewhere), or a name in `DTYPES`.
-        quantize: weights only: `none`, `int8` (blocks of the compiled pass where it computes, else
-            torchao) or `int4` (the compiled pass alone).
-        activations: of quantised weights in the compiled pass: rounded to `int8` in blocks of 32,
-            or `float32`.
-        trust_remote_code: run Python code that comes with the model.
-        runtime: `auto`, `native` or `transformers`, see `Runtime`.
-        invariant: see `Runtime`; of targets, since a drafter's logits decide no token.
-        check_runtime: compare the native runtime with transformers while loading.
-        compile: let torch.compile make the kernels of the native runtime's passes.
-        threads: of torch on a CPU, which are the whole process's; 0 leaves them as they are, and
-            the native runtime takes as many of them as the model can use.
-    """
-
-    device: str = "auto"
-    dtype: str = "auto"
-    quantize: str = "none"
-    activations: str = "int8"
-    trust_remote_code: bool = False
-    runtime: str = "auto"
-    invariant: bool = False
-    check_runtime: bool = False
-    compile: bool = False
-    threads: Annotated[int, Range(0, 4096)] = 0
-
-    def runtime_for(self, config: PreTrainedConfig) -> Runtime:
-        """Return the runtime of a network with this transformers config."""
-        return Runtime(
-            self.runtime,
-            single=one_of("activations", self.activations, ACTIVATIONS_CHOICES) == "float32",
-            invariant=self.invariant,
-            check=self.check_runtime,
-            compile=self.compile,
-        )
 
 
 @dataclass(frozen=True)
@@ -220,7 +175,7 @@ def _load_network(name: str, role: str, options: LoadOptions) -> Read:
     The network is a transformers module, or an `Unmade` source for the native runtime on a CPU.
     """
     device = resolve_device(options.device)
-    dtype = _resolve_dtype(options.dtype, device)
+    dtype = resolve_dtype(options.dtype, device)
     source = resolve_source(name, role)
     file = file_of(source)
     if file is not None:
@@ -268,7 +223,7 @@ def _load_file(name: str, file: ModelFile, options: LoadOptions) -> Read:
     """Do the same for a GGUF file."""
     device = resolve_device(options.device)
     one_of("quantization", options.quantize, QUANTIZE_CHOICES)
-    weights = file.weights(_resolve_dtype(options.dtype, device), options.quantize)
+    weights = file.weights(resolve_dtype(options.dtype, device), options.quantize)
     runtime = options.runtime_for(file.config)
     if _is_compiled(runtime, file.config, device):
         rounded = options.quantize != "none"
@@ -293,7 +248,7 @@ def _load_module(
         found = read_module(folder, read_as) if read_as else None
         network, info = found or folder.loader.from_pretrained(
             folder.path,
-            dtype=_resolve_dtype(options.dtype, device),
+            dtype=resolve_dtype(options.dtype, device),
             quantization_config=quantization,
             use_safetensors=True,
             output_loading_info=True,
@@ -369,9 +324,3 @@ def resolve_source(name: str, role: str) -> str:
             )
         return str(folder)
     return resolve_name(name)
-
-
-def _resolve_dtype(name: str, device: torch.device) -> torch.dtype | str:
-    if one_of("dtype", name, DTYPE_CHOICES) == "auto":
-        return torch.float32 if device.type == "cpu" else "auto"
-    return DTYPES[name]

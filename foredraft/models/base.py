@@ -173,7 +173,7 @@ class Network(Owned, ABC):
         vocab_size: columns of the logits.
         max_length: positions of a text, in tokens.
         dtype: precision of its arithmetic.
-        weight_bytes: that a weight takes in memory on average; None for those of the arithmetic's precision.
+        weight_bytes: of a weight in memory, on average; None: as the arithmetic's precision says.
     """
 
     vocab_size: int

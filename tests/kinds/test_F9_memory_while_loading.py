@@ -16,7 +16,7 @@ from foredraft.errors import ModelError
 from foredraft.loading import LoadOptions, load, runtime
 from foredraft.loading.checkpoint import Checkpoint
 from foredraft.loading.quantized import QUANTIZE_CHOICES
-from foredraft.loading.runtime import can_fuse
+from foredraft.loading.runtime import Runtime, can_fuse
 from foredraft.native.fused import FusedModel
 from tests.native.test_native import FAMILY
 from tests.texts import first_pass

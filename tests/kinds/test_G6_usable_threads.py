@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from foredraft import threads
-from foredraft.loading.loader import LoadOptions, load
+from foredraft.loading import LoadOptions, load
 from foredraft.loading.runtime import can_fuse
 from foredraft.native import fused
 from foredraft.native.fused import FusedModel
