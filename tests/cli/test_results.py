@@ -145,7 +145,7 @@ def test_a_model_that_does_not_fit_or_exist_is_refused_and_the_old_one_stays(
     assert mismatch.endswith("; choose a drafter of the target's family, or none: --drafter none")
     assert missing == (
         "error: no model folder 'no/such/folder'; give 'bundled', 'bundled-seq2seq', an existing "
-        "folder, or a hub name such as Qwen/Qwen2.5-0.5B"
+        "folder or .gguf file, or a hub name such as Qwen/Qwen2.5-0.5B or owner/name:file.gguf"
     )
     assert shell.engine is engine
     assert shell.results[0].completion.text == STORY
