@@ -58,7 +58,7 @@ def load_library(source: Path, *flags: str) -> ctypes.CDLL:
     """Return the functions of C files, from the cache if they were compiled for this processor.
 
     Args:
-        source: a folder of files (.c, .h) without dependencies but the C library.
+        source: a file without dependencies but the C library, or a folder of such (.c, .h).
         flags: of the compiler, after our own.
 
     Raises:
@@ -84,15 +84,17 @@ def load_library(source: Path, *flags: str) -> ctypes.CDLL:
 
 def _key(source: Path, flags: tuple[str, ...]) -> str:
     try:
-        texts = [(path.name, path.read_bytes()) for path in sorted(source.glob("*.[ch]"))]
-        if not texts:
-            raise FileNotFoundError(f"no C files in {source}")
+        texts = [(path.name, path.read_bytes()) for path in _files(source)]
     except OSError as error:
         raise ModelError(
             f"{source.name} cannot be read ({reason_of(error)}); install foredraft again"
         ) from None
     how = repr((texts, FLAGS, CHOICES, flags, _processor(), _identity()))
     return hashlib.sha256(how.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _files(source: Path) -> list[Path]:
+    return sorted(source.glob("*.[ch]")) if source.is_dir() else [source]
 
 
 def _identity() -> tuple[str, ...]:
@@ -212,7 +214,7 @@ def _compile(source: Path, folder: Path, flags: tuple[str, ...]) -> Path:
     compiler = _compiler()
     said = ""
     whole = folder / "whole.so"
-    parts = {path: folder / f"{path.stem}.o" for path in sorted(source.glob("*.c"))}
+    parts = {path: folder / f"{path.stem}.o" for path in _files(source) if path.suffix == ".c"}
     for choice in CHOICES:
         commands = [
             [*compiler, *FLAGS, *choice, *flags, "-c", str(path), "-o", str(part)]
