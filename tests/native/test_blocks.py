@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from foredraft.native.blocks import Blocks
 from foredraft.native.fused import PASS_ROWS, FusedModel
 from foredraft.native.structures import KINDS
 from foredraft.native.weights import Source, Weight
-from tests.native.test_fused import needs_a_compiler, processor, threads_in_turn
+from tests.native.test_fused import LACKS, needs_a_compiler, processor, threads_in_turn
 from tests.texts import first_pass
 from tests.tiny import assert_same_logits, build, full_logits, random_tokens
 
@@ -89,10 +90,21 @@ def gap(ours: Tensor, expected: Tensor) -> float:
     return float((ours - expected).norm() / expected.norm())
 
 
+# Every kind on this processor, and a network of all kinds on those that it stands for.
+EACH = [("nothing", kind) for kind in QUANTISED] + [(name, "mixed") for name in LACKS]
+each_kind = pytest.mark.parametrize(("processor", "kind"), EACH, indirect=["processor"])
+
+
+def source_of(kind: str) -> Quantised:
+    """Return a network whose matrices are of a kind, or each of another one."""
+    kinds = itertools.cycle([*QUANTISED, None])
+    return Quantised(network(), lambda name: next(kinds) if kind == "mixed" else kind)
+
+
 @needs_a_compiler
-@pytest.mark.parametrize("kind", QUANTISED)
+@each_kind
 def test_activations_in_float32_give_the_logits_of_the_numbers(kind: str, processor: str) -> None:
-    source = Quantised(network(), lambda name: kind)
+    source = source_of(kind)
     tokens = random_tokens(random.Random(kind), 30)
     expected = full_logits(source.outline, tokens)
     exact = FusedModel(source, single=True)
@@ -103,13 +115,11 @@ def test_activations_in_float32_give_the_logits_of_the_numbers(kind: str, proces
 
 @needs_a_compiler
 @pytest.mark.parametrize("single", [False, True])
-@pytest.mark.parametrize("kind", [*QUANTISED, "mixed"])
+@each_kind
 def test_a_tokens_logits_are_the_same_to_the_bit_whoever_shares_its_pass(
     kind: str, single: bool, processor: str
 ) -> None:
-    chosen = random.Random(0)
-    several = [*QUANTISED, None]
-    source = Quantised(network(), lambda name: chosen.choice(several) if kind == "mixed" else kind)
+    source = source_of(kind)
     model = FusedModel(source, single=single)
     model.threads = 5
     chosen = random.Random(kind)
