@@ -84,8 +84,8 @@ def _report(args: argparse.Namespace, plan: Plan) -> Report:
         return Report(args.target, args.drafter or BUNDLED, plan, (finding,))
     except KeyboardInterrupt:
         return Report(args.target, args.drafter or BUNDLED, plan, (), interrupted=True)
-    if engine.drafter is None and not args.method and args.drafter is None:
-        plan = replace(plan, methods=METHODS_WITHOUT_MODEL)  # the default drafter does not fit
+    if engine.drafter is None and not args.method:  # none was wanted, or the default does not fit
+        plan = replace(plan, methods=METHODS_WITHOUT_MODEL)
     with _progress() as show:
         return check(engine, plan, show)
 
