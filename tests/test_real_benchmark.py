@@ -1,4 +1,4 @@
-"""`benchmarks/real.py`: who takes part, whose turn it is, what is bound. Its workers are stand-ins."""
+"""`benchmarks/real.py`: who takes part, whose turn it is, what is bound; workers are stand-ins."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from real_ours import PLAIN, SUFFIX
 from side_by_side import Measured, Sample
 
 from foredraft.bench.prompt_sets import PromptItem
+from foredraft.errors import ModelError
+from foredraft.loading.named import resolve_name
 
 ITEMS = [PromptItem(f"p{i}", kind, "Hello", 4) for i, kind in enumerate(("chat", "copying"))]
 FAKE = """
@@ -192,6 +194,10 @@ def test_a_missing_model_is_one_sentence(
 def test_quick_prints_every_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    try:
+        resolve_name("smollm2")
+    except ModelError as error:
+        pytest.skip(str(error))
     monkeypatch.setenv(contest.PEERS, str(tmp_path))
     out = tmp_path / "real.json"
     flags = "--quick --rounds 1 --prompts 1 --length 4 --repeats 1"
