@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from typing import Any, Protocol
 
 import tables
 from side_by_side import median_of
+from worker import Answer, Worker
 
 from foredraft.bench.machine import describe_machine, place
 from foredraft.bench.prompt_sets import PromptItem, load_prompts
@@ -41,7 +40,6 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name → method, settings
     "nasd": ("ngram", {}),
 }
 START_UP = ("start-up, wall", "start-up, processor")  # until the models are loaded
-Answer = dict[str, Any]
 
 
 class Side(Protocol):
@@ -51,49 +49,10 @@ class Side(Protocol):
         """Return `tokens` and the `seconds` they took."""
 
 
-class Worker:
-    """A process with the code of a checkout.
-
-    Attributes:
-        started: what it said when its models were loaded, with the wall `seconds` until then.
-    """
-
-    def __init__(self, checkout: Path) -> None:
-        begin = time.perf_counter()
-        self._process = subprocess.Popen(
-            [sys.executable, str(WORKER), str(checkout)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(checkout)},
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,  # Ctrl-C is for whoever ends it
-        )
-        try:
-            self.started = self._answer()
-        except BaseException:
-            self.close()
-            raise
-        self.started["seconds"] = time.perf_counter() - begin
-
-    def ask(self, request: dict[str, Any]) -> Answer:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> Answer:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("a worker ended; what it said stands above")
-        found: Answer = json.loads(line)
-        return found
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
+def started(checkout: Path) -> Worker:
+    """Return a process with the code of a checkout, its models loaded."""
+    command = [sys.executable, str(WORKER), str(checkout)]
+    return Worker(command, {"PYTHONPATH": str(checkout)})
 
 
 @contextmanager
@@ -150,7 +109,7 @@ def starts(checkouts: dict[str, Path], count: int, say: Callable[[str], None]) -
     for turn in range(-1, count):
         for side in in_turn(turn):
             say(f"start-up {turn + 1}/{count}: {side}")
-            worker = Worker(checkouts[side])
+            worker = started(checkouts[side])
             worker.close()
             if turn >= 0:
                 for name, key in zip(START_UP, ("seconds", "processor_seconds"), strict=True):
@@ -185,7 +144,7 @@ def workers(checkouts: dict[str, Path], count: int) -> Iterator[dict[str, Worker
     for turn in range(count):
         with ExitStack() as stack:
             yield {
-                side: stack.enter_context(closing(Worker(checkouts[side])))
+                side: stack.enter_context(closing(started(checkouts[side])))
                 for side in in_turn(turn)
             }
 

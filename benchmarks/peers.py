@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -67,10 +68,10 @@ def chosen_prompts(each: int, length: int) -> tuple[list[PromptItem], list[Promp
     return [one for kind in kinds for one in kind[:-1][:each]], [kind[-1] for kind in kinds]
 
 
-def of_kind(measured: Measured, kind: str) -> Measured:
-    """Return what was measured on the prompts of one kind, or on all."""
+def of_kind(measured: Measured, *kinds: str) -> Measured:
+    """Return what was measured on the prompts of some kinds, or on all."""
     count = len(measured.prompts)
-    wanted = [i for i, item in enumerate(measured.prompts) if kind in (item.kind, ALL)]
+    wanted = [i for i, item in enumerate(measured.prompts) if {item.kind, ALL} & set(kinds)]
     samples = {
         name: [s for i, s in enumerate(found) if i % count in wanted]
         for name, found in measured.samples.items()
@@ -94,7 +95,9 @@ def method_rows(measured: Measured, run: c.Contenders, memory: dict[str, Any]) -
     ]
 
 
-def ratio_rows(measured: Measured) -> list[dict[str, Any]]:
+def ratio_rows(
+    measured: Measured, pairs: Sequence[tuple[str, str]] = RATIOS
+) -> list[dict[str, Any]]:
     """Return the ratios between methods that were measured, a row a pair, kind and measure."""
     kinds = dict.fromkeys(item.kind for item in measured.prompts)
     return [
@@ -106,7 +109,7 @@ def ratio_rows(measured: Measured) -> list[dict[str, Any]]:
             **ratio(of_kind(measured, kind), ours, theirs, decode=decode),
         }
         for decode in (False, True)
-        for ours, theirs in RATIOS
+        for ours, theirs in pairs
         if {ours, theirs} <= measured.samples.keys()
         for kind in (*kinds, ALL)
     ]

@@ -129,7 +129,7 @@ def our_run(engine: Engine, method: str, config: DecodingConfig) -> Run:
 
 
 def peer_run(peer: LoadedModel, *, assistant: Any = None, **settings: Any) -> Run:
-    """Return a function that generates greedily with transformers' `generate` and its settings.
+    """Return a function that generates with transformers' `generate`, greedily unless told.
 
     The target is loaded for its runtime; the assistant is a Hugging Face module that drafts, with
     its own generation config.
@@ -147,9 +147,8 @@ def peer_run(peer: LoadedModel, *, assistant: Any = None, **settings: Any) -> Ru
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=item.length,
-            do_sample=False,
             streamer=clock,
-            **settings,
+            **({"do_sample": False} | settings),
             **_memory(model),
         )
         generated: list[int] = out[0, len(begin) :].tolist()

@@ -85,7 +85,7 @@ def test_start_ups_are_counted_after_the_first(monkeypatch: pytest.MonkeyPatch) 
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(against, "Worker", FakeWorker)
+    monkeypatch.setattr(against, "started", FakeWorker)
     rows = against.starts({name: Path(name) for name in (against.NEW, against.OLD)}, 6, quiet)
     assert len(started) == 2 * 7
     assert [row["ratio"]["median"] for row in rows] == [4, 1]
