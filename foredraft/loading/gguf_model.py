@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from foredraft.errors import ConfigError
+from foredraft.errors import ConfigError, quoted
 from foredraft.files import Document, Json
 from foredraft.loading.documents import shown
 from foredraft.loading.generation import end_tokens
 from foredraft.loading.gguf_config import read_config
 from foredraft.loading.gguf_header import PLAIN, GgufHeader, read_gguf_header
-from foredraft.loading.gguf_tokenizer import end_ids, read_tokenizer
+from foredraft.loading.gguf_tokenizer import end_ids, odd_pieces, read_tokenizer
 from foredraft.loading.gguf_weights import GgufWeights
 
 
@@ -56,8 +56,13 @@ class ModelFile:
         return end_tokens({f"{self.place}: eos_token_id": ids}, spoken, None, self.vocab_size)
 
     def notes(self) -> Iterator[str]:
-        """Yield a sentence on all that the file asks for and does not get: what it does is all."""
-        yield from ()
+        """Yield a sentence on all that the file asks for and does not get."""
+        name = odd_pieces(self.header)
+        if name is not None:
+            yield (
+                f"tokenizer.ggml.pre is {quoted(name)}, which is not known here; texts are cut as "
+                "GPT-2's are, so that some tokens may differ from those that it was trained with"
+            )
 
     def weights(self, dtype: torch.dtype | str, quantize: str) -> GgufWeights:
         """Return its weights, not read yet.

@@ -9,9 +9,10 @@ from contextlib import suppress
 import numpy as np
 import tokenizers
 import transformers
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.integrations.gguf.gguf_tokenizer_mapping import (
+    GGUF_PRE_TOKENIZER_SPLITS,
     GGUF_TOKENIZER_MAPPING,
     GGUF_TOKENIZER_TYPES,
     convert_gguf_tokenizer,
@@ -26,7 +27,12 @@ from foredraft.loading.gguf_header import GgufHeader
 
 PREFIX, ROOM, FILE = "tokenizer.", "tokenizers", "tokenizer.json"
 TOKEN_TEXTS, TOKEN_KINDS = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
-MAKER = 1  # raised when this file makes another tokenizer of the same header
+# How a text is cut before its pieces are merged, as llama.cpp calls it. transformers knows some of
+# the names, and takes any other for GPT-2's; of these each digit is a piece of its own besides.
+PRE, BYTES = "tokenizer.ggml.pre", "gpt2"
+DIGIT_BY_DIGIT = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
+LIKE_GPT2 = ("gpt-2", "default", "")
+MAKER = 2  # raised when this file makes another tokenizer of the same header
 CONTROL = 3  # the kind of a token that is no text
 SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 END_IDS = ("eos", "eot", "eom")
@@ -68,6 +74,13 @@ def end_ids(header: GgufHeader, tokenizer: PreTrainedTokenizerBase) -> list[int]
     return sorted({*said, *(token for token in implied if kinds[token] == CONTROL)})
 
 
+def odd_pieces(header: GgufHeader) -> str | None:
+    """Return how the file wants texts cut if that is not known here, so that tokens may differ."""
+    name = header.text(PRE, "")
+    known = {*GGUF_PRE_TOKENIZER_SPLITS, *DIGIT_BY_DIGIT, *LIKE_GPT2}
+    return name if header.text("tokenizer.ggml.model") == BYTES and name not in known else None
+
+
 def _key(header: GgufHeader) -> str:
     """Return what the tokenizer depends on: the file's header, and who makes it of that."""
     makers = (header.digest, transformers.__version__, tokenizers.__version__, MAKER)
@@ -102,6 +115,10 @@ def _backend(header: GgufHeader) -> Tokenizer:
         if PREFIX + key in header.metadata
     }
     made: Tokenizer = convert_gguf_tokenizer(header.architecture, found)[0]
+    if header.text("tokenizer.ggml.model") == BYTES and header.text(PRE, "") in DIGIT_BY_DIGIT:
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.pre_tokenizer = pre_tokenizers.Sequence([digits, pieces])
     count = len(found["tokens"])
     if made.get_vocab_size() == count:
         return made

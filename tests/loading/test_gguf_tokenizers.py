@@ -14,6 +14,7 @@ from foredraft.errors import ModelError
 from foredraft.loading import gguf_tokenizer
 from foredraft.loading.cache import SUMS
 from foredraft.loading.gguf_header import read_gguf_header
+from foredraft.loading.gguf_model import read_model_file
 from foredraft.loading.gguf_tokenizer import end_ids, read_tokenizer
 from foredraft.loading.loader import load_tokenizer
 from tests.gguf_files import write
@@ -159,3 +160,27 @@ def test_what_does_not_fit_is_named(
     write(tmp_path / "m.gguf", add=add)
     with pytest.raises(ModelError, match=said):
         read(tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize(
+    ("pre", "pieces", "note"),
+    [
+        ("smollm", ["x", "ĊĊ", "1", "2", "Ġ", "3"], None),
+        ("starcoder", ["x", "ĊĊ", "1", "2", "Ġ", "3"], None),
+        ("gpt-2", ["x", "Ċ", "Ċ", "12", "Ġ3"], None),
+        ("never-heard", ["x", "Ċ", "Ċ", "12", "Ġ3"], "tokenizer.ggml.pre is 'never-heard'"),
+    ],
+)
+def test_texts_are_cut_as_the_file_says(
+    pre: str, pieces: list[str], note: str | None, tmp_path: Path, cache: Path
+) -> None:
+    def add(writer: gguf.GGUFWriter) -> None:
+        for held in writer.kv_data:
+            held.pop("tokenizer.ggml.pre", None)
+        writer.add_tokenizer_pre(pre)
+
+    write(tmp_path / "m.gguf", add=add)
+    file = read_model_file(tmp_path / "m.gguf")
+    cut = file.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("x\n\n12 3")
+    assert [piece for piece, _ in cut] == pieces
+    assert [said[: len(note or "")] for said in file.notes()] == ([note] if note else [])
