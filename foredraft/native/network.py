@@ -19,6 +19,7 @@ from foredraft.models.decoder_only import CausalModel, TensorModel
 from foredraft.models.positions import positions_of
 from foredraft.native.linear import has_bfloat16_products
 from foredraft.native.llama import Llama, Pass
+from foredraft.native.pages import zeros
 from foredraft.native.weights import Given, Weights, is_in_family, is_plain
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class KeyValueMemory:
             return False
         layers, one, heads, _, size = self.block.shape
         capacity = -(-max(end, 2 * self.capacity) // BLOCK) * BLOCK
-        grown = self.block.new_zeros(layers, one, heads, capacity, size)
+        grown = zeros(layers, one, heads, capacity, size, like=self.block)
         grown[:, :, :, : self.capacity] = self.block
         self.block = grown
         return True

@@ -1,4 +1,4 @@
-"""Memory for weights, in huge pages where the system has them.
+"""Memory for weights, keys and values, in huge pages where the system has them.
 
 A pass reads every weight once. In pages of four kilobytes it also looks thousands of addresses up,
 which on a machine of the cloud took a quarter of its time.
@@ -6,6 +6,7 @@ which on a machine of the cloud took a quarter of its time.
 
 from __future__ import annotations
 
+import math
 import mmap
 from contextlib import suppress
 
@@ -37,10 +38,18 @@ class Arena:
         return self.empty(tensor.numel(), tensor.dtype).view(tensor.shape).copy_(tensor)
 
 
+def zeros(*shape: int, like: Tensor) -> Tensor:
+    """Return zeros as `like` is; where they are many on a CPU, in huge pages of their own."""
+    count = math.prod(shape)
+    if like.device.type != "cpu" or count * like.itemsize < HUGE_PAGE:
+        return like.new_zeros(shape)
+    return _mapped(count * like.itemsize)[: count * like.itemsize].view(like.dtype).view(shape)
+
+
 def _mapped(size: int) -> Tensor:
-    """Return memory that begins with a huge page, `[≥ size]` bytes."""
+    """Return zeros that begin with a huge page, `[≥ size]` bytes."""
     if not hasattr(mmap, "MAP_ANONYMOUS"):
-        return torch.empty(size, dtype=torch.uint8)
+        return torch.zeros(size, dtype=torch.uint8)
     private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # what is shared never gets huge pages
     memory = mmap.mmap(-1, size + HUGE_PAGE, flags=private)
     with suppress(AttributeError, OSError):  # a system without them

@@ -48,20 +48,33 @@ void place_head(const Network *n, const Layer *layer, const Pass *pass, float *x
     for (int64_t d = 0; d < size; d++) block[d * PANEL + position % PANEL] = x[d];
 }
 
-void attend(const float *query, const float *keys, const float *values, int64_t size,
-            int64_t first, int64_t seen, float *scores, float *out) {
-    const int64_t stride = padded(size), begin = first / PANEL * PANEL, room = padded(seen);
+/* score = query · key of every position in [begin, room), for queries that share their keys. */
+INLINE void score_all(int count, const Query *queries, const float *keys, int64_t size,
+                      int64_t begin, int64_t room, float *scores, int64_t stride) {
+    const int64_t wide = padded(size);
     for (int64_t p = begin; p < room; p += PANEL)
         for (int half = 0; half < PANEL; half += LANES) {
-            vec score[4] = {0}; /* four sums, so that none waits for the one before */
-            const float *block = keys + p * stride + half;
+            vec sums[TOGETHER][4] = {0}; /* four of each, so that none waits for the one before */
+            const float *block = keys + p * wide + half;
             int64_t d = 0;
             for (; d + 4 <= size; d += 4)
-                for (int i = 0; i < 4; i++) score[i] += query[d + i] * load(block + (d + i) * PANEL);
+                for (int i = 0; i < 4; i++) {
+                    vec key = load(block + (d + i) * PANEL);
+                    for (int q = 0; q < count; q++) sums[q][i] += queries[q].x[d + i] * key;
+                }
             for (int i = 0; d + i < size; i++)
-                score[i] += query[d + i] * load(block + (d + i) * PANEL);
-            store(scores + p + half, (score[0] + score[1]) + (score[2] + score[3]));
+                for (int q = 0; q < count; q++)
+                    sums[q][i] += queries[q].x[d + i] * load(block + (d + i) * PANEL);
+            for (int q = 0; q < count; q++)
+                store(scores + q * stride + p + half,
+                      (sums[q][0] + sums[q][1]) + (sums[q][2] + sums[q][3]));
         }
+}
+
+/* Make weights of a query's scores: e^score where it may look, 0 elsewhere in [begin, room).
+   Returns what they have to be multiplied by to be 1 together. */
+static float weigh(const Query *query, int64_t begin, int64_t room, float *scores) {
+    const int64_t first = query->first, seen = query->seen;
     for (int64_t p = begin; p < first; p++) scores[p] = -INFINITY;
     for (int64_t p = seen; p < room; p++) scores[p] = -INFINITY;
     vec top = load(scores + begin);
@@ -71,25 +84,74 @@ void attend(const float *query, const float *keys, const float *values, int64_t 
     vec weights = {0};
     for (int64_t p = begin; p < room; p += LANES) {
         vec weight = exponential(load(scores + p) - most);
-        /* e^−87 is no zero, and what is not attended to may be any number */
-        for (int64_t i = 0; i < first - p && i < LANES; i++) weight[i] = 0;
-        for (int64_t i = seen - p; i < LANES; i++) weight[i < 0 ? 0 : i] = 0;
+        if (p < first || p + LANES > seen) /* e^−87 is no zero */
+            for (int64_t i = 0; i < LANES; i++)
+                if (p + i < first || p + i >= seen) weight[i] = 0;
         store(scores + p, weight);
-        weights += weight;
+        /* From where this query begins, so that those beside it do not shift the lanes. */
+        if (p + LANES > first && p < seen) weights += weight;
     }
-    float scale = 1.0f / sum_of(weights);
-    for (int64_t d = 0; d < stride; d += LANES) {
-        vec read[4] = {0};
-        int64_t p = first;
-        for (; p + 4 <= seen; p += 4)
-            for (int i = 0; i < 4; i++)
-                read[i] += scores[p + i] * load(values + (p + i) * stride + d);
-        for (int i = 0; p + i < seen; i++)
-            read[i] += scores[p + i] * load(values + (p + i) * stride + d);
-        vec all = ((read[0] + read[1]) + (read[2] + read[3])) * scale;
-        if (d + LANES <= size)
-            store(out + d, all);
+    return 1.0f / sum_of(weights);
+}
+
+/* out = scale · Σ weight · value over positions [begin, end): those that weigh nothing add nothing. */
+INLINE void read_all(int count, const Query *queries, const float *values, int64_t size,
+                     int64_t begin, int64_t end, const float *scores, int64_t stride,
+                     const float *scale) {
+    const int64_t wide = padded(size);
+    enum { VECTORS = 4 };
+    for (int64_t d = 0; d < wide; d += VECTORS * LANES) {
+        const int many = wide - d < VECTORS * LANES ? (int)((wide - d) / LANES) : VECTORS;
+        vec sums[TOGETHER][VECTORS] = {0};
+        if (many == VECTORS)
+            for (int64_t p = begin; p < end; p++)
+                for (int v = 0; v < VECTORS; v++) {
+                    vec value = load(values + p * wide + d + v * LANES);
+                    for (int q = 0; q < count; q++)
+                        sums[q][v] += scores[q * stride + p] * value;
+                }
         else
-            for (int64_t i = d; i < size; i++) out[i] = all[i - d];
+            for (int64_t p = begin; p < end; p++)
+                for (int v = 0; v < many; v++) {
+                    vec value = load(values + p * wide + d + v * LANES);
+                    for (int q = 0; q < count; q++)
+                        sums[q][v] += scores[q * stride + p] * value;
+                }
+        for (int q = 0; q < count; q++)
+            for (int v = 0; v < many; v++) {
+                vec all = sums[q][v] * scale[q];
+                const int64_t at = d + v * LANES;
+                if (at + LANES <= size)
+                    store(queries[q].out + at, all);
+                else
+                    for (int64_t i = at; i < size; i++) queries[q].out[i] = all[i - at];
+            }
+    }
+}
+
+INLINE void attend_to(int count, const Query *queries, const float *keys, const float *values,
+                      int64_t size, float *scores, int64_t stride) {
+    int64_t first = queries[0].first, seen = queries[0].seen;
+    float scale[TOGETHER];
+    for (int q = 1; q < count; q++) {
+        if (queries[q].first < first) first = queries[q].first;
+        if (queries[q].seen > seen) seen = queries[q].seen;
+    }
+    const int64_t begin = first / PANEL * PANEL, room = padded(seen);
+    score_all(count, queries, keys, size, begin, room, scores, stride);
+    for (int q = 0; q < count; q++)
+        scale[q] = weigh(queries + q, begin, room, scores + q * stride);
+    read_all(count, queries, values, size, first, seen, scores, stride, scale);
+}
+
+void attend(int count, const Query *queries, const float *keys, const float *values, int64_t size,
+            float *scores, int64_t stride) {
+    switch (count) {
+        case 1: attend_to(1, queries, keys, values, size, scores, stride); break;
+#ifdef __AVX512F__
+        case 2: attend_to(2, queries, keys, values, size, scores, stride); break;
+        case 3: attend_to(3, queries, keys, values, size, scores, stride); break;
+#endif
+        default: attend_to(TOGETHER, queries, keys, values, size, scores, stride);
     }
 }

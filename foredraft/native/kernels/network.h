@@ -93,8 +93,17 @@ INLINE int64_t padded(int64_t size) { return (size + PANEL - 1) / PANEL * PANEL;
 /* Make a head of a new token ready: rotate a query, remember a key or a value. */
 void place_head(const Network *n, const Layer *layer, const Pass *pass, float *x, int64_t head,
                 int64_t position, float *memory, int64_t head_stride);
-/* What a rotated query reads at positions first … seen − 1: out = Σ softmax(query · keys) values. */
-void attend(const float *query, const float *keys, const float *values, int64_t size,
-            int64_t first, int64_t seen, float *scores, float *out);
+/* A rotated query, the positions that it may look at, and where what it reads goes. */
+typedef struct {
+    const float *x;
+    int64_t first, seen;
+    float *out;
+} Query;
+
+/* out = Σ softmax(query · keys) values, for up to TOGETHER queries of one text that share keys. What
+   one reads does not depend on the others. `scores` has `stride` floats for each. */
+enum { TOGETHER = LANES == 16 ? 4 : 2 };
+void attend(int count, const Query *queries, const float *keys, const float *values, int64_t size,
+            float *scores, int64_t stride);
 
 #endif

@@ -127,7 +127,7 @@ INLINE int64_t lines(int64_t floats) { return (floats + LINE - 1) / LINE * LINE;
    scales, and as parts of bfloat16. */
 static int64_t private_floats(const Network *n, int64_t rows, int64_t positions) {
     const int64_t in = most(widest(n), n->inner);
-    return lines(rows * widest(n)) + lines(padded(positions)) +
+    return lines(rows * widest(n)) + TOGETHER * lines(padded(positions)) +
            lines((rows * in / BLOCK + 1) * (int64_t)(sizeof(Rounded) / sizeof(float))) +
            lines((rows + 5) * PARTS * in_tiles(in) / 2);
 }
@@ -148,7 +148,7 @@ static Own own_scratch(const Network *n, int64_t rows, int64_t positions, float 
     const int64_t in = most(widest(n), n->inner);
     Own own = {.x = at};
     own.scores = own.x + lines(rows * widest(n));
-    own.rows.rounded = (Rounded *)(own.scores + lines(padded(positions)));
+    own.rows.rounded = (Rounded *)(own.scores + TOGETHER * lines(padded(positions)));
     own.rows.parts = (uint16_t *)(own.rows.rounded + rows * in / BLOCK + 1);
     return own;
 }
@@ -277,6 +277,43 @@ static void choose(const Pass *pass, int64_t begin, int64_t end, Meeting *meetin
     }
 }
 
+/* This thread's share of what all heads of all rows read in layer `l`. Queries of one text that share
+   keys are taken together, but no more of them than leave every thread some. */
+static void attend_all(const Network *n, const Layer *layer, const Pass *pass, int64_t l,
+                       const float *qkv, float *heard, float *scores, int64_t stride) {
+    const int64_t size = n->head_dim, every = n->heads + 2 * n->kv_heads;
+    const int64_t group = n->heads / n->kv_heads, threads = omp_get_num_threads();
+    int64_t begin, end, units = 0, row = 0;
+    const int64_t many = n->heads * pass->rows / (2 * threads);
+    const int64_t together = many < 1 ? 1 : many < TOGETHER ? many : TOGETHER;
+    for (int64_t f = 0; f < pass->feeds; f++)
+        units += n->kv_heads * ((group * pass->feed[f].time + together - 1) / together);
+    share(units, 1, &begin, &end);
+    for (const Feed *feed = pass->feed; begin < end; row += feed->time, feed++) {
+        const int64_t of_key = group * feed->time, here = (of_key + together - 1) / together;
+        for (; begin < end && begin < n->kv_heads * here; begin++) {
+            const int64_t key = begin / here, start = begin % here * together;
+            const int count = (int)(of_key - start < together ? of_key - start : together);
+            const float *keys = feed->block + l * feed->layer_stride + key * feed->head_stride;
+            Query queries[TOGETHER];
+            for (int q = 0; q < count; q++) {
+                const int64_t r = (start + q) / group, head = key * group + (start + q) % group;
+                const int64_t seen = feed->begin + r + 1;
+                queries[q] = (Query){
+                    .x = qkv + ((row + r) * every + head) * size,
+                    .first = layer->window ? most(0, seen - layer->window) : 0,
+                    .seen = seen,
+                    .out = heard + ((row + r) * n->heads + head) * size,
+                };
+            }
+            attend(count, queries, keys, keys + n->kv_heads * feed->head_stride, size, scores,
+                   stride);
+        }
+        begin -= n->kv_heads * here;
+        end -= n->kv_heads * here;
+    }
+}
+
 /* Add a product's result to the state: this thread's columns; by `gain` it is normed before. */
 static void add_normed(const Network *n, const float *result, const float *gain, int64_t rows,
                        float *normed, float *state, Meeting *meeting) {
@@ -304,7 +341,7 @@ static void add_product(const Network *n, const Matrix *w, const float *x, const
 static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
     const int64_t rows = pass->rows, hidden = n->hidden, inner = n->inner;
     const int64_t size = n->head_dim, every = n->heads + 2 * n->kv_heads;
-    const int64_t seen = seen_by(pass), group = n->heads / n->kv_heads;
+    const int64_t seen = seen_by(pass);
     const int64_t read = n->heads * size, shared = rows * (2 * hidden + (every + n->heads) * size);
     float *state = (float *)(((uintptr_t)pass->scratch + 63) / 64 * 64);
     float *result = state + rows * hidden, *qkv = result + rows * hidden;
@@ -340,15 +377,7 @@ static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
                        feed->block + l * feed->layer_stride, feed->head_stride);
         }
         meet(meeting);
-        share(n->heads * rows, 1, &begin, &end);
-        for (int64_t i = begin; i < end; i++) {
-            int64_t head = i / rows, r = i % rows, position;
-            const Feed *feed = feed_of(pass, r, &position);
-            const float *keys = feed->block + l * feed->layer_stride + head / group * feed->head_stride;
-            const int64_t first = layer->window ? most(0, position + 1 - layer->window) : 0;
-            attend(qkv + (r * every + head) * size, keys, keys + n->kv_heads * feed->head_stride,
-                   size, first, position + 1, own.scores, heard + (r * n->heads + head) * size);
-        }
+        attend_all(n, layer, pass, l, qkv, heard, own.scores, lines(padded(seen)));
         meet(meeting);
         add_product(n, &layer->output, heard, layer->attention_end_gain, rows, &own, result, state,
                     meeting);
