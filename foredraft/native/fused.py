@@ -43,7 +43,7 @@ class Passes:
         vocab_size: columns wanted, see `CausalModel`.
         threads: of a pass, at most; more would wake for nothing.
         single: activations stay in float32 where weights are quantised; else they are rounded to 8
-            bits, in blocks of 32, and multiplied as integers.
+            bits, in blocks of 32, and multiplied as integers, and keys and values to 16 bits.
 
     Attributes:
         columns: of the logits; fewer than wanted if the network has fewer.
@@ -76,7 +76,8 @@ class Passes:
 
     def memory(self) -> KeyValueMemory:
         """Return the empty memory of a new text."""
-        return KeyValueMemory(*self._shape, torch.empty(0))
+        dtype = torch.float16 if self.laid.rounds else torch.float32
+        return KeyValueMemory(*self._shape, torch.empty(0, dtype=dtype))
 
     def count_threads(self) -> None:
         """Look how many may be used: this process may have been pinned, or forked, meanwhile."""
@@ -165,7 +166,9 @@ class Passes:
         for place, (memory, tokens, keep) in enumerate(parts):
             feed, block = self._feeds[place], memory.block
             feed.block = block.data_ptr()
-            feed.layer_stride, _, feed.head_stride, *_ = block.stride()
+            layer_stride, _, head_stride, *_ = block.stride()
+            feed.layer_stride = layer_stride * block.itemsize
+            feed.head_stride = head_stride * block.itemsize
             feed.begin, feed.time, feed.keep = memory.length, len(tokens), keep
             ids += tokens
         if max(ids) > self._last:
@@ -247,7 +250,7 @@ class FusedModel(CausalModel):
         threads = threads_for(network)
         self._passes = Passes(weights, self.vocab_size, threads, single=single)
         self.weight_bytes = self._passes.laid.weight_bytes
-        self.rounds = self._passes.laid.is_quantised and not single
+        self.rounds = self._passes.laid.rounds
 
     @property
     def threads(self) -> int:

@@ -46,7 +46,7 @@ _Layer = _structure(
 )
 _Network = _structure(
     "Network",
-    integers="layers hidden heads kv_heads head_dim turned inner gelu single",
+    integers="layers hidden heads kv_heads head_dim turned inner gelu single half",
     floats="epsilon embedding_scale query_scale",
     matrices="embedding head",
     pointers="gain layer",
@@ -133,6 +133,7 @@ class Laid:
     Attributes:
         known: tokens that have an embedding.
         is_quantised: whether any matrix is.
+        rounds: whether activations are rounded to 8 bits, and keys and values to 16.
         padded_dim: dimensions of a head as memory holds it.
         tensors: what the structure points into.
         structure: for C.
@@ -154,10 +155,12 @@ class Laid:
         del embedding, head  # one that was read is not held while the layers are
         layers = (_Layer * weights.num_layers)(*map(self._layer, weights.layers()))
         self._layers = layers
+        # Activations of 8 bits err by far more than keys and values of 16.
+        self.rounds = self.is_quantised and not single
         self.structure = _Network(
             *(weights.num_layers, hidden, weights.heads, weights.kv_heads, weights.head_dim),
-            *(weights.turned, weights.inner_size, weights.is_gelu, single, weights.epsilon),
-            *(weights.embedding_scale, weights.query_scale, first, last),
+            *(weights.turned, weights.inner_size, weights.is_gelu, single, self.rounds),
+            *(weights.epsilon, weights.embedding_scale, weights.query_scale, first, last),
             *(self._floats(weights.gain()), ctypes.cast(layers, ctypes.c_void_p)),
         )
 

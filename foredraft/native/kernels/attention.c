@@ -27,12 +27,27 @@ static void rotate(float *x, const float *turns, int64_t turned) {
     }
 }
 
+/* Write a key or a value, its dimensions so many numbers apart. */
+static void remember(uint8_t *memory, int64_t at, int64_t apart, const float *x, int64_t size,
+                     int64_t half) {
+    for (int64_t d = 0; d < size; d++)
+        if (half)
+            ((uint16_t *)memory)[at + d * apart] = float16_of(x[d]);
+        else
+            ((float *)memory)[at + d * apart] = x[d];
+}
+
+/* What is remembered from the i-th number on. */
+INLINE vec numbers_at(const uint8_t *memory, int64_t i, int half) {
+    return half ? float16s_at(memory + 2 * i) : load((const float *)memory + i);
+}
+
 void place_head(const Network *n, const Layer *layer, const Pass *pass, float *x, int64_t head,
-                int64_t position, float *memory, int64_t head_stride) {
+                int64_t position, uint8_t *memory, int64_t head_stride) {
     const int64_t size = n->head_dim, stride = padded(size);
     const int64_t key = head - n->heads, value = key - n->kv_heads;
     if (value >= 0) {
-        memcpy(memory + key * head_stride + position * stride, x, 4 * size);
+        remember(memory + key * head_stride, position * stride, 1, x, size, n->half);
         return;
     }
     const float *gain = key < 0 ? layer->query_gain : layer->key_gain;
@@ -44,27 +59,28 @@ void place_head(const Network *n, const Layer *layer, const Pass *pass, float *x
         for (int64_t d = 0; d < size; d++) x[d] *= n->query_scale;
         return;
     }
-    float *block = memory + key * head_stride + position / PANEL * PANEL * stride;
-    for (int64_t d = 0; d < size; d++) block[d * PANEL + position % PANEL] = x[d];
+    remember(memory + key * head_stride, position / PANEL * PANEL * stride + position % PANEL, PANEL, x,
+             size, n->half);
 }
 
 /* score = query · key of every position in [begin, room), for queries that share their keys. */
-INLINE void score_all(int count, const Query *queries, const float *keys, int64_t size,
-                      int64_t begin, int64_t room, float *scores, int64_t stride) {
+INLINE void score_all(int count, int half_memory, const Query *queries, const uint8_t *keys,
+                      int64_t size, int64_t begin, int64_t room, float *scores, int64_t stride) {
     const int64_t wide = padded(size);
     for (int64_t p = begin; p < room; p += PANEL)
         for (int half = 0; half < PANEL; half += LANES) {
             vec sums[TOGETHER][4] = {0}; /* four of each, so that none waits for the one before */
-            const float *block = keys + p * wide + half;
+            const int64_t block = p * wide + half;
             int64_t d = 0;
             for (; d + 4 <= size; d += 4)
                 for (int i = 0; i < 4; i++) {
-                    vec key = load(block + (d + i) * PANEL);
+                    vec key = numbers_at(keys, block + (d + i) * PANEL, half_memory);
                     for (int q = 0; q < count; q++) sums[q][i] += queries[q].x[d + i] * key;
                 }
-            for (int i = 0; d + i < size; i++)
-                for (int q = 0; q < count; q++)
-                    sums[q][i] += queries[q].x[d + i] * load(block + (d + i) * PANEL);
+            for (int i = 0; d + i < size; i++) {
+                vec key = numbers_at(keys, block + (d + i) * PANEL, half_memory);
+                for (int q = 0; q < count; q++) sums[q][i] += queries[q].x[d + i] * key;
+            }
             for (int q = 0; q < count; q++)
                 store(scores + q * stride + p + half,
                       (sums[q][0] + sums[q][1]) + (sums[q][2] + sums[q][3]));
@@ -95,7 +111,7 @@ static float weigh(const Query *query, int64_t begin, int64_t room, float *score
 }
 
 /* out = scale · Σ weight · value over positions [begin, end): those that weigh nothing add nothing. */
-INLINE void read_all(int count, const Query *queries, const float *values, int64_t size,
+INLINE void read_all(int count, int half, const Query *queries, const uint8_t *values, int64_t size,
                      int64_t begin, int64_t end, const float *scores, int64_t stride,
                      const float *scale) {
     const int64_t wide = padded(size);
@@ -106,14 +122,14 @@ INLINE void read_all(int count, const Query *queries, const float *values, int64
         if (many == VECTORS)
             for (int64_t p = begin; p < end; p++)
                 for (int v = 0; v < VECTORS; v++) {
-                    vec value = load(values + p * wide + d + v * LANES);
+                    vec value = numbers_at(values, p * wide + d + v * LANES, half);
                     for (int q = 0; q < count; q++)
                         sums[q][v] += scores[q * stride + p] * value;
                 }
         else
             for (int64_t p = begin; p < end; p++)
                 for (int v = 0; v < many; v++) {
-                    vec value = load(values + p * wide + d + v * LANES);
+                    vec value = numbers_at(values, p * wide + d + v * LANES, half);
                     for (int q = 0; q < count; q++)
                         sums[q][v] += scores[q * stride + p] * value;
                 }
@@ -129,8 +145,8 @@ INLINE void read_all(int count, const Query *queries, const float *values, int64
     }
 }
 
-INLINE void attend_to(int count, const Query *queries, const float *keys, const float *values,
-                      int64_t size, float *scores, int64_t stride) {
+INLINE void attend_to(int count, int half, const Query *queries, const uint8_t *keys,
+                      const uint8_t *values, int64_t size, float *scores, int64_t stride) {
     int64_t first = queries[0].first, seen = queries[0].seen;
     float scale[TOGETHER];
     for (int q = 1; q < count; q++) {
@@ -138,20 +154,24 @@ INLINE void attend_to(int count, const Query *queries, const float *keys, const 
         if (queries[q].seen > seen) seen = queries[q].seen;
     }
     const int64_t begin = first / PANEL * PANEL, room = padded(seen);
-    score_all(count, queries, keys, size, begin, room, scores, stride);
+    score_all(count, half, queries, keys, size, begin, room, scores, stride);
     for (int q = 0; q < count; q++)
         scale[q] = weigh(queries + q, begin, room, scores + q * stride);
-    read_all(count, queries, values, size, first, seen, scores, stride, scale);
+    read_all(count, half, queries, values, size, first, seen, scores, stride, scale);
 }
 
-void attend(int count, const Query *queries, const float *keys, const float *values, int64_t size,
-            float *scores, int64_t stride) {
+#define ATTEND(count)                                                                             \
+    half ? attend_to(count, 1, queries, keys, values, size, scores, stride)                       \
+         : attend_to(count, 0, queries, keys, values, size, scores, stride)
+
+void attend(int count, const Query *queries, const uint8_t *keys, const uint8_t *values,
+            int64_t size, int64_t half, float *scores, int64_t stride) {
     switch (count) {
-        case 1: attend_to(1, queries, keys, values, size, scores, stride); break;
+        case 1: ATTEND(1); break;
 #ifdef __AVX512F__
-        case 2: attend_to(2, queries, keys, values, size, scores, stride); break;
-        case 3: attend_to(3, queries, keys, values, size, scores, stride); break;
+        case 2: ATTEND(2); break;
+        case 3: ATTEND(3); break;
 #endif
-        default: attend_to(TOGETHER, queries, keys, values, size, scores, stride);
+        default: ATTEND(TOGETHER);
     }
 }

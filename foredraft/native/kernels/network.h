@@ -29,6 +29,7 @@ typedef struct {
     int64_t layers, hidden, heads, kv_heads, head_dim, turned, inner;
     int64_t gelu;   /* the activation: 0 is SiLU */
     int64_t single; /* activations stay in float32 whatever the weights are */
+    int64_t half;   /* keys and values are remembered in 16 bits */
     float epsilon, embedding_scale, query_scale;
     Matrix embedding, head;
     const float *gain;
@@ -39,8 +40,8 @@ typedef struct {
    head_dim]. Of 16 positions the values lie one after the other, the keys transposed: [head_dim, 16].
    No two texts of a pass share them. */
 typedef struct {
-    float *block;
-    int64_t layer_stride, head_stride;
+    uint8_t *block;
+    int64_t layer_stride, head_stride; /* in bytes */
     int64_t begin, time, keep; /* where its tokens begin; how many; the last of them with logits */
 } Feed;
 
@@ -92,7 +93,7 @@ INLINE int64_t padded(int64_t size) { return (size + PANEL - 1) / PANEL * PANEL;
 
 /* Make a head of a new token ready: rotate a query, remember a key or a value. */
 void place_head(const Network *n, const Layer *layer, const Pass *pass, float *x, int64_t head,
-                int64_t position, float *memory, int64_t head_stride);
+                int64_t position, uint8_t *memory, int64_t head_stride);
 /* A rotated query, the positions that it may look at, and where what it reads goes. */
 typedef struct {
     const float *x;
@@ -103,7 +104,7 @@ typedef struct {
 /* out = Σ softmax(query · keys) values, for up to TOGETHER queries of one text that share keys. What
    one reads does not depend on the others. `scores` has `stride` floats for each. */
 enum { TOGETHER = LANES == 16 ? 4 : 2 };
-void attend(int count, const Query *queries, const float *keys, const float *values, int64_t size,
-            float *scores, int64_t stride);
+void attend(int count, const Query *queries, const uint8_t *keys, const uint8_t *values,
+            int64_t size, int64_t half, float *scores, int64_t stride);
 
 #endif

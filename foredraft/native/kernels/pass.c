@@ -43,7 +43,7 @@ static const Field fields[] = {
     AT(Layer, down), AT(Layer, window), AT(Layer, turns), SIZE(Layer),
     AT(Network, layers), AT(Network, hidden), AT(Network, heads), AT(Network, kv_heads),
     AT(Network, head_dim), AT(Network, turned), AT(Network, inner), AT(Network, gelu),
-    AT(Network, single), AT(Network, epsilon), AT(Network, embedding_scale),
+    AT(Network, single), AT(Network, half), AT(Network, epsilon), AT(Network, embedding_scale),
     AT(Network, query_scale), AT(Network, embedding), AT(Network, head), AT(Network, gain),
     AT(Network, layer), SIZE(Network),
     AT(Feed, block), AT(Feed, layer_stride), AT(Feed, head_stride), AT(Feed, begin),
@@ -294,7 +294,7 @@ static void attend_all(const Network *n, const Layer *layer, const Pass *pass, i
         for (; begin < end && begin < n->kv_heads * here; begin++) {
             const int64_t key = begin / here, start = begin % here * together;
             const int count = (int)(of_key - start < together ? of_key - start : together);
-            const float *keys = feed->block + l * feed->layer_stride + key * feed->head_stride;
+            const uint8_t *keys = feed->block + l * feed->layer_stride + key * feed->head_stride;
             Query queries[TOGETHER];
             for (int q = 0; q < count; q++) {
                 const int64_t r = (start + q) / group, head = key * group + (start + q) % group;
@@ -306,8 +306,8 @@ static void attend_all(const Network *n, const Layer *layer, const Pass *pass, i
                     .out = heard + ((row + r) * n->heads + head) * size,
                 };
             }
-            attend(count, queries, keys, keys + n->kv_heads * feed->head_stride, size, scores,
-                   stride);
+            attend(count, queries, keys, keys + n->kv_heads * feed->head_stride, size, n->half,
+                   scores, stride);
         }
         begin -= n->kv_heads * here;
         end -= n->kv_heads * here;

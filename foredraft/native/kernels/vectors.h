@@ -103,6 +103,23 @@ INLINE vec float16s_at(const uint8_t *p) {
 #endif
 }
 
+/* The nearest float of 16 bits, halves to the even one; what is too large becomes the largest. */
+INLINE uint16_t float16_of(float value) {
+    uint32_t bits;
+    value = value > 65504.0f ? 65504.0f : value < -65504.0f ? -65504.0f : value;
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    if (rest > 0x7f800000) return (uint16_t)(sign | 0x7e00); /* no number */
+    if (rest < 0x38800000) { /* subnormal: adding 0.5 leaves its integer in the lowest bits */
+        float small;
+        memcpy(&small, &rest, sizeof small);
+        small += 0.5f;
+        memcpy(&bits, &small, sizeof bits);
+        return (uint16_t)(sign | (bits - 0x3f000000));
+    }
+    return (uint16_t)(sign | ((rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13));
+}
+
 /* Integers of 8 bits, as floats. */
 INLINE vec bytes_at(const uint8_t *p, int is_signed) {
 #ifdef __AVX512F__
