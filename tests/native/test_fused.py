@@ -261,8 +261,9 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_pa
 @needs_a_compiler
 @pytest.mark.usefixtures("nothing_compiled")
 def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    load_library(SOURCE)
+    (source := tmp_path / "small.c").write_text("int answer(void) { return 42; }")
+    load_library(source)
     [built] = (tmp_path / "foredraft").iterdir()
     monkeypatch.setattr(compiler, "_compile", None)
-    load_library(SOURCE)
+    load_library(source)
     assert [*(tmp_path / "foredraft").iterdir()] == [built]
