@@ -19,8 +19,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 GROUND = {
-    *("choices", "core", "costs", "doors", "errors", "escape", "files", "logits", "ownership"),
-    *("phases", "ranges", "registry", "threads", "version"),
+    *("cache", "choices", "core", "costs", "doors", "errors", "escape", "files", "logits"),
+    *("ownership", "phases", "ranges", "registry", "threads", "version"),
 }
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = (
@@ -28,6 +28,7 @@ BELOW_ENGINE = (
 )
 FRONT_ENDS = {"cli", "server"}
 MAY_IMPORT = {
+    "cache": {"files"},
     "choices": set[str](),
     "core": {"choices"},
     "costs": {"core"},

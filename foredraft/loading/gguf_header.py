@@ -23,11 +23,10 @@ from foredraft.errors import ModelError, quoted
 from foredraft.files import reason_of
 from foredraft.loading.documents import shown
 from foredraft.loading.gguf_cursor import REFETCH, Cursor, Texts, Value, raw_texts
+from foredraft.native.blocks import KINDS
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 PLAIN = ("F32", "F16", "BF16")  # kinds that are numbers as they lie in memory
-QUANTISED = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
-KINDS = (*PLAIN, *QUANTISED)
 KIND_NAMES = {int(one): one.name for one in GGMLQuantizationType}
 MOST_ENTRIES = 1 << 16  # of metadata, and of tensors
 MOST_NAME = 1 << 10  # bytes

@@ -18,9 +18,9 @@ from transformers.integrations.gguf.gguf_tokenizer_mapping import (
     convert_gguf_tokenizer,
 )
 
+from foredraft.cache import keeping, kept
 from foredraft.errors import ModelError, foreign
 from foredraft.files import Json
-from foredraft.loading.cache import keeping, kept
 from foredraft.loading.documents import shown
 from foredraft.loading.gguf_cursor import Texts
 from foredraft.loading.gguf_header import GgufHeader

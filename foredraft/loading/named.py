@@ -6,8 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from foredraft.cache import cache_home
 from foredraft.errors import ModelError, quoted
-from foredraft.loading.cache import cache_home
 from foredraft.loading.documents import shown
 from foredraft.loading.folder import CONFIG
 from foredraft.loading.hub import HUB_NAME, SETTINGS_FILES, fetched, fetched_file

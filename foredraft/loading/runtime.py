@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 from foredraft.doors import one_of
 from foredraft.errors import ConfigError, ModelError
 from foredraft.loading.checkpoint import Loaded, Unmade
+from foredraft.loading.quantising import Quantised
 from foredraft.models.base import Network
 from foredraft.models.decoder_only import CausalModel, DecoderOnlyModel
 from foredraft.native.fused import FusedModel
@@ -70,7 +71,8 @@ class Runtime:
 
         Raises:
             ModelError: the native runtime does not know it, or differs from transformers.
-            ConfigError: `invariant` or `compile`, and it does not get the native runtime.
+            ConfigError: `invariant` or `compile`, and it does not get the native runtime; `check`,
+                and its weights are rounded here.
             RollbackUnsupported: it has layers that cannot forget.
         """
         device = network.device.type
@@ -94,9 +96,20 @@ class Runtime:
             model = FusedModel(network, vocab_size=vocab_size, single=self.single)
         else:
             model = NativeModel(network, vocab_size=vocab_size, invariant=self.invariant)
-        if self.check and not getattr(model, "rounds", False):  # that is another network
-            prove_equal(model, network.whole() if isinstance(network, Unmade) else network)
+        if self.check:
+            self._prove(model, network)
         return model
+
+    def _prove(self, model: CausalModel, network: Loaded) -> None:
+        """Compare a model with transformers; if it rounds activations, a double that does not."""
+        if isinstance(network, Quantised):
+            raise ConfigError(
+                "--check-runtime compares with transformers, which does not round weights; leave "
+                "it out, or --quantize"
+            )
+        if isinstance(model, FusedModel) and model.rounds:
+            model = FusedModel(network, vocab_size=model.vocab_size, single=True)
+        prove_equal(model, network.whole() if isinstance(network, Unmade) else network)
 
     def _leaves(self, config: PreTrainedConfig, device: str) -> bool:
         """Whether a network of the family is left to transformers: torch cannot compute it here."""

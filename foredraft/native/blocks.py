@@ -9,6 +9,8 @@ from torch import Tensor
 
 from foredraft.errors import ModelError
 
+# What the numbers of a matrix may be, as GGUF calls it: in the order of kernels/network.h.
+KINDS = ("F32", "BF16", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
 TO_A_BLOCK = 32  # numbers that share a scale, in the kinds that are made here
 NUMBERS_AT_ONCE = 1 << 20  # that are rounded at once
 

@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from foredraft.cache import OTHERS, changeable, made_folder
 from foredraft.errors import ModelError, quoted
 from foredraft.escape import for_line
 from foredraft.files import reason_of
@@ -43,7 +44,6 @@ CHOICES = (
 )
 SECONDS = 60  # that a compiler may take
 REMEDY = "set XDG_CACHE_HOME to a folder of yours"
-OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class _Hangs(ModelError):
@@ -126,19 +126,7 @@ def _cache() -> Iterator[Path]:
     Raises:
         ModelError: somebody else could put a library there, or what is there runs nowhere.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not cache.is_absolute():  # unset, empty, or what the standard says is to be ignored
-        try:
-            cache = Path.home() / ".cache"
-        except RuntimeError:  # no HOME, and a user that no file knows
-            raise OSError("no home folder") from None
-    if not cache.is_absolute():
-        raise OSError("no home folder")
-    folder = cache / "foredraft"
-    for step in (*reversed(folder.parents), folder):  # `parents=True` would make them for all
-        step.mkdir(mode=0o700, exist_ok=True)
-    # Where links lead is settled now: one that is turned later leads us nowhere.
-    yield _checked(Path(os.path.realpath(folder)))
+    yield _checked(made_folder())
 
 
 @contextmanager
@@ -149,24 +137,15 @@ def _temporary() -> Iterator[Path]:
 
 
 def _checked(folder: Path) -> Path:
-    """Return a folder, its path without links, if nobody else can change it or rename it.
-
-    Whoever may write into a folder above may put another one in its place, except where it is
-    sticky: there everybody renames only his own.
-    """
+    """Return a folder, its path without links, if nobody else can change it or rename it."""
     if hasattr(os, "statvfs") and os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0):
         raise _NoFolder(f"nothing in {quoted(str(folder), 300)} may be run (noexec); {REMEDY}")
-    if not hasattr(os, "getuid"):
-        return folder
-    for step in (folder, *folder.parents):
-        found = step.lstat()
-        ours = found.st_uid == os.getuid() or (step != folder and found.st_uid == 0)
-        is_sticky = step != folder and found.st_mode & stat.S_ISVTX
-        if not (stat.S_ISDIR(found.st_mode) and ours) or (found.st_mode & OTHERS and not is_sticky):
-            raise _NoFolder(
-                f"compiled functions are not loaded from {quoted(str(folder), 300)}, since other "
-                f"users can change {quoted(str(step), 300)}; {REMEDY}"
-            )
+    step = changeable(folder)
+    if step is not None:
+        raise _NoFolder(
+            f"compiled functions are not loaded from {quoted(str(folder), 300)}, since other users "
+            f"can change {quoted(str(step), 300)}; {REMEDY}"
+        )
     return folder
 
 

@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 
 from foredraft.errors import ModelError
-from foredraft.native.blocks import Blocks
+from foredraft.native.blocks import KINDS, Blocks
 from foredraft.native.compiler import load_library
 from foredraft.native.pages import Arena
 from foredraft.native.weights import LayerWeights, Matrix, Weight, Weights
 
 SOURCE = Path(__file__).with_name("kernels")
 PANEL = 16  # of kernels/vectors.h: heads are padded to a multiple of so many dimensions
-# Of kernels/network.h, in its order: what the numbers of a matrix are.
-KINDS = ("F32", "BF16", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
 DENSE = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 ROWS_AT_ONCE = 1024  # of a matrix that are compared at once
 

@@ -11,14 +11,16 @@ import pytest
 import torch
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-from foredraft.errors import ModelError
-from foredraft.loading import LoadOptions, load
+from foredraft.errors import ConfigError, ModelError
+from foredraft.loading import LoadOptions, load, runtime
 from foredraft.loading.gguf_config import read_config
 from foredraft.loading.gguf_families import PARTS
-from foredraft.loading.gguf_header import KINDS, PLAIN, read_gguf_header
+from foredraft.loading.gguf_header import PLAIN, read_gguf_header
 from foredraft.loading.gguf_weights import GgufWeights, dequantised
-from foredraft.native.blocks import Blocks
+from foredraft.native.blocks import KINDS, Blocks
 from tests.gguf_files import ARCHITECTURES, SIZES, network, write
+from tests.native.test_fused import needs_a_compiler
+from tests.texts import first_pass
 
 IDS = torch.tensor([[2, 7, 30, 41, 5, 9, 200, 11, 3, 17, 4, 8]])
 SILENT = {"initializer_range", "head_dim", "architectures", "dtype", "_sliding_window_pattern"}
@@ -237,3 +239,40 @@ def test_a_loaded_file_speaks_as_the_network(runtime: str, tmp_path: Path) -> No
     logits = text.extend(IDS[0].tolist(), keep=len(IDS[0]))
     with torch.inference_mode():
         torch.testing.assert_close(logits, model(IDS).logits[0], rtol=1e-4, atol=1e-4)
+
+
+BLOCKED = {"hidden_size": 256, "intermediate_size": 256}
+EVERY = [(name, "Q8_0") for name in ARCHITECTURES] + [("llama", kind) for kind in KINDS]
+
+
+@needs_a_compiler
+@pytest.mark.parametrize(("name", "kind"), EVERY)
+def test_a_file_is_computed_as_transformers_does(name: str, kind: str, tmp_path: Path) -> None:
+    write(tmp_path / "m.gguf", name, kind, model=network(name, **BLOCKED))
+    path, tokens = str(tmp_path / "m.gguf"), IDS[0].tolist()
+    exact, rounded, theirs = (
+        first_pass(load(path, "target", LoadOptions(device="cpu", **how)).model, tokens, keep=12)
+        for how in ({"activations": "float32"}, {}, {"runtime": "transformers"})
+    )
+    assert (exact - theirs).norm() <= 1e-5 * theirs.norm()
+    # A network of random bits makes much of a rounded activation: how much is for real ones to say.
+    assert torch.equal(rounded, exact) == (kind in PLAIN)
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("kind", ["F32", "Q4_K"])
+def test_a_check_compares_what_can_be_compared(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "m.gguf", "llama", kind, model=network("llama", **BLOCKED))
+    path = str(tmp_path / "m.gguf")
+    proved = []
+    monkeypatch.setattr(runtime, "prove_equal", lambda *pair: proved.append(pair))
+    loaded = load(path, "target", LoadOptions(device="cpu", check_runtime=True))
+    [(ours, theirs)] = proved
+    assert not ours.rounds
+    assert (ours is loaded.model) == (kind == "F32")
+    assert type(theirs).__name__ == "LlamaForCausalLM"
+    if kind == "F32":
+        with pytest.raises(ConfigError, match=r"--check-runtime .* or --quantize"):
+            load(path, "target", LoadOptions(device="cpu", check_runtime=True, quantize="int4"))

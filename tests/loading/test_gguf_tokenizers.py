@@ -10,9 +10,9 @@ import gguf
 import pytest
 from transformers import AutoTokenizer
 
+from foredraft.cache import SUMS
 from foredraft.errors import ModelError
 from foredraft.loading import gguf_tokenizer
-from foredraft.loading.cache import SUMS
 from foredraft.loading.gguf_header import read_gguf_header
 from foredraft.loading.gguf_model import read_model_file
 from foredraft.loading.gguf_tokenizer import end_ids, read_tokenizer

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import AutoTokenizer
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-from foredraft.errors import ModelError
 from foredraft.loading import load
 from foredraft.loading.gguf_model import ModelFile, read_model_file
-from foredraft.loading.named import REAL_MODELS, resolve_name
+from foredraft.loading.named import REAL_MODELS
 from tests.folders import CPU
+from tests.real_files import real_file
 
 pytestmark = pytest.mark.real
 TEXTS = (
@@ -28,13 +26,7 @@ TEXTS = (
 
 @pytest.fixture(params=REAL_MODELS)
 def file(request: pytest.FixtureRequest) -> ModelFile:
-    """Return a real file; skip, with the way to it, where it is not here."""
-    try:
-        return read_model_file(Path(resolve_name(request.param)))
-    except ModelError as error:
-        if "scripts/real_models.py" not in str(error):
-            raise
-        pytest.skip(str(error))
+    return read_model_file(real_file(request.param))
 
 
 def test_the_tokenizer_is_that_of_transformers(file: ModelFile) -> None:

@@ -14,12 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from foredraft.models import Feed
-from foredraft.native.blocks import Blocks
+from foredraft.native.blocks import KINDS, Blocks
 from foredraft.native.fused import PASS_ROWS, FusedModel
-from foredraft.native.structures import KINDS
 from foredraft.native.weights import Source, Weight
-from tests.native.test_fused import LACKS, needs_a_compiler, processor, threads_in_turn
+from tests.native.test_fused import LACKS, check_bits, needs_a_compiler, processor
 from tests.texts import first_pass
 from tests.tiny import assert_same_logits, build, full_logits, random_tokens
 
@@ -119,26 +117,7 @@ def test_activations_in_float32_give_the_logits_of_the_numbers(kind: str, proces
 def test_a_tokens_logits_are_the_same_to_the_bit_whoever_shares_its_pass(
     kind: str, single: bool, processor: str
 ) -> None:
-    source = source_of(kind)
-    model = FusedModel(source, single=single)
-    model.threads = 5
-    chosen = random.Random(kind)
-    tokens = random_tokens(chosen, 90)
-    text, other = model.open(tokens), model.open(tokens)
-    whole = text.extend(tokens, keep=len(tokens))
-    for threads in threads_in_turn():
-        text.rollback_to(0)
-        while text.length < len(tokens):
-            begin = text.length
-            count = min(chosen.randint(1, 17), len(tokens) - begin)
-            feed = Feed(text, tokens[begin : begin + count], count)
-            beside = Feed(other, random_tokens(chosen, chosen.randint(1, 9)))
-            feeds = [feed, beside][:: chosen.choice((1, -1))][: chosen.choice((2, 2, 1))]
-            feeds = feeds if feed in feeds else [feed]
-            rows = model.forward(feeds)[feeds.index(feed)].logits
-            assert torch.equal(rows, whole[begin : begin + count]), threads
-            text.rollback_to(begin + chosen.randint(1, count))
-            other.rollback_to(0)
+    check_bits(FusedModel(source_of(kind), single=single), random.Random(kind), 90)
 
 
 @needs_a_compiler

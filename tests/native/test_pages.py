@@ -9,7 +9,7 @@ import torch
 
 from foredraft.loading.runtime import can_fuse
 from foredraft.native.fused import FusedModel
-from foredraft.native.pages import HUGE_PAGE, LINE, MAPPING, Arena
+from foredraft.native.pages import HUGE_PAGE, LINE, MAPPING, Arena, zeros
 from tests.tiny import build
 
 
@@ -52,3 +52,14 @@ def test_an_embedding_that_is_the_head_too_is_kept_once() -> None:
     model = FusedModel(build("llama"))
     addresses = [tensor.data_ptr() for tensor in model.weights()]
     assert len(addresses) == len(set(addresses))
+
+
+@pytest.mark.parametrize("count", [8, HUGE_PAGE])  # of four bytes each
+def test_zeros_are_those_of_torch(count: int) -> None:
+    made = zeros(2, count // 2, like=torch.empty(0))
+    assert made.shape == (2, count // 2)
+    assert made.dtype == torch.float32
+    assert not made.any()
+    made += 1  # it may be written to
+    if count == HUGE_PAGE:
+        assert made.data_ptr() % HUGE_PAGE == 0

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from foredraft.errors import ModelError
 from foredraft.loading import LoadedModel, LoadOptions, load
-from foredraft.loading.named import REAL_MODELS, resolve_name
 from tests.native.test_fused import needs_a_compiler
+from tests.real_files import each_real_model, real_file
 from tests.texts import first_pass
 
 pytestmark = [pytest.mark.real, needs_a_compiler]
@@ -20,21 +17,11 @@ TEXT = (
 )
 
 
-@pytest.fixture(params=REAL_MODELS)
-def name(request: pytest.FixtureRequest) -> str:
-    """Return the path of a real file; skip, with the way to it, where it is not here."""
-    try:
-        return str(Path(resolve_name(request.param)))
-    except ModelError as error:
-        if "scripts/real_models.py" not in str(error):
-            raise
-        pytest.skip(str(error))
-
-
 def loaded(name: str, **options: str) -> LoadedModel:
-    return load(name, "target", LoadOptions(device="cpu", **options))  # type: ignore[arg-type]
+    return load(str(real_file(name)), "target", LoadOptions(device="cpu", **options))  # type: ignore[arg-type]
 
 
+@each_real_model
 def test_activations_in_float32_give_the_logits_of_transformers(name: str) -> None:
     theirs, exact = loaded(name, runtime="transformers"), loaded(name, activations="float32")
     tokens = theirs.tokenizer.encode(TEXT)
@@ -47,6 +34,7 @@ def test_activations_in_float32_give_the_logits_of_transformers(name: str) -> No
     assert gap < 0.05  # nats a token; 8 bits are no 24
 
 
+@each_real_model
 def test_logits_are_the_same_to_the_bit_for_1_to_16_tokens_a_pass(name: str) -> None:
     model = loaded(name).model
     tokens = loaded(name).tokenizer.encode(TEXT)[:40]

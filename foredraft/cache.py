@@ -34,7 +34,8 @@ def cache_home() -> Path | None:
 def kept(name: str) -> Path | None:
     """Return a kept folder if it is, byte for byte, what was written; None if there is none."""
     with suppress(OSError, ValueError):
-        folder = _own_folder(name.split("/")[0], make=False) / name.split("/")[1]
+        home = cache_home()
+        folder = _own(Path(os.path.realpath(home / name))) if home else Path()
         sums = json.loads((folder / SUMS).read_bytes())
         if sums == _sums(folder):
             return folder
@@ -49,7 +50,7 @@ def keeping(name: str) -> Iterator[Path]:
         OSError: it cannot be written, or other users could change it.
     """
     room, name = name.split("/")
-    with whole_folder(_own_folder(room, make=True) / name) as folder:
+    with whole_folder(_own(made_folder(room)) / name) as folder:
         yield folder
         (folder / SUMS).write_text(json.dumps(_sums(folder)), encoding="utf-8")
         folder.chmod(0o700)
@@ -60,26 +61,50 @@ def _sums(folder: Path) -> dict[str, str]:
     return {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in files}
 
 
-def _own_folder(room: str, *, make: bool) -> Path:
-    """Return a folder of our cache that nobody else can change or rename.
+def changeable(folder: Path) -> Path | None:
+    """Return the folder by which others could change this one or put another in its place, if any.
 
-    Whoever may write into a folder above may put another one in its place, except where it is
-    sticky: there everybody renames only his own.
+    Whoever may write into a folder above may rename what is in it, except where it is sticky: there
+    everybody renames only his own.
+
+    Args:
+        folder: its path without links.
 
     Raises:
-        OSError: there is none, or others could.
+        OSError: it is not there.
     """
-    home = cache_home()
-    if home is None:
-        raise OSError("no home folder")
-    folder = home / room
-    for step in (*reversed(folder.parents), folder) if make else ():
-        step.mkdir(mode=0o700, exist_ok=True)
-    folder = Path(os.path.realpath(folder))  # where links lead is settled now
     for step in (folder, *folder.parents) if hasattr(os, "getuid") else ():
         found = step.lstat()
         ours = found.st_uid == os.getuid() or (step != folder and found.st_uid == 0)
         is_sticky = step != folder and found.st_mode & stat.S_ISVTX
         if not (stat.S_ISDIR(found.st_mode) and ours) or (found.st_mode & OTHERS and not is_sticky):
-            raise OSError(f"other users can change {step}")
+            return step
+    return None
+
+
+def made_folder(*rooms: str) -> Path:
+    """Return our folder in the user's cache, or one in it, its path without links; make it.
+
+    Raises:
+        OSError: it cannot be made, or there is no home.
+    """
+    home = cache_home()
+    if home is None:
+        raise OSError("no home folder")
+    folder = home.joinpath(*rooms)
+    for step in (*reversed(folder.parents), folder):  # `parents=True` would make them for all
+        step.mkdir(mode=0o700, exist_ok=True)
+    # Where links lead is settled now: one that is turned later leads us nowhere.
+    return Path(os.path.realpath(folder))
+
+
+def _own(folder: Path) -> Path:
+    """Return a folder that nobody else can change.
+
+    Raises:
+        OSError: others could, or it is not there.
+    """
+    step = changeable(folder)
+    if step is not None:
+        raise OSError(f"other users can change {step}")
     return folder
