@@ -13,7 +13,6 @@ import gguf
 from gguf.constants import RopeScalingType, TokenType
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from foredraft.errors import ModelError, foreign, quoted
 from foredraft.files import Json
@@ -21,6 +20,7 @@ from foredraft.loading.documents import shown
 from foredraft.loading.folder import ModelFolder
 from foredraft.loading.gguf_config import LLAMA3, llama3_factors
 from foredraft.loading.gguf_families import ARCHITECTURES, ROPE_FACTORS, Architecture
+from foredraft.loading.gguf_pieces import name_of_cut
 from foredraft.loading.gguf_weights import HEADS
 
 ARCHITECTURE_NAMES = {
@@ -194,18 +194,11 @@ class Described:
         Raises:
             ModelError: it has no name for it that is known here.
         """
+        name = name_of_cut(self._backend)
+        if name is not None:
+            return name
         found = self._backend.get("pre_tokenizer") or {}
-        steps = found.get("pretokenizers", [found])
-        names = [one.get("type") for one in steps]
-        splits = {text: name for name, text in reversed(GGUF_PRE_TOKENIZER_SPLITS.items())}
-        if self._model.get("type") == "BPE" and "ByteLevel" in names:
-            if names == ["ByteLevel"]:
-                return "gpt-2"
-            if names == ["Digits", "ByteLevel"] and steps[0]["individual_digits"]:
-                return "smollm"
-            pattern = steps[0].get("pattern", {}).get("Regex")
-            if names == ["Split", "ByteLevel"] and pattern in splits:
-                return splits[pattern]
+        names = [one.get("type") for one in found.get("pretokenizers", [found])]
         kind = f"{self._model.get('type')} with {', '.join(map(str, names))}"
         raise ModelError(
             f"the tokenizer of {shown(self.folder.path)} ({quoted(kind, 100)}) has no name in a "

@@ -1,22 +1,19 @@
-"""The tokenizer of a GGUF file, made by transformers once and kept in the user's cache."""
+"""The tokenizer of a GGUF file, put together once and kept in the user's cache.
+
+transformers reads these files too, but where and how changes from one of its versions to the next,
+and some of them cut text otherwise than the model was taught (transformers 5.17 cuts every Llama 3
+file as GPT-2 would). So the parts are put together here, see `gguf_pieces`.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import suppress
 
 import numpy as np
 import tokenizers
-import transformers
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-from transformers.integrations.gguf.gguf_tokenizer_mapping import (
-    GGUF_PRE_TOKENIZER_SPLITS,
-    GGUF_TOKENIZER_MAPPING,
-    GGUF_TOKENIZER_TYPES,
-    convert_gguf_tokenizer,
-)
 
 from foredraft.cache import keeping, kept
 from foredraft.errors import ModelError, foreign
@@ -24,16 +21,22 @@ from foredraft.files import Json
 from foredraft.loading.documents import shown
 from foredraft.loading.gguf_cursor import Texts
 from foredraft.loading.gguf_header import GgufHeader
+from foredraft.loading.gguf_pieces import (
+    CONTROL,
+    CUTS,
+    GPT2,
+    NORMAL,
+    Cut,
+    byte_level,
+    sentence_pieces,
+)
 
-PREFIX, ROOM, FILE = "tokenizer.", "tokenizers", "tokenizer.json"
+ROOM, FILE = "tokenizers", "tokenizer.json"
 TOKEN_TEXTS, TOKEN_KINDS = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
-# How a text is cut before its pieces are merged, as llama.cpp calls it. transformers knows some of
-# the names, and takes any other for GPT-2's; of these each digit is a piece of its own besides.
-PRE, BYTES = "tokenizer.ggml.pre", "gpt2"
-DIGIT_BY_DIGIT = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
-LIKE_GPT2 = ("gpt-2", "default", "")
-MAKER = 2  # raised when this file makes another tokenizer of the same header
-CONTROL = 3  # the kind of a token that is no text
+MERGES, SCORES = "tokenizer.ggml.merges", "tokenizer.ggml.scores"
+KIND, PRE = "tokenizer.ggml.model", "tokenizer.ggml.pre"
+BYTES, PIECES = "gpt2", "llama"  # kinds of tokenizer: GPT-2's, SentencePiece's
+MAKER = 3  # raised when this file makes another tokenizer of the same header
 SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 END_IDS = ("eos", "eot", "eom")
 # Tokens that end a turn, where a file says no `eot`: those that llama.cpp looks for.
@@ -77,13 +80,12 @@ def end_ids(header: GgufHeader, tokenizer: PreTrainedTokenizerBase) -> list[int]
 def odd_pieces(header: GgufHeader) -> str | None:
     """Return how the file wants texts cut if that is not known here, so that tokens may differ."""
     name = header.text(PRE, "")
-    known = {*GGUF_PRE_TOKENIZER_SPLITS, *DIGIT_BY_DIGIT, *LIKE_GPT2}
-    return name if header.text("tokenizer.ggml.model") == BYTES and name not in known else None
+    return name if header.text(KIND) == BYTES and name not in CUTS else None
 
 
 def _key(header: GgufHeader) -> str:
     """Return what the tokenizer depends on: the file's header, and who makes it of that."""
-    makers = (header.digest, transformers.__version__, tokenizers.__version__, MAKER)
+    makers = (header.digest, tokenizers.__version__, MAKER)
     return hashlib.sha256(repr(makers).encode()).hexdigest()[:32]
 
 
@@ -93,61 +95,60 @@ def _settings(header: GgufHeader) -> dict[str, Json]:
         name: header.metadata.get(f"tokenizer.ggml.{known_as}_token_id")
         for name, known_as in SPECIAL.items()
     }
-    # Older files have no flag, and llama.cpp then adds the first token to this kind of vocabulary.
-    is_sentencepiece = header.text("tokenizer.ggml.model") == "llama"
+    # Older files have no flag, and llama.cpp then adds the first token to such vocabularies.
+    is_begun = header.text(KIND) == PIECES or _cut(header).begins
     return {
         **{
             name: None if i is None else header.text_of(TOKEN_TEXTS, int(str(i)))
             for name, i in ids.items()
         },
-        "add_bos_token": header.flag("tokenizer.ggml.add_bos_token", is_sentencepiece),
+        "add_bos_token": header.flag("tokenizer.ggml.add_bos_token", is_begun),
         "add_eos_token": header.flag("tokenizer.ggml.add_eos_token", False),
         "chat_template": header.metadata.get("tokenizer.chat_template"),
         "clean_up_tokenization_spaces": False,
     }
 
 
+def _cut(header: GgufHeader) -> Cut:
+    return CUTS.get(header.text(PRE, ""), CUTS[GPT2])
+
+
 def _backend(header: GgufHeader) -> Tokenizer:
-    """Let transformers make it: its own reader of files decodes too little or takes too long."""
-    found: dict[str, Json] = {
-        name: _value(header, PREFIX + key)
-        for key, name in GGUF_TOKENIZER_MAPPING["tokenizer"].items()
-        if PREFIX + key in header.metadata
-    }
-    made: Tokenizer = convert_gguf_tokenizer(header.architecture, found)[0]
-    if header.text("tokenizer.ggml.model") == BYTES and header.text(PRE, "") in DIGIT_BY_DIGIT:
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        made.pre_tokenizer = pre_tokenizers.Sequence([digits, pieces])
-    count = len(found["tokens"])
-    if made.get_vocab_size() == count:
-        return made
-    # Its class adds GPT-2's own end token where the file has none, and no network has a row for it.
-    text: Json = json.loads(made.to_str())
-    text["added_tokens"] = [one for one in text["added_tokens"] if one["id"] < count]
-    return Tokenizer.from_str(json.dumps(text))
+    tokens = header.texts(TOKEN_TEXTS)
+    kinds = _numbers(header, TOKEN_KINDS) or [NORMAL] * len(tokens)
+    merges = header.texts(MERGES) if MERGES in header.metadata else None
+    if header.text(KIND) == BYTES:
+        return byte_level(tokens, kinds, merges or (), _cut(header))
+    has_prefix = header.flag("tokenizer.ggml.add_space_prefix", True)
+    unknown = header.metadata.get("tokenizer.ggml.unknown_token_id")
+    return sentence_pieces(
+        tokens,
+        kinds,
+        _numbers(header, SCORES),
+        merges,
+        architecture=header.architecture,
+        has_prefix=has_prefix,
+        unknown=None if unknown is None else tokens[int(str(unknown))],
+    )
 
 
-def _value(header: GgufHeader, name: str) -> Json:
-    value = header.metadata[name]
-    if isinstance(value, Texts):
-        return header.texts(name)
-    return value.tolist() if isinstance(value, np.ndarray) else value
+def _numbers(header: GgufHeader, name: str) -> list[Json]:
+    found = header.metadata.get(name)
+    return found.tolist() if isinstance(found, np.ndarray) else []
 
 
 def _check(header: GgufHeader, vocab_size: int) -> None:
     """Raise unless the tokenizer's parts are there, as long as each other, and fit the network."""
-    kind = header.metadata.get("tokenizer.ggml.model")
+    kind = header.metadata.get(KIND)
     tokens = header.metadata.get(TOKEN_TEXTS)
     if kind is None or tokens is None:
         raise ModelError(f"{shown(header.path)} holds no tokenizer ({TOKEN_TEXTS}); {SPEECHLESS}")
-    if kind not in GGUF_TOKENIZER_TYPES:
-        legal = ", ".join(sorted(GGUF_TOKENIZER_TYPES))
-        raise header.refusal("tokenizer.ggml.model", f"one of {legal}", kind)
+    if kind not in (BYTES, PIECES):
+        raise header.refusal(KIND, f"{BYTES} or {PIECES}", kind)
     if not isinstance(tokens, Texts) or not 0 < tokens.count <= vocab_size:
         count = tokens.count if isinstance(tokens, Texts) else tokens
         raise header.refusal(TOKEN_TEXTS, f"1 … {vocab_size:,} texts, the network's tokens", count)
-    for name in (TOKEN_KINDS, "tokenizer.ggml.scores"):
+    for name in (TOKEN_KINDS, SCORES):
         found = header.metadata.get(name)
         if found is not None and not (isinstance(found, np.ndarray) and len(found) == tokens.count):
             length = len(found) if isinstance(found, np.ndarray) else found
@@ -155,11 +156,15 @@ def _check(header: GgufHeader, vocab_size: int) -> None:
     for known_as in (*SPECIAL.values(), *END_IDS):
         if f"tokenizer.ggml.{known_as}_token_id" in header.metadata:
             header.count(f"tokenizer.ggml.{known_as}_token_id", 0, tokens.count - 1)
-    if "tokenizer.ggml.merges" in header.metadata:
-        if not isinstance(header.metadata["tokenizer.ggml.merges"], Texts):
-            raise header.refusal("tokenizer.ggml.merges", "an array of texts", "another value")
-    elif "tokenizer.ggml.scores" not in header.metadata:
-        raise ModelError(
-            f"{shown(header.path)} has neither merges nor scores of tokens; {SPEECHLESS}"
-        )
+    _check_merges(header)
     header.text("tokenizer.chat_template", "")
+
+
+def _check_merges(header: GgufHeader) -> None:
+    """Raise unless the file says how pieces are merged, or how good each token is."""
+    if MERGES in header.metadata:
+        if not isinstance(header.metadata[MERGES], Texts):
+            raise header.refusal(MERGES, "an array of texts", "another value")
+    elif header.text(KIND) == BYTES or SCORES not in header.metadata:
+        missing = MERGES if header.text(KIND) == BYTES else f"{MERGES} and no {SCORES}"
+        raise ModelError(f"{shown(header.path)} holds no {missing}; {SPEECHLESS}")
