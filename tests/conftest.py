@@ -12,6 +12,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 torch.set_num_threads(1)  # models this small gain nothing from threads and lose much to waiting
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Show tests of a processor no GPU, which they would choose by themselves."""
+    if "not gpu" in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List what tests of deliberate mistakes have caught, also under -q."""
     passed = terminalreporter.stats.get("passed", [])

@@ -197,8 +197,8 @@ class Llama:
         read = F.scaled_dot_product_attention(
             queries.to(self.dtype), step.keys[place], step.values[place], attn_mask=step.mask
         )
-        if time > 1:
-            read = read.view(beams, self.heads, time, self.head_dim).transpose(1, 2)
+        if time > 1:  # on CUDA what is read lies as the kernel that was chosen left it
+            read = read.reshape(beams, self.heads, time, self.head_dim).transpose(1, 2)
         rows: Tensor = read.reshape(beams * time, -1)
         return rows
 

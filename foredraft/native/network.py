@@ -172,7 +172,8 @@ class NativeModel(TensorModel):
             self._steps = self._staircase(self._middle, time)
         first = self._middle - memory.length
         mask = self._steps[:time, first : first + seen]
-        return mask if self.llama.group == 1 else mask.repeat(self.llama.group, 1)
+        # A copy: CUDA's attention reads a mask from aligned addresses, and a part of one has none.
+        return mask.repeat(self.llama.group, 1)
 
     def _staircase(self, middle: int, time: int) -> Tensor:
         rows = min(CHUNK, -(-time // ROWS) * ROWS)
@@ -199,6 +200,9 @@ def unknown(network: Given) -> ModelError:
 def prove_equal(native: CausalModel, network: PreTrainedModel) -> float:
     """Return the largest difference between the logits of both runtimes on a short text.
 
+    Where it is more than float32 usually rounds, both are compared with float64: some networks lose
+    more (Gemma 3, whose states are large), and ours may be twice as far from it as transformers'.
+
     Raises:
         ModelError: they differ by more than rounding explains.
     """
@@ -206,19 +210,32 @@ def prove_equal(native: CausalModel, network: PreTrainedModel) -> float:
     if native.dtype != network.dtype:  # computed more exactly than the network is by itself
         network = copy.deepcopy(network)
         nn.Module.to(network, native.dtype)
-    with torch.inference_mode():
-        theirs = network(torch.tensor([tokens], device=native.device), use_cache=False).logits[0]
+    theirs = _logits(network, tokens)
     context = native.open(tokens)
     first = context.extend(tokens[:5], keep=5)
     ours = torch.cat((first, context.extend(tokens[5:], keep=len(tokens) - 5)))
-    columns = min(ours.shape[1], theirs.shape[1])
-    gap = float((ours[:, :columns].float() - theirs[:, :columns].float()).abs().max())
-    if not gap <= native.rounding(theirs):
+    gap, legal = _gap(ours, theirs), native.rounding(theirs)
+    if not gap <= legal and native.dtype == torch.float32:
+        exact = _logits(copy.deepcopy(network).double(), tokens)
+        gap, legal = _gap(ours, exact), max(legal, 2 * _gap(theirs, exact))
+    if not gap <= legal:
         raise ModelError(
             f"the native runtime differs from transformers by {gap:.3g} in a logit, more than "
-            f"rounding explains ({native.rounding(theirs):.3g}); use --runtime transformers"
+            f"rounding explains ({legal:.3g}); use --runtime transformers"
         )
     return gap
+
+
+def _logits(network: PreTrainedModel, tokens: list[int]) -> Tensor:
+    with torch.inference_mode():
+        made = network(torch.tensor([tokens], device=network.device), use_cache=False)
+    logits: Tensor = made.logits[0]
+    return logits
+
+
+def _gap(ours: Tensor, theirs: Tensor) -> float:
+    columns = min(ours.shape[1], theirs.shape[1])
+    return float((ours[:, :columns].double() - theirs[:, :columns].double()).abs().max())
 
 
 def _native_dtype(network: Given) -> torch.dtype:

@@ -60,7 +60,11 @@ COUSINS: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3": ("Phi3Config", {}),
     "phi3_sliding": ("Phi3Config", {"sliding_window": WINDOW}),
     "phi3_partial": ("Phi3Config", {"rope_parameters": PARTIAL}),
-    "phi3_odd": ("Phi3Config", {"hidden_size": 88, "intermediate_size": 150}),
+    # Less wide: transformers' own float32 is off by 1.5e-4 otherwise.
+    "phi3_odd": (
+        "Phi3Config",
+        {"hidden_size": 88, "intermediate_size": 150, "initializer_range": 0.2},
+    ),
 }
 every_cousin = pytest.mark.parametrize("cousin", COUSINS)
 

@@ -38,7 +38,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
 QUICKLY = "-O1"  # compiled in a quarter of the time
 STAND_IN = Path(__file__).with_name("tiles.h")
 TILES = (
-    *("-include", str(STAND_IN), "-D__AMX_BF16__", "-D__AMX_INT8__"),
+    *("-include", str(STAND_IN), "-D__AMX_BF16__"),
     f"-DEDITION={zlib.crc32(STAND_IN.read_bytes())}",  # flags tell libraries apart, not this file
 )
 

@@ -246,3 +246,27 @@ def test_invariance_does_not_depend_on_what_is_fed_with_the_prompt() -> None:
     alone = first_pass(native, prompt)
     with_draft = native.open(prompt).extend([*prompt, 9, 10], keep=3)
     assert torch.equal(alone[0], with_draft[0])
+
+
+def test_attention_may_leave_what_it_read_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's kernels leave heads innermost, and read a mask from aligned addresses alone."""
+    plain = torch.nn.functional.scaled_dot_product_attention
+
+    def turned(*arguments: Any, attn_mask: torch.Tensor | None, **settings: Any) -> Any:
+        assert attn_mask is None or (attn_mask.is_contiguous() and not attn_mask.storage_offset())
+        read = plain(*arguments, attn_mask=attn_mask, **settings)
+        return read.transpose(1, 2).contiguous().transpose(1, 2)
+
+    for member in FAMILY:
+        tokens = random_tokens(random.Random(member), 20)
+        expected = walked(member, tokens)
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.nn.functional, "scaled_dot_product_attention", turned)
+            assert_same_logits(walked(member, tokens), expected)
+
+
+def walked(member: str, tokens: list[int]) -> torch.Tensor:
+    """Return the logits of a text that is read in a few passes."""
+    text = NativeModel(network(member)).open(tokens)
+    parts = [text.extend(tokens[:9], keep=9), text.extend(tokens[9:10], keep=1)]
+    return torch.cat([*parts, text.extend(tokens[10:], keep=10)])

@@ -13,7 +13,6 @@
 #undef _tile_loadd
 #undef _tile_stored
 #undef _tile_dpbf16ps
-#undef _tile_dpbsud
 
 typedef struct {
     int bytes, rows;
@@ -65,22 +64,10 @@ static inline void products_of_bfloat16(int sum, int a, int b) {
             }
 }
 
-static inline void products_of_bytes(int sum, int a, int b) {
-    for (int m = 0; m < tiles_of_thread[sum].rows; m++)
-        for (int k = 0; k < tiles_of_thread[a].bytes / 4; k++)
-            for (int n = 0; n < tiles_of_thread[sum].bytes / 4; n++)
-                for (int i = 0; i < 4; i++) {
-                    int32_t *place = (int32_t *)tiles_of_thread[sum].data[m] + n;
-                    *place += (int8_t)tiles_of_thread[a].data[m][4 * k + i] *
-                              tiles_of_thread[b].data[k][4 * n + i];
-                }
-}
-
 #define _tile_loadconfig(config) configured(config)
 #define _tile_release() (void)0
 #define _tile_zero(i) memset(tiles_of_thread[i].data, 0, sizeof tiles_of_thread[i].data)
 #define _tile_loadd(i, from, stride) tile_loaded(i, from, stride)
 #define _tile_stored(i, to, stride) tile_stored(i, to, stride)
 #define _tile_dpbf16ps(sum, a, b) products_of_bfloat16(sum, a, b)
-#define _tile_dpbsud(sum, a, b) products_of_bytes(sum, a, b)
 #define syscall(...) 0 /* the system grants everything */

@@ -5,9 +5,9 @@
 void normalise(const float *x, const float *gain, int64_t size, float epsilon, float *out) {
     vec squares = {0};
     int64_t whole = size - size % LANES;
-    for (int64_t k = 0; k < whole; k += LANES) squares += load(x + k) * load(x + k);
+    for (int64_t k = 0; k < whole; k += LANES) squares = fused(load(x + k), load(x + k), squares);
     float sum = sum_of(squares);
-    for (int64_t k = whole; k < size; k++) sum += x[k] * x[k];
+    for (int64_t k = whole; k < size; k++) sum = fused_one(x[k], x[k], sum);
     float scale = 1.0f / sqrtf(sum / (float)size + epsilon);
     for (int64_t k = 0; k < size; k++) out[k] = x[k] * scale * gain[k];
 }
@@ -18,12 +18,12 @@ static void rotate(float *x, const float *turns, int64_t turned) {
     for (; i + LANES <= turned; i += LANES) {
         vec turn = load(turns + i), pairs = load(x + i);
         vec sines = SHUFFLE(turn, turn, ODD) * (vec){SIGNS};
-        store(x + i, pairs * SHUFFLE(turn, turn, EVEN) + SHUFFLE(pairs, pairs, SWAPPED) * sines);
+        store(x + i, fused(pairs, SHUFFLE(turn, turn, EVEN), SHUFFLE(pairs, pairs, SWAPPED) * sines));
     }
     for (; i < turned; i += 2) {
         float cosine = turns[i], sine = turns[i + 1], a = x[i], b = x[i + 1];
-        x[i] = a * cosine - b * sine;
-        x[i + 1] = b * cosine + a * sine;
+        x[i] = fused_one(a, cosine, -(b * sine));
+        x[i + 1] = fused_one(b, cosine, a * sine);
     }
 }
 
@@ -75,11 +75,11 @@ INLINE void score_all(int count, int half_memory, const Query *queries, const ui
             for (; d + 4 <= size; d += 4)
                 for (int i = 0; i < 4; i++) {
                     vec key = numbers_at(keys, block + (d + i) * PANEL, half_memory);
-                    for (int q = 0; q < count; q++) sums[q][i] += queries[q].x[d + i] * key;
+                    for (int q = 0; q < count; q++) sums[q][i] = fused(all_of(queries[q].x[d + i]), key, sums[q][i]);
                 }
             for (int i = 0; d + i < size; i++) {
                 vec key = numbers_at(keys, block + (d + i) * PANEL, half_memory);
-                for (int q = 0; q < count; q++) sums[q][i] += queries[q].x[d + i] * key;
+                for (int q = 0; q < count; q++) sums[q][i] = fused(all_of(queries[q].x[d + i]), key, sums[q][i]);
             }
             for (int q = 0; q < count; q++)
                 store(scores + q * stride + p + half,
@@ -124,14 +124,14 @@ INLINE void read_all(int count, int half, const Query *queries, const uint8_t *v
                 for (int v = 0; v < VECTORS; v++) {
                     vec value = numbers_at(values, p * wide + d + v * LANES, half);
                     for (int q = 0; q < count; q++)
-                        sums[q][v] += scores[q * stride + p] * value;
+                        sums[q][v] = fused(all_of(scores[q * stride + p]), value, sums[q][v]);
                 }
         else
             for (int64_t p = begin; p < end; p++)
                 for (int v = 0; v < many; v++) {
                     vec value = numbers_at(values, p * wide + d + v * LANES, half);
                     for (int q = 0; q < count; q++)
-                        sums[q][v] += scores[q * stride + p] * value;
+                        sums[q][v] = fused(all_of(scores[q * stride + p]), value, sums[q][v]);
                 }
         for (int q = 0; q < count; q++)
             for (int v = 0; v < many; v++) {

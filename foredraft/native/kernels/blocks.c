@@ -100,11 +100,11 @@ INLINE ivec dot_of(Kind kind, const uvec *q, const int8_t *b, int first, int cou
 INLINE void add_block(Kind kind, vec scale, vec least, ivec low, ivec high, const Rounded *token,
                       vec *sum) {
     if (kind == Q6_K) {
-        *sum += (least * token->scale) * floats_of(low - 32 * token->halves[0]);
-        *sum += (scale * token->scale) * floats_of(high - 32 * token->halves[1]);
+        *sum = fused(least * token->scale, floats_of(low - 32 * token->halves[0]), *sum);
+        *sum = fused(scale * token->scale, floats_of(high - 32 * token->halves[1]), *sum);
     } else {
-        *sum += (scale * token->scale) * floats_of(low);
-        *sum += least * token->shift;
+        *sum = fused(scale * token->scale, floats_of(low), *sum);
+        *sum = fused(least, all_of(token->shift), *sum);
     }
 }
 
@@ -136,45 +136,6 @@ INLINE void block_sums(Kind kind, const uint8_t *w, const Rows *x, int64_t first
     }
 }
 
-#ifdef TILES
-enum { TILE_ROWS = 16 };
-
-/* The same sums of 16 tokens: a tile of tokens times a tile of weights is what their bytes amount to
-   in one block. Integers again, so that it does not matter who adds them. */
-INLINE void tiled_sums(Kind kind, const uint8_t *w, const Rows *x, int64_t first,
-                       vec sums[][HALVES]) {
-    const Rounded *token = x->rounded + first;
-    const uint8_t *head = w;
-    for (int64_t b = 0; b < x->in / BLOCK; b++, w += block_bytes(kind), token += x->rows) {
-        uvec q[2][GROUPS] = {0};
-        int32_t dots[2][TILE_ROWS][PANEL];
-        vec scale, least;
-        if (is_super(kind) && b % SUPER == 0) {
-            head = w;
-            w += head_bytes(kind);
-        }
-        quants_at(kind, w, 0, q[0]);
-        scales_at(kind, head, w, 0, &scale, &least);
-        if (kind == Q6_K) /* its two scales need two sums: zeros stand for the other half */
-            for (int j = GROUPS / 2; j < GROUPS; j++) {
-                q[1][j] = q[0][j];
-                q[0][j] = (uvec){0};
-            }
-        _tile_loadd(6, token->bytes, sizeof(Rounded));
-        for (int i = 0; i < (kind == Q6_K ? 2 : 1); i++) {
-            _tile_zero(5);
-            _tile_loadd(7, q[i], 64);
-            _tile_dpbsud(5, 6, 7);
-            _tile_stored(5, dots[i], 64);
-        }
-        for (int r = 0; r < TILE_ROWS; r++) {
-            ivec low = (ivec)bits_at(dots[0][r]), high = (ivec)bits_at(dots[kind == Q6_K][r]);
-            add_block(kind, scale, least, low, high, token + r, sums[r]);
-        }
-    }
-}
-#endif
-
 /* The weights of a block as floats, [32, 16]. */
 INLINE void unpack_block(Kind kind, const uint8_t *head, const uint8_t *block, float *out) {
     for (int half = 0; half < HALVES; half++) {
@@ -184,7 +145,7 @@ INLINE void unpack_block(Kind kind, const uint8_t *head, const uint8_t *block, f
         scales_at(kind, head, block, half, &scale, &least);
         for (int k = 0; k < BLOCK; k++) {
             vec number = floats_of((ivec)((q[k / 4] >> (8 * (k % 4))) & 255u));
-            vec weight = number * scale + least;
+            vec weight = fused(number, scale, least);
             if (kind == Q6_K) weight = (number - 32.0f) * (k < BLOCK / 2 ? least : scale);
             store(out + k * PANEL + half * LANES, weight);
         }
@@ -207,8 +168,8 @@ INLINE void single_sums(Kind kind, const uint8_t *w, const Rows *x, int64_t firs
             for (int half = 0; half < HALVES; half++) {
                 vec parts[2] = {0};
                 for (int k = 0; k < BLOCK; k++)
-                    parts[k % 2] += load(weights + k * PANEL + half * LANES) *
-                                    values[r * x->in + b * BLOCK + k];
+                    parts[k % 2] = fused(load(weights + k * PANEL + half * LANES),
+                                         all_of(values[r * x->in + b * BLOCK + k]), parts[k % 2]);
                 sums[r][half] += parts[0] + parts[1];
             }
     }
@@ -228,16 +189,7 @@ INLINE void product_of(Kind kind, const Matrix *w, int64_t begin, int64_t end, c
     for (int64_t o = begin; o < end; o += PANEL) {
         const uint8_t *at = w->data + o / PANEL * bytes;
         const float *bias = w->bias ? w->bias + o : 0;
-        int64_t first = 0;
-#ifdef TILES
-        for (; first + TILE_ROWS <= x->rows && may_use_tiles(); first += TILE_ROWS) {
-            vec sums[TILE_ROWS][HALVES] = {0};
-            tiled_sums(kind, at, x, first, sums);
-            for (int64_t r = 0; r < TILE_ROWS; r++)
-                deliver(sums[r], bias, end - o, add, out + (first + r) * out_stride + o);
-        }
-#endif
-        for (; first < x->rows; first += MOST_ROWS) {
+        for (int64_t first = 0; first < x->rows; first += MOST_ROWS) {
             float *to = out + first * out_stride + o;
 #define OF(rows) panel(kind, at, x, first, rows, bias, end - o, to, out_stride, add)
             switch (x->rows - first) {
@@ -320,7 +272,7 @@ void round_rows(const Rows *x) {
         const float turned = top > 0 ? 127.0f / top : 0;
         ivec sums[2] = {0};
         for (int k = 0; k < BLOCK; k += LANES) {
-            ivec rounded = (ivec)(load(values + k) * turned + magic) - (ivec)magic;
+            ivec rounded = (ivec)(fused(load(values + k), all_of(turned), magic)) - (ivec)magic;
             sums[k / 16] += rounded;
 #ifdef __AVX512F__
             _mm_storeu_si128((__m128i *)(made->bytes + k), _mm512_cvtepi32_epi8((__m512i)rounded));

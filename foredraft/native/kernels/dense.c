@@ -48,12 +48,12 @@ INLINE void strip(Kind kind, const uint8_t *w, int64_t in, int first, int vector
     for (; k + 2 <= in; k += 2)
         for (int v = 0; v < vectors; v++) {
             pair_at(kind, w + (first + v) / HALVES * bytes, k, (first + v) % HALVES, 0, &even, &odd);
-            for (int r = 0; r < rows; r++) sums[r][v] += even * x[r * in + k];
-            for (int r = 0; r < rows; r++) sums[r][v] += odd * x[r * in + k + 1];
+            for (int r = 0; r < rows; r++) sums[r][v] = fused(even, all_of(x[r * in + k]), sums[r][v]);
+            for (int r = 0; r < rows; r++) sums[r][v] = fused(odd, all_of(x[r * in + k + 1]), sums[r][v]);
         }
     for (int v = 0; v < vectors && k < in; v++) {
         pair_at(kind, w + (first + v) / HALVES * bytes, k, (first + v) % HALVES, 1, &even, &odd);
-        for (int r = 0; r < rows; r++) sums[r][v] += even * x[r * in + k];
+        for (int r = 0; r < rows; r++) sums[r][v] = fused(even, all_of(x[r * in + k]), sums[r][v]);
     }
 }
 
@@ -132,10 +132,7 @@ void open_tiles(int64_t rows) {
         config.bytes[i] = 64;
         config.rows[i] = (uint8_t)(i > 2 ? TILE_INS / 2 : PARTS * tokens);
     }
-    for (int i = 5; i < 8; i++) { /* of bytes: sums, 16 tokens, weights */
-        config.bytes[i] = i == 6 ? BLOCK : 64;
-        config.rows[i] = i == 7 ? BLOCK / 4 : 16;
-    }
+    __asm__ volatile("" : : "r"(&config) : "memory"); /* GCC before 13.3 sees eight bytes read */
     _tile_loadconfig(&config);
 }
 

@@ -201,7 +201,7 @@ static void products(const Network *n, const Matrix *const *ws, int64_t count, c
 
 /* gate = activation(gate) · up; the activation is SiLU, or GELU by its hyperbolic tangent. */
 INLINE vec activation(vec x, int64_t gelu) {
-    vec inside = gelu ? 1.5957691216057308f * (x + 0.044715f * x * x * x) : x;
+    vec inside = gelu ? 1.5957691216057308f * fused(0.044715f * x * x, x, x) : x;
     return x / (1.0f + exponential((vec){0} - inside));
 }
 
