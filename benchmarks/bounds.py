@@ -118,13 +118,15 @@ def speculation(measured: Measured) -> list[Bound]:
     both = of_kind(measured, *COPIED)
     speeds = {name: median(both.speeds(name)) for name in (NASD, SUFFIX)}
     best = max(speeds, key=speeds.__getitem__)
-    lookup, note = f"{OPENVINO}_lookup", f"{best}, whole generations"
-    theirs = ratio(both, best, lookup) if lookup in measured.samples else None
+    lookup = f"{OPENVINO}_lookup"
+    theirs = ratio(both, best, lookup, decode=True) if lookup in measured.samples else None
+    whole = ratio(both, best, PLAIN)["median"]
+    note = f"{best}, decoding alone (÷ plain, whole generations: {whole:.2f})"
     return [
         Bound(
             "n-gram or suffix speculation ÷ plain, copying and code",
             1.7,
-            ratio(both, best, PLAIN),
+            ratio(both, best, PLAIN, decode=True),
             note=note,
         ),
         Bound(

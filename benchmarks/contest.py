@@ -114,15 +114,9 @@ class Contest:
                 raise why
 
     def text(self, item: PromptItem) -> str:
-        """Return a prompt through the chat template, with a number that no prompt had before.
-
-        The number stands at its beginning, so that nobody can have kept the keys of this text.
-        """
+        """Return a prompt through the chat template, as a user of the model sends it."""
         self._texts += 1
-        messages = [
-            {"role": "system", "content": f"Request {self._texts}. You are a helpful assistant."},
-            {"role": "user", "content": item.prompt},
-        ]
+        messages = [{"role": "user", "content": item.prompt}]
         text = str(
             self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         )

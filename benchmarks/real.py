@@ -4,8 +4,8 @@ SmolLM2-135M-Instruct in 4 bits (or Gemma 3 270M) answers prompts of five kinds 
 template, greedily and with nucleus sampling. Every contender is a process that loads the same file
 once; they answer the same prompt in turns, in an order that rotates, with as many threads as this
 process may use. Figures are medians over prompts, in brackets their bootstrap 95 % intervals.
-Whoever drafts has the draft length with which it was quickest on other prompts. Each prompt is told
-apart by a number at its beginning, so that nobody can answer from what it kept of the last round.
+Whoever drafts has the draft length with which it was quickest on other prompts. Nobody keeps the
+keys and values of a prompt for the next round: where a peer would, that is switched off.
 
 The model comes with `python scripts/real_models.py smollm2`. The peers live in environments of
 their own, in `runs/peers/` or where FOREDRAFT_PEERS says; one that is absent is left out by name:
@@ -51,7 +51,7 @@ PAIRS = (  # ours, theirs
     *((SUFFIX, f"{peer}_lookup") for peer in (TRANSFORMERS, LLAMACPP, OPENVINO)),
     *((f"{peer}_lookup", peer) for peer in (TRANSFORMERS, LLAMACPP, OPENVINO)),
 )
-QUICK = {"rounds": 2, "prompts": 2, "length": 64, "repeats": 5}
+QUICK = {"rounds": 2, "prompts": 2, "length": 128, "repeats": 5}
 FULL = {"rounds": 3, "prompts": 3, "length": 128, "repeats": 9}
 
 

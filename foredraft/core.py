@@ -137,6 +137,7 @@ class StepRecord:
         stopped: why the draft ended where it did; None for a step of plain decoding.
         draft_seconds: wall time of drafting.
         verify_seconds: wall time of the target pass and the verdict.
+        num_threads: threads of the target pass; None where its runtime does not choose them.
     """
 
     drafted: list[int]
@@ -149,6 +150,7 @@ class StepRecord:
     normalized_entropy: float | None = None
     raw_gamma: float | None = None
     stopped: DraftStop | None = None
+    num_threads: int | None = None
 
     @property
     def gamma(self) -> int:

@@ -161,7 +161,8 @@ def _accept(
     start += request.check_seconds
     request.forget_rejected()
     if request.drafter is None or request.policy is None:
-        return StepRecord([], 0, emitted, 0.0, parts.clock() - start)
+        threads = parts.target.pass_threads
+        return StepRecord([], 0, emitted, 0.0, parts.clock() - start, num_threads=threads)
     request.drafter.observe(request.tokens, len(emitted), logits)
     outcome = StepOutcome(
         draft,
@@ -187,6 +188,7 @@ def _accept(
         normalized_entropy=measured[0],
         raw_gamma=measured[1],
         stopped=draft.stopped,
+        num_threads=parts.target.pass_threads,
     )
 
 

@@ -182,6 +182,11 @@ class Network(Owned, ABC):
     weight_bytes: float | None = None
 
     @property
+    def pass_threads(self) -> int | None:
+        """Threads of the newest pass; None where torch decides."""
+        return None
+
+    @property
     def prompt_vocab_size(self) -> int:
         """Tokens a prompt may hold; an encoder may have others than its decoder."""
         return self.vocab_size
@@ -205,8 +210,7 @@ class Network(Owned, ABC):
             What is known after the last tokens of each, in the order of the feeds.
 
         Raises:
-            RequestError: no feeds, no tokens, a `keep` out of range, or a context that was closed,
-                is another network's or stands twice.
+            RequestError: no feeds, no tokens, a `keep` out of range, a context closed or there twice.
         """
         self.check(feeds)
         with self.owner.lock:

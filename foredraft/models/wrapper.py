@@ -41,6 +41,10 @@ class Wrapper(Network):
     def prompt_vocab_size(self) -> int:
         return self.inner.prompt_vocab_size
 
+    @property
+    def pass_threads(self) -> int | None:
+        return self.inner.pass_threads
+
     def open(self, prompt: Prompt) -> Context:
         context = self.inner.open(prompt)
         return Context(self, prompt, context.begin, InnerText(context))

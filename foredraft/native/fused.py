@@ -261,6 +261,10 @@ class FusedModel(CausalModel):
     def threads(self, threads: int) -> None:
         self._passes.threads = threads
 
+    @property
+    def pass_threads(self) -> int | None:
+        return self._passes.pace.threads or None  # none yet
+
     def weights(self) -> Iterator[Tensor]:
         yield from self._passes.laid.tensors
 

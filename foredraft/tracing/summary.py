@@ -40,6 +40,8 @@ class Summary:
         time_to_first_token_seconds: the first step.
         seconds_per_token: median over the later steps.
         draft_cost_ratio: seconds a draft call / seconds a target call over the later steps, c.
+        mean_threads: threads of a target pass over the later steps, which the compiled pass chooses
+            by how busy the machine is; None where the runtime does not choose.
     """
 
     num_steps: int
@@ -61,6 +63,7 @@ class Summary:
     time_to_first_token_seconds: float | None
     seconds_per_token: float | None
     draft_cost_ratio: float | None
+    mean_threads: float | None
 
     def to_dict(self) -> dict[str, Json]:
         """Return plain values, ready for JSON."""
@@ -82,6 +85,7 @@ def summarize(records: Sequence[StepRecord]) -> Summary:
     drafting = sum(bool(r.drafted) for r in records)
     entropies = [r.normalized_entropy for r in records if r.normalized_entropy is not None]
     later = [r for r in records[1:] if r.emitted]
+    threads = [r.num_threads for r in later if r.num_threads is not None]
     return Summary(
         num_steps=len(records),
         num_target_calls=sum(r.num_target_calls for r in records),
@@ -102,6 +106,7 @@ def summarize(records: Sequence[StepRecord]) -> Summary:
         time_to_first_token_seconds=records[0].seconds if records else None,
         seconds_per_token=median(r.seconds / len(r.emitted) for r in later) if later else None,
         draft_cost_ratio=_draft_cost_ratio(later),
+        mean_threads=fmean(threads) if threads else None,
     )
 
 

@@ -53,6 +53,7 @@ total_seconds  #  #
 time_to_first_token_seconds  #  #
 seconds_per_token  #  #
 draft_cost_ratio  #  –
+mean_threads  –  –
 speedup  #  #
 """
 

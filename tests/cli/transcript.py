@@ -18,6 +18,7 @@ TIMED = (
     "time_to_first_token_seconds",
     "seconds_per_token",
     "draft_cost_ratio",
+    "mean_threads",
     "speedup",
 )
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from foredraft.loading.runtime import can_fuse
+from foredraft.models import Recomputing
 from foredraft.native import pace
+from foredraft.native.fused import FusedModel
 from foredraft.native.pace import GUESS, LAST_PAUSE, RECENT, TRIAL, Pace
+from tests.texts import first_pass
+from tests.tiny import build
 
 QUICK, TEAM = 0.002, 4
 
@@ -83,3 +88,19 @@ def test_passes_of_other_sizes_are_compared_with_their_like(clock: Clock) -> Non
         for rows, seconds in ((1, QUICK), (64, 50 * QUICK)):
             assert one.choose(TEAM) == TEAM
             one.passed(rows, seconds, TEAM)
+
+
+@pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_the_choice_is_told(use_cache: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(self: Pace, most: int) -> int:
+        self.threads = asked
+        return asked
+
+    monkeypatch.setattr(Pace, "choose", choose)
+    model = FusedModel(build("llama"))
+    assert model.pass_threads is None, "nothing was computed"
+    outer = model if use_cache else Recomputing(model)
+    for asked in (1, 3):
+        first_pass(outer, [3, 4])
+        assert outer.pass_threads == asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -135,6 +136,14 @@ def test_a_draft_without_a_draft_model_costs_no_draft_calls() -> None:
     assert s.num_draft_calls == 0
     assert s.draft_cost_ratio is None
     assert s.mean_gamma == 2
+
+
+def test_threads_are_those_of_later_passes_where_the_runtime_chooses_them() -> None:
+    def ran(threads: int | None) -> StepRecord:
+        return replace(step([], 0, [1]), num_threads=threads)
+
+    assert summarize([ran(8), ran(2), ran(1), ran(2), ran(1)]).mean_threads == pytest.approx(1.5)
+    assert summarize([ran(None), ran(None)]).mean_threads is None
 
 
 def test_a_summary_survives_json() -> None:
