@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from contest import LLAMACPP, OPENVINO, Contest, rotated
@@ -116,8 +115,8 @@ def cut(contest: Contest, item: PromptItem) -> str:
 def speculation(measured: Measured) -> list[Bound]:
     """Return the bounds of copying, with n-grams or suffixes, whichever is quicker."""
     both = of_kind(measured, *COPIED)
-    speeds = {name: median(both.speeds(name)) for name in (NASD, SUFFIX)}
-    best = max(speeds, key=speeds.__getitem__)
+    gains = {name: ratio(both, name, PLAIN, decode=True)["median"] for name in (NASD, SUFFIX)}
+    best = max(gains, key=lambda name: gains[name] or 0.0)
     lookup = f"{OPENVINO}_lookup"
     theirs = ratio(both, best, lookup, decode=True) if lookup in measured.samples else None
     whole = ratio(both, best, PLAIN)["median"]

@@ -114,13 +114,17 @@ class Contest:
                 raise why
 
     def text(self, item: PromptItem) -> str:
-        """Return a prompt through the chat template, as a user of the model sends it."""
+        """Return a prompt as users of the model send it: through its chat template, if any."""
         self._texts += 1
+        if not self.tokenizer.chat_template:
+            return item.prompt
         messages = [{"role": "user", "content": item.prompt}]
+        tokenizer = self.tokenizer
         text = str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         )
-        return text.removeprefix(self.tokenizer.bos_token or "\n")  # every tokenizer adds its own
+        begins = tokenizer.encode("a")[0] == tokenizer.bos_token_id  # then everybody adds its own
+        return text.removeprefix(str(tokenizer.bos_token)) if begins else text
 
     def ask(self, name: str, text: str, length: int, sampler: str = GREEDY) -> Answer:
         """Have a contender generate."""

@@ -28,6 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 from foredraft import LoadOptions
 from foredraft.bench.machine import PeakMemory, describe_machine, memory_mark, place
 from foredraft.loading import load, runtime
+from foredraft.loading.gguf_writing import quantize_to
 from foredraft.zoo.tokenizer import train_tokenizer
 
 MEGABYTE = 1_000_000
@@ -49,10 +50,12 @@ class Variant:
     tied: bool = True  # whether the head is the embedding
     sharded: bool = False  # whether the tensors are spread over several files
     quantize: str = "none"  # as in `LoadOptions`
+    file: str = ""  # what a GGUF file of it is rounded to, `int8` or `int4`; a folder if nothing
 
     def __str__(self) -> str:
         tied = "tied" if self.tied else "untied"
         how = [self.quantize] * (self.quantize != "none") + ["sharded"] * self.sharded
+        how += [f"GGUF {self.file}"] * bool(self.file)
         return ", ".join((self.runtime, self.dtype, tied, *how))
 
 
@@ -62,6 +65,7 @@ VARIANTS = (
     *(Variant(runtime, sharded=True) for runtime in (NATIVE, TORCH, THEIRS)),
     *(Variant(NATIVE, dtype) for dtype in ("float16", "float32")),
     *(Variant(NATIVE, quantize=quantize) for quantize in ("int8", "int4")),
+    *(Variant(NATIVE, file=kind) for kind in ("int8", "int4")),
 )
 
 
@@ -78,8 +82,18 @@ def write_folder(folder: Path, variant: Variant, shape: dict[str, int]) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
+def written(folder: Path, variant: Variant, shape: dict[str, int]) -> tuple[Path, int]:
+    """Write what is loaded; return where it is, and the bytes of its weights."""
+    size = write_folder(folder, variant, shape)
+    if not variant.file:
+        return folder, size
+    file = folder / "model.gguf"
+    quantize_to(str(folder), variant.file, file, lambda done, total: None)
+    return file, file.stat().st_size
+
+
 def measured(folder: Path, variant: Variant) -> dict[str, float]:
-    """Load a folder in a process of its own.
+    """Load a folder or a file in a process of its own.
 
     Returns:
         `before`, `stays` and `peak` in bytes, the last two beyond what was held before; `seconds`.
@@ -115,8 +129,8 @@ def rows_of(shape: dict[str, int]) -> Iterator[dict[str, Any]]:
     """Measure every variant; yield a row each, and say it to the terminal at once."""
     for number, variant in enumerate(VARIANTS, start=1):
         with tempfile.TemporaryDirectory() as place:
-            size = write_folder(Path(place), variant, shape)
-            found = measured(Path(place), variant)
+            source, size = written(Path(place), variant, shape)
+            found = measured(source, variant)
         row = {"variant": str(variant), "files": size, **found}
         row["peak_to_stays"] = found["peak"] / found["stays"]
         row["stays_to_files"] = found["stays"] / size

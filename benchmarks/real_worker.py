@@ -80,6 +80,18 @@ class LlamaCpp:
         c.llama_sampler_free(sampler)
         return told_of(tokens, len(prompt), seconds, first)
 
+    def logits(self, request: Request) -> Request:
+        """Write the logits after each of some tokens into a file, `[tokens, vocab]`, float32."""
+        import numpy as np
+
+        tokens: list[int] = request["tokens"]
+        self._c.llama_memory_clear(self._memory, False)
+        self._feed(tokens, 0, len(tokens))
+        columns = self._c.llama_vocab_n_tokens(self._vocabulary)
+        found = self._c.llama_get_logits(self._context)
+        np.save(request["file"], np.ctypeslib.as_array(found, (len(tokens), columns)))
+        return {}
+
     def _step(self, prompt: list[int], tokens: list[int], sampler: Any, most: int) -> None:
         """Draft by lookup, feed the draft, and add the tokens that the sampler draws from it."""
         known = len(prompt) + len(tokens) - 1

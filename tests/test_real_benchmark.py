@@ -50,8 +50,27 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contest:
     program.write_text(FAKE)
     monkeypatch.setattr(contest, "PROGRAM", program)
     monkeypatch.setattr(contest, "python_of", lambda kind: sys.executable)
-    tokenizer: Any = SimpleNamespace(apply_chat_template=template, bos_token="<s>")
-    return Contest({"path": "a.gguf", "model": "a", "threads": 1}, tokenizer)
+    return Contest({"path": "a.gguf", "model": "a", "threads": 1}, talker(begins=True))
+
+
+def talker(*, begins: bool, template: Any = template) -> Any:
+    """Return a tokenizer whose template writes a begin token, and that adds one itself or not."""
+    return SimpleNamespace(
+        chat_template="some" if template else None,
+        apply_chat_template=template,
+        encode=lambda text: [1, 5] if begins else [5],
+        bos_token="<s>",
+        bos_token_id=1,
+    )
+
+
+def test_a_prompt_has_the_begin_token_once() -> None:
+    def text(tokenizer: Any) -> str:
+        return Contest({}, tokenizer).text(ITEMS[0])
+
+    assert text(talker(begins=True)) == "[user] Hello", "everybody adds it"
+    assert text(talker(begins=False)) == "<s>[user] Hello", "nobody does"
+    assert text(talker(begins=True, template=None)) == "Hello"
 
 
 def test_who_cannot_load_or_sample_is_left_out_by_name(fake: Contest) -> None:

@@ -18,7 +18,24 @@ LABELS = {
     "transformers_generate": "transformers `generate`",
 }
 FIXED = "speculative gamma=4"  # the documented baseline of EGAG
+REAL, ROUNDING = "real.json", "rounding-smollm2.json"
+CONTENDERS = {
+    "plain": "foredraft, plain",
+    "nasd": "foredraft, NASD",
+    "suffix": "foredraft, suffix",
+    "prompt_lookup": "foredraft, prompt lookup",
+    "hybrid": "foredraft, hybrid(suffix, ngram)",
+    "transformers": "transformers, bfloat16",
+    "transformers_lookup": "transformers, bfloat16, prompt lookup",
+    "llamacpp": "llama.cpp",
+    "llamacpp_lookup": "llama.cpp, prompt lookup",
+    "openvino": "OpenVINO GenAI",
+    "openvino_lookup": "OpenVINO GenAI, prompt lookup",
+    "ours": "foredraft",
+}
 MADE_BY = {
+    REAL: "uv run python benchmarks/real.py --save",
+    ROUNDING: "uv run python benchmarks/rounding.py --save",
     "verifiers.json": "uv run python benchmarks/verifiers.py --out benchmarks/results",
     "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
     "policies.json": "uv run python benchmarks/policies.py runs/policies --out benchmarks/results",
@@ -74,13 +91,101 @@ def speeds(language: str, file: str, command: str) -> str:
         medians = [r["median"] if isinstance(r, dict) else r for r in ratios]  # with an interval
         cells = [LABELS.get(row["method"], row["method"]), *(f"{r:.2f}" for r in medians)]
         lines.append(f"| {' | '.join(cells)} |")
-    source = "来源：" if language == "zh" else "Source: "
-    return "\n".join([*lines, "", f"{source}`benchmarks/results/{file}`; {machine(found)}"])
+    return "\n".join([*lines, "", source(language, file, found)])
 
 
 def machine(found: Any) -> str:
     """Return what a results file says about where it was made, and its note if it has one."""
     return ", ".join(filter(None, (place(found), found.get("note")))) or "–"
+
+
+def real(language: str) -> str:
+    """Return the speed of every contender of `benchmarks/real.py` on a real model, greedy."""
+    found = results(REAL)
+    if found is None:
+        return missing(language, REAL, MADE_BY[REAL])
+    head = {
+        "zh": ("", "整次生成，token/秒", "只算解码，token/秒", "首个 token，毫秒", "峰值内存，MB"),
+        "en": ("", "tokens/s, whole", "tokens/s, decoding alone", "first token, ms", "peak, MB"),
+    }[language]
+    lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|---:|---:|"]
+    for row in found["samplers"]["greedy"]["contenders"]:
+        names = ("tokens_per_second", "decode_tokens_per_second", "time_to_first_token_ms")
+        cells = [CONTENDERS[row["contender"]], *(figure(row[name], "{:.0f}") for name in names)]
+        lines.append(f"| {' | '.join(cells)} | {row['peak_memory_mb'] or '–'} |")
+    return "\n".join([*lines, "", source(language, REAL, found)])
+
+
+def real_ratios(language: str) -> str:
+    """Return its ratios of decoding alone by kind of prompt, and all of nucleus sampling."""
+    found = results(REAL)
+    if found is None:
+        return missing(language, REAL, MADE_BY[REAL])
+    cells = {
+        (sampler, one["ours"], one["theirs"], one["kind"]): figure(one, "{:.2f}")
+        for sampler, measured in found["samplers"].items()
+        for one in measured["ratios"]
+        if one["decode_only"]
+    }
+    pairs = list(dict.fromkeys((ours, theirs) for _, ours, theirs, _ in cells))
+    kinds = list(dict.fromkeys(kind for *_, kind in cells))
+    ratio = "比值" if language == "zh" else "ratio"
+    lines = [f"| {ratio} | {' | '.join(kinds)} | nucleus, all |", "|---" * (len(kinds) + 2) + "|"]
+    for ours, theirs in pairs:
+        row = [cells.get(("greedy", ours, theirs, kind), "–") for kind in kinds]
+        row.append(cells.get(("nucleus", ours, theirs, "all"), "–"))
+        lines.append(f"| {CONTENDERS[ours]} ÷ {CONTENDERS[theirs]} | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def real_bounds(language: str) -> str:
+    """Return how quick it must be, each bound beside what it was."""
+    found = results(REAL)
+    if found is None:
+        return missing(language, REAL, MADE_BY[REAL])
+    head = {
+        "zh": ("", "要求", "测得", "", "怎么测"),
+        "en": ("", "wanted", "measured", "", "how"),
+    }[language]
+    lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|---|---|"]
+    for row in found["bounds"]:
+        shown = "–" if row["measured"] is None else figure(row["measured"], "{:.2f}")
+        lines.append(
+            f"| {row['what']} | {row['bound']} | {shown} | {row['verdict']} | {row['how']} |"
+        )
+    return "\n".join(lines)
+
+
+def rounding(language: str) -> str:
+    """Return how far 8-bit activations are from float32 ones, ours and llama.cpp's."""
+    found = results(ROUNDING)
+    if found is None:
+        return missing(language, ROUNDING, MADE_BY[ROUNDING])
+    head = {
+        "zh": ("", "每个 token 的平均 KL，nat", "贪心选择相同"),
+        "en": ("", "mean KL a token, nats", "equal greedy choices"),
+    }[language]
+    lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|"]
+    lines += [
+        f"| {CONTENDERS[who]} | {one['mean_kl_nats']:.2e} | {one['equal_greedy_share']:.2%} |"
+        for who, one in found["figures"].items()
+    ]
+    return "\n".join([*lines, "", source(language, ROUNDING, found)])
+
+
+def figure(found: dict[str, Any], form: str) -> str:
+    """Return a median, with its interval where it has one."""
+    middle, *ends = (found[name] for name in ("median", "low", "high"))
+    if middle is None:
+        return "–"
+    told = [form.format(end) for end in ends if end is not None]
+    return form.format(middle) + (f" [{', '.join(told)}]" if told else "")
+
+
+def source(language: str, file: str, found: Any) -> str:
+    """Return the line below a table: its file, and where it was made."""
+    label = "来源：" if language == "zh" else "Source: "
+    return f"{label}`benchmarks/results/{file}`; {machine(found)}"
 
 
 def quick(language: str) -> str:
@@ -112,8 +217,7 @@ def policies(language: str) -> str:
         shown.append(f"{sampled['ratio_to_target_ar']:.2f}" if sampled else "–")
         shown.append(f"{greedy[-1]['mean_acceptance_length']:.2f}")
         lines.append(f"| `{method}` | {' | '.join(shown)} |")
-    source = "来源：" if language == "zh" else "Source: "
-    return "\n".join([*lines, "", f"{source}`benchmarks/results/{file}`; {machine(found)}"])
+    return "\n".join([*lines, "", source(language, file, found)])
 
 
 def claims(language: str) -> str:
@@ -153,8 +257,7 @@ def _peers(language: str, file: str) -> str:
         row = {r["kind"]: r for r in ratios if (r["ours"], r["theirs"]) == (ours, theirs)}
         shown = " | ".join(f"{row[k]['median']:.2f}" if k in row else "–" for k in kinds)
         lines.append(f"| `{ours}` / `{theirs}` | {shown} |")
-    source = "来源：" if language == "zh" else "Source: "
-    return "\n".join([*lines, "", f"{source}`benchmarks/results/{file}`; {machine(found)}"])
+    return "\n".join([*lines, "", source(language, file, found)])
 
 
 def ablation(language: str) -> str:

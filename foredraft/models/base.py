@@ -210,7 +210,7 @@ class Network(Owned, ABC):
             What is known after the last tokens of each, in the order of the feeds.
 
         Raises:
-            RequestError: no feeds, no tokens, a `keep` out of range, a context closed or twice here.
+            RequestError: no feeds, no tokens, a `keep` out of range, a context closed or twice.
         """
         self.check(feeds)
         with self.owner.lock:

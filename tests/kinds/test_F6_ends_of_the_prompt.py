@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
+from foredraft.cli.main import main
 from foredraft.cli.surroundings import notes_on_standard_error
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.engine import Engine
@@ -170,13 +168,10 @@ def test_a_command_says_it_once_on_standard_error(capsys: pytest.CaptureFixture[
     assert err.startswith("note: the prompt began with 2 begin tokens")
 
 
-def test_the_command_line_shows_notes() -> None:
-    command = [sys.executable, "-m", "foredraft", "generate", "--method", "target", "--text-only"]
-    words = ["--length", "3", "--prompt", f"{BOS}Once upon a time"]
-    done = subprocess.run(
-        [*command, *words], capture_output=True, text=True, cwd=Path(__file__).parents[2]
-    )
-    assert done.returncode == 0
-    assert done.stderr.count("begin tokens") == 1
-    lines = [line for line in done.stderr.split("\n") if "no C compiler" not in line]
+def test_the_command_line_shows_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["generate", "--method", "target", "--text-only", "--length", "3"]
+    main([*words, "--device", "cpu", "--prompt", f"{BOS}Once upon a time"])
+    said = capsys.readouterr().err
+    assert said.count("begin tokens") == 1
+    lines = [line for line in said.split("\n") if "no C compiler" not in line]
     assert lines[0].startswith("note: ")
