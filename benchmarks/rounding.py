@@ -103,7 +103,7 @@ def rendered(found: dict[str, Any]) -> str:
     setting = found["setting"]
     lines = [
         f"- Model: {setting['model']}, {setting['tokens']:,} tokens in texts of {setting['text']}.",
-        f"- Machine: {place(found['machine'])}.",
+        f"- Machine: {place(found)}.",
         *(f"- Left out: {name}: {why}" for name, why in found["left_out"].items()),
         "",
     ]

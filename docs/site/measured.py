@@ -105,14 +105,27 @@ def real(language: str) -> str:
     if found is None:
         return missing(language, REAL, MADE_BY[REAL])
     head = {
-        "zh": ("", "整次生成，token/秒", "只算解码，token/秒", "首个 token，毫秒", "峰值内存，MB"),
-        "en": ("", "tokens/s, whole", "tokens/s, decoding alone", "first token, ms", "peak, MB"),
+        "zh": (
+            "",
+            "整次生成，token/秒",
+            "只算解码，token/秒",
+            "首个 token，毫秒",
+            "峰值内存（其中导入），MB",
+        ),
+        "en": (
+            "",
+            "tokens/s, whole",
+            "tokens/s, decoding alone",
+            "first token, ms",
+            "peak (of imports), MB",
+        ),
     }[language]
     lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|---:|---:|"]
     for row in found["samplers"]["greedy"]["contenders"]:
         names = ("tokens_per_second", "decode_tokens_per_second", "time_to_first_token_ms")
         cells = [CONTENDERS[row["contender"]], *(figure(row[name], "{:.0f}") for name in names)]
-        lines.append(f"| {' | '.join(cells)} | {row['peak_memory_mb'] or '–'} |")
+        held = [row[name] or "–" for name in ("peak_memory_mb", "of_imports_mb")]
+        lines.append(f"| {' | '.join(cells)} | {held[0]} ({held[1]}) |")
     return "\n".join([*lines, "", source(language, REAL, found)])
 
 
