@@ -25,6 +25,7 @@ from torch import Tensor
 
 from foredraft import ForedraftError, LoadOptions
 from foredraft.bench.machine import describe_machine, place
+from foredraft.files import read_text
 from foredraft.loading import load
 from foredraft.loading.named import resolve_name
 from foredraft.threads import usable_threads
@@ -36,7 +37,7 @@ WHO = {"ours": "foredraft, 8-bit activations", LLAMACPP: "llama.cpp"}
 
 def texts(tokenizer: Any, tokens: int) -> list[list[int]]:
     """Return the pages' beginning in texts of `TEXT` tokens, each begun as the model wants."""
-    page = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PAGES.glob("0*.md")))
+    page = "\n".join(read_text(path) for path in sorted(PAGES.glob("0*.md")))
     begin = [tokenizer.bos_token_id] if tokenizer.encode("a")[0] == tokenizer.bos_token_id else []
     found = tokenizer.encode(page, add_special_tokens=False)[:tokens]
     return [[*begin, *found[first : first + TEXT]] for first in range(0, len(found), TEXT)]

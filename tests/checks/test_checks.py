@@ -92,6 +92,7 @@ def test_a_mutant_is_found_by_its_distribution(name: str) -> None:
     assert figures["impossible_texts"] or figures["observed_total_variation"] > 0.03
 
 
+@pytest.mark.slow
 def test_a_mutant_of_one_hot_drafts_is_found_with_ngrams() -> None:
     heard = set(tokenizer()(PROMPTS[1])["input_ids"])  # a model that says what it has heard
     row = [(token in heard) / len(heard) for token in range(len(tokenizer()))]

@@ -146,6 +146,7 @@ def test_mutants_are_a_hidden_option(capsys: pytest.CaptureFixture[str]) -> None
     assert "mutant" not in out
 
 
+@pytest.mark.slow
 def test_an_interrupt_reports_what_there_is() -> None:
     command = [sys.executable, "-m", "foredraft", *QUICK, "--samples", "10000000"]
     with subprocess.Popen(

@@ -121,14 +121,9 @@ def run(runtime: str, text: str) -> str:
         return f"it hangs: {process.communicate()[0]}"
 
 
+@pytest.mark.slow
 @can_fork
-@pytest.mark.parametrize(
-    "runtime",
-    [
-        "compiled",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("torch", "transformers")),
-    ],
-)
+@pytest.mark.parametrize("runtime", ["compiled", "torch", "transformers"])
 def test_a_forked_process_gives_the_same_text(runtime: str) -> None:
     if runtime == "compiled" and not can_fuse():
         pytest.skip("no C compiler here")
