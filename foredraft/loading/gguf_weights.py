@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -125,6 +126,8 @@ class GgufWeights(Unmade):
     def held(self, placed: Placed) -> Held:
         """Return what lies in a place of the file, in its mapping."""
         content, begin = self.header.content, placed.begin
+        if hasattr(mmap, "MADV_DONTNEED"):  # what was read before is laid out by now
+            content.madvise(mmap.MADV_DONTNEED)
         if placed.kind in PLAIN_DTYPES:
             dtype = PLAIN_DTYPES[placed.kind]
             size = math.prod(placed.shape)
