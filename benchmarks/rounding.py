@@ -27,6 +27,7 @@ from foredraft import ForedraftError, LoadOptions
 from foredraft.bench.machine import describe_machine, place
 from foredraft.files import read_text
 from foredraft.loading import load
+from foredraft.loading.loader import load_tokenizer
 from foredraft.loading.named import resolve_name
 from foredraft.threads import usable_threads
 
@@ -84,7 +85,7 @@ def compared(theirs: list[Tensor], exact: list[Tensor]) -> dict[str, float]:
 def measure(name: str, tokens: int) -> dict[str, Any]:
     """Return the figures of everybody who is there."""
     path = resolve_name(name)
-    read = texts(load(path, "target", LoadOptions(device="cpu")).tokenizer, tokens)
+    read = texts(load_tokenizer(path), tokens)
     exact = logits_of(path, "float32", read)
     found: dict[str, Any] = {
         "machine": describe_machine(),

@@ -120,7 +120,7 @@ def real(language: str) -> str:
             "peak (of imports), MB",
         ),
     }[language]
-    lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|---:|---:|"]
+    lines = headed(head)
     for row in found["samplers"]["greedy"]["contenders"]:
         names = ("tokens_per_second", "decode_tokens_per_second", "time_to_first_token_ms")
         cells = [CONTENDERS[row["contender"]], *(figure(row[name], "{:.0f}") for name in names)]
@@ -143,7 +143,7 @@ def real_ratios(language: str) -> str:
     pairs = list(dict.fromkeys((ours, theirs) for _, ours, theirs, _ in cells))
     kinds = list(dict.fromkeys(kind for *_, kind in cells))
     ratio = "比值" if language == "zh" else "ratio"
-    lines = [f"| {ratio} | {' | '.join(kinds)} | nucleus, all |", "|---" * (len(kinds) + 2) + "|"]
+    lines = headed((ratio, *kinds, "nucleus, all"))
     for ours, theirs in pairs:
         row = [cells.get(("greedy", ours, theirs, kind), "–") for kind in kinds]
         row.append(cells.get(("nucleus", ours, theirs, "all"), "–"))
@@ -160,7 +160,7 @@ def real_bounds(language: str) -> str:
         "zh": ("", "要求", "测得", "", "怎么测"),
         "en": ("", "wanted", "measured", "", "how"),
     }[language]
-    lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|---|---|"]
+    lines = headed(head)
     for row in found["bounds"]:
         shown = "–" if row["measured"] is None else figure(row["measured"], "{:.2f}")
         lines.append(
@@ -178,12 +178,17 @@ def rounding(language: str) -> str:
         "zh": ("", "每个 token 的平均 KL，nat", "贪心选择相同"),
         "en": ("", "mean KL a token, nats", "equal greedy choices"),
     }[language]
-    lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|"]
+    lines = headed(head)
     lines += [
         f"| {CONTENDERS[who]} | {one['mean_kl_nats']:.2e} | {one['equal_greedy_share']:.2%} |"
         for who, one in found["figures"].items()
     ]
     return "\n".join([*lines, "", source(language, ROUNDING, found)])
+
+
+def headed(head: tuple[str, ...]) -> list[str]:
+    """Return the first lines of a table whose first column holds names and the others figures."""
+    return ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
 
 
 def figure(found: dict[str, Any], form: str) -> str:

@@ -51,7 +51,7 @@ FOREIGN: list[BaseException] = [
     ),
     *(TypeError(), ValueError("\x1b[2J"), ZeroDivisionError(), UnicodeError(), ImportError("i")),
     *(torch.OutOfMemoryError("CUDA out of memory"), EOFError(), TimeoutError(), StopIteration()),
-    *(NotImplementedError(), Panic("called `Option::unwrap()`"), Mute()),
+    *(BufferError(), Panic("called `Option::unwrap()`"), Mute()),
 ]
 
 
