@@ -15,7 +15,7 @@ from typing import Any
 from foredraft.doors import of_type
 from foredraft.drafting import DRAFTERS, Ngram, check_storage
 from foredraft.errors import ConfigError, quoted
-from foredraft.gamma import GAMMA_POLICIES
+from foredraft.gamma import GAMMA_POLICIES, FixedGamma
 from foredraft.gamma.entropy import Ema, EntropyGamma
 from foredraft.ranges import (
     LONGEST_DRAFT,
@@ -34,6 +34,7 @@ from foredraft.sampling import SAMPLERS, fresh_seed
 from foredraft.verification import VERIFIERS
 
 EGAG_BOUNDS = ("egag_gamma_min", "gamma", "egag_gamma_max")
+UNSAID = "fixed"  # policy that leaves lengths to a drafter which chooses them
 METHODS = ("speculative", "ngram", "target", "drafter")  # the order in which they run
 
 
@@ -60,12 +61,12 @@ class DecodingConfig(Checked):
     )
     gamma: DraftLength = _setting(4, "draft length, in tokens")
     policy: str = _setting(
-        "fixed", "spec string of the gamma policy of Speculative and Ngram Assisted"
+        UNSAID, "spec string of the gamma policy of Speculative and Ngram Assisted"
     )
     drafting: str = _setting(
         "model",
-        "what Speculative drafts with: model, prompt_lookup, suffix, ngram, hybrid(suffix, model) "
-        "or bandit(...)",
+        "what Speculative drafts with: model, prompt_lookup, suffix, ngram, hybrid(suffix, model), "
+        "bandit(...) or auto, which chooses lengths too",
     )
     egag: bool = _setting(False, "entropy-adaptive gamma in place of the policy")
     egag_gamma_min: DraftLength = _setting(1, "EGAG: lower bound, in tokens")
@@ -124,11 +125,18 @@ class DecodingConfig(Checked):
         Args:
             method: `ngram` counts, and has no entropy.
         """
+        if method == "speculative" and not self.egag and self._is_unbounded:
+            return GAMMA_POLICIES.spec(FixedGamma(LONGEST_DRAFT))
         if method != "speculative" or not self.egag:
             return self.policy
         return GAMMA_POLICIES.spec(
             EntropyGamma(self.egag_gamma_min, self._gamma_max, self.egag_ema)
         )
+
+    @property
+    def _is_unbounded(self) -> bool:
+        """Whether the drafter of Speculative decides lengths by itself, and nothing was said."""
+        return self.policy == UNSAID and DRAFTERS.create(self.drafting).chooses_lengths
 
     @property
     def methods(self) -> tuple[str, ...]:

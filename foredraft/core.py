@@ -94,6 +94,7 @@ class StepOutcome:
         draft_seconds: wall time of drafting.
         verify_seconds: wall time of the target pass and the verdict.
         accepts_overlap: whether a token drawn from q is kept with probability Σ min(p, q).
+        is_shared: whether other texts had a part in the pass; its time is then this text's share.
     """
 
     draft: Draft
@@ -104,6 +105,7 @@ class StepOutcome:
     draft_seconds: float
     verify_seconds: float
     accepts_overlap: bool = False
+    is_shared: bool = False
 
     @property
     def read_prompt(self) -> bool:

@@ -9,21 +9,27 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from statistics import median_low
+from collections.abc import Callable, Iterable
 
 from foredraft.core import MOST_LAG, StepOutcome
 
-NOTICED = 0.02  # change of a median, relative, below which nothing is worked out anew
+NOTICED = 0.02  # change of a quartile, relative, below which nothing is worked out anew
 TINY = 1e-12  # seconds: of what a clock did not see pass
 NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
+REMEMBERED = 256  # measurements of any kind after which one that was not repeated says nothing
+USUAL_LAG = 3  # tokens that a draft call reads beside the time that it takes for one
+SLOWER = 1.1  # as much longer a time of reading may become at once
+HOPELESS = 0.02  # a chance that is not worth a look at what follows
 
 
 class Curve:
     """Seconds that something takes by how many tokens, or calls, it is of.
 
-    Through the medians of the newest measurements of every count that occurred, and never falling:
-    a small one costs at most what a larger one does. Between them straight, since processors take
-    some counts much better than others; beyond them along the line a + b·k that fits them best.
+    Through the lower quartiles of the newest measurements of every count that occurred, since what
+    else a machine does only adds to a time; and never falling: a small one costs at most what a
+    larger one does. Between them straight, since processors take some counts much better than
+    others; beyond them along the line a + b·k that fits them best. A count that has not come again
+    for long is forgotten, so that one slow moment is not held against it for ever.
 
     Args:
         from_nothing: none of it takes no time.
@@ -32,7 +38,9 @@ class Curve:
     def __init__(self, *, from_nothing: bool = False) -> None:
         self._measured: dict[int, deque[float]] = {}
         self._unread: set[int] = set()  # counts measured since anybody asked
-        self._medians: dict[int, float] = {}
+        self._typical: dict[int, float] = {}
+        self._times: dict[int, int] = {}  # when each was measured last
+        self._time = 0
         self._from_nothing = from_nothing
         self._newest = 0
         self._known: dict[int, float] = {}  # what was asked since the last measurement
@@ -47,12 +55,16 @@ class Curve:
         """Measure one of `count`."""
         self._measured.setdefault(count, deque(maxlen=NEWEST)).append(seconds)
         self._newest = count
+        self._time += 1
+        self._times[count] = self._time
         self._unread.add(count)
+        if self._time % REMEMBERED == 0:
+            self._drop_oldest()
 
     def forget(self) -> None:
         """Keep the two newest measurements of one count: older ones say nothing of now."""
         kept = list(self._measured.get(self._newest, ()))[-2:]
-        self._measured, self._medians = {}, {}
+        self._measured, self._typical, self._times = {}, {}, {}
         self._unread.clear()
         self._known.clear()
         for seconds in kept:
@@ -67,12 +79,22 @@ class Curve:
             found = self._known[count] = self._between(count) if self.is_known else 0.0
         return found
 
+    def _drop_oldest(self) -> None:
+        """Forget counts that were not measured for long, but for the two that were last."""
+        for count in sorted(self._times, key=self._times.__getitem__)[:-2]:
+            if self._times[count] <= self._time - REMEMBERED:
+                del self._measured[count], self._times[count]
+                self._typical.pop(count, None)
+                self._unread.discard(count)
+                self._known.clear()
+
     def _read(self) -> None:
-        """Take the medians of what was measured; few change enough to be noticed."""
+        """Take the quartiles of what was measured; few change enough to be noticed."""
         for count in self._unread:
-            middle, known = median_low(self._measured[count]), self._medians.get(count)
-            if known is None or abs(middle - known) > NOTICED * known:
-                self._medians[count] = middle
+            measured = sorted(self._measured[count])
+            typical, known = measured[(len(measured) - 1) // 4], self._typical.get(count)
+            if known is None or abs(typical - known) > NOTICED * known:
+                self._typical[count] = typical
                 self._known.clear()
         self._unread.clear()
         if not self._known:
@@ -96,8 +118,8 @@ class Curve:
     def _curve(self) -> list[tuple[int, float]]:
         """Return counts and seconds, both rising."""
         curve, least = [], math.inf
-        for k in sorted(self._medians, reverse=True):
-            least = min(least, self._medians[k])
+        for k in sorted(self._typical, reverse=True):
+            least = min(least, self._typical[k])
             curve.append((k, least))
         return [*([(0, 0.0)] if self._from_nothing else []), *reversed(curve)]
 
@@ -106,12 +128,12 @@ class Curve:
         weights = {k: len(measured) for k, measured in self._measured.items()}
         total = sum(weights.values())
         mean_k = sum(w * k for k, w in weights.items()) / total
-        mean_t = sum(w * self._medians[k] for k, w in weights.items()) / total
+        mean_t = sum(w * self._typical[k] for k, w in weights.items()) / total
         spread = sum(w * (k - mean_k) ** 2 for k, w in weights.items())
         if spread == 0:
             return (0.0, mean_t / mean_k) if self._from_nothing and mean_k else (mean_t, 0.0)
         slope = (
-            sum(w * (k - mean_k) * (self._medians[k] - mean_t) for k, w in weights.items()) / spread
+            sum(w * (k - mean_k) * (self._typical[k] - mean_t) for k, w in weights.items()) / spread
         )
         # What is there whatever the count costs more than nothing, or nothing, but never less.
         steepest = (1.0 if self._from_nothing else 0.9) * mean_t / mean_k
@@ -155,23 +177,90 @@ class Meter:
     Attributes:
         draft_seconds: D(calls). The first call of a draft costs more than a further one: it may
             read two tokens, and finds its weights out of the caches.
-        verify_seconds: T_v(drafted).
-        rate: of all steps in which no model had much to read.
+        verify_seconds: T_v(drafted) of a text that has the pass to itself; of several that share
+            one, by the rows of all beyond the first.
+        read_seconds: that the draft model takes for a token which it only reads.
+        rate: of all steps in which no model had much to read; of all texts together.
+        texts: that share the next pass.
+        company: rows of that pass beyond the first that are not of the draft to be made.
     """
 
     def __init__(self) -> None:
         self.draft_seconds, self.verify_seconds = Curve(from_nothing=True), Curve()
-        self.rate = Rate()
+        self.read_seconds, self.rate = 0.0, Rate(memory=32)
+        self.texts, self.company = 1, 0
+
+    def pass_seconds(self, drafted: int) -> float:
+        """Return the seconds of the next pass, if the draft to be made has so many tokens."""
+        return self.verify_seconds(self.company + drafted)
+
+    @property
+    def best_rate(self) -> float:
+        """Tokens per second that time brings elsewhere: as of late, or by plain decoding."""
+        plain = self.verify_seconds(self.texts - 1)
+        return max(self.texts / plain if plain > 0 else 0.0, self.rate.per_second or 0.0)
 
     def update(self, outcome: StepOutcome) -> None:
-        """Measure a step, but for what a model with much to read took."""
+        """Measure a step of one text, but for what a model with much to read took."""
         draft = outcome.draft
-        if draft.num_calls and draft.num_read <= MOST_LAG:
+        if draft.num_calls and draft.num_read <= USUAL_LAG:
             self.draft_seconds.add(draft.num_calls, outcome.draft_seconds)
+        elif draft.num_calls:
+            reading = outcome.draft_seconds - self.draft_seconds(draft.num_calls)
+            self._measure_reading(max(0.0, reading) / draft.num_read)
+        if outcome.is_shared:
+            return
         if not outcome.read_prompt:
             self.verify_seconds.add(len(draft.tokens), outcome.verify_seconds)
         if outcome.is_typical:
             self.rate.add(outcome.num_emitted, outcome.seconds)
+
+    def _measure_reading(self, seconds: float) -> None:
+        """Believe a shorter time at once and a longer one by and by: the first is a cold start."""
+        known = self.read_seconds
+        self.read_seconds = min(seconds, SLOWER * known) if known else seconds
+
+    def update_shared(self, outcomes: list[StepOutcome], seconds: float) -> None:
+        """Measure a step of several texts.
+
+        Args:
+            outcomes: of all of them.
+            seconds: of their pass and all verdicts; drafting apart.
+        """
+        if any(outcome.read_prompt for outcome in outcomes):
+            return
+        self.verify_seconds.add(sum(outcome.num_fed for outcome in outcomes) - 1, seconds)
+        if all(outcome.is_typical for outcome in outcomes):
+            drafting = sum(outcome.draft_seconds for outcome in outcomes)
+            self.rate.add(sum(o.num_emitted for o in outcomes), drafting + seconds)
+
+
+def best_length(
+    chances: Iterable[float], price: Callable[[int], float], survival: float = 1.0
+) -> tuple[int, float]:
+    """Return how many tokens to propose, and what that brings beyond the time it takes.
+
+    The renewal-reward form of "most tokens a second": k tokens are worth the sum of their chances
+    to be kept, less the tokens that their time would bring elsewhere.
+
+    Args:
+        chances: of each token, if those before it are kept.
+        price: of k tokens: their seconds, in tokens at the rate of the meter.
+        survival: chance that what comes before them is kept.
+
+    Returns:
+        The length, and tokens gained by it; 0 and 0 where no length gains.
+    """
+    best, most, gain = 0, 0.0, 0.0
+    for length, chance in enumerate(chances, start=1):
+        survival *= chance
+        gain += survival
+        worth = gain - price(length)
+        if worth > most:
+            best, most = length, worth
+        if survival < HOPELESS:
+            break
+    return best, most
 
 
 class Arms:

@@ -173,6 +173,9 @@ class Replay:
         self.draft_model = draft_model
         self.first_target = first_target
         self.vocab_size = max(r.vocab_size for r in self.recordings)
+        inside = {token for r in self.recordings for token in r.tokens[:-1]}
+        last = {r.tokens[-1] for r in self.recordings if len(r.tokens) < r.limit}
+        self._ends = frozenset(last - inside)
         if draft_model is not None:
             self.vocab_size = max(self.vocab_size, draft_model.vocab_size)
 
@@ -222,6 +225,7 @@ class Replay:
                 target.open(recording.prompt),
                 Rng(0),
                 max_new_tokens=recording.limit,
+                eos_token_ids=self._ends,
                 stop_check=_Countdown(len(recording.tokens)),
             )
             records.append(list(speculative_steps(parts, request)))

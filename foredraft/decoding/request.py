@@ -31,6 +31,7 @@ class Request:
         tokens: what the text begins with, and its output.
         drafter: of this text; None decodes plainly.
         policy: of this text.
+        ends: tokens that end the text wherever they come.
         is_plain: whether the next step is the target's alone.
     """
 
@@ -55,7 +56,7 @@ class Request:
         room = context.network.max_length - self._first
         self._limit = self._first + min(max_new_tokens, room)
         self._at_limit = FinishReason.LENGTH if max_new_tokens <= room else FinishReason.CONTEXT
-        self._eos = frozenset(eos_token_ids)
+        self.ends = frozenset(eos_token_ids)
         self._stop_check = stop_check
         self.check_seconds = 0.0  # that the stop check took in the newest commit
 
@@ -86,7 +87,7 @@ class Request:
 
     def is_end(self, token: int) -> bool:
         """Whether a token ends the generation wherever it comes."""
-        return token in self._eos
+        return token in self.ends
 
     def commit(self, block: list[int]) -> list[int]:
         """Append tokens until one of them ends the generation; return those appended."""

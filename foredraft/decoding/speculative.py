@@ -107,7 +107,7 @@ def begin(parts: Speculation, request: Request) -> None:
             "make the source of randomness with rng_for(seed, keyed=verifier.is_coupled)"
         )
     request.drafter = request.drafter or parts.drafter.for_text(parts.meter)
-    request.policy = parts.policy.for_text(parts.meter)
+    request.policy = parts.policy.for_text(parts.meter, request.ends)
     request.drafter.start(request.context.prompt, request.rng)
     request.policy.start()
     request.is_plain = parts.first_target
@@ -120,21 +120,28 @@ def step(parts: Speculation, requests: Sequence[Request]) -> list[StepRecord]:
         parts: what to decode with.
         requests: at least one, begun and not finished; each grows by at least one token.
     """
-    drafts, seconds = [], []
+    drafts, seconds = list[Draft](), list[float]()
+    meter, texts = parts.meter, len(requests)
+    meter.texts, meter.company = texts, texts - 1
     for request in requests:
         start = parts.clock()
         drafts.append(_draft(parts, request))
         seconds.append(parts.clock() - start)
+        meter.company += len(drafts[-1].tokens)
     start = parts.clock()
     feeds = [request.feed(draft.tokens) for request, draft in zip(requests, drafts, strict=True)]
     outputs = parts.target.forward(feeds)
     share = (parts.clock() - start) / sum(len(feed.tokens) for feed in feeds)  # of a row
-    return [
-        _accept(parts, request, draft, feed, output.logits, (drafting, share * len(feed.tokens)))
-        for request, draft, feed, output, drafting in zip(
-            requests, drafts, feeds, outputs, seconds, strict=True
-        )
-    ]
+    outcomes, records = list[StepOutcome](), list[StepRecord]()
+    for request, draft, feed, output, drafting in zip(
+        requests, drafts, feeds, outputs, seconds, strict=True
+    ):
+        times = drafting, share * len(feed.tokens)
+        records.append(_accept(parts, request, draft, feed, output.logits, times, outcomes))
+        start += request.check_seconds
+    if texts > 1 and outcomes:
+        meter.update_shared(outcomes, parts.clock() - start)
+    return records
 
 
 def _accept(
@@ -144,6 +151,7 @@ def _accept(
     feed: Feed,
     logits: Tensor,
     seconds: tuple[float, float],
+    outcomes: list[StepOutcome],
 ) -> StepRecord:
     """Judge a draft and commit what stands of it; everybody who learns is told.
 
@@ -154,6 +162,7 @@ def _accept(
         feed: what the target was fed.
         logits: of the target, `[drafted + 1, vocab]`.
         seconds: that drafting took, and this request's share of the pass.
+        outcomes: of this step's texts so far; this one is added.
     """
     start = parts.clock() - seconds[1]
     verdict, choices = _judged(parts, draft, logits, request.rng, request.length)
@@ -173,7 +182,9 @@ def _accept(
         draft_seconds=seconds[0],
         verify_seconds=parts.clock() - start,
         accepts_overlap=parts.verifier is not None and parts.verifier.accepts_overlap,
+        is_shared=parts.meter.texts > 1,
     )
+    outcomes.append(outcome)
     measured = request.policy.normalized_entropy, request.policy.raw_gamma  # of this step still
     for learner in (parts.meter, request.drafter, request.policy):
         learner.update(outcome)

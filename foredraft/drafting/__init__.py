@@ -17,10 +17,12 @@ from foredraft.drafting.ngram_storage import (
 )
 from foredraft.drafting.hybrid import HybridDrafter
 from foredraft.drafting.bandit import BanditDrafter
+from foredraft.drafting.auto import AutoDrafter
 
 __all__ = [
     "DRAFTERS",
     "STORAGES",
+    "AutoDrafter",
     "BanditDrafter",
     "DraftModelDrafter",
     "DraftParts",

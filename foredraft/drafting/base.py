@@ -99,6 +99,8 @@ def admit(
 ) -> tuple[list[int], bool]:
     """Return the tokens that a policy admits, and whether it would go on after them.
 
+    After a token that ends the text there is nothing to draft.
+
     Args:
         signals: what is known of one token after another; the next is asked for only when the
             policy has gone on.
@@ -113,7 +115,7 @@ def admit(
         if not policy.before_token(signal, before):
             return tokens, False
         tokens.append(draw(signal, before))
-        if not policy.after_token(tokens[-1], signal, before + 1):
+        if not policy.after_token(tokens[-1], signal, before + 1) or tokens[-1] in policy.ends:
             return tokens, False
     return tokens, True
 
@@ -140,9 +142,11 @@ class DraftSource(Checked, ABC):
 
     Attributes:
         retrieves: whether it builds a `RetrievalDrafter`, which may come first in a hybrid.
+        chooses_lengths: whether it has a length rule of its own, so that a policy only bounds it.
     """
 
     retrieves: bool = False
+    chooses_lengths: bool = False
 
     @abstractmethod
     def build(self, parts: DraftParts) -> Drafter:

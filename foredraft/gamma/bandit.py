@@ -5,7 +5,6 @@ Derived in `docs/en/06-tricks-and-optimizations.md#letting-measurements-choose`.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -52,9 +51,9 @@ class BanditGamma(GammaPolicy):
     def stops_for_cost(self) -> bool:
         return self._played.stops_for_cost
 
-    def for_text(self, meter: Meter) -> Self:
-        own = copy.copy(self)
-        own.arms = tuple(policy.for_text(meter) for policy in self.arms)
+    def for_text(self, meter: Meter, ends: frozenset[int] = frozenset()) -> Self:
+        own = super().for_text(meter, ends)
+        own.arms = tuple(policy.for_text(meter, ends) for policy in self.arms)
         return own
 
     def start(self) -> None:

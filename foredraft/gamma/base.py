@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -121,11 +121,13 @@ class GammaPolicy(Checked, ABC):
 
     Attributes:
         meter: what draft calls and passes cost; the loop tells it of every step.
+        ends: tokens that end the text: after one of them nothing more is drafted.
     """
 
     meter: Meter
+    ends: ClassVar[frozenset[int]] = frozenset()
 
-    def for_text(self, meter: Meter) -> Self:
+    def for_text(self, meter: Meter, ends: frozenset[int] = frozenset()) -> Self:
         """Return the policy of one text: what `start` sets is its own, what is learned is shared.
 
         Learned is what stands in objects of its own; numbers and lists that are set anew belong to
@@ -133,9 +135,11 @@ class GammaPolicy(Checked, ABC):
 
         Args:
             meter: of the pair of models.
+            ends: tokens that end the text.
         """
         own = copy.copy(self)
         own.meter = meter
+        own.ends = ends  # type: ignore[misc]
         return own
 
     @property

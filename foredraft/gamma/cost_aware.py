@@ -1,14 +1,14 @@
 """`cost_aware`: draft as long as the next token is worth its time on this machine.
 
 The renewal-reward form of the threshold of Huang, Guo and Wang (arXiv:2405.19715). With the
-survival S_k = Π a_i of the draft so far, ā the mean acceptance and R the running tokens per second,
-token k + 1 is drafted iff
+survival S_k = Π a_i of the draft so far, ā the mean acceptance and R the tokens per second that
+time brings elsewhere, token k + 1 is drafted iff
 
     S_k · ā > R · (D(k + 1) − D(k) + T_v(k + 1) − T_v(k))
 
 or a longer draft is worth it: T_v has steps, and what one token does not pay for, two may. With
-γ = 0, plain decoding, when no length pays at R = 1 / T_v(0). Everything in it is measured as
-decoding goes on; there is no threshold to tune.
+γ = 0, plain decoding, when no length pays. Everything in it is measured as decoding goes on; there
+is no threshold to tune.
 
 Derived in `docs/en/06-tricks-and-optimizations.md#knowing-the-cost`.
 """
@@ -16,18 +16,22 @@ Derived in `docs/en/06-tricks-and-optimizations.md#knowing-the-cost`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Annotated
 
 from foredraft.core import StepOutcome
-from foredraft.costs import TINY, Meter
+from foredraft.costs import USUAL_LAG, Meter, best_length
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
-from foredraft.gamma.calibration import Calibration, acceptance_labels
-from foredraft.ranges import DraftLength, Hold
+from foredraft.gamma.calibration import MOST, Calibration, Luck, Mean, acceptance_labels
+from foredraft.ranges import DraftLength, Range
 
-FIRST_STEPS = 8  # drafting steps of lengths 1, 2, …, before costs and rates are believed
+FIRST_LENGTHS = (4, 2, 1)  # of the first drafts, before costs are believed
 LOOK_AHEAD = 8  # tokens that are weighed together
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
-REFRESH = 8  # drafting steps between two looks at the best length
-LONGEST_REST = 512  # plain steps between two tries, when tries keep failing
+TRIAL = 2  # tokens of a draft that is made to see whether drafts pay again
+MOST_CREDIT = 8  # trials that may be saved up
+
+Explored = Annotated[float, Range(0, 0.5)]
 
 
 @dataclass
@@ -39,12 +43,9 @@ class _Knowledge:
 
     drawn: Calibration = field(default_factory=Calibration)
     counted: Calibration = field(default_factory=Calibration)
-    steps: int = 0  # drafting steps learned from
-    called: int = 0  # those of them that cost draft calls
-    length: int = 1  # that is best on the whole
-    pays: bool = True  # whether drafting does
-    rested: int = 0  # plain steps since the last try
-    patience: int = 0  # of them until the next one
+    called: int = 0  # drafting steps that cost draft calls
+    looked_up: int = 0  # those that cost none
+    credit: float = 0.0  # seconds that may be spent on trying what does not seem to pay
 
     def curve(self, signal: Signal) -> Calibration:
         """Return what is known of tokens that are found as this one was."""
@@ -57,145 +58,161 @@ class CostAwareGamma(GammaPolicy):
     """Weighs each draft token against its cost.
 
     The decision before a token has paid for its draft call, and asks whether it is worth verifying.
-    Under greedy as many tokens as are best on the whole are drafted at once, and asked about then.
+    As many tokens as are best on the whole are drafted at once, and asked about then.
     The text under greedy does not depend on any of this; under
     sampling the clock decides how the same randomness is spent, so that a seed may give another
     text of the same distribution.
 
     Attributes:
-        gamma: longest of the first drafts, while costs are unknown.
         gamma_max: upper bound.
-        explore: plain steps until drafting is tried again once it did not pay; doubled each time
-            it still does not.
+        explore: share of the time that may be spent on drafts which do not seem to pay, to see
+            whether they do.
     """
 
-    gamma: DraftLength = 4
     gamma_max: DraftLength = 16
-    explore: Hold = 16
+    explore: Explored = 0.01
     _known: _Knowledge = field(init=False, compare=False, repr=False, default_factory=_Knowledge)
+    _mean: Mean = field(init=False, compare=False, repr=False)
+    _luck: Luck = field(init=False, compare=False, repr=False)
     _survival: float = field(init=False, compare=False, repr=False, default=1.0)
     _signals: list[tuple[bool, float]] = field(
         init=False, compare=False, repr=False, default_factory=list
     )
+    _admitted: int = field(init=False, compare=False, repr=False, default=0)
     _acceptance: float = field(init=False, compare=False, repr=False, default=1.0)
+    # whether the newest draft took its time for reading, so that it says little
+    _has_read: bool = field(init=False, compare=False, repr=False, default=False)
+    _plan: tuple[int, float] | None = field(init=False, compare=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._known.patience = self.explore
         self.meter = Meter()  # until a text has that of its pair
+        self.start()
 
     @property
     def stops_for_cost(self) -> bool:
         return True
 
     def start(self) -> None:
+        self._luck = Luck()
+        self._mean, self._has_read = self._known.drawn.of_text(), False
         self._forget_draft()
 
     @property
     def budget(self) -> int:
         # Whether draft calls pay is the question of `stride`: what is looked up costs none.
-        if self._is_learning:
-            return min(1 + self._known.steps % self.gamma, self.gamma_max)
         return self.gamma_max
 
+    @property
+    def is_learning(self) -> bool:
+        """Whether it drafts to see what that costs and brings."""
+        return self._known.called < len(FIRST_LENGTHS)
+
+    @property
+    def survival(self) -> float:
+        """The chance that all tokens drafted so far are kept."""
+        return self._survival
+
     def stride(self, num_drafted: int) -> int:
-        if self._known.called < FIRST_STEPS:
-            return max(1 + self._known.called % self.gamma - num_drafted, 0)
-        if not self._known.pays:
-            return int(num_drafted == 0 and self._known.rested >= self._known.patience)
-        return FURTHER if num_drafted else self._known.length
+        if self.is_learning:
+            return max(min(FIRST_LENGTHS[self._known.called], self.gamma_max) - num_drafted, 0)
+        length, _ = self.plan()
+        if length:
+            return FURTHER if num_drafted else length
+        return 0 if num_drafted or not self.may_try() else min(TRIAL, self.gamma_max)
+
+    def plan(self) -> tuple[int, float]:
+        """Return the length of a draft by the model, and the tokens that are gained by it."""
+        if self._plan is None:
+            mean = self._mean.value
+            self._plan = best_length(repeat(mean, self.gamma_max), self._price)
+        return self._plan
+
+    def may_try(self, further_seconds: float = 0.0) -> bool:
+        """Whether there is time for a draft that does not seem to pay.
+
+        Args:
+            further_seconds: that it takes besides.
+        """
+        return self._has_read or self._known.credit > self._seconds(1) + further_seconds
 
     def before_token(self, signal: Signal, num_drafted: int) -> bool:
         margin = signal.margin
         self._acceptance = self._known.curve(signal).acceptance(margin)
+        if not signal.is_counted:
+            self._acceptance = min(self._acceptance * self._luck.factor, MOST)
         self._signals[num_drafted:] = [(signal.is_counted, margin)]
-        if self._accepts_all(signal):
-            return True
-        return self._is_worth(self._survival * self._acceptance, num_drafted, signal)
+        return self._accepts_all(signal) or self._is_worth(self._acceptance, num_drafted, signal)
 
     def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
         self._survival *= self._acceptance
-        if self._accepts_all(signal):
-            return True
-        survival = self._survival * self._known.curve(signal).mean
-        return self._is_worth(survival, num_drafted, signal)
+        self._admitted = num_drafted
+        mean = self._known.counted.mean if signal.is_counted else self._mean.value
+        return self._accepts_all(signal) or self._is_worth(mean, num_drafted, signal)
 
     def update(self, outcome: StepOutcome) -> None:
-        known, drafted = self._known, len(outcome.draft.tokens)
-        for (is_counted, margin), label in zip(
-            self._signals, acceptance_labels(outcome), strict=False
-        ):
+        known, num_calls = self._known, outcome.draft.num_calls
+        labels = acceptance_labels(outcome)
+        for (is_counted, margin), label in zip(self._signals, labels, strict=False):
+            if not is_counted:
+                self._mean.add(label)
+                self._luck.count(known.drawn.acceptance(margin), label)
             (known.counted if is_counted else known.drawn).add(margin, label)
-        num_calls = outcome.draft.num_calls
-        known.steps += outcome.is_typical and drafted > 0
-        known.called += outcome.is_typical and num_calls > 0
+        # Tokens that were not proposed are worse than the others: without them the mean flatters.
+        for is_counted, margin in self._signals[self._admitted :]:
+            curve = known.counted if is_counted else known.drawn
+            curve.average.add(curve.acceptance(margin))
+            if not is_counted:
+                self._mean.add(curve.acceptance(margin))
+        known.called += num_calls > 0
+        known.looked_up += num_calls == 0 and bool(outcome.draft.tokens)
+        self._spend(outcome)
+        self._has_read = num_calls > 0 and outcome.draft.num_read > USUAL_LAG
         self._forget_draft()
-        # Whether a draft of some length beats plain decoding: at R = 1 / T_v(0).
-        plain = self.meter.verify_seconds(0)
-        known.pays = plain > 0 and self._gains(1 / plain, known.drawn, known.drawn.mean, 0, 0)
-        self._count_rest(num_calls, outcome.is_typical)
-        if known.steps % REFRESH == 0:
-            known.length = self._best_length()
+
+    def _spend(self, outcome: StepOutcome) -> None:
+        """Save a share of the time for trials, and pay for a draft that was not to pay."""
+        known, num_calls = self._known, outcome.draft.num_calls
+        most = MOST_CREDIT * self._seconds(TRIAL)
+        known.credit = min(known.credit + self.explore * outcome.seconds, most)
+        if num_calls and not self.is_learning and not self.plan()[0]:
+            known.credit -= self._seconds(num_calls)
+            self.meter.draft_seconds.forget()
 
     def _forget_draft(self) -> None:
-        self._survival = 1.0
-        self._signals = []
+        self._survival, self._signals, self._admitted, self._plan = 1.0, [], 0, None
 
-    def _best_length(self) -> int:
-        """Return the length that brings most tokens a second if every token is a mean one."""
-        meter, mean = self.meter, self._known.drawn.mean
-        best, fastest, expected, survival = 1, 0.0, 1.0, 1.0
-        for length in range(1, self.gamma_max + 1):
-            survival *= mean
-            expected += survival
-            seconds = meter.draft_seconds(length) + meter.verify_seconds(length)
-            if expected > fastest * seconds:
-                best, fastest = length, expected / max(seconds, TINY)
-        return best
+    def _seconds(self, length: int) -> float:
+        """Return what a draft by the model adds to a step of plain decoding."""
+        meter = self.meter
+        return meter.draft_seconds(length) + meter.pass_seconds(length) - meter.pass_seconds(0)
 
-    @property
-    def _is_learning(self) -> bool:
-        return self._known.steps < FIRST_STEPS
+    def _price(self, length: int) -> float:
+        return self.meter.best_rate * self._seconds(length)
 
     def _accepts_all(self, signal: Signal) -> bool:
         """Whether it takes what it gets: it is learning, or trying whether calls pay again."""
-        return self._is_learning or not (self._known.pays or signal.is_counted)
+        if signal.is_counted:
+            return self._known.looked_up < len(FIRST_LENGTHS)
+        return self.is_learning or not self.plan()[0]
 
-    def _is_worth(self, survival: float, drafted: int, signal: Signal) -> bool:
-        """Whether tokens after the first `drafted` are worth their time at the running rate."""
-        rate, curve = self.meter.rate.per_second or 0.0, self._known.curve(signal)
-        return self._gains(rate, curve, survival, drafted, signal.num_calls)
-
-    def _gains(
-        self, rate: float, curve: Calibration, survival: float, drafted: int, num_calls: int
-    ) -> bool:
-        """Whether 1 … `LOOK_AHEAD` tokens more bring more than `rate` would in their time.
+    def _is_worth(self, acceptance: float, drafted: int, signal: Signal) -> bool:
+        """Whether 1 … `LOOK_AHEAD` tokens more bring more than their time would elsewhere.
 
         Args:
-            rate: tokens per second.
-            curve: of what is weighed: copied tokens cost no draft calls.
-            survival: chance that the first of them is kept; each further one is with chance ā.
+            acceptance: of the first of them; further ones are taken for mean ones.
             drafted: tokens before them.
-            num_calls: draft calls made, each of which has paid for a token.
+            signal: copied tokens cost no draft calls, and those that were made are paid for.
         """
-        draft, verify = self.meter.draft_seconds, self.meter.verify_seconds
-        before, gain = draft(num_calls) + verify(drafted), 0.0
-        paid = max(num_calls, drafted)
+        meter, rate = self.meter, self.meter.best_rate
+        draft, verify = meter.draft_seconds, meter.pass_seconds
+        calls, gain, survival = signal.num_calls, 0.0, self._survival * acceptance
+        before, paid = draft(calls) + verify(drafted), max(calls, drafted)
+        mean = self._known.counted.mean if signal.is_counted else self._mean.value
         for length in range(drafted + 1, min(drafted + LOOK_AHEAD, self.gamma_max) + 1):
             gain += survival
-            further = 0 if curve is self._known.counted else max(length - paid, 0)
-            if gain > rate * (draft(num_calls + further) + verify(length) - before):
+            further = 0 if signal.is_counted else max(length - paid, 0)
+            if gain > rate * (draft(calls + further) + verify(length) - before):
                 return True
-            survival *= curve.mean
+            survival *= mean
         return False
-
-    def _count_rest(self, num_calls: int, is_typical: bool) -> None:
-        """Count steps without a call; a try ends when the draft model had caught up in it."""
-        if self._is_learning or self._known.pays:
-            self._known.rested, self._known.patience = 0, self.explore
-        elif num_calls and is_typical:
-            self.meter.draft_seconds.forget()
-            self._known.rested = 0
-            self._known.patience = min(2 * self._known.patience, LONGEST_REST)
-        elif not num_calls:
-            self._known.rested += 1

@@ -1,0 +1,201 @@
+"""`auto(source, …)`: each step whatever brings most tokens a second here, and as many of them.
+
+One optimiser over one meter: copy what a source retrieves, draft with the model, copy after what it
+drafted, or decode plainly. Copies are judged at every step by what the target said, drafted or not;
+the draft model by its margins, and where it does not pay it is tried again in a bounded share of
+the time.
+
+Derived in `docs/en/06-tricks-and-optimizations.md#auto-one-optimiser`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from foredraft.core import Draft, DraftStop, Prompt, StepOutcome
+from foredraft.costs import best_length
+from foredraft.drafting.base import DRAFTERS, Drafter, DraftModel, DraftParts, DraftSource, admit
+from foredraft.drafting.judged import JudgedDrafter
+from foredraft.drafting.ngram import Ngram
+from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
+from foredraft.drafting.suffix import Suffix
+from foredraft.errors import ConfigError, quoted
+from foredraft.gamma.base import GammaPolicy, Signal
+from foredraft.gamma.cost_aware import CostAwareGamma, Explored
+from foredraft.gamma.within import Within
+from foredraft.ranges import DraftLength
+from foredraft.sampling.rng import Rng
+
+HORIZON = 8  # steps over which what the draft model must read is paid off
+PATIENCE, LONGEST_REST = 8, 8  # looks in vain before one is left out; steps left out, at most
+NOTHING = Retrieved()
+
+
+class AutoDrafter(Drafter):
+    """Chooses who drafts, and how much, by what it is worth.
+
+    Args:
+        sources: retrieve.
+        models: draft with a network; none, or one.
+        rule: how long drafts of a model are.
+        gamma_max: longest draft.
+    """
+
+    parts = ("sources", "models")
+
+    def __init__(
+        self,
+        sources: Sequence[RetrievalDrafter],
+        models: Sequence[Drafter],
+        rule: CostAwareGamma,
+        gamma_max: int,
+    ) -> None:
+        self.sources, self.models = [JudgedDrafter(source) for source in sources], list(models)
+        self.rule, self.gamma_max = rule, gamma_max
+
+    def start(self, prompt: Prompt, rng: Rng) -> None:
+        for drafter in (*self.sources, *self.models):
+            drafter.start(prompt, rng)
+        self.rule = self.rule.for_text(self.meter)
+        self.rule.start()
+        self._rest = self._vain = 0  # steps left to rest; looks in vain, one after another
+        self._read = 0  # tokens that the model has read
+
+    def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+        if self._rest > 0:
+            self._rest -= 1
+            return Draft([], stopped=DraftStop.POLICY)
+        gamma = min(gamma, self.gamma_max)
+        found, worth = self._best_copy(tokens, gamma)
+        if self.models and self._drafts(len(tokens) - self._read, gamma, worth):
+            return self._drafted(tokens, gamma, policy)
+        admitted, _ = admit(found.signals(), policy)
+        self._vain = 0 if admitted else self._vain + 1
+        if self._vain >= PATIENCE:
+            self._rest = min(self._vain // PATIENCE, LONGEST_REST)
+        is_cut = len(admitted) < gamma
+        return Draft(admitted, stopped=DraftStop.POLICY if is_cut else None)
+
+    def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
+        for drafter in (*self.sources, *self.models):
+            drafter.observe(tokens, num_emitted, target_logits)
+
+    def update(self, outcome: StepOutcome) -> None:
+        for drafter in (*self.sources, *self.models):
+            drafter.update(outcome)
+        if self.models:
+            self.rule.update(outcome)
+
+    def _best_copy(self, tokens: list[int], gamma: int) -> tuple[Retrieved, float]:
+        """Return what is best copied, and the tokens gained by it."""
+        best, most = NOTHING, 0.0
+        for source in self.sources:
+            found = source.retrieve(tokens, gamma)
+            length, worth = best_length(found.confidences, self._price_of_rows)
+            if worth > most:
+                best, most = found.first(length), worth
+        return best, most
+
+    def _price_of_rows(self, length: int) -> float:
+        meter = self.meter
+        return meter.best_rate * (meter.pass_seconds(length) - meter.pass_seconds(0))
+
+    def _drafts(self, lag: int, gamma: int, worth: float) -> bool:
+        """Whether the model drafts: where it gains more than a copy, or may be tried.
+
+        Args:
+            lag: tokens that it has not read.
+            gamma: most tokens wanted.
+            worth: tokens gained by a copy.
+        """
+        reading = self.meter.read_seconds * lag
+        if self.rule.is_learning:
+            return True
+        length, gained = self.rule.plan()
+        if not length:
+            return worth <= 0 and self.rule.may_try(reading)
+        steps = min(HORIZON, max(1.0, gamma / (1 + gained)))
+        return gained - self.meter.best_rate * reading / steps > worth
+
+    def _drafted(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+        """Let the model draft, and copy after it what is worth it."""
+        self._vain = 0
+        draft = self.models[0].propose(tokens, gamma, Within(self.rule, policy))
+        self._read = len(tokens) + len(draft.tokens)
+        length, drawn_from = len(draft.tokens), draft.drawn_from
+        if not length or length >= gamma or draft.stopped is not DraftStop.POLICY:
+            return draft
+        copied = self._copied_after(tokens, draft, gamma - length, policy)
+        if not copied:
+            return draft
+        return replace(
+            draft,
+            tokens=[*draft.tokens, *copied],
+            drawn_from=None if drawn_from is None else drawn_from.followed_by(copied),
+        )
+
+    def _copied_after(
+        self, tokens: list[int], draft: Draft, gamma: int, policy: GammaPolicy
+    ) -> list[int]:
+        """Return what is worth copying after a draft."""
+        drafted, best, most = len(draft.tokens), NOTHING, 0.0
+        before = self._price_of_rows(drafted)
+
+        def price(length: int) -> float:
+            return self._price_of_rows(drafted + length) - before
+
+        for source in self.sources:
+            found = source.retrieve(tokens, gamma, draft.tokens)
+            length, worth = best_length(found.confidences, price, self.rule.survival)
+            if worth > most:
+                best, most = found.first(length), worth
+        signals = [
+            Signal(None, token, chance, num_calls=draft.num_calls)
+            for token, chance in zip(best.tokens, best.confidences, strict=True)
+        ]
+        return admit(signals, policy, drafted)[0]
+
+
+@DRAFTERS.register("auto")
+@dataclass(frozen=True)
+class Auto(DraftSource):
+    """Parameters of `AutoDrafter`.
+
+    Attributes:
+        sources: drafters that retrieve; `model` among them lets the draft model draft, if there is
+            one.
+        gamma_max: longest draft, in tokens.
+        explore: share of the time that may be spent on drafts of the model which do not seem to
+            pay, to see whether they do.
+    """
+
+    sources: tuple[DraftSource, ...] = (
+        Suffix(factor=4.0),
+        Ngram(filler_top_k=1, min_confidence=0.05),
+        DraftModel(),
+    )
+    gamma_max: DraftLength = 24
+    explore: Explored = 0.01
+    chooses_lengths = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        legal = [name for name in DRAFTERS.names if DRAFTERS.get(name).retrieves]
+        for one in self.sources:
+            if not (one.retrieves or isinstance(one, DraftModel)):
+                raise ConfigError(
+                    f"sources must retrieve or be the model, not {quoted(DRAFTERS.name(one))}; "
+                    f"legal: {', '.join([*legal, 'model'])}"
+                )
+        if not self.sources:
+            raise ConfigError("sources must name at least one drafter, e.g. auto(suffix, model)")
+
+    def build(self, parts: DraftParts) -> AutoDrafter:
+        neural = [parts.neural] if parts.neural and DraftModel() in self.sources else []
+        made = [one.build(parts) for one in self.sources if one.retrieves]
+        retrieving = [one for one in made if isinstance(one, RetrievalDrafter)]
+        rule = CostAwareGamma(min(self.gamma_max, 16), self.explore)
+        return AutoDrafter(retrieving, neural, rule, self.gamma_max)

@@ -1,0 +1,90 @@
+"""JudgedDrafter: retrieval whose promises are held against what the target says.
+
+Every promise is scored, whether it was drafted or not: copies cost nothing to make, so that nothing
+need be tried to know what they are worth (full information; Zhang et al., "HedgeSpec", 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from foredraft.core import Prompt
+from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
+from foredraft.gamma.calibration import Luck
+from foredraft.sampling.rng import Rng
+
+CLASSES = 12  # of confidence
+PRIOR = 4.0  # scored tokens that a source's own confidence counts for
+LARGEST_CHANCE = 0.98
+HOPELESS = 0.03  # a chance that all is right below which nobody asks for more
+
+
+class Chances:
+    """How often tokens of each confidence were right, over all texts."""
+
+    def __init__(self) -> None:
+        self._hits, self._tries = [0.0] * CLASSES, [0.0] * CLASSES
+
+    def of(self, confidence: float) -> float:
+        """Return the chance that a token of this confidence is right."""
+        place = self._class(confidence)
+        return (self._hits[place] + PRIOR * confidence) / (self._tries[place] + PRIOR)
+
+    def count(self, confidence: float, hit: bool) -> None:
+        """Learn from a token that the target has decided about."""
+        place = self._class(confidence)
+        self._tries[place] += 1
+        self._hits[place] += hit
+
+    def _class(self, confidence: float) -> int:
+        return min(int(confidence * CLASSES), CLASSES - 1)
+
+
+class JudgedDrafter(RetrievalDrafter):
+    """Retrieves as another drafter does, with chances in place of its confidences.
+
+    A text in which copies hold better, or worse, than elsewhere raises or lowers all of them.
+
+    Args:
+        inner: retrieves.
+    """
+
+    parts = ("inner",)
+
+    def __init__(self, inner: RetrievalDrafter) -> None:
+        self.inner, self.chances = inner, Chances()
+
+    def start(self, prompt: Prompt, rng: Rng) -> None:
+        self.inner.start(prompt, rng)
+        self._promise: tuple[int, Retrieved, list[float]] | None = None
+        self._luck = Luck()
+
+    def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
+        found = self.inner.retrieve(tokens, gamma, drafted)
+        factor, chances, survival = self._luck.factor, list[float](), 1.0
+        for confidence in found.confidences:
+            chances.append(min(factor * self.chances.of(confidence), LARGEST_CHANCE))
+            survival *= chances[-1]
+            if survival < HOPELESS:
+                break
+        if not drafted:
+            self._promise = len(tokens), found, chances
+        return Retrieved(found.tokens[: len(chances)], chances)
+
+    def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
+        if self._promise is not None:
+            self._score(tokens[self._promise[0] :], self._promise[1])
+        self._promise = None
+        self.inner.observe(tokens, num_emitted, target_logits)
+
+    def _score(self, said: Sequence[int], found: Retrieved) -> None:
+        """Count what was promised up to the first token that the target did not say."""
+        promised = zip(said, found.tokens, found.confidences, strict=False)
+        for token, guess, confidence in promised:
+            hit = token == guess
+            self._luck.count(self.chances.of(confidence), hit)
+            self.chances.count(confidence, hit)
+            if not hit:
+                break
