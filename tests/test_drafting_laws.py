@@ -135,7 +135,7 @@ def test_every_drafter_is_exact_with_every_policy(name: str, sampler: str) -> No
 
 @pytest.mark.parametrize("drafting", NESTED)
 def test_every_drafter_inside_another_is_exact(drafting: str) -> None:
-    policy = lambda: BanditGamma((FixedGamma(3), CostAwareGamma(3, 3)), hold=1)  # noqa: E731
+    policy = lambda: BanditGamma((FixedGamma(3), CostAwareGamma(3)), hold=1)  # noqa: E731
     parts = Parts(VERIFIERS.create("rejection"), policy, drafting, clock="erratic")
     assert parts.bias(4) < EXACT
 

@@ -173,7 +173,7 @@ class Auto(DraftSource):
     """
 
     sources: tuple[DraftSource, ...] = (
-        Suffix(factor=4.0),
+        Suffix(factor=2.0),
         Ngram(filler_top_k=1, min_confidence=0.05),
         DraftModel(),
     )

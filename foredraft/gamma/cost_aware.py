@@ -30,6 +30,7 @@ LOOK_AHEAD = 8  # tokens that are weighed together
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
 TRIAL = 2  # tokens of a draft that is made to see whether drafts pay again
 MOST_CREDIT = 8  # trials that may be saved up
+DEBT = 2  # plain steps whose time must be there before a trial, whatever it may cost
 
 Explored = Annotated[float, Range(0, 0.5)]
 
@@ -134,7 +135,9 @@ class CostAwareGamma(GammaPolicy):
         Args:
             further_seconds: that it takes besides.
         """
-        return self._has_read or self._known.credit > self._seconds(1) + further_seconds
+        # What it costs may be long out of date: a debt is paid back before the next one.
+        price = min(self._seconds(1, 1), DEBT * self.meter.pass_seconds(0))
+        return self._has_read or self._known.credit > price + further_seconds
 
     def before_token(self, signal: Signal, num_drafted: int) -> bool:
         margin = signal.margin
@@ -173,22 +176,22 @@ class CostAwareGamma(GammaPolicy):
     def _spend(self, outcome: StepOutcome) -> None:
         """Save a share of the time for trials, and pay for a draft that was not to pay."""
         known, num_calls = self._known, outcome.draft.num_calls
-        most = MOST_CREDIT * self._seconds(TRIAL)
+        most = MOST_CREDIT * self._seconds(TRIAL, TRIAL)
         known.credit = min(known.credit + self.explore * outcome.seconds, most)
         if num_calls and not self.is_learning and not self.plan()[0]:
-            known.credit -= self._seconds(num_calls)
+            known.credit -= outcome.draft_seconds + self._seconds(0, len(outcome.draft.tokens))
             self.meter.draft_seconds.forget()
 
     def _forget_draft(self) -> None:
         self._survival, self._signals, self._admitted, self._plan = 1.0, [], 0, None
 
-    def _seconds(self, length: int) -> float:
-        """Return what a draft by the model adds to a step of plain decoding."""
+    def _seconds(self, calls: int, length: int) -> float:
+        """Return what draft calls, and a draft, add to a step of plain decoding."""
         meter = self.meter
-        return meter.draft_seconds(length) + meter.pass_seconds(length) - meter.pass_seconds(0)
+        return meter.draft_seconds(calls) + meter.pass_seconds(length) - meter.pass_seconds(0)
 
     def _price(self, length: int) -> float:
-        return self.meter.best_rate * self._seconds(length)
+        return self.meter.best_rate * self._seconds(length, length)
 
     def _accepts_all(self, signal: Signal) -> bool:
         """Whether it takes what it gets: it is learning, or trying whether calls pay again."""

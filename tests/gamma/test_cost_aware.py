@@ -177,8 +177,10 @@ class World:
         step_at_three: float = 0.0,
         first: float = 0.0,
         at_once: bool = False,
+        is_noise: bool = False,
         seed: int = 0,
     ) -> None:
+        self.is_noise = is_noise
         self.draft, self.token, self.step_at_three = draft, token, step_at_three
         self.first, self.at_once = first, at_once
         self.random, self.meter = random.Random(seed), Meter()
@@ -199,7 +201,8 @@ class World:
             if not policy.before_token(signal, drafted):
                 break
             drafted += 1
-            alive = alive and self.random.random() < (0.97 if is_sure else 0.3)
+            chance = 0.0 if self.is_noise else 0.97 if is_sure else 0.3
+            alive = alive and self.random.random() < chance
             kept += alive
             if not policy.after_token(0, signal, drafted):
                 break
@@ -249,16 +252,31 @@ def test_cost_aware_decodes_plainly_when_drafts_are_too_dear() -> None:
     assert policy.stride(0) in (0, 1)
 
 
-def test_cost_aware_tries_again_ever_less_and_comes_back_when_it_pays() -> None:
-    world, policy = World(1.2, 0.05), CostAwareGamma(explore=4)
+@pytest.mark.parametrize("explore", [0.005, 0.02])
+def test_cost_aware_tries_again_in_a_bounded_share_of_the_time(explore: float) -> None:
+    world, policy = World(1.2, 0.05), CostAwareGamma(explore=explore)
     world.rate(policy, steps=400)
-    tried = [policy.stride(0)]
-    for _ in range(1200):
-        world.step(policy)
-        tried.append(policy.stride(0))
-    assert 0 < sum(tried) < 20
+    played = [world.step(policy) for _ in range(4000)]
+    lost = sum(seconds - 1 for _, seconds in played)
+    assert 0 < lost < 1.1 * explore * sum(seconds for _, seconds in played)
     world.draft = 0.01
-    assert world.rate(policy, steps=6000) > 1.5
+    assert world.rate(policy, steps=6000) > 1.5, "it comes back when drafts pay"
+
+
+def test_one_slow_moment_is_not_held_against_a_draft_for_ever() -> None:
+    world, policy = World(12.0, 3.0), CostAwareGamma()
+    policy.start()
+    for _ in range(4):
+        world.step(policy)
+    world.draft, world.token = 0.1, 0.02
+    assert world.rate(policy, steps=3000) > 1.8
+
+
+def test_a_drafter_of_noise_costs_next_to_nothing() -> None:
+    world, policy = World(0.2, 0.02, is_noise=True), CostAwareGamma()
+    policy.start()
+    played = [world.step(policy) for _ in range(600)]  # the first drafts among them
+    assert len(played) / sum(seconds for _, seconds in played) > 0.975
 
 
 def test_cost_aware_stops_after_a_doubtful_token_and_not_after_sure_ones() -> None:
@@ -317,7 +335,7 @@ def test_a_bandit_of_policies_is_written_down_with_its_arms() -> None:
         ("svip(threshold=-0.1)", r"threshold must lie in \[0, 100\], not -0.1"),
         ("svip(gamma_max=0)", r"gamma_max must lie in \[1, 1024\], not 0"),
         ("adaedl(target=0.0)", r"target must lie in \(0, 1\], not 0"),
-        ("cost_aware(explore=0)", r"explore must lie in \[1, 1000000\], not 0"),
+        ("cost_aware(explore=0.6)", r"explore must lie in \[0, 0.5\], not 0.6"),
         ("bandit(arms=[])", "arms must name at least one policy"),
         ("bandit(fixed, swip)", "unknown gamma policy 'swip'"),
         ("bandit(hold=0)", r"hold must lie in \[1, 1000000\], not 0"),
