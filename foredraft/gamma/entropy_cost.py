@@ -173,7 +173,7 @@ class EntropyCostGamma(EntropyGamma):
         return best, most
 
     def _pays(self) -> bool:
-        """Whether hearing the first token brings more than the call costs, at entropies as lately."""
+        """Whether hearing the first token brings more than its call costs, at recent entropies."""
         recent, rate = self._known.recent, self._plain_rate
         if not (self.priced and recent):
             return True
@@ -199,7 +199,7 @@ class EntropyCostGamma(EntropyGamma):
         return self._known.rested >= self._known.patience
 
     def _count_rest(self, is_tested: bool, is_typical: bool) -> None:
-        """Count steps without a drawn token; a try ends when the draft model had caught up in it."""
+        """Count steps without a drawn token; a try ends once the draft model has caught up."""
         known = self._known
         if not is_tested:
             known.rested += 1
