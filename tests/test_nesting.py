@@ -33,9 +33,7 @@ AT_ONCE = {  # take several in one call
     *("fixed", "heuristic", "entropy", "entropy_cost", "cost_aware"),
     *("asymmetric", "throughput", "bandit"),
 }
-DRAFTING = [
-    s for s in NESTED if s != "hybrid(ngram, plain)"
-]  # it copies only what is sure: nothing
+DRAFTING = [s for s in NESTED if s != "hybrid(ngram, plain)"]  # copies what is sure: nothing
 
 
 class Timed(TableModel):

@@ -25,7 +25,10 @@ GREEDY = GreedySampler()
 VOCAB, LENGTH, END = 12, 40, 11
 COSTS = CostTable(draft=0.25, verify=1.0, verify_token=0.03)
 PROMPTS = [[(7 * i) % 11, (3 * i + 1) % 11, (i * i) % 11, i % 11] for i in range(20)]
-MODEL_POLICIES = ("fixed(gamma=3)", "heuristic", "entropy", "svip", "cost_aware", "bandit")
+MODEL_POLICIES = (
+    *("fixed(gamma=3)", "heuristic", "entropy", "svip", "cost_aware", "bandit"),
+    *("entropy_cost", "asymmetric", "throughput", "plain"),
+)
 
 
 def last_two(vocab: int, seed: int) -> TableModel:
