@@ -223,6 +223,7 @@ class Replay:
                 Rng(0),
                 max_new_tokens=recording.limit,
                 stop_check=_Countdown(len(recording.tokens)),
+                clock=clock,
             )
             records.append(list(speculative_steps(parts, request)))
         return Replayed(drafting, policy, records, clock.now)
