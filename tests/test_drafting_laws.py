@@ -107,7 +107,7 @@ def test_every_policy_is_exact_at_a_clock_that_makes_drafts_dear(
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
-@pytest.mark.parametrize("name", ["cost_aware", "bandit"])
+@pytest.mark.parametrize("name", ["cost_aware", "entropy_cost", "throughput", "bandit"])
 def test_policies_that_read_the_clock_are_exact_at_any(name: str, clock: str) -> None:
     verifier = VERIFIERS.create("rejection")
     assert Parts(verifier, policy_of(name), "model", clock=clock).bias(5) < EXACT

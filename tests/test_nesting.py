@@ -29,7 +29,11 @@ from tests.nested import NESTED, RETRIEVING
 
 VOCAB = 12
 PROMPT = [0, 1, 2, 3, 0, 1, 2, 3]
-AT_ONCE = {"fixed", "heuristic", "entropy", "cost_aware", "bandit"}  # take several in one call
+AT_ONCE = {  # take several in one call
+    *("fixed", "heuristic", "entropy", "entropy_cost", "cost_aware"),
+    *("asymmetric", "throughput", "bandit"),
+}
+DRAFTING = [s for s in NESTED if s != "hybrid(ngram, plain)"]  # copies what is sure: nothing
 
 
 class Timed(TableModel):
@@ -117,7 +121,7 @@ class Heard:
         monkeypatch.setattr(drafter, "__class__", Listening)
 
 
-@pytest.mark.parametrize("spec", NESTED)
+@pytest.mark.parametrize("spec", DRAFTING)
 def test_whoever_drafted_is_told_what_came_of_it(
     spec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,13 +140,13 @@ def test_whoever_drafted_is_told_what_came_of_it(
 def test_every_arm_of_every_bandit_is_played(spec: str) -> None:
     world = World(0.1, repeats=False)  # little to copy, so that every part has its turn
     drafter = world.drafter(spec)
-    world.run(drafter, GAMMA_POLICIES.create("fixed(gamma=3)"), 400)
+    world.run(drafter, GAMMA_POLICIES.create("fixed(gamma=3)"), 2000)
     for part in inside(drafter):
         if isinstance(part, BanditDrafter):
             assert all(rate.steps > 0 for rate in part.scores.rates), spec
 
 
-@pytest.mark.parametrize("drafting", [*DRAFTERS.names, *NESTED])
+@pytest.mark.parametrize("drafting", [d for d in (*DRAFTERS.names, *DRAFTING) if d != "plain"])
 @pytest.mark.parametrize("policy", ["entropy", "bandit(entropy, entropy(gamma_max=2))"])
 def test_the_record_has_the_entropy_whoever_drafts(drafting: str, policy: str) -> None:
     world = World(0.1)
@@ -171,7 +175,7 @@ def test_a_policy_in_a_bandit_drafts_as_it_does_alone(name: str) -> None:
 def test_every_policy_of_a_bandit_learns_and_is_recorded(
     name: str, drafting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bandit = GAMMA_POLICIES.create(f"bandit({name}, fixed(gamma=1), hold=1, exploration=3.0)")
+    bandit = GAMMA_POLICIES.create(f"bandit({name}, fixed(gamma=1), hold=8)")
     assert isinstance(bandit, BanditGamma)
     kind, told, measured = type(bandit.arms[0]), [0], list[tuple[float | None, float | None]]()
     update = kind.update
@@ -183,7 +187,7 @@ def test_every_policy_of_a_bandit_learns_and_is_recorded(
 
     monkeypatch.setattr(kind, "update", listening)
     world = World(0.1)
-    records = world.run(world.drafter(drafting), bandit, 150)
+    records = world.run(world.drafter(drafting), bandit, 400)
     assert told[0] > 5
     assert all(rate.steps > 0 for rate in bandit._scores.rates)
     recorded = [(r.normalized_entropy, r.raw_gamma) for r in records]

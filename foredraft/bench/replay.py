@@ -227,6 +227,7 @@ class Replay:
                 max_new_tokens=recording.limit,
                 eos_token_ids=self._ends,
                 stop_check=_Countdown(len(recording.tokens)),
+                clock=clock,
             )
             records.append(list(speculative_steps(parts, request)))
         return Replayed(drafting, policy, records, clock.now)

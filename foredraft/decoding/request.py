@@ -26,6 +26,7 @@ class Request:
         max_new_tokens: most tokens to emit.
         eos_token_ids: tokens that end the generation; the end token is emitted.
         stop_check: called once with each emitted token; True ends the generation after it.
+        clock: of the check's seconds, which are no part of a step's: that of the loop.
 
     Attributes:
         tokens: what the text begins with, and its output.
@@ -47,6 +48,7 @@ class Request:
         max_new_tokens: int,
         eos_token_ids: Collection[int] = (),
         stop_check: Callable[[int], bool] | None = None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         max_new_tokens = checked("max_new_tokens", max_new_tokens, Length)
         self.context, self.rng = context, rng
@@ -57,7 +59,7 @@ class Request:
         self._limit = self._first + min(max_new_tokens, room)
         self._at_limit = FinishReason.LENGTH if max_new_tokens <= room else FinishReason.CONTEXT
         self.ends = frozenset(eos_token_ids)
-        self._stop_check = stop_check
+        self._stop_check, self._clock = stop_check, clock
         self.check_seconds = 0.0  # that the stop check took in the newest commit
 
     def feed(self, drafted: list[int]) -> Feed:
@@ -118,7 +120,7 @@ class Request:
         """Ask the stop check; its time is no time of decoding, and can be told apart."""
         if self._stop_check is None:
             return False
-        begin = perf_counter()
+        begin = self._clock()
         stops = self._stop_check(token)
-        self.check_seconds += perf_counter() - begin
+        self.check_seconds += self._clock() - begin
         return stops

@@ -15,6 +15,7 @@ from foredraft.drafting.ngram_storage import (
     OneLevelNGramStorage,
     check_storage,
 )
+from foredraft.drafting.plain import PlainDrafter
 from foredraft.drafting.hybrid import HybridDrafter
 from foredraft.drafting.bandit import BanditDrafter
 from foredraft.drafting.auto import AutoDrafter
@@ -34,6 +35,7 @@ __all__ = [
     "Ngram",
     "NgramDrafter",
     "OneLevelNGramStorage",
+    "PlainDrafter",
     "PromptLookupDrafter",
     "RetrievalDrafter",
     "SuffixDrafter",

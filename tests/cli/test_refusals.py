@@ -17,8 +17,11 @@ TAKE_NOTHING = [c.name for c in COMMANDS.values() if not c.usage]
 SWITCHES = [c.name for c in COMMANDS.values() if c.usage == "[on|off]"]
 SAMPLERS = "legal: greedy, multinomial, topk, nucleus, topknucleus"
 STORAGE_USAGE = "usage: /set_ngramstorage basic|onelevel <n>"
-POLICIES = "legal: fixed, heuristic, confidence, svip, adaedl, entropy, cost_aware, bandit"
-DRAFTERS = "legal: model, prompt_lookup, suffix, ngram, hybrid, bandit"
+POLICIES = (
+    "legal: fixed, heuristic, confidence, svip, adaedl, entropy, entropy_cost, cost_aware, "
+    "asymmetric, throughput, plain, bandit"
+)
+DRAFTERS = "legal: model, prompt_lookup, suffix, ngram, plain, hybrid, bandit"
 NO_TURNS = "each line is a prompt of its own here, not a turn"
 MODEL_USAGE = "usage: /model target|drafter NAME"
 

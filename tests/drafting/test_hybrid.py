@@ -151,7 +151,7 @@ class Arbitrary(BanditDrafter):
     coin = random.Random(4)
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
-        self.scores.current = self.coin.randrange(len(self.drafters))
+        self._arm = self.coin.randrange(len(self.drafters))
         return super().propose(tokens, gamma, policy)
 
 

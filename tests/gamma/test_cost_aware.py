@@ -9,14 +9,12 @@ import pytest
 import torch
 
 from foredraft.core import Draft, Verdict
-from foredraft.costs import Arms, Meter, Rate
+from foredraft.costs import Meter, Rate
 from foredraft.errors import ConfigError
 from foredraft.gamma import (
     GAMMA_POLICIES,
     AdaEdlGamma,
-    BanditGamma,
     CostAwareGamma,
-    FixedGamma,
     GammaPolicy,
     Signal,
     SvipGamma,
@@ -297,36 +295,6 @@ def test_a_copied_token_is_weighed_without_the_price_of_a_call() -> None:
     assert not policy.after_token(0, doubtful(2), 2)
     assert policy.stops_for_cost
     assert policy.before_token(Signal(None, 3, 0.9, num_calls=2), 2)
-
-
-def test_the_bandit_plays_what_gives_most() -> None:
-    world = World(0.3, 0.05)
-    policy = BanditGamma(arms=(FixedGamma(1), FixedGamma(3), FixedGamma(16)))
-    fixed = [World(0.3, 0.05).rate(arm) for arm in policy.arms]
-    assert max(fixed) == fixed[1]
-    assert world.rate(policy, steps=3000) > 0.9 * max(fixed)
-
-
-def test_arms_that_were_never_played_come_first() -> None:
-    arms = Arms(3, exploration=0.1, hold=2)
-    played = []
-    for _ in range(6):
-        played.append(arms.current)
-        arms.add(1, 1.0)
-    assert played == [0, 0, 1, 1, 2, 2]
-    arms.add(1, 1.0, counts=False)
-    assert arms.rates[arms.current].steps < 3
-
-
-def test_a_bandit_of_policies_is_written_down_with_its_arms() -> None:
-    policy = GAMMA_POLICIES.create("bandit(fixed(gamma=2), svip, hold=8)")
-    assert isinstance(policy, BanditGamma)
-    assert policy.arms == (FixedGamma(2), SvipGamma())
-    spec = GAMMA_POLICIES.spec(policy)
-    assert spec == (
-        "bandit(arms=[fixed(gamma=2), svip(threshold=0.3, gamma_max=20)], exploration=0.3, hold=8)"
-    )
-    assert GAMMA_POLICIES.create(spec) == policy
 
 
 @pytest.mark.parametrize(
