@@ -40,7 +40,7 @@ from foredraft.loading.quantized import QUANTIZE_CHOICES, check_unquantised, tor
 from foredraft.loading.runtime import Runtime, can_fuse
 from foredraft.loading.skeleton import check_loaded
 from foredraft.models.base import Network
-from foredraft.models.encoder_decoder import EncoderDecoderModel
+from foredraft.models.encoder_decoder import Seq2SeqModel
 from foredraft.native.fused import FusedModel
 from foredraft.native.weights import is_in_family
 from foredraft.phases import begins
@@ -103,7 +103,7 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
         ModelError: it cannot be loaded, or cannot draft for this kind of target.
         VocabularyMismatch: it does not share the target's tokenizer.
     """
-    if name == BUNDLED and isinstance(target.model, EncoderDecoderModel):
+    if name == BUNDLED and isinstance(target.model, Seq2SeqModel):
         name = BUNDLED_SEQ2SEQ
     options = replace(options, invariant=False)
     folder, network, tokenizer, runtime = _load_network(name, "drafter", options)

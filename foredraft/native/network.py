@@ -98,7 +98,7 @@ class NativeModel(TensorModel):
         check_is_in_family(network)
         if not is_plain(network.config):
             raise unknown(network)
-        self.llama = llama = Llama(Weights(network, _native_dtype(network)))
+        self.llama = llama = Llama(Weights(network, native_dtype(network)))
         config = network.config
         positions = positions_of(config)
         super().__init__(int(config.vocab_size), vocab_size, positions, network.device)
@@ -227,18 +227,21 @@ def prove_equal(native: CausalModel, network: PreTrainedModel) -> float:
 
 
 def _logits(network: PreTrainedModel, tokens: list[int]) -> Tensor:
+    ids = torch.tensor([tokens], device=network.device)
+    said = {"decoder_input_ids": ids} if network.config.is_encoder_decoder else {}
     with torch.inference_mode():
-        made = network(torch.tensor([tokens], device=network.device), use_cache=False)
+        made = network(ids, use_cache=False, **said)
     logits: Tensor = made.logits[0]
     return logits
 
 
 def _gap(ours: Tensor, theirs: Tensor) -> float:
     columns = min(ours.shape[1], theirs.shape[1])
-    return float((ours[:, :columns].double() - theirs[:, :columns].double()).abs().max())
+    gaps = (ours[:, :columns].double() - theirs[:, :columns].double()).abs()
+    return float(gaps[~ours[:, :columns].isneginf()].max())  # what is forbidden is not compared
 
 
-def _native_dtype(network: Given) -> torch.dtype:
+def native_dtype(network: Given) -> torch.dtype:
     """Return the precision that is quick on a network's device."""
     on_cpu = network.device.type == "cpu"
     slow = on_cpu and network.dtype == torch.bfloat16 and not has_bfloat16_products()
