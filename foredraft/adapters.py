@@ -21,7 +21,7 @@ from foredraft.errors import ModelError
 from foredraft.loading.checkpoint import Loaded, Unmade
 from foredraft.loading.runtime import TRANSFORMERS, Runtime
 from foredraft.models.decoder_only import CausalModel
-from foredraft.native.t5 import T5
+from foredraft.native.seq2seq import Decoder
 from foredraft.ownership import Owned, held
 
 if TYPE_CHECKING:
@@ -47,14 +47,18 @@ class ModuleRuntime(Runtime):
                 models[columns] = super().adapt(network, vocab_size=columns)
             return models[columns]
 
-    def decoder_of(self, network: PreTrainedModel) -> T5 | None:
+    def decoder_of(self, network: PreTrainedModel, vocab_size: int | None) -> Decoder | None:
         if not (self.is_native_for_seq2seq(network) and self._takes(network)):
             return None
         with held(CONVERTED):
-            conversion = CONVERTED.of(network)
-            if conversion.decoder is None:
-                conversion.decoder = super().decoder_of(network)
-            return conversion.decoder
+            decoders = CONVERTED.of(network).decoders
+            columns = vocab_size or int(network.config.vocab_size)
+            if columns not in decoders:
+                decoder = super().decoder_of(network, columns)
+                if decoder is None:
+                    return None
+                decoders[columns] = decoder
+            return decoders[columns]
 
     def _takes(self, network: nn.Module) -> bool:
         """Whether a module may be converted; raise `ModelError` if not, but it is asked for."""
@@ -85,7 +89,7 @@ def is_unaltered(network: nn.Module) -> bool:
     return True
 
 
-@dataclass
+@dataclass(frozen=True)
 class Conversion:
     """What was made of a module while its weights were as they are here.
 
@@ -94,14 +98,14 @@ class Conversion:
         versions: address and number of changes of each.
         sample: a few numbers of each.
         models: by their columns.
-        decoder: of one with an encoder; None until it is asked for.
+        decoders: of one with an encoder, likewise.
     """
 
     weights: list[Tensor]
     versions: list[tuple[int, int]]
     sample: Tensor
     models: dict[int, CausalModel] = field(default_factory=dict)
-    decoder: T5 | None = None
+    decoders: dict[int, Decoder] = field(default_factory=dict)
 
 
 class Conversions(Owned):

@@ -41,7 +41,7 @@ from foredraft.loading.runtime import Runtime, can_fuse
 from foredraft.loading.skeleton import check_loaded
 from foredraft.models.base import Network
 from foredraft.models.encoder_decoder import Seq2SeqModel
-from foredraft.native.fused import FusedModel
+from foredraft.native.fused import CompiledModel
 from foredraft.native.weights import is_in_family
 from foredraft.phases import begins
 from foredraft.threads import threads_for, use_threads
@@ -275,7 +275,7 @@ def _fitting(described: ModelFolder | ModelFile) -> AbstractContextManager[None]
 
 def give_threads(model: Network, options: LoadOptions) -> None:
     """Let compiled passes have as many threads as were asked for."""
-    if options.threads and isinstance(model, FusedModel):
+    if options.threads and isinstance(model, CompiledModel):
         model.threads = options.threads
 
 

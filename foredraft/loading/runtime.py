@@ -17,12 +17,18 @@ from foredraft.models.base import Network
 from foredraft.models.decoder_only import CausalModel, DecoderOnlyModel
 from foredraft.models.encoder import Encoder
 from foredraft.models.encoder_decoder import EncoderDecoderModel, Seq2SeqModel
-from foredraft.native.fused import FusedModel
+from foredraft.native.fused import CompiledModel, FusedModel
 from foredraft.native.graphs import StaticModel
 from foredraft.native.network import NativeModel, prove_equal
-from foredraft.native.seq2seq import NativeSeq2Seq, known_seq2seq, laid_out
+from foredraft.native.seq2seq import (
+    CompiledSeq2Seq,
+    CompiledT5,
+    Decoder,
+    NativeSeq2Seq,
+    known_seq2seq,
+    laid_out,
+)
 from foredraft.native.structures import library
-from foredraft.native.t5 import T5
 from foredraft.native.weights import is_in_family, is_plain
 
 RUNTIME_CHOICES = ("auto", "native", "transformers")
@@ -124,29 +130,39 @@ class Runtime:
         Raises:
             ModelError: the native runtime does not know it, or differs from transformers; or as for
                 `EncoderDecoderModel`.
-            ConfigError: `invariant` or `compile`, which are for decoder-only networks.
+            ConfigError: `invariant` and its passes are not compiled, or `compile`.
         """
-        self.check_needs_no_native(type(network).__name__)
-        decoder = self.decoder_of(network)
+        decoder = self.decoder_of(network, vocab_size)
+        if self.compile or not isinstance(decoder, CompiledT5):  # whose passes are invariant
+            self.check_needs_no_native(type(network).__name__)
         start = decoder_start
         if decoder is None:
             return EncoderDecoderModel(
                 network, vocab_size=vocab_size, decoder_start=start, encoder=encoder
             )
-        model = NativeSeq2Seq(
-            network, decoder, vocab_size=vocab_size, decoder_start=start, encoder=encoder
-        )
+        model: CompiledSeq2Seq | NativeSeq2Seq
+        if isinstance(decoder, CompiledT5):
+            model = CompiledSeq2Seq(
+                network, decoder, vocab_size=vocab_size, decoder_start=start, encoder=encoder
+            )
+        else:
+            model = NativeSeq2Seq(
+                network, decoder, vocab_size=vocab_size, decoder_start=start, encoder=encoder
+            )
         if self.check:
             prove_equal(model, network)
         return model
 
-    def decoder_of(self, network: PreTrainedModel) -> T5 | None:
+    def decoder_of(self, network: PreTrainedModel, vocab_size: int | None) -> Decoder | None:
         """Return the decoder of an encoder–decoder, laid out; None: transformers computes it.
 
         Raises:
             ModelError: the native runtime is asked for and does not know it.
         """
-        return laid_out(network) if self.is_native_for_seq2seq(network) else None
+        if not self.is_native_for_seq2seq(network):
+            return None
+        compiled = network.device.type == "cpu" and can_fuse()
+        return laid_out(network, vocab_size, compiled=compiled)
 
     def is_native_for_seq2seq(self, network: PreTrainedModel) -> bool:
         """Whether the decoder of an encoder–decoder gets the native runtime."""
@@ -193,4 +209,4 @@ TRANSFORMERS = Runtime()
 
 def is_native(model: Network) -> bool:
     """Whether a model is computed by the native runtime."""
-    return isinstance(model, FusedModel | NativeModel | NativeSeq2Seq)
+    return isinstance(model, CompiledModel | NativeModel | NativeSeq2Seq)

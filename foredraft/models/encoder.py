@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,6 +54,10 @@ class Encoder(Owned):
         """Read the next prompt anew, even if it is the same: each generation pays for its own."""
         with self.owner.lock:
             self._prompt = self._hidden = None
+
+    def weights(self) -> Iterator[Tensor]:
+        """Yield every weight, in the same order always."""
+        yield from (tensor for _, tensor in sorted(self.module.state_dict().items()))
 
     @torch.inference_mode()
     def encode(self, prompt: Prompt) -> Tensor:

@@ -25,7 +25,7 @@ from foredraft.models.cache import (
     check_can_roll_back,
     check_takes_blocks,
 )
-from foredraft.models.decoder_only import ModuleModel, TensorModel
+from foredraft.models.decoder_only import CausalModel, ModuleModel
 from foredraft.models.encoder import Encoder
 from foredraft.models.positions import positions_of
 from foredraft.ranges import Count, TokenId, checked
@@ -42,7 +42,7 @@ class EncoderOutput(BaseModelOutput):
     router_logits: tuple[Tensor, ...] | None = None
 
 
-class Seq2SeqModel(TensorModel):
+class Seq2SeqModel(CausalModel):
     """What every adapter of an encoder–decoder does.
 
     Tokens that its generation config forbids (`suppress_tokens`, single `bad_words_ids`, and
@@ -75,6 +75,11 @@ class Seq2SeqModel(TensorModel):
     @property
     def prompt_vocab_size(self) -> int:
         return self.encoder.vocab_size
+
+    @property
+    def forbids(self) -> bool:
+        """Whether some token must not be said."""
+        return bool(self._forbidden or self._forbidden_first)
 
     def open(self, prompt: Prompt) -> Context:
         check_device_survives(self.device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +33,28 @@ PROOF = (3, 1, 4, 1, 5, 9, 2, 6)  # tokens whose logits must be those of transfo
 NEVER = float("-inf")
 
 
+class Source(NamedTuple):
+    """Keys and values, in all layers, of what an encoder has read; never written again.
+
+    Attributes:
+        block: laid out as those that read it want it.
+        length: positions.
+    """
+
+    block: Tensor
+    length: int
+
+
 class KeyValueMemory:
     """Keys and values of one text in all layers, `[layers, 1, 2 · kv_heads, capacity, head_dim]`.
 
     Positions beyond `length` are garbage that the next write covers.
+
+    Attributes:
+        read: what the encoder of a decoder has read; None without one, and before the first pass.
     """
+
+    read: Source | None = None
 
     def __init__(self, num_layers: int, kv_heads: int, head_dim: int, like: Tensor) -> None:
         self.length = 0
@@ -61,7 +78,7 @@ class KeyValueMemory:
         return True
 
     def restart(self) -> None:
-        self.length = 0
+        self.length, self.read = 0, None
 
     def rollback_to(self, length: int) -> None:
         self.length = length

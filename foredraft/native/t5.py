@@ -16,14 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foredraft.native.linear import Linear, make_linear
-from foredraft.native.llama import Norm, UnitNorm
-from foredraft.native.t5_weights import T5Layer, T5Weights
+from foredraft.native.llama import Norm, UnitNorm, numbers
+from foredraft.native.network import Source
+from foredraft.native.t5_weights import T5Weights
+from foredraft.native.weights import LayerWeights, Matrix
+from foredraft.ownership import Owned
 
 NOWHERE = float("-inf")
 ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
-    "gelu": F.gelu,
-    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "exact_gelu": F.gelu,
+    "gelu": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
 }
 
@@ -64,7 +67,7 @@ class T5Pass:
     source_values: tuple[Tensor, ...]
 
 
-class T5:
+class T5(Owned):
     """The decoder.
 
     Args:
@@ -79,21 +82,18 @@ class T5:
         # Half precision would round the product of two weights, and scores; a GPU has kernels.
         self._is_plain = self.dtype.itemsize > 2 and self.device.type == "cpu"
         self._epsilon, self._activation = weights.epsilon, ACTIVATION[weights.activation]
-        self._source = list[Tensor]()
         self.layers = list(map(self._layer, weights.layers()))
-        self.source = make_linear(torch.cat(self._source), None)
-        del self._source
-        self.norm, gain = self._norm(weights.gain())
-        self._scale = 1.0 if gain is not None else weights.head_scale
-        self.head = _linear(gain if gain is None else gain * weights.head_scale, weights.head())
-        self._bias, self._line, self._reach = weights.bias, self.embedding, 0
+        self.source = make_linear(weights.source(), None)
+        last = weights.gain()
+        self.norm, gain = self._norm(last.to(self.dtype) if last.is_cuda else last)
+        self.head = _linear(gain, weights.head(self.embedding))
+        self._nearness, self._line, self._reach = weights.nearness, self.embedding, 0
 
-    def _layer(self, layer: T5Layer) -> Layer:
-        self._source += (layer.source_key, layer.source_value)
+    def _layer(self, layer: LayerWeights) -> Layer:
+        assert layer.source_gain is not None
         attention_norm, attention_gain = self._norm(layer.attention_gain)
         source_norm, source_gain = self._norm(layer.source_gain)
         mlp_norm, mlp_gain = self._norm(layer.mlp_gain)
-        gate_up = [layer.gate] if layer.up is None else [layer.gate, layer.up]
         return Layer(
             attention_norm,
             _linear(attention_gain, layer.query, layer.key, layer.value),
@@ -102,7 +102,7 @@ class T5:
             _linear(source_gain, layer.source_query),
             _linear(None, layer.source_output),
             mlp_norm,
-            _linear(mlp_gain, *gate_up),
+            _linear(mlp_gain, layer.gate, layer.up),
             _linear(None, layer.down),
         )
 
@@ -124,19 +124,15 @@ class T5:
                 yield from part.weights
         for part in (self.source, self.norm, self.head):
             yield from part.weights
-        yield self._bias(1)
+        yield self._nearness(1)
 
-    def read(self, states: Tensor) -> Tensor:
-        """Return keys and values of what the encoder made of a prompt.
+    def read(self, states: Tensor) -> Source:
+        """Return keys and values of what an encoder has made of a prompt, `[source, hidden]`.
 
-        Args:
-            states: shape `[source, hidden]`.
-
-        Returns:
-            Shape `[layers, 2, heads, source, head_dim]`.
+        They lie as `[layers, 2, heads, source, head_dim]`.
         """
         made = self.source(states).view(len(states), self.num_layers, 2, self.heads, self.head_dim)
-        return made.movedim(0, 3).contiguous()
+        return Source(made.movedim(0, 3).contiguous(), len(states))
 
     def mask(self, begin: int, time: int) -> Tensor:
         """Return what is added to the scores of positions begin … begin + time − 1.
@@ -147,7 +143,7 @@ class T5:
         seen = begin + time
         if seen > self._reach:
             self._reach = max(seen, 2 * self._reach, 256)
-            near = self._bias(self._reach).flip(1)
+            near = self._nearness(self._reach).flip(1)
             self._line = torch.cat((near, torch.full_like(near, NOWHERE)), dim=1)
         # Row i is what lies in the line from `reach − 1 − begin − i` on.
         windows = self._line.unfold(1, seen, 1)
@@ -170,8 +166,7 @@ class T5:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return logits of hidden states `[rows, hidden]`, shape `[rows, vocab]`."""
-        normal = self.norm(hidden)
-        return self.head(normal if self._scale == 1.0 else normal * self._scale)
+        return self.head(self.norm(hidden))
 
     def _by_head(self, rows: Tensor) -> Tensor:
         """Return rows `[time, heads · head_dim]` as `[heads, time, head_dim]`."""
@@ -201,7 +196,8 @@ class T5:
         return inside
 
 
-def _linear(gain: Tensor | None, *matrices: Tensor) -> Linear:
-    """Return one product with matrices `[out, in]`; `gain` are factors of their input, `[in]`."""
-    weight = matrices[0] if len(matrices) == 1 else torch.cat(matrices)
+def _linear(gain: Tensor | None, *matrices: Matrix | None) -> Linear:
+    """Return one product with the matrices there are; `gain` are factors of their input, `[in]`."""
+    weights = [numbers(matrix.weight) for matrix in matrices if matrix]
+    weight = weights[0] if len(weights) == 1 else torch.cat(weights)
     return make_linear(weight if gain is None else weight * gain, None)

@@ -7,45 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from foredraft.native.shapes import check_tensor, found_in
+from foredraft.native.weights import LayerWeights, Matrix, Rotations, Weight
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 SEQ2SEQ_FAMILY = ("t5", "mt5")
-SEQ2SEQ_ACTIVATIONS = ("relu", "gelu", "gelu_new", "silu")
+ACTIVATION_NAMES = {"relu": "relu", "gelu_new": "gelu", "silu": "silu", "gelu": "exact_gelu"}
 LAID_OUT = (torch.float64, torch.float32, torch.bfloat16)
-
-
-@dataclass(frozen=True, slots=True)
-class T5Layer:
-    """One decoder layer; matrices are `[out, in]`, gains `[hidden]`.
-
-    Attributes:
-        source_key: makes keys of what the encoder has read.
-        up: what the activated gate is multiplied by; None in the first T5, which has none.
-    """
-
-    attention_gain: Tensor
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    output: Tensor
-    source_gain: Tensor
-    source_query: Tensor
-    source_key: Tensor
-    source_value: Tensor
-    source_output: Tensor
-    mlp_gain: Tensor
-    gate: Tensor
-    up: Tensor | None
-    down: Tensor
 
 
 class T5Weights:
@@ -53,21 +28,23 @@ class T5Weights:
 
     Args:
         network: a transformers module whose decoder `is_t5`.
-        dtype: what everything is converted to.
+        dtype: what everything is converted to; None leaves each tensor as it is.
 
     Raises:
         ModelError: its weights are not those that its config promises.
     """
 
-    def __init__(self, network: PreTrainedModel, dtype: torch.dtype) -> None:
+    def __init__(self, network: PreTrainedModel, dtype: torch.dtype | None = None) -> None:
         config = network.config
         self._network, self._dtype, self._config = network, dtype, config
-        self.heads, self.head_dim = int(config.num_heads), int(config.d_kv)
+        self.heads = self.kv_heads = int(config.num_heads)
+        self.head_dim, self.turned = int(config.d_kv), 0
+        self.embedding_scale = self.query_scale = 1.0
+        self.rotations: list[Rotations] = []
         self.hidden, self.inner_size = int(config.d_model), int(config.d_ff)
         self.num_layers = int(config.num_decoder_layers)
         self.epsilon = float(config.layer_norm_epsilon)
-        self.activation = str(config.dense_act_fn)
-        self.head_scale = self.hidden**-0.5 if _scales_its_output(config) else 1.0
+        self.activation = ACTIVATION_NAMES[config.dense_act_fn]
         self.vocab_size = int(config.vocab_size)
 
     def embedding(self) -> Tensor:
@@ -75,18 +52,28 @@ class T5Weights:
         return self._find("decoder.embed_tokens.weight", self.vocab_size, self.hidden)
 
     def gain(self) -> Tensor:
-        """Return the gain of the last norm, `[hidden]`."""
-        return self._find("decoder.final_layer_norm.weight", self.hidden)
+        """Return the gain of the last norm, by which the head's input is scaled too, `[hidden]`."""
+        gain = self._find("decoder.final_layer_norm.weight", self.hidden)
+        scale = self.hidden**-0.5 if _scales_its_output(self._config) else 1.0
+        return gain.to(torch.promote_types(gain.dtype, torch.float32)) * scale
 
-    def head(self) -> Tensor:
-        """Return the last product, `[vocab, hidden]`; its input is yet to be scaled."""
-        return self._find("lm_head.weight", self.vocab_size, self.hidden)
+    def head(self, embedding: Weight) -> Matrix:
+        """Return the last product; its weight is `embedding` itself where they are equal."""
+        weight = self._find("lm_head.weight", self.vocab_size, self.hidden)
+        is_tied = isinstance(embedding, Tensor) and torch.equal(weight, embedding)
+        return Matrix(embedding if is_tied else weight, None)
 
-    def layers(self) -> Iterator[T5Layer]:
+    def source(self) -> Tensor:
+        """Return what makes keys and values of what was read, `[layers · 2 · read, hidden]`."""
+        names = [f"decoder.block.{i}.layer.1.EncDecAttention." for i in range(self.num_layers)]
+        shape = (self.heads * self.head_dim, self.hidden)
+        return torch.cat([self._find(f"{n}{part}.weight", *shape) for n in names for part in "kv"])
+
+    def layers(self) -> Iterator[LayerWeights]:
         """Yield the layers in order."""
         return map(self._layer, range(self.num_layers))
 
-    def bias(self, length: int) -> Tensor:
+    def nearness(self, length: int) -> Tensor:
         """Return what attention adds for a distance of 0 … length − 1, shape `[heads, length]`.
 
         A key so far before its query falls in a bucket: near ones have their own, far ones share
@@ -103,39 +90,37 @@ class T5Weights:
         shared = (near + (far * (buckets - near)).long()).clamp(max=buckets - 1)
         return table[torch.where(distances < near, distances, shared)].t().contiguous()
 
-    def _layer(self, place: int) -> T5Layer:
+    def _layer(self, place: int) -> LayerWeights:
         own, source, mlp = (f"decoder.block.{place}.layer.{part}." for part in range(3))
         hidden, read, inner = self.hidden, self.heads * self.head_dim, self.inner_size
-        names = [f"{own}SelfAttention.", f"{source}EncDecAttention."]
-        query, key, value, source_query, source_key, source_value = (
-            self._find(f"{name}{part}.weight", read, hidden) for name in names for part in "qkv"
-        )
-        output, source_output = (self._find(f"{name}o.weight", hidden, read) for name in names)
-        gains = (self._find(f"{part}layer_norm.weight", hidden) for part in (own, source, mlp))
-        attention_gain, source_gain, mlp_gain = gains
+        attention, reading = f"{own}SelfAttention.", f"{source}EncDecAttention."
         inside = f"{mlp}DenseReluDense."
-        first = ("wi_0", "wi_1") if self._config.is_gated_act else ("wi",)
-        gate, *up = (self._find(f"{inside}{name}.weight", inner, hidden) for name in first)
-        return T5Layer(
-            attention_gain=attention_gain,
-            query=query,
-            key=key,
-            value=value,
-            output=output,
-            source_gain=source_gain,
-            source_query=source_query,
-            source_key=source_key,
-            source_value=source_value,
-            source_output=source_output,
-            mlp_gain=mlp_gain,
-            gate=gate,
-            up=up[0] if up else None,
-            down=self._find(f"{inside}wo.weight", hidden, inner),
+        gate, up = ("wi_0", "wi_1") if self._config.is_gated_act else ("wi", None)
+        return LayerWeights(
+            attention_gain=self._find(f"{own}layer_norm.weight", hidden),
+            attention_end_gain=None,
+            query=self._matrix(f"{attention}q", read, hidden),
+            key=self._matrix(f"{attention}k", read, hidden),
+            value=self._matrix(f"{attention}v", read, hidden),
+            query_gain=None,
+            key_gain=None,
+            output=self._matrix(f"{attention}o", hidden, read),
+            mlp_gain=self._find(f"{mlp}layer_norm.weight", hidden),
+            mlp_end_gain=None,
+            gate=self._matrix(inside + gate, inner, hidden),
+            up=self._matrix(inside + up, inner, hidden) if up else None,
+            down=self._matrix(f"{inside}wo", hidden, inner),
+            source_gain=self._find(f"{source}layer_norm.weight", hidden),
+            source_query=self._matrix(f"{reading}q", read, hidden),
+            source_output=self._matrix(f"{reading}o", hidden, read),
         )
+
+    def _matrix(self, name: str, *shape: int) -> Matrix:
+        return Matrix(self._find(f"{name}.weight", *shape), None)
 
     def _find(self, name: str, *shape: int) -> Tensor:
         found = check_tensor(name, found_in(self._network, name), shape, self._network.device)
-        return found.detach().to(self._dtype)
+        return found.detach().to(self._dtype or found.dtype)
 
 
 def is_t5(config: PreTrainedConfig) -> bool:
@@ -143,7 +128,7 @@ def is_t5(config: PreTrainedConfig) -> bool:
     return bool(
         config.model_type in SEQ2SEQ_FAMILY
         and config.is_encoder_decoder
-        and getattr(config, "dense_act_fn", None) in SEQ2SEQ_ACTIVATIONS
+        and getattr(config, "dense_act_fn", None) in ACTIVATION_NAMES
         and getattr(config, "quantization_config", None) is None
     )
 

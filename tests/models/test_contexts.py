@@ -18,12 +18,14 @@ from foredraft.models import (
     Feed,
     Network,
     Recomputing,
+    Seq2SeqModel,
     TableModel,
     Wrapper,
 )
 from foredraft.native.fused import FusedModel
 from foredraft.native.graphs import StaticModel
 from foredraft.native.network import NativeModel
+from foredraft.native.seq2seq import NativeSeq2Seq
 from tests.doubles import random_table
 from tests.tape import record
 from tests.tiny import VOCAB, assert_same_logits, build
@@ -36,11 +38,13 @@ KINDS: dict[str, Callable[[], Network]] = {
     "static": lambda: StaticModel(build("llama"), new_capture=lambda: record),
     "fused": lambda: FusedModel(build("llama")),
     "table": lambda: TableModel(random_table(VOCAB, seed=0)),
+    "native_seq2seq": lambda: NativeSeq2Seq(build("t5")),
     "encoder_decoder": lambda: EncoderDecoderModel(build("bart")),
     "wrapper": lambda: Wrapper(NativeModel(build("llama"))),
     "recomputing": lambda: Recomputing(DecoderOnlyModel(build("llama"))),
     "recomputing_table": lambda: Recomputing(TableModel(random_table(VOCAB, seed=0))),
     "recomputing_encoder_decoder": lambda: Recomputing(EncoderDecoderModel(build("bart"))),
+    "recomputing_native_seq2seq": lambda: Recomputing(NativeSeq2Seq(build("t5"))),
 }
 needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
 every_kind = pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_a_context_that_is_reopened_keeps_what_both_texts_begin_with(kind: str) 
     text = model.open(PROMPTS[1])
     held = [*text.begin, 9, 10, 11]
     text.extend(held)
-    alone = not isinstance(getattr(model, "inner", model), EncoderDecoderModel)
+    alone = not isinstance(getattr(model, "inner", model), Seq2SeqModel)
     for prompt, shared in (([*held, 12], 10), (held[:4], 3), ([1, 2, 3], 0)):
         again = text.reopen(prompt, held)
         assert again.length == (shared if alone else 0)
@@ -225,7 +229,9 @@ def test_a_closed_text_is_refused_and_cannot_touch_the_next(kind: str) -> None:
     assert_same_logits(text.extend([30]), alone)
 
 
-@pytest.mark.parametrize("kind", ["native", "static", "transformers", "encoder_decoder"])
+@pytest.mark.parametrize(
+    "kind", ["native", "static", "transformers", "encoder_decoder", "native_seq2seq"]
+)
 def test_the_memory_of_a_closed_text_serves_the_next(kind: str) -> None:
     model = KINDS[kind]()
     for network in (model, Wrapper(model), Recomputing(model)):
