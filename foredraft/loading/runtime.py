@@ -132,10 +132,14 @@ class Runtime:
                 `EncoderDecoderModel`.
             ConfigError: `invariant` and its passes are not compiled, or `compile`.
         """
-        decoder = self.decoder_of(network, vocab_size)
-        if self.compile or not isinstance(decoder, CompiledT5):  # whose passes are invariant
+        decoder, start = self.decoder_of(network, vocab_size), decoder_start
+        if decoder is None or self.compile:
             self.check_needs_no_native(type(network).__name__)
-        start = decoder_start
+        if self.invariant and not isinstance(decoder, CompiledT5):
+            raise ConfigError(
+                "--invariant needs the compiled pass for an encoder–decoder; install gcc or clang "
+                "and compute on a CPU, or leave it out"
+            )
         if decoder is None:
             return EncoderDecoderModel(
                 network, vocab_size=vocab_size, decoder_start=start, encoder=encoder

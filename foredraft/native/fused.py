@@ -213,9 +213,9 @@ class Passes:
         step = self._pass
         turns = [turned(positions) for turned in self._turns]
         self._rotations = torch.stack(turns) if turns else torch.empty(0)
-        self._nearness = self._nearness_of(positions)
-        if self._nearness is not None:
-            self._nearness = F.pad(self._nearness.float().flip(1), (0, PANEL))
+        if self._nearness_of:
+            nearest_last = self._nearness_of(positions).float().flip(1)
+            self._nearness = F.pad(nearest_last, (0, PANEL))
             step.nearness = self._nearness.data_ptr()
         floats = self._library.scratch_floats(self._given[0], PASS_ROWS, positions, threads)
         self._scratch = torch.empty(floats)

@@ -124,7 +124,7 @@ class T5(Owned):
                 yield from part.weights
         for part in (self.source, self.norm, self.head):
             yield from part.weights
-        yield self._nearness(1)
+        yield self._nearness.table
 
     def read(self, states: Tensor) -> Source:
         """Return keys and values of what an encoder has made of a prompt, `[source, hidden]`.

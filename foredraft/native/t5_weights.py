@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,32 @@ if TYPE_CHECKING:
 SEQ2SEQ_FAMILY = ("t5", "mt5")
 ACTIVATION_NAMES = {"relu": "relu", "gelu_new": "gelu", "silu": "silu", "gelu": "exact_gelu"}
 LAID_OUT = (torch.float64, torch.float32, torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True)
+class Nearness:
+    """What attention adds to a score by how far before its query a key stands.
+
+    Near distances have a number of their own, far ones share one with others, by the logarithm
+    (Raffel et al., 2020, section 2.1).
+
+    Attributes:
+        table: shape `[buckets, heads]`.
+        furthest: a distance that falls in the last bucket, as do all beyond it.
+    """
+
+    table: Tensor
+    furthest: int
+
+    def __call__(self, length: int) -> Tensor:
+        """Return what is added for a distance of 0 … length − 1, shape `[heads, length]`."""
+        buckets = len(self.table)
+        near = buckets // 2
+        distances = torch.arange(length, device=self.table.device)
+        # In single precision and this order, as transformers does: elsewhere another bucket begins.
+        far = torch.log(distances.clamp(min=near).float() / near) / math.log(self.furthest / near)
+        shared = (near + (far * (buckets - near)).long()).clamp(max=buckets - 1)
+        return self.table[torch.where(distances < near, distances, shared)].t().contiguous()
 
 
 class T5Weights:
@@ -46,6 +73,10 @@ class T5Weights:
         self.epsilon = float(config.layer_norm_epsilon)
         self.activation = ACTIVATION_NAMES[config.dense_act_fn]
         self.vocab_size = int(config.vocab_size)
+        buckets = int(config.relative_attention_num_buckets)
+        name = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        furthest = int(config.relative_attention_max_distance)
+        self.nearness = Nearness(self._find(name, buckets, self.heads), furthest)
 
     def embedding(self) -> Tensor:
         """Return the decoder's embedding, `[vocab, hidden]`."""
@@ -72,23 +103,6 @@ class T5Weights:
     def layers(self) -> Iterator[LayerWeights]:
         """Yield the layers in order."""
         return map(self._layer, range(self.num_layers))
-
-    def nearness(self, length: int) -> Tensor:
-        """Return what attention adds for a distance of 0 … length − 1, shape `[heads, length]`.
-
-        A key so far before its query falls in a bucket: near ones have their own, far ones share
-        one with others, by the logarithm (Raffel et al., 2020, section 2.1).
-        """
-        buckets = int(self._config.relative_attention_num_buckets)
-        furthest = int(self._config.relative_attention_max_distance)
-        name = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        table = self._find(name, buckets, self.heads)
-        near = buckets // 2
-        distances = torch.arange(length, device=table.device)
-        # In single precision and this order, as transformers does: elsewhere another bucket begins.
-        far = torch.log(distances.clamp(min=near).float() / near) / math.log(furthest / near)
-        shared = (near + (far * (buckets - near)).long()).clamp(max=buckets - 1)
-        return table[torch.where(distances < near, distances, shared)].t().contiguous()
 
     def _layer(self, place: int) -> LayerWeights:
         own, source, mlp = (f"decoder.block.{place}.layer.{part}." for part in range(3))

@@ -164,6 +164,7 @@ class Weights:
         self.activation = "silu" if _activation(config) == "silu" else "gelu"
         self.rotations = [Rotations(*found) for found in rotations_of(inner.rotary_emb)]
         self.turned = 2 * len(self.rotations[0].frequencies)
+        self.nearness = None  # rotations say where a key stands
         self._config = config
         self._source = source
         self._dtype = dtype
@@ -181,9 +182,6 @@ class Weights:
     def gain(self) -> Tensor:
         """Return the gain of the last norm, `[hidden]`."""
         return self._gain("model.norm.weight")
-
-    def nearness(self, length: int) -> None:
-        """Return what scores get by the distance of a key: nothing, since keys are rotated."""
 
     def head(self, embedding: Weight) -> Matrix:
         """Return the last product; its weight is `embedding` itself where the two are tied."""

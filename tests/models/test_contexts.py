@@ -25,8 +25,8 @@ from foredraft.models import (
 from foredraft.native.fused import FusedModel
 from foredraft.native.graphs import StaticModel
 from foredraft.native.network import NativeModel
-from foredraft.native.seq2seq import NativeSeq2Seq
 from tests.doubles import random_table
+from tests.native.test_seq2seq import by_c, by_torch
 from tests.tape import record
 from tests.tiny import VOCAB, assert_same_logits, build
 
@@ -38,18 +38,22 @@ KINDS: dict[str, Callable[[], Network]] = {
     "static": lambda: StaticModel(build("llama"), new_capture=lambda: record),
     "fused": lambda: FusedModel(build("llama")),
     "table": lambda: TableModel(random_table(VOCAB, seed=0)),
-    "native_seq2seq": lambda: NativeSeq2Seq(build("t5")),
+    "native_seq2seq": lambda: by_torch(build("t5")),
+    "compiled_seq2seq": lambda: by_c(build("t5")),
     "encoder_decoder": lambda: EncoderDecoderModel(build("bart")),
     "wrapper": lambda: Wrapper(NativeModel(build("llama"))),
     "recomputing": lambda: Recomputing(DecoderOnlyModel(build("llama"))),
     "recomputing_table": lambda: Recomputing(TableModel(random_table(VOCAB, seed=0))),
     "recomputing_encoder_decoder": lambda: Recomputing(EncoderDecoderModel(build("bart"))),
-    "recomputing_native_seq2seq": lambda: Recomputing(NativeSeq2Seq(build("t5"))),
+    "recomputing_native_seq2seq": lambda: Recomputing(by_torch(build("t5"))),
 }
 needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
 every_kind = pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, marks=needs_a_compiler if kind == "fused" else ()) for kind in KINDS],
+    [
+        pytest.param(kind, marks=needs_a_compiler if kind in ("fused", "compiled_seq2seq") else ())
+        for kind in KINDS
+    ],
 )
 PROMPTS = ([9, 8, 7], [20, 21, 22, 23, 24, 25, 26])
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import random
+import weakref
 from typing import Any
 
 import pytest
@@ -12,11 +14,12 @@ import transformers
 
 from foredraft.errors import ConfigError, ModelError
 from foredraft.loading import fit_drafter, fit_target
-from foredraft.loading.runtime import Runtime, is_native
+from foredraft.loading.runtime import Runtime, can_fuse, is_native
 from foredraft.models import EncoderDecoderModel, Feed, Recomputing
 from foredraft.native.network import BLOCK, CHUNK, prove_equal
-from foredraft.native.seq2seq import NativeSeq2Seq
-from foredraft.native.t5_weights import is_t5
+from foredraft.native.seq2seq import CompiledSeq2Seq, CompiledT5, NativeSeq2Seq
+from foredraft.native.t5 import T5
+from foredraft.native.t5_weights import T5Weights, is_t5
 from tests.readers import prompt_of
 from tests.tiny import VOCAB, Witness, assert_same_logits, build, full_logits, random_tokens, walk
 
@@ -43,7 +46,28 @@ FAMILY: dict[str, tuple[str, dict[str, Any], bool]] = {
     "near_buckets": ("mt5", {"relative_attention_max_distance": 20}, True),
     "coarse_norm": ("t5", {"layer_norm_epsilon": 0.3}, False),
 }
+UNCOMPILED = ("gelu",)  # the exact one, which no known model has
 every_member = pytest.mark.parametrize("member", FAMILY)
+
+
+def by_torch(model: Any, **settings: Any) -> NativeSeq2Seq:
+    return NativeSeq2Seq(model, T5(T5Weights(model, model.dtype)), **settings)
+
+
+def by_c(model: Any, **settings: Any) -> CompiledSeq2Seq:
+    columns = settings.get("vocab_size") or VOCAB
+    return CompiledSeq2Seq(model, CompiledT5(model, columns), **settings)
+
+
+needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
+both_kinds = pytest.mark.parametrize("kind", [by_torch, pytest.param(by_c, marks=needs_a_compiler)])
+MEMBERS = [
+    pytest.param(kind, member, marks=needs_a_compiler if kind is by_c else ())
+    for kind in (by_torch, by_c)
+    for member in FAMILY
+    if kind is by_torch or member not in UNCOMPILED
+]
+every_member_of_both_kinds = pytest.mark.parametrize(("kind", "member"), MEMBERS)
 
 
 def network(member: str, seed: int = 0) -> Any:
@@ -61,12 +85,12 @@ def network(member: str, seed: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["cache", "no_cache"])
-@every_member
+@every_member_of_both_kinds
 def test_logits_are_those_of_transformers_after_any_extend_and_rollback(
-    member: str, cached: bool
+    kind: Any, member: str, cached: bool
 ) -> None:
     source, reference = random.Random(member), network(member)
-    inner = NativeSeq2Seq(reference)
+    inner = kind(reference)
     model = Witness(reference, inner if cached else Recomputing(inner))
     for length in (1, 7, 40):
         text = model.open(random_tokens(source, length))
@@ -74,10 +98,10 @@ def test_logits_are_those_of_transformers_after_any_extend_and_rollback(
         walk(text, source, 12)
 
 
-@every_member
-def test_forks_equal_independent_full_passes(member: str) -> None:
+@every_member_of_both_kinds
+def test_forks_equal_independent_full_passes(kind: Any, member: str) -> None:
     source, reference = random.Random(member), network(member)
-    model, prompt = NativeSeq2Seq(reference), random_tokens(source, 8)
+    model, prompt = kind(reference), random_tokens(source, 8)
     texts = [model.open(prompt)]
     held = [list(texts[0].begin)]
     texts[0].extend(texts[0].begin)
@@ -91,10 +115,11 @@ def test_forks_equal_independent_full_passes(member: str) -> None:
         assert_same_logits(torch.cat([o.logits for o in outputs]), torch.stack(rows))
 
 
+@both_kinds
 @pytest.mark.parametrize("member", ["t5", "near_buckets"])
-def test_long_texts_are_fed_in_chunks_and_the_memory_grows(member: str) -> None:
+def test_long_texts_are_fed_in_chunks_and_the_memory_grows(member: str, kind: Any) -> None:
     source, reference = random.Random(member), network(member)
-    model = Witness(reference, NativeSeq2Seq(reference))
+    model = Witness(reference, kind(reference))
     text = model.open(random_tokens(source, 30))
     text.extend(random_tokens(source, BLOCK - 1), keep=3)
     text.extend(random_tokens(source, 3), keep=2)
@@ -105,46 +130,66 @@ def test_long_texts_are_fed_in_chunks_and_the_memory_grows(member: str) -> None:
     other.extend([9])
 
 
-def test_a_closed_texts_memory_does_not_remember_what_was_read() -> None:
+@both_kinds
+def test_a_closed_texts_memory_does_not_remember_what_was_read(kind: Any) -> None:
     reference = network("t5")
-    model = Witness(reference, NativeSeq2Seq(reference))
+    model = Witness(reference, kind(reference))
     for seed in range(3):
         text = model.open(prompt_of("t5", seed, length=5 + 7 * seed))
         text.extend(text.begin)
         text.close()
 
 
+@both_kinds
+def test_weights_that_were_laid_out_are_not_held_twice(kind: Any) -> None:
+    model = network("t5")
+    decoder = weakref.ref(model.decoder.block[0])
+    native = kind(model)
+    del model
+    gc.collect()
+    assert decoder() is None
+    text = native.open([5, 6])
+    text.extend([2] * 300)  # more positions than were known of
+
+
+@both_kinds
 @pytest.mark.parametrize("vocab_size", [VOCAB - 10, VOCAB + 10])
-def test_a_drafter_gets_the_targets_columns(vocab_size: int) -> None:
-    ours = NativeSeq2Seq(network("v1_1"), vocab_size=vocab_size)
+def test_a_drafter_gets_the_targets_columns(vocab_size: int, kind: Any) -> None:
+    ours = kind(network("v1_1"), vocab_size=vocab_size)
     theirs = EncoderDecoderModel(network("v1_1"), vocab_size=vocab_size)
     tokens = [2, 3, vocab_size - 1]
     logits = [model.open([3, 4]).extend(tokens, keep=2) for model in (ours, theirs)]
     assert_same_logits(*logits)
 
 
-def test_what_must_not_be_said_is_not_said() -> None:
+@both_kinds
+def test_what_must_not_be_said_is_not_said(kind: Any) -> None:
     reference = network("t5")
     reference.generation_config.suppress_tokens = [12]
     reference.generation_config.begin_suppress_tokens = [13]
-    model = NativeSeq2Seq(reference)
-    assert model.open([5]).extend([2, 20], 2).isneginf().nonzero().tolist() == [
-        *([0, 12], [0, 13], [1, 12])
-    ]
+    model = kind(reference)
+    text = model.open([5])
+    never = text.extend([2, 20], 2).isneginf().nonzero().tolist()
+    assert never == [[0, 12], [0, 13], [1, 12]]
+    likeliest = text.draft([9], 1).tokens
+    reference.generation_config.suppress_tokens = [12, *likeliest]
+    again = kind(reference).open([5])
+    again.extend([2, 20])
+    assert again.draft([9], 1).tokens != likeliest
     assert prove_equal(model, reference) <= 1e-4
 
 
 # --- precision ------------------------------------------------------------------------------------
 
 
-@every_member
-def test_bfloat16_is_as_near_as_its_rounding(member: str) -> None:
+@every_member_of_both_kinds
+def test_bfloat16_is_as_near_as_its_rounding(kind: Any, member: str) -> None:
     source = random.Random(member)
     half = network(member).bfloat16()
     exact, prompt = copy.deepcopy(half).float(), random_tokens(source, 9)
     tokens = [2, *random_tokens(source, 20)]
     expected = full_logits(exact, tokens, prompt)
-    text = NativeSeq2Seq(half).open(prompt)
+    text = kind(half).open(prompt)
     parts = [
         text.extend(tokens[:9], keep=9),
         text.extend(tokens[9:10]),
@@ -154,12 +199,34 @@ def test_bfloat16_is_as_near_as_its_rounding(member: str) -> None:
     assert gap <= 2 * (full_logits(half, tokens, prompt).float() - expected).abs().max()
 
 
+@needs_a_compiler
+@pytest.mark.parametrize("member", ["t5", "v1_1", "odd_sizes"])
+def test_compiled_logits_do_not_depend_to_the_bit_on_what_shares_the_pass(member: str) -> None:
+    source = random.Random(member)
+    model = fit_target(network(member), Runtime("native", invariant=True))
+    tokens, prompts = [2, *random_tokens(source, 40)], ([5, 6, 7], random_tokens(source, 20))
+    alone = model.open(prompts[0])
+    expected = torch.cat([alone.extend([token]) for token in tokens])
+    text, other = (model.open(prompt) for prompt in prompts)
+    while text.length < len(tokens):
+        begin = text.length
+        part = tokens[begin : begin + source.randint(1, 9)]
+        beside = Feed(other, random_tokens(source, source.randint(1, 5)))
+        outputs = model.forward([beside, Feed(text, part, len(part))])
+        assert torch.equal(outputs[1].logits, expected[begin : begin + len(part)])
+    drafted = alone.draft([9], 5)
+    text.extend([9])
+    assert text.draft([drafted.tokens[0]], 4).tokens == drafted.tokens[1:]
+
+
 # --- which one runs -------------------------------------------------------------------------------
 
 
 @every_member
 def test_auto_picks_it_and_proves_it(member: str) -> None:
-    assert type(fit_target(network(member), Runtime("auto", check=True))) is NativeSeq2Seq
+    model = fit_target(network(member), Runtime("auto", check=True))
+    compiled = can_fuse() and member not in UNCOMPILED
+    assert type(model) is (CompiledSeq2Seq if compiled else NativeSeq2Seq)
     assert type(fit_target(network(member), Runtime("transformers"))) is EncoderDecoderModel
 
 
@@ -205,21 +272,25 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     odd = network("t5")
     del odd.decoder.final_layer_norm
     with pytest.raises(ModelError, match=r"has no decoder\.final_layer_norm\.weight; legal"):
-        NativeSeq2Seq(odd)
+        fit_target(odd, Runtime("native"))
 
 
 def test_a_runtime_that_differs_is_found_before_it_is_used() -> None:
-    model = NativeSeq2Seq(network("t5"))
+    model = by_torch(network("t5"))
     model.decoder.layers.pop()
     with pytest.raises(ModelError, match="the native runtime differs from transformers by"):
         prove_equal(model, network("t5"))
 
 
-def test_what_only_decoder_only_networks_have_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--invariant needs the native runtime"):
-        fit_target(network("t5"), Runtime("auto", invariant=True))
+def test_what_it_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="--compile needs the native runtime"):
         fit_target(network("t5"), Runtime("native", compile=True))
+    with pytest.raises(ConfigError, match=r"--invariant needs the native .* not know Bart"):
+        fit_target(build("bart"), Runtime("auto", invariant=True))
+    monkeypatch.setattr("foredraft.loading.runtime.can_fuse", lambda: False)
+    assert type(fit_target(network("t5"), Runtime("auto"))) is NativeSeq2Seq
+    with pytest.raises(ConfigError, match="--invariant needs the compiled pass"):
+        fit_target(network("t5"), Runtime("auto", invariant=True))
 
 
 def test_either_of_a_pair_may_have_another_runtime() -> None:
