@@ -169,8 +169,12 @@ class Runtime:
         return laid_out(network, vocab_size, compiled=compiled)
 
     def is_native_for_seq2seq(self, network: PreTrainedModel) -> bool:
-        """Whether the decoder of an encoder–decoder gets the native runtime."""
-        return self.name == "native" or (self.name == "auto" and known_seq2seq(network))
+        """Whether the decoder of an encoder–decoder gets the native runtime.
+
+        On CUDA it must be asked for: nobody has measured there whether it is the quicker one.
+        """
+        suits = network.device.type == "cpu" and known_seq2seq(network)
+        return self.name == "native" or (self.name == "auto" and suits)
 
     def _prove(self, model: CausalModel, network: Loaded) -> None:
         """Compare a model with transformers; if it rounds activations, a double that does not."""

@@ -100,6 +100,10 @@ class CompiledSeq2Seq(Seq2SeqModel, CompiledModel):
         yield from self.encoder.weights()
         yield from self.decoder.weights
 
+    def open(self, prompt: Prompt) -> Context:
+        self._passes.count_threads()
+        return super().open(prompt)
+
     def forward(self, feeds: Sequence[Feed]) -> list[Output]:
         self.check(feeds)
         with self.owner.lock:

@@ -176,7 +176,8 @@ class T5(Owned):
         """Return what the heads read, shape `[time, heads · head_dim]`."""
         if not self._is_plain:
             q, k, v = queries[None], keys[None], values[None]
-            read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)[0]
+            added = None if mask is None else mask[None]
+            read = F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=1.0)[0]
         else:  # with so few rows quicker than the library's kernel
             turned = keys.transpose(1, 2)
             if mask is None:

@@ -20,8 +20,12 @@ from foredraft.native.network import BLOCK, CHUNK, prove_equal
 from foredraft.native.seq2seq import CompiledSeq2Seq, CompiledT5, NativeSeq2Seq
 from foredraft.native.t5 import T5
 from foredraft.native.t5_weights import T5Weights, is_t5
+from tests.native.test_fused import processor
+from tests.native.test_graphs_on_gpu import needs_gpu
 from tests.readers import prompt_of
 from tests.tiny import VOCAB, Witness, assert_same_logits, build, full_logits, random_tokens, walk
+
+__all__ = ["processor"]
 
 SIZES: dict[str, Any] = {
     **{"vocab_size": VOCAB, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_heads": 4},
@@ -217,6 +221,31 @@ def test_compiled_logits_do_not_depend_to_the_bit_on_what_shares_the_pass(member
     drafted = alone.draft([9], 5)
     text.extend([9])
     assert text.draft([drafted.tokens[0]], 4).tokens == drafted.tokens[1:]
+
+
+@needs_a_compiler
+@pytest.mark.usefixtures("processor")
+@pytest.mark.parametrize("member", ["odd_sizes", "v1_1", "gated_silu"])
+def test_every_processor_computes_the_logits_of_transformers(member: str) -> None:
+    source, reference = random.Random(member), network(member)
+    text = Witness(reference, by_c(reference)).open(random_tokens(source, 21))
+    text.extend(text.begin)
+    walk(text, source, 8)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@every_member
+def test_gpu_logits_are_as_near_as_their_rounding(member: str, precision: torch.dtype) -> None:
+    source, rounded = random.Random(member), network(member).to(precision)
+    prompt, tokens = random_tokens(source, 9), [2, *random_tokens(source, 20)]
+    expected = full_logits(copy.deepcopy(rounded).double(), tokens, prompt)
+    text = fit_target(rounded.cuda(), Runtime("native")).open(prompt)
+    parts = [(tokens[:9], 9), (tokens[9:10], 1), (tokens[10:], 11)]
+    ours = torch.cat([text.extend(part, keep) for part, keep in parts]).cpu().double()
+    legal = 1e-4 if precision == torch.float32 else 0.05
+    assert (ours - expected).abs().max() <= legal * expected.abs().max()
 
 
 # --- which one runs -------------------------------------------------------------------------------
