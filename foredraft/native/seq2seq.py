@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foredraft.core import Prompt
 from foredraft.models.base import Context, Drafted, Feed, Network, Output
 from foredraft.models.decoder_only import TensorModel
 from foredraft.models.encoder import Encoder
