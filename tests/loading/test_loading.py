@@ -18,7 +18,7 @@ from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter, load
 from foredraft.loading.device import resolve_device
 from foredraft.loading.loader import check_vocabulary
 from foredraft.loading.options import DTYPE_CHOICES, DTYPES
-from foredraft.models import Seq2SeqModel
+from foredraft.models import EncoderDecoderModel
 from foredraft.zoo.tokenizer import train_tokenizer
 from tests.texts import first_pass
 from tests.tiny import TEXT_VOCAB, assert_same_logits, build, full_logits, noisy, tokenizer
@@ -157,12 +157,12 @@ def test_an_encoder_decoder_is_found_out_by_its_config(tmp_path: Path) -> None:
     target = saved_seq2seq(tmp_path / "target", whole)
     drafter = saved_seq2seq(tmp_path / "drafter", noisy("bart", vocab_size=TEXT_VOCAB))
     loaded, draft = load_pair(target, drafter, CPU)
-    assert isinstance(loaded.model, Seq2SeqModel)
-    assert isinstance(draft.model, Seq2SeqModel)
+    assert isinstance(loaded.model, EncoderDecoderModel)
+    assert isinstance(draft.model, EncoderDecoderModel)
     assert draft.model.encoder is not loaded.model.encoder
     again, same = load_pair(target, target, CPU)  # with the target's own encoder
-    assert isinstance(again.model, Seq2SeqModel)
-    assert isinstance(same.model, Seq2SeqModel)
+    assert isinstance(again.model, EncoderDecoderModel)
+    assert isinstance(same.model, EncoderDecoderModel)
     assert same.model.encoder is again.model.encoder
     prompt = [20, 21, 22]
     text = loaded.model.open(prompt)
