@@ -27,13 +27,13 @@ OURS = {
 }
 
 
-def runs_of(engine: Engine) -> dict[str, Run]:
-    """Return every method by its name."""
+def runs_of(engine: Engine, theirs: Engine) -> dict[str, Run]:
+    """Return every method by its name; `theirs` is the pair in transformers' runtime."""
     ours = {name: our_run(engine, *told) for name, told in OURS.items()}
-    assistant = engine.drafter.model.model
+    assistant = theirs.drafter.model.model
     return ours | {
-        PEER: peer_run(engine.target),
-        "transformers_assisted": peer_run(engine.target, assistant=assistant),
+        PEER: peer_run(theirs.target),
+        "transformers_assisted": peer_run(theirs.target, assistant=assistant),
     }
 
 
@@ -52,7 +52,8 @@ def main() -> None:
         parser.error(f"--limit must be 2 … {len(SENTENCES)}, not {args.limit}")
 
     try:
-        engine = Engine.load(args.target, args.drafter, options=LoadOptions(device=args.device))
+        options = [LoadOptions(device=args.device, runtime=r) for r in ("auto", "transformers")]
+        engine, theirs = (Engine.load(args.target, args.drafter, options=o) for o in options)
         fit_threads(engine.target.threads)
     except ForedraftError as error:
         parser.error(str(error))
@@ -60,7 +61,7 @@ def main() -> None:
         PromptItem(f"{FRENCH}-{number:03}", FRENCH, sentence, args.length)
         for number, sentence in enumerate(SENTENCES[: args.limit], start=1)
     ]
-    measured = measure(runs_of(engine), items, args.rounds)
+    measured = measure(runs_of(engine, theirs), items, args.rounds)
     report(measured, engine, args.out, rounds=args.rounds, length=args.length)
 
 

@@ -3,6 +3,8 @@
 Offline, on the bundled pair that translates short French sentences into English.
 """
 
+from transformers import AutoModelForSeq2SeqLM
+
 from foredraft import (
     DecodingConfig,
     Engine,
@@ -12,6 +14,7 @@ from foredraft import (
     ngram_assisted_speculative_generate_encoder_decoder,
     speculative_generate_encoder_decoder,
 )
+from foredraft.zoo import bundled_path
 
 SENTENCE = "Je m'appelle Romain."
 
@@ -21,9 +24,12 @@ for method in ("speculative", "ngram", "target"):
     completion = engine.generate(SENTENCE, DecodingConfig(gamma=4), method=method)
     print(f"{method:<12} {completion.text}")
 
-# The same with token ids and any Hugging Face encoder–decoder models.
+# The same with token ids and any Hugging Face encoder–decoder models, here those of the engine.
 tokenizer = engine.target.tokenizer
-target, drafter = engine.target.model.model, engine.drafter.model.model
+target, drafter = (
+    AutoModelForSeq2SeqLM.from_pretrained(bundled_path(role))
+    for role in ("seq2seq_target", "seq2seq_drafter")
+)
 ids = tokenizer(SENTENCE)["input_ids"]
 settings = {"max_gen_len": 30, "eos_tokens_id": tokenizer.eos_token_id}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,7 +21,11 @@ from foredraft.errors import ModelError
 from foredraft.loading.checkpoint import Loaded, Unmade
 from foredraft.loading.runtime import TRANSFORMERS, Runtime
 from foredraft.models.decoder_only import CausalModel
+from foredraft.native.seq2seq import Decoder
 from foredraft.ownership import Owned, held
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 OWN = ("transformers.", "torch.nn.")  # whose parts a module has that nobody altered
 LISTENERS = "transformers.utils.output_capturing"  # whose hooks note hidden states, and stay
@@ -33,19 +38,38 @@ class ModuleRuntime(Runtime):
     def adapt(self, network: Loaded, *, vocab_size: int | None = None) -> CausalModel:
         if isinstance(network, Unmade) or not self.is_native_for(network.config):
             return super().adapt(network, vocab_size=vocab_size)
-        if not is_unaltered(network):
-            if self.name == "auto":
-                return TRANSFORMERS.adapt(network, vocab_size=vocab_size)
-            raise ModelError(
-                f"the native runtime computes {type(network).__name__} as transformers makes it, "
-                "and this one holds hooks or parts of others; use the runtime auto or transformers"
-            )
+        if not self._takes(network):
+            return TRANSFORMERS.adapt(network, vocab_size=vocab_size)
         columns = vocab_size or int(network.config.vocab_size)
         with held(CONVERTED):
-            models = CONVERTED.of(network)
+            models = CONVERTED.of(network).models
             if columns not in models:
                 models[columns] = super().adapt(network, vocab_size=columns)
             return models[columns]
+
+    def decoder_of(self, network: PreTrainedModel, vocab_size: int | None) -> Decoder | None:
+        if not (self.is_native_for_seq2seq(network) and self._takes(network)):
+            return None
+        with held(CONVERTED):
+            decoders = CONVERTED.of(network).decoders
+            columns = vocab_size or int(network.config.vocab_size)
+            if columns not in decoders:
+                decoder = super().decoder_of(network, columns)
+                if decoder is None:
+                    return None
+                decoders[columns] = decoder
+            return decoders[columns]
+
+    def _takes(self, network: nn.Module) -> bool:
+        """Whether a module may be converted; raise `ModelError` if not, but it is asked for."""
+        if is_unaltered(network):
+            return True
+        if self.name == "auto":
+            return False
+        raise ModelError(
+            f"the native runtime computes {type(network).__name__} as transformers makes it, "
+            "and this one holds hooks or parts of others; use the runtime auto or transformers"
+        )
 
 
 def is_unaltered(network: nn.Module) -> bool:
@@ -74,12 +98,14 @@ class Conversion:
         versions: address and number of changes of each.
         sample: a few numbers of each.
         models: by their columns.
+        decoders: of one with an encoder, likewise.
     """
 
     weights: list[Tensor]
     versions: list[tuple[int, int]]
     sample: Tensor
     models: dict[int, CausalModel] = field(default_factory=dict)
+    decoders: dict[int, Decoder] = field(default_factory=dict)
 
 
 class Conversions(Owned):
@@ -88,16 +114,16 @@ class Conversions(Owned):
     def __init__(self) -> None:
         self._newest: WeakKeyDictionary[nn.Module, Conversion] = WeakKeyDictionary()
 
-    def of(self, module: nn.Module) -> dict[int, CausalModel]:
+    def of(self, module: nn.Module) -> Conversion:
         """Return what was made of a module as it is now, to be added to."""
         weights = [weight.detach() for weight in (*module.parameters(), *module.buffers())]
         if any(weight.is_inference() or weight.is_meta for weight in weights):
-            return {}  # nobody counts their changes: nothing can be kept
+            return Conversion([], [], torch.empty(0))  # nobody counts changes: nothing is kept
         versions = [(weight.data_ptr(), weight._version) for weight in weights]
         newest, sample = self._newest.get(module), _sample(weights)
         if newest is None or newest.versions != versions or not torch.equal(newest.sample, sample):
             newest = self._newest[module] = Conversion(weights, versions, sample)
-        return newest.models
+        return newest
 
 
 CONVERTED = Conversions()

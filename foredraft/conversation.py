@@ -19,7 +19,7 @@ from foredraft.drafting import Drafter
 from foredraft.errors import ConfigError, ContextOverflow, ModelError, RequestError
 from foredraft.generation import Generation
 from foredraft.method import Method
-from foredraft.models import Context, EncoderDecoderModel, Network
+from foredraft.models import Context, Network, Seq2SeqModel
 from foredraft.models.base import check_vocabulary_holds
 from foredraft.ownership import held
 from foredraft.template import Message, render_messages, user_message
@@ -89,7 +89,7 @@ class Conversation:
 
     def __init__(self, assembly: Assembly, system: str | None = None) -> None:
         self._assembly, self._target = assembly, assembly.target
-        if isinstance(self._target.model, EncoderDecoderModel):
+        if isinstance(self._target.model, Seq2SeqModel):
             raise ModelError(
                 f"{self._target.name!r} is an encoder–decoder, which answers one prompt and "
                 "remembers none; choose a decoder-only model, or switch chat off"

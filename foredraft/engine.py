@@ -20,7 +20,7 @@ from foredraft.generation import Generation
 from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter
 from foredraft.loading.loader import NO_DRAFTER
 from foredraft.method import Method
-from foredraft.models import EncoderDecoderModel, Network
+from foredraft.models import Network, Seq2SeqModel
 from foredraft.models.base import check_vocabulary_holds
 from foredraft.ownership import held
 from foredraft.ranges import TokenId, checked
@@ -285,7 +285,7 @@ class Engine:
                 prompt,
                 chat=chat,
                 end_tokens=self.target.eos_token_ids,
-                keeps_end=isinstance(self.target.model, EncoderDecoderModel),
+                keeps_end=isinstance(self.target.model, Seq2SeqModel),
             )
             self._encoded = key, tokens
         return list(self._encoded[1])

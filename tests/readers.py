@@ -38,7 +38,7 @@ def plain(
     name: str, prompt: Prompt, sampler: Sampler = GREEDY, rng: Rng | None = None
 ) -> list[int]:
     """Return the output of plain decoding."""
-    model = fit_target(build(name))
+    model = fit_target(build(name), build(name).runtime)
     request = begun(model, prompt, rng=rng)
     for _ in autoregressive_steps(request, sampler):
         pass

@@ -17,7 +17,8 @@ from foredraft.adapters import CONVERTED, is_unaltered
 from foredraft.errors import ConfigError, ModelError
 from foredraft.inputs import begin
 from foredraft.loading.runtime import RUNTIME_CHOICES, is_native
-from foredraft.models import DecoderOnlyModel, Network, TableModel
+from foredraft.models import DecoderOnlyModel, EncoderDecoderModel, Network, TableModel
+from foredraft.native.seq2seq import CompiledSeq2Seq, NativeSeq2Seq
 from foredraft.sampling import Rng
 from tests.readers import prompt_of
 from tests.tiny import VOCAB, build, full_logits, noisy
@@ -88,14 +89,38 @@ def test_an_adapter_keeps_the_runtime_it_has(runtime: str) -> None:
 
 
 @pytest.mark.parametrize("start", [None, 9])
-def test_what_has_an_encoder_is_computed_by_transformers(start: int | None) -> None:
-    prompt: Any = prompt_of("t5")
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_what_has_an_encoder_says_the_same_whatever_computes_it(
+    name: str, start: int | None
+) -> None:
+    prompt: Any = prompt_of(name)
     options: dict[str, Any] = OPTIONS | {"decoder_start_token_id": start}
     call = foredraft.speculative_generate_encoder_decoder
-    expected = call(prompt, noisy("t5"), build("t5"), **options)
-    assert call(prompt, noisy("t5"), build("t5"), runtime="auto", **options) == expected
-    with pytest.raises(ModelError, match="does not know T5ForConditionalGeneration"):
-        call(prompt, noisy("t5"), build("t5"), runtime="native", **options)
+    expected = call(prompt, noisy(name), build(name), **options)
+    assert call(prompt, noisy(name), build(name), runtime="auto", **options) == expected
+    assert is_native(adapter_of(build(name), "auto")) == (name == "t5")
+    if name == "t5":
+        assert call(prompt, noisy(name), build(name), runtime="native", **options) == expected
+        return
+    with pytest.raises(ModelError, match="does not know BartForConditionalGeneration"):
+        call(prompt, noisy(name), build(name), runtime="native", **options)
+
+
+def test_a_decoder_is_laid_out_once_and_anew_after_a_change() -> None:
+    model: Any = fresh("t5")
+    first, again = (adapter_of(model, "auto") for _ in range(2))
+    assert isinstance(first, CompiledSeq2Seq | NativeSeq2Seq)
+    assert isinstance(again, CompiledSeq2Seq | NativeSeq2Seq)
+    assert again.decoder is first.decoder
+    with torch.no_grad():
+        model.decoder.block[0].layer[0].SelfAttention.q.weight[3].mul_(-20)
+    changed = adapter_of(model, "auto")
+    assert isinstance(changed, CompiledSeq2Seq | NativeSeq2Seq)
+    assert changed.decoder is not first.decoder
+    model.decoder.block[0].register_forward_hook(lambda *_: None)
+    assert type(adapter_of(model, "auto")) is EncoderDecoderModel
+    with pytest.raises(ModelError, match="holds hooks or parts of others"):
+        adapter_of(model, "native")
 
 
 # --- what is kept ---------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ MAY_IMPORT = {
     "generation": BELOW_ENGINE,
     "conversation": BELOW_ENGINE | {"assembly", "generation"},
     "engine": BELOW_ENGINE | {"assembly", "conversation", "generation"},
-    "adapters": GROUND | {"models", "loading"},
+    "adapters": GROUND | {"models", "native", "loading"},
     "inputs": BELOW_ENGINE | {"adapters"},
     "functional": BELOW_ENGINE | {"inputs"},
     "seq2seq": BELOW_ENGINE | {"functional", "inputs"},

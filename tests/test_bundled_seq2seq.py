@@ -10,9 +10,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForSeq2SeqLM
 
-from foredraft import DecodingConfig, EncoderDecoderModel, Engine, LoadOptions
+from foredraft import DecodingConfig, Engine, LoadOptions
 from foredraft.decoding import first_difference
+from foredraft.loading.runtime import is_native
 from foredraft.zoo import ZOO_DIR, bundled_path
 
 ROOT = Path(__file__).parents[1]
@@ -82,9 +84,11 @@ def test_with_coupled_verification_the_seed_alone_decides_the_translation() -> N
 def test_the_pair_is_of_the_size_that_was_planned() -> None:
     loaded = engine()
     assert loaded.drafter is not None
-    for model, low, high in ((loaded.target, 5e6, 9e6), (loaded.drafter, 0.7e6, 1.5e6)):
-        assert isinstance(model.model, EncoderDecoderModel)
-        assert low <= sum(p.numel() for p in model.model.model.parameters()) <= high
+    for model in (loaded.target, loaded.drafter):
+        assert is_native(model.model)
+    for role, low, high in zip(ROLES, (5e6, 0.7e6), (9e6, 1.5e6), strict=True):
+        network = AutoModelForSeq2SeqLM.from_pretrained(bundled_path(role))
+        assert low <= sum(p.numel() for p in network.parameters()) <= high
 
 
 @pytest.mark.parametrize("role", ROLES)

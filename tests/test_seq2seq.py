@@ -28,7 +28,7 @@ EVERYTHING: dict[str, Any] = {"max_gen_len": 24, "eos_tokens_id": ()}
 @pytest.mark.parametrize("name", SEQ2SEQ)
 def test_all_four_say_the_same_greedily(name: str, use_cache: bool) -> None:
     prompt: Any = prompt_of(name, 4)
-    settings = EVERYTHING | {"use_cache": use_cache}
+    settings = EVERYTHING | {"use_cache": use_cache, "runtime": build(name).runtime.name}
     expected = plain(name, prompt)
     assert autoregressive_generate_encoder_decoder(prompt, build(name), **settings) == expected
     one = {"num_beams": 1, "top_k": 1}

@@ -106,6 +106,7 @@ SEQ2SEQ: dict[str, tuple[str, dict[str, Any]]] = {
     "whisper": ("WhisperConfig", WHISPER),
     "switch": ("SwitchTransformersConfig", SWITCH),
 }
+SEQ2SEQ["t5:native"] = SEQ2SEQ["t5"]
 
 
 def build(name: str, seed: int = 0, **changes: Any) -> Any:
@@ -128,7 +129,7 @@ def _build(name: str, seed: int, changes: tuple[tuple[str, Any], ...]) -> Any:
     if name in SEQ2SEQ:
         _speak_up(model)
         model.generation_config.forced_bos_token_id = own.get("forced_bos_token_id")
-    model.runtime = Runtime("native" if name in NATIVE else "transformers")
+    model.runtime = Runtime("native" if name.endswith(":native") else "transformers")
     return model.eval()
 
 

@@ -11,7 +11,7 @@ from foredraft.config import DecodingConfig
 from foredraft.errors import ConfigError, quoted
 from foredraft.files import Json
 from foredraft.method import Method, verifier_named
-from foredraft.models import EncoderDecoderModel, Network
+from foredraft.models import Network, Seq2SeqModel
 from foredraft.ranges import Checked, Count, DraftLength, Range, Seed
 from foredraft.registry import nearest
 from foredraft.verification import VERIFIERS, Verifier
@@ -94,7 +94,7 @@ class Plan(Checked):
 
     def prompts_for(self, target: Network) -> tuple[str, ...]:
         """Return the prompts of a check; ours if none were given."""
-        ours = SENTENCES if isinstance(target, EncoderDecoderModel) else PROMPTS
+        ours = SENTENCES if isinstance(target, Seq2SeqModel) else PROMPTS
         return self.prompts or ours
 
     def sampled_for(self, target: Network) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError
 from foredraft.loading.loader import BUNDLED_FOLDERS
-from foredraft.models import EncoderDecoderModel
+from foredraft.models import Seq2SeqModel
 
 SHELL_FLAGS = ("seed", "chat")
 LONGEST_ANSWER = 1024  # tokens, until `/length` says otherwise
@@ -79,6 +79,6 @@ def _converses(args: argparse.Namespace, engine: Engine) -> bool:
     """Whether a line is a turn: as was asked for; else where a target that was named can do it."""
     if "chat" in args:
         return bool(args.chat)
-    decodes = not isinstance(engine.target.model, EncoderDecoderModel)
+    decodes = not isinstance(engine.target.model, Seq2SeqModel)
     has_template = getattr(engine.target.tokenizer, "chat_template", None) is not None
     return args.target not in BUNDLED_FOLDERS and decodes and has_template

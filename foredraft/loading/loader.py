@@ -40,8 +40,8 @@ from foredraft.loading.quantized import QUANTIZE_CHOICES, check_unquantised, tor
 from foredraft.loading.runtime import Runtime, can_fuse
 from foredraft.loading.skeleton import check_loaded
 from foredraft.models.base import Network
-from foredraft.models.encoder_decoder import EncoderDecoderModel
-from foredraft.native.fused import FusedModel
+from foredraft.models.encoder_decoder import Seq2SeqModel
+from foredraft.native.fused import CompiledModel
 from foredraft.native.weights import is_in_family
 from foredraft.phases import begins
 from foredraft.threads import threads_for, use_threads
@@ -103,7 +103,7 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
         ModelError: it cannot be loaded, or cannot draft for this kind of target.
         VocabularyMismatch: it does not share the target's tokenizer.
     """
-    if name == BUNDLED and isinstance(target.model, EncoderDecoderModel):
+    if name == BUNDLED and isinstance(target.model, Seq2SeqModel):
         name = BUNDLED_SEQ2SEQ
     options = replace(options, invariant=False)
     folder, network, tokenizer, runtime = _load_network(name, "drafter", options)
@@ -275,7 +275,7 @@ def _fitting(described: ModelFolder | ModelFile) -> AbstractContextManager[None]
 
 def give_threads(model: Network, options: LoadOptions) -> None:
     """Let compiled passes have as many threads as were asked for."""
-    if options.threads and isinstance(model, FusedModel):
+    if options.threads and isinstance(model, CompiledModel):
         model.threads = options.threads
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from foredraft.errors import ModelError
 from foredraft.loading.checkpoint import Loaded, Unmade
 from foredraft.loading.runtime import TRANSFORMERS, Runtime
 from foredraft.models.base import Network
-from foredraft.models.encoder_decoder import EncoderDecoderModel
+from foredraft.models.encoder import Encoder
+from foredraft.models.encoder_decoder import Seq2SeqModel
 
 CROSS_ATTENTION = ("encoder_attn", "crossattention", "EncDecAttention")  # names of such modules
 
@@ -22,17 +22,17 @@ def fit_target(
 
     Args:
         network: a transformers module, or a checkpoint that is not read yet.
-        runtime: which code computes a decoder-only network.
+        runtime: which code computes it.
         decoder_start: tokens that the decoder behind an encoder begins with, if not its own.
 
     Raises:
-        ModelError: an encoder, or a decoder without its encoder.
+        ModelError: an encoder, a decoder without its encoder, or what the native runtime does not
+            know.
         RollbackUnsupported: it has layers that cannot forget.
     """
     module = _module_of(network)
     if network.config.is_encoder_decoder:
-        _check_runtime(module, runtime)
-        return EncoderDecoderModel(module, decoder_start=decoder_start)
+        return runtime.adapt_seq2seq(module, decoder_start=decoder_start)
     if _reads_an_encoder(module):
         raise ModelError(
             f"{type(module).__name__} is a decoder without its encoder; it can draft for an "
@@ -54,22 +54,21 @@ def fit_drafter(network: Loaded, target: Network, runtime: Runtime = TRANSFORMER
     """
     module, vocab_size = _module_of(network), target.vocab_size
     name = type(module).__name__
-    if not isinstance(target, EncoderDecoderModel):
+    if not isinstance(target, Seq2SeqModel):
         if network.config.is_encoder_decoder:
             raise ModelError(
                 f"{name} is an encoder–decoder model and cannot draft for a decoder-only target; "
                 "choose a decoder-only draft model"
             )
         return runtime.adapt(network, vocab_size=vocab_size)
-    _check_runtime(module, runtime)
     has_encoder = network.config.is_encoder_decoder
     if not has_encoder and not _reads_an_encoder(module):
         raise ModelError(
             f"{name} is decoder-only and cannot see what an encoder–decoder target reads; choose "
             "an encoder–decoder draft model, or a decoder with cross-attention"
         )
-    shared = not has_encoder or _encoders_are_equal(module, target.model)
-    return EncoderDecoderModel(
+    shared = not has_encoder or _is_encoder_of(module, target.encoder)
+    return runtime.adapt_seq2seq(
         module,
         vocab_size=vocab_size,
         decoder_start=target.start_tokens,
@@ -77,25 +76,17 @@ def fit_drafter(network: Loaded, target: Network, runtime: Runtime = TRANSFORMER
     )
 
 
-def _check_runtime(module: nn.Module, runtime: Runtime) -> None:
-    name = type(module).__name__
-    if runtime.name == "native":
-        raise ModelError(
-            f"the native runtime does not know {name}, an encoder–decoder model; use --runtime auto"
-        )
-    runtime.check_needs_no_native(name)
-
-
 def _module_of(network: Loaded) -> PreTrainedModel:
     return network.outline if isinstance(network, Unmade) else network
 
 
-def _reads_an_encoder(module: nn.Module) -> bool:
+def _reads_an_encoder(module: PreTrainedModel) -> bool:
     return any(name.endswith(CROSS_ATTENTION) for name, _ in module.named_modules())
 
 
-def _encoders_are_equal(one: PreTrainedModel, other: PreTrainedModel) -> bool:
-    ours, theirs = one.get_encoder().state_dict(), other.get_encoder().state_dict()
+def _is_encoder_of(module: PreTrainedModel, encoder: Encoder) -> bool:
+    """Whether a module has the same encoder, weight for weight."""
+    ours, theirs = module.get_encoder().state_dict(), encoder.module.state_dict()
     return ours.keys() == theirs.keys() and all(
         ours[key].shape == theirs[key].shape and torch.equal(ours[key].cpu(), theirs[key].cpu())
         for key in ours

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from foredraft.doors import one_of
 from foredraft.errors import ConfigError, ModelError
@@ -14,9 +15,19 @@ from foredraft.loading.checkpoint import Loaded, Unmade
 from foredraft.loading.quantising import Quantised
 from foredraft.models.base import Network
 from foredraft.models.decoder_only import CausalModel, DecoderOnlyModel
-from foredraft.native.fused import FusedModel
+from foredraft.models.encoder import Encoder
+from foredraft.models.encoder_decoder import EncoderDecoderModel, Seq2SeqModel
+from foredraft.native.fused import CompiledModel, FusedModel
 from foredraft.native.graphs import StaticModel
 from foredraft.native.network import NativeModel, prove_equal
+from foredraft.native.seq2seq import (
+    CompiledSeq2Seq,
+    CompiledT5,
+    Decoder,
+    NativeSeq2Seq,
+    known_seq2seq,
+    laid_out,
+)
 from foredraft.native.structures import library
 from foredraft.native.weights import is_in_family, is_plain
 
@@ -28,8 +39,8 @@ class Runtime:
     """Which code computes a network.
 
     Attributes:
-        name: `native` (the Llama family and its cousins), `transformers`, or `auto`: native where
-            it can be.
+        name: `native` (the Llama family and its cousins; decoders of the T5 family),
+            `transformers`, or `auto`: native where it can be.
         single: activations of the compiled pass stay in float32 where weights are quantised.
         invariant: a token's logits do not depend on how many share its pass; native runtime only.
         check: compare the native runtime with transformers before it is used.
@@ -100,6 +111,71 @@ class Runtime:
             self._prove(model, network)
         return model
 
+    def adapt_seq2seq(
+        self,
+        network: PreTrainedModel,
+        *,
+        vocab_size: int | None = None,
+        decoder_start: Sequence[int] | None = None,
+        encoder: Encoder | None = None,
+    ) -> Seq2SeqModel:
+        """Return the adapter of an encoder–decoder, or of a decoder that reads another's encoder.
+
+        Args:
+            network: a transformers module.
+            vocab_size: columns wanted, see `CausalModel`.
+            decoder_start: see `EncoderDecoderModel`.
+            encoder: likewise.
+
+        Raises:
+            ModelError: the native runtime does not know it, or differs from transformers; or as for
+                `EncoderDecoderModel`.
+            ConfigError: `invariant` and its passes are not compiled, or `compile`.
+        """
+        decoder, start = self.decoder_of(network, vocab_size), decoder_start
+        if decoder is None or self.compile:
+            self.check_needs_no_native(type(network).__name__)
+        if self.invariant and not isinstance(decoder, CompiledT5):
+            raise ConfigError(
+                "--invariant needs the compiled pass for an encoder–decoder; install gcc or clang "
+                "and compute on a CPU, or leave it out"
+            )
+        if decoder is None:
+            return EncoderDecoderModel(
+                network, vocab_size=vocab_size, decoder_start=start, encoder=encoder
+            )
+        model: CompiledSeq2Seq | NativeSeq2Seq
+        if isinstance(decoder, CompiledT5):
+            model = CompiledSeq2Seq(
+                network, decoder, vocab_size=vocab_size, decoder_start=start, encoder=encoder
+            )
+        else:
+            model = NativeSeq2Seq(
+                network, decoder, vocab_size=vocab_size, decoder_start=start, encoder=encoder
+            )
+        if self.check:
+            prove_equal(model, network)
+        return model
+
+    def decoder_of(self, network: PreTrainedModel, vocab_size: int | None) -> Decoder | None:
+        """Return the decoder of an encoder–decoder, laid out; None: transformers computes it.
+
+        Raises:
+            ModelError: the native runtime is asked for and does not know it.
+        """
+        if not self.is_native_for_seq2seq(network):
+            return None
+        compiled = network.device.type == "cpu" and can_fuse()
+        return laid_out(network, vocab_size, compiled=compiled)
+
+    def is_native_for_seq2seq(self, network: PreTrainedModel) -> bool:
+        """Whether the decoder of an encoder–decoder gets the native runtime.
+
+        On CUDA it must be asked for: nobody has measured there whether it is the quicker one.
+        """
+        suits = network.device.type == "cpu" and known_seq2seq(network)
+        return self.name == "native" or (self.name == "auto" and suits)
+
     def _prove(self, model: CausalModel, network: Loaded) -> None:
         """Compare a model with transformers; if it rounds activations, a double that does not."""
         if isinstance(network, Quantised):
@@ -141,4 +217,4 @@ TRANSFORMERS = Runtime()
 
 def is_native(model: Network) -> bool:
     """Whether a model is computed by the native runtime."""
-    return isinstance(model, FusedModel | NativeModel)
+    return isinstance(model, CompiledModel | NativeModel | NativeSeq2Seq)

@@ -3,7 +3,7 @@
 from foredraft.models.base import Context, Drafted, Feed, Network, Output
 from foredraft.models.cache import prune_cache
 from foredraft.models.decoder_only import DecoderOnlyModel
-from foredraft.models.encoder_decoder import EncoderDecoderModel
+from foredraft.models.encoder_decoder import EncoderDecoderModel, Seq2SeqModel
 from foredraft.models.table import TableModel
 from foredraft.models.wrapper import Recomputing, Wrapper
 
@@ -16,6 +16,7 @@ __all__ = [
     "Network",
     "Output",
     "Recomputing",
+    "Seq2SeqModel",
     "TableModel",
     "Wrapper",
     "prune_cache",

@@ -1,4 +1,4 @@
-"""Adapter for Hugging Face encoder–decoder models.
+"""Adapters for encoder–decoder models: what all share, and the one for Hugging Face modules.
 
 The prompt is read by the encoder, once; the sequence that grows is the decoder's, and begins with
 the model's own start tokens. A draft model may read what the target's encoder has made of the
@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from foredraft.core import Prompt
 from foredraft.doors import checks_arguments, listed, of_type
-from foredraft.errors import ContextOverflow, ModelError, RequestError
+from foredraft.errors import ModelError
 from foredraft.files import Json
 from foredraft.models.base import Context, check_is_network
 from foredraft.models.cache import (
@@ -26,9 +25,9 @@ from foredraft.models.cache import (
     check_can_roll_back,
     check_takes_blocks,
 )
-from foredraft.models.decoder_only import ModuleModel, foreign_pass
+from foredraft.models.decoder_only import CausalModel, ModuleModel
+from foredraft.models.encoder import Encoder
 from foredraft.models.positions import positions_of
-from foredraft.ownership import Owned
 from foredraft.ranges import Count, TokenId, checked
 from foredraft.threads import check_device_survives
 
@@ -43,91 +42,68 @@ class EncoderOutput(BaseModelOutput):
     router_logits: tuple[Tensor, ...] | None = None
 
 
-class Encoder(Owned):
-    """Prompt → what the decoders read; remembers the newest, so that two decoders may share it.
-
-    Attributes:
-        vocab_size: rows of its embedding table; 0 if it reads features instead of tokens.
-        hidden_size: of what it returns.
-    """
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.module: nn.Module = model.get_encoder()
-        config = model.config
-        self._device, self._dtype = model.device, model.dtype
-        self._reads_features = model.main_input_name != "input_ids"
-        embeddings = None if self._reads_features else model.get_input_embeddings()
-        self.vocab_size: int = getattr(embeddings, "num_embeddings", 0)
-        self.max_length = positions_of(
-            config, self.module, ("max_encoder_position_embeddings", "max_source_positions")
-        )
-        encoder_config = getattr(config, "encoder", None) or config.get_text_config(encoder=True)
-        self.hidden_size = int(encoder_config.hidden_size)
-        self._prompt: Prompt | None = None
-        self._hidden: Tensor | None = None
-
-    def check(self, prompt: Prompt) -> None:
-        """Raise what `encode` would raise for a prompt, computing nothing.
-
-        Raises:
-            RequestError: tokens where features are read, or the other way round.
-            ContextOverflow: more tokens than the encoder has positions.
-        """
-        self._inputs(prompt)
-
-    def forget(self) -> None:
-        """Read the next prompt anew, even if it is the same: each generation pays for its own."""
-        with self.owner.lock:
-            self._prompt = self._hidden = None
-
-    @torch.inference_mode()
-    def encode(self, prompt: Prompt) -> Tensor:
-        """Return the hidden states of a prompt, shape `[1, source, hidden]`.
-
-        Args:
-            prompt: token ids; or, for a model that reads them, features of shape
-                `[features, frames]`.
-        """
-        with self.owner.lock:  # two decoders, in two threads, may share it
-            if self._hidden is None or not _same(prompt, self._prompt):
-                inputs = self._inputs(prompt)
-                with foreign_pass(self.module):
-                    self._hidden = self.module(inputs).last_hidden_state
-                self._prompt = prompt.clone() if isinstance(prompt, Tensor) else list(prompt)
-            return self._hidden
-
-    def _inputs(self, prompt: Prompt) -> Tensor:
-        if self._reads_features != isinstance(prompt, Tensor):
-            wanted = "features of shape [features, frames]" if self._reads_features else "token ids"
-            raise RequestError(f"this model's encoder reads {wanted}, not {type(prompt).__name__}")
-        if isinstance(prompt, Tensor):
-            if prompt.ndim != 2:
-                raise RequestError(
-                    f"features must have shape [features, frames], not {list(prompt.shape)}; "
-                    "batches are not supported, call it for each"
-                )
-            return prompt[None].to(self._device, self._dtype)  # [1, features, frames]
-        if len(prompt) > self.max_length:
-            raise ContextOverflow(
-                f"the prompt has {len(prompt)} tokens but the encoder has {self.max_length} "
-                f"positions; shorten the prompt to {self.max_length} tokens"
-            )
-        return torch.tensor([prompt], device=self._device)  # [1, source]
-
-
-def _same(one: Prompt, other: Prompt | None) -> bool:
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
-    return other is not None and list(one) == list(other)
-
-
-class EncoderDecoderModel(ModuleModel):
-    """A transformers encoder–decoder (T5, BART, mBART, Marian, Whisper, …) behind our door.
+class Seq2SeqModel(CausalModel):
+    """What every adapter of an encoder–decoder does.
 
     Tokens that its generation config forbids (`suppress_tokens`, single `bad_words_ids`, and
     `begin_suppress_tokens` at the first place) have probability 0, as in its own `generate`;
     Marian, for one, needs that. Nothing else of that config is taken over, not even
     `forced_eos_token_id`: an output cut at its length limit says so instead of ending properly.
+
+    Attributes:
+        encoder: reads the prompt; another decoder may share it.
+        start_tokens: what every sequence begins with.
+    """
+
+    encoder: Encoder
+    start_tokens: list[int]
+
+    def _begin_with(
+        self, network: PreTrainedModel, start: Sequence[int] | None, encoder: Encoder | None
+    ) -> None:
+        """Take over what a module says of beginnings and encoder, see `EncoderDecoderModel`."""
+        if start is not None:
+            start = listed("decoder_start", start, "give token ids, or None")
+            start = [checked("decoder_start", token, TokenId) for token in start]
+        if encoder is not None:
+            of_type("encoder", encoder, Encoder, "give that of another model")
+            _check_shape(network, encoder)
+        self.encoder, self._owns_encoder = encoder or Encoder(network), encoder is None
+        self.start_tokens = _start_tokens(network) if start is None else list(start)
+        self._forbidden, self._forbidden_first = _forbidden_tokens(network, self._num_embeddings)
+
+    @property
+    def prompt_vocab_size(self) -> int:
+        return self.encoder.vocab_size
+
+    @property
+    def forbids(self) -> bool:
+        """Whether some token must not be said."""
+        return bool(self._forbidden or self._forbidden_first)
+
+    def open(self, prompt: Prompt) -> Context:
+        check_device_survives(self.device)
+        self.encoder.check(prompt)
+        if self._owns_encoder:
+            self.encoder.forget()
+        # The prompt is read by the first pass, so that the time of reading is the first step's.
+        return Context(self, prompt, list(self.start_tokens), self._free_memory())
+
+    def _read(self, prompt: Prompt) -> Tensor:
+        """Return what the encoder makes of a prompt, shape `[1, source, hidden]`."""
+        return self.encoder.encode(prompt).to(self.device, self.dtype)
+
+    def _forbid(self, logits: Tensor, oldest: int) -> None:
+        """Set what must not be said to −∞ in logits `[keep, vocab]`; `oldest` tokens were held."""
+        if self._forbidden:
+            logits[:, self._forbidden] = float("-inf")
+        first = len(self.start_tokens) - 1 - oldest  # the row that says the first token
+        if self._forbidden_first and 0 <= first < len(logits):
+            logits[first, self._forbidden_first] = float("-inf")
+
+
+class EncoderDecoderModel(Seq2SeqModel, ModuleModel):
+    """A transformers encoder–decoder (T5, BART, mBART, Marian, Whisper, …) behind our door.
 
     Args:
         model: in evaluation mode: an encoder–decoder model, or the decoder of one alone
@@ -136,10 +112,6 @@ class EncoderDecoderModel(ModuleModel):
         decoder_start: tokens the decoder begins with; None takes the model's start token and the
             tokens it forces after it (mBART's language, Whisper's task).
         encoder: another model's, whose output this decoder reads; None takes the model's own.
-
-    Attributes:
-        encoder: reads the prompt; another decoder may share it.
-        start_tokens: what every sequence begins with.
 
     Raises:
         RollbackUnsupported: the decoder has layers that cannot forget.
@@ -158,36 +130,12 @@ class EncoderDecoderModel(ModuleModel):
     ) -> None:
         network = check_is_network("model", model)
         check_can_roll_back(network, is_decoder=True)
-        if decoder_start is not None:
-            start = listed("decoder_start", decoder_start, "give token ids, or None")
-            decoder_start = [checked("decoder_start", token, TokenId) for token in start]
         check_takes_blocks(network)
-        if encoder is not None:
-            of_type("encoder", encoder, Encoder, "give that of another model")
-            _check_shape(network, encoder)
-        self.encoder, self._owns_encoder = encoder or Encoder(network), encoder is None
         self._is_whole = bool(network.config.is_encoder_decoder)
         num_embeddings = int(network.get_output_embeddings().weight.shape[0])
-        # Of the decoder alone: the encoder's table of positions is the encoder's affair.
-        decoder = network.get_decoder() if self._is_whole else network
-        names = ("max_target_positions", "max_decoder_position_embeddings")
-        positions = positions_of(network.config, decoder, names)
-        super().__init__(network, num_embeddings, vocab_size, positions)
-        self.start_tokens = _start_tokens(network) if decoder_start is None else list(decoder_start)
-        self._forbidden, self._forbidden_first = _forbidden_tokens(network, num_embeddings)
+        super().__init__(network, num_embeddings, vocab_size, decoder_positions(network))
+        self._begin_with(network, decoder_start, encoder)
         self._num_layers = _num_decoder_layers(network.config)
-
-    @property
-    def prompt_vocab_size(self) -> int:
-        return self.encoder.vocab_size
-
-    def open(self, prompt: Prompt) -> Context:
-        check_device_survives(self.device)
-        self.encoder.check(prompt)
-        if self._owns_encoder:
-            self.encoder.forget()
-        # The prompt is read by the first pass, so that the time of reading is the first step's.
-        return Context(self, prompt, list(self.start_tokens), self._free_memory())
 
     def _new_memory(self) -> CrossRollbackCache:
         return CrossRollbackCache(RollbackCache(self._num_layers))
@@ -195,7 +143,7 @@ class EncoderDecoderModel(ModuleModel):
     def _pass(self, context: Context, input_ids: Tensor, keep: int) -> Tensor:
         memory: CrossRollbackCache = context.memory
         if memory.read is None:
-            memory.read = self.encoder.encode(context.prompt).to(self.device, self.dtype)
+            memory.read = self._read(context.prompt)
         inputs: dict[str, object] = {self._cache_argument: memory, "use_cache": True}
         inputs["decoder_input_ids" if self._is_whole else "input_ids"] = input_ids
         if "encoder_outputs" in self._takes:
@@ -212,13 +160,12 @@ class EncoderDecoderModel(ModuleModel):
         self._forbid(logits, memory.length - keep)
         return logits
 
-    def _forbid(self, logits: Tensor, oldest: int) -> None:
-        """Set what must not be said to −∞ in logits `[keep, vocab]`; `oldest` tokens were held."""
-        if self._forbidden:
-            logits[:, self._forbidden] = float("-inf")
-        first = len(self.start_tokens) - 1 - oldest  # the row that says the first token
-        if self._forbidden_first and 0 <= first < len(logits):
-            logits[first, self._forbidden_first] = float("-inf")
+
+def decoder_positions(network: PreTrainedModel) -> int:
+    """Return the positions of the decoder alone: the encoder's table is the encoder's affair."""
+    decoder = network.get_decoder() if network.config.is_encoder_decoder else network
+    names = ("max_target_positions", "max_decoder_position_embeddings")
+    return positions_of(network.config, decoder, names)
 
 
 def _check_shape(model: PreTrainedModel, encoder: Encoder) -> None:

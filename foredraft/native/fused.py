@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from foredraft.core import Prompt
@@ -21,7 +22,8 @@ from foredraft.models.positions import positions_of
 from foredraft.native import structures
 from foredraft.native.network import KeyValueMemory, check_is_in_family
 from foredraft.native.pace import Pace
-from foredraft.native.structures import Laid, Pass, library
+from foredraft.native.structures import PANEL, Laid, Pass, library
+from foredraft.native.t5_weights import T5Weights
 from foredraft.native.weights import Given, Weights
 from foredraft.threads import threads_for, usable_threads
 
@@ -55,14 +57,19 @@ class Passes:
     """
 
     def __init__(
-        self, weights: Weights, vocab_size: int, threads: int, *, single: bool = False
+        self,
+        weights: Weights | T5Weights,
+        vocab_size: int,
+        threads: int,
+        *,
+        single: bool = False,
     ) -> None:
         self._library = library()
         self.laid = Laid(self._library, weights, usable_threads(), single=single)
         self._last = self.laid.known - 1
         self._known = max(vocab_size, self.laid.known)
         self.columns = min(vocab_size, self.laid.known)
-        self._turns = weights.rotations
+        self._turns, self._nearness_of = weights.rotations, weights.nearness
         self._shape = (weights.num_layers, weights.kv_heads, self.laid.padded_dim)
         self._ids, self._feeds = (ctypes.c_int64 * PASS_ROWS)(), (structures.Feed * PASS_ROWS)()
         self._pass = Pass(columns=self.columns)
@@ -170,6 +177,12 @@ class Passes:
             feed.layer_stride = layer_stride * block.itemsize
             feed.head_stride = head_stride * block.itemsize
             feed.begin, feed.time, feed.keep = memory.length, len(tokens), keep
+            if memory.read is not None:
+                source, feed.source_length = memory.read
+                feed.source = source.data_ptr()
+                feed.source_layer_stride, feed.source_head_stride = (
+                    stride * source.itemsize for stride in source.stride()[:2]
+                )
             ids += tokens
         if max(ids) > self._last:
             # A drafter may be handed a token it has never heard of; any other will do in its place.
@@ -189,6 +202,8 @@ class Passes:
             memory.reserve(end)
             if end > positions:
                 positions = memory.capacity
+            if memory.read is not None:
+                positions = max(positions, memory.read.length)
         if (positions, threads) != self._room:
             self._make_room(positions, threads)
 
@@ -196,7 +211,12 @@ class Passes:
         """Have rotations and scratch for passes that see so many positions."""
         self._room = (0, 0)  # until all of it is there: memory may run out in between
         step = self._pass
-        self._rotations = torch.stack([turns(positions) for turns in self._turns])
+        turns = [turned(positions) for turned in self._turns]
+        self._rotations = torch.stack(turns) if turns else torch.empty(0)
+        if self._nearness_of:
+            nearest_last = self._nearness_of(positions).float().flip(1)
+            self._nearness = F.pad(nearest_last, (0, PANEL))
+            step.nearness = self._nearness.data_ptr()
         floats = self._library.scratch_floats(self._given[0], PASS_ROWS, positions, threads)
         self._scratch = torch.empty(floats)
         self._likeliest = (ctypes.c_int64 * ((1 + threads) * PASS_ROWS))()
@@ -225,32 +245,10 @@ def _in_passes(texts: Sequence[Text]) -> list[Sequence[Text]]:
     return [*passes, parts] if parts else passes
 
 
-class FusedModel(CausalModel):
-    """A network whose passes are compiled C (`Passes`); several texts share one.
+class CompiledModel(CausalModel):
+    """What every network has whose passes are compiled C; several texts share one."""
 
-    Args:
-        network: a causal LM on the CPU whose config `is_in_family`.
-        vocab_size: columns wanted, see `CausalModel`.
-        single: see `Passes`.
-
-    Attributes:
-        rounds: whether activations are rounded to 8 bits.
-
-    Raises:
-        ModelError: another architecture, weights that do not fit its config, or no C compiler.
-    """
-
-    def __init__(
-        self, network: Given, *, vocab_size: int | None = None, single: bool = False
-    ) -> None:
-        check_is_in_family(network)
-        weights = Weights(network)  # refuses a config that is not theirs
-        num_embeddings, positions = int(network.config.vocab_size), positions_of(network.config)
-        super().__init__(num_embeddings, vocab_size, positions, torch.device("cpu"))
-        threads = threads_for(network)
-        self._passes = Passes(weights, self.vocab_size, threads, single=single)
-        self.weight_bytes = self._passes.laid.weight_bytes
-        self.rounds = self._passes.laid.rounds
+    _passes: Passes
 
     @property
     def threads(self) -> int:
@@ -290,4 +288,32 @@ class FusedModel(CausalModel):
         return self._passes.memory()
 
     def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
-        return self._fitted(self._passes.feed([(context.memory, tokens, keep)]))
+        return self.forward([Feed(context, tokens, keep)])[0].logits
+
+
+class FusedModel(CompiledModel):
+    """A network of the Llama family whose passes are compiled C (`Passes`).
+
+    Args:
+        network: a causal LM on the CPU whose config `is_in_family`.
+        vocab_size: columns wanted, see `CausalModel`.
+        single: see `Passes`.
+
+    Attributes:
+        rounds: whether activations are rounded to 8 bits.
+
+    Raises:
+        ModelError: another architecture, weights that do not fit its config, or no C compiler.
+    """
+
+    def __init__(
+        self, network: Given, *, vocab_size: int | None = None, single: bool = False
+    ) -> None:
+        check_is_in_family(network)
+        weights = Weights(network)  # refuses a config that is not theirs
+        num_embeddings, positions = int(network.config.vocab_size), positions_of(network.config)
+        super().__init__(num_embeddings, vocab_size, positions, torch.device("cpu"))
+        threads = threads_for(network)
+        self._passes = Passes(weights, self.vocab_size, threads, single=single)
+        self.weight_bytes = self._passes.laid.weight_bytes
+        self.rounds = self._passes.laid.rounds

@@ -97,7 +97,7 @@ class Llama:
         self.heads, self.kv_heads = weights.heads, weights.kv_heads
         self.head_dim, self.inner_size = weights.head_dim, weights.inner_size
         self.group = self.heads // self.kv_heads  # queries that share a key
-        self.embedding = _numbers(weights.embedding())
+        self.embedding = numbers(weights.embedding())
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
         # Half precision would round the product of two weights; a GPU has a kernel for norms.
         self._folds = self.dtype == torch.float32 and self.device.type == "cpu"
@@ -116,13 +116,13 @@ class Llama:
             self._qk_norm(layer),
             self._linear([layer.output]),
             mlp_norm,
-            self._linear([layer.gate, layer.up], mlp_gain),
+            self._linear([layer.gate, *([layer.up] if layer.up else [])], mlp_gain),
             self._linear([layer.down]),
         )
 
     def _linear(self, matrices: list[Matrix], gain: Tensor | None = None) -> Linear:
         """Return one product with matrices; `gain` are factors of their input, `[in]`."""
-        weights = [_numbers(matrix.weight) for matrix in matrices]
+        weights = [numbers(matrix.weight) for matrix in matrices]
         weight = weights[0] if len(weights) == 1 else torch.cat(weights)
         bias = None
         if any(matrix.bias is not None for matrix in matrices):
@@ -203,7 +203,8 @@ class Llama:
         return rows
 
 
-def _numbers(weight: Weight) -> Tensor:
+def numbers(weight: Weight) -> Tensor:
+    """Return a weight of numbers; raise `ModelError` if it is quantised."""
     if not isinstance(weight, Tensor):
         raise ModelError(
             f"a weight is quantised ({weight.kind}), which needs the compiled pass on a CPU; "

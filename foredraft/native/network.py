@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +33,28 @@ PROOF = (3, 1, 4, 1, 5, 9, 2, 6)  # tokens whose logits must be those of transfo
 NEVER = float("-inf")
 
 
+class Source(NamedTuple):
+    """Keys and values, in all layers, of what an encoder has read; never written again.
+
+    Attributes:
+        block: laid out as those that read it want it.
+        length: positions.
+    """
+
+    block: Tensor
+    length: int
+
+
 class KeyValueMemory:
     """Keys and values of one text in all layers, `[layers, 1, 2 · kv_heads, capacity, head_dim]`.
 
     Positions beyond `length` are garbage that the next write covers.
+
+    Attributes:
+        read: what the encoder of a decoder has read; None without one, and before the first pass.
     """
+
+    read: Source | None = None
 
     def __init__(self, num_layers: int, kv_heads: int, head_dim: int, like: Tensor) -> None:
         self.length = 0
@@ -61,7 +78,7 @@ class KeyValueMemory:
         return True
 
     def restart(self) -> None:
-        self.length = 0
+        self.length, self.read = 0, None
 
     def rollback_to(self, length: int) -> None:
         self.length = length
@@ -98,7 +115,7 @@ class NativeModel(TensorModel):
         check_is_in_family(network)
         if not is_plain(network.config):
             raise unknown(network)
-        self.llama = llama = Llama(Weights(network, _native_dtype(network)))
+        self.llama = llama = Llama(Weights(network, native_dtype(network)))
         config = network.config
         positions = positions_of(config)
         super().__init__(int(config.vocab_size), vocab_size, positions, network.device)
@@ -227,18 +244,21 @@ def prove_equal(native: CausalModel, network: PreTrainedModel) -> float:
 
 
 def _logits(network: PreTrainedModel, tokens: list[int]) -> Tensor:
+    ids = torch.tensor([tokens], device=network.device)
+    said = {"decoder_input_ids": ids} if network.config.is_encoder_decoder else {}
     with torch.inference_mode():
-        made = network(torch.tensor([tokens], device=network.device), use_cache=False)
+        made = network(ids, use_cache=False, **said)
     logits: Tensor = made.logits[0]
     return logits
 
 
 def _gap(ours: Tensor, theirs: Tensor) -> float:
     columns = min(ours.shape[1], theirs.shape[1])
-    return float((ours[:, :columns].double() - theirs[:, :columns].double()).abs().max())
+    gaps = (ours[:, :columns].double() - theirs[:, :columns].double()).abs()
+    return float(gaps[~ours[:, :columns].isneginf()].max())  # what is forbidden is not compared
 
 
-def _native_dtype(network: Given) -> torch.dtype:
+def native_dtype(network: Given) -> torch.dtype:
     """Return the precision that is quick on a network's device."""
     on_cpu = network.device.type == "cpu"
     slow = on_cpu and network.dtype == torch.bfloat16 and not has_bfloat16_products()

@@ -50,7 +50,7 @@ def check_shapes(network: PreTrainedModel, *, is_unread: bool = False) -> None:
     if type(head_dim) is not int or head_dim < 2 or head_dim % 2:
         _refuse("head_dim", head_dim, "an even integer, 2 or more")
     for name, shape in _promised(network, head_dim):
-        _check_tensor(name, found_in(network, name), shape, None if is_unread else network.device)
+        check_tensor(name, found_in(network, name), shape, None if is_unread else network.device)
     share = (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
     _check_rotations(rotations_of(inner.rotary_emb), int(head_dim * share) // 2)
 
@@ -104,9 +104,10 @@ def found_in(network: nn.Module, name: str) -> object:
         return None
 
 
-def _check_tensor(
+def check_tensor(
     name: str, found: object, shape: tuple[int, ...], device: torch.device | None
-) -> None:
+) -> Tensor:
+    """Return a weight; raise `ModelError` unless it is of this shape and can be computed with."""
     if not isinstance(found, Tensor):
         raise ModelError(f"the network has no {name}; legal: a tensor {list(shape)}; {REMAKE}")
     if found.shape != shape:
@@ -124,6 +125,7 @@ def _check_tensor(
             f"{name} is on device {found.device}; legal: all weights on one that holds them "
             f"({device}); load the model without offloading, or use --runtime transformers"
         )
+    return found
 
 
 def rotations_of(rotary: nn.Module) -> list[tuple[Tensor, float]]:

@@ -13,11 +13,13 @@ from foredraft.errors import ModelError
 from foredraft.native.blocks import KINDS, Blocks
 from foredraft.native.compiler import load_library
 from foredraft.native.pages import Arena
+from foredraft.native.t5_weights import T5Weights
 from foredraft.native.weights import LayerWeights, Matrix, Weight, Weights
 
 SOURCE = Path(__file__).with_name("kernels")
 PANEL = 16  # of kernels/vectors.h: heads are padded to a multiple of so many dimensions
 DENSE = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+ACTIVATION_CODES = ("silu", "gelu", "relu")  # of kernels/network.h
 ROWS_AT_ONCE = 1024  # of a matrix that are compared at once
 
 
@@ -38,23 +40,30 @@ _Matrix = _structure("Matrix", pointers="data bias", integers="kind out in")
 _TYPES["matrices"] = _Matrix
 _Layer = _structure(
     "Layer",
-    pointers="attention_gain mlp_gain attention_end_gain mlp_end_gain query_gain key_gain",
-    matrices="query key value output gate up down",
+    pointers="attention_gain mlp_gain attention_end_gain mlp_end_gain query_gain key_gain "
+    "source_gain",
+    matrices="query key value output gate up down source_query source_output",
     integers="window turns",
 )
 _Network = _structure(
     "Network",
-    integers="layers hidden heads kv_heads head_dim turned inner gelu single half",
+    integers="layers hidden heads kv_heads head_dim turned inner activation single half",
     floats="epsilon embedding_scale query_scale",
     matrices="embedding head",
     pointers="gain layer",
 )
-Feed = _structure("Feed", pointers="block", integers="layer_stride head_stride begin time keep")
+Feed = _structure(
+    "Feed",
+    pointers="block",
+    integers="layer_stride head_stride begin time keep",
+    pointers_="source",
+    integers_="source_layer_stride source_head_stride source_length",
+)
 Pass = _structure(
     "Pass",
     pointers="ids",
     integers="feeds rows columns threads",
-    pointers_="feed rotations",
+    pointers_="feed rotations nearness",
     integers_="positions",
     pointers__="scratch logits likeliest margin",
 )
@@ -138,7 +147,12 @@ class Laid:
     """
 
     def __init__(
-        self, functions: ctypes.CDLL, weights: Weights, threads: int, *, single: bool = False
+        self,
+        functions: ctypes.CDLL,
+        weights: Weights | T5Weights,
+        threads: int,
+        *,
+        single: bool = False,
     ) -> None:
         self._functions, self._threads, self._arena = functions, threads, Arena()
         self.padded_dim = -(-weights.head_dim // PANEL) * PANEL
@@ -157,7 +171,8 @@ class Laid:
         self.rounds = self.is_quantised and not single
         self.structure = _Network(
             *(weights.num_layers, hidden, weights.heads, weights.kv_heads, weights.head_dim),
-            *(weights.turned, weights.inner_size, weights.is_gelu, single, self.rounds),
+            *(weights.turned, weights.inner_size, ACTIVATION_CODES.index(weights.activation)),
+            *(single, self.rounds),
             *(weights.epsilon, weights.embedding_scale, weights.query_scale, first, last),
             *(self._floats(weights.gain()), ctypes.cast(layers, ctypes.c_void_p)),
         )
@@ -170,16 +185,18 @@ class Laid:
     def _layer(self, layer: LayerWeights) -> ctypes.Structure:
         gains = (
             *(layer.attention_gain, layer.mlp_gain, layer.attention_end_gain, layer.mlp_end_gain),
-            *(layer.query_gain, layer.key_gain),
+            *(layer.query_gain, layer.key_gain, layer.source_gain),
         )
         matrices = (
             *(layer.query, layer.key, layer.value, layer.output),
-            *(layer.gate, layer.up, layer.down),
+            *(layer.gate, layer.up, layer.down, layer.source_query, layer.source_output),
         )
         turns = -1 if layer.turns is None else layer.turns
         return _Layer(*map(self._floats, gains), *map(self._matrix, matrices), layer.window, turns)
 
-    def _matrix(self, matrix: Matrix) -> ctypes.Structure:
+    def _matrix(self, matrix: Matrix | None) -> ctypes.Structure:
+        if matrix is None:
+            return _Matrix()
         kind, rows = _as_it_lies(matrix.weight)
         self.is_quantised |= isinstance(matrix.weight, Blocks)
         number, (out, into) = KINDS.index(kind), matrix.weight.shape

@@ -50,8 +50,13 @@ class LayerWeights:
         attention_gain: of the norm before attention, `[hidden]`.
         attention_end_gain: of the norm behind it, which Gemma has; None elsewhere.
         query_gain: of a norm of each query, `[head_dim]`, which Qwen3 and Gemma 3 have.
+        up: what the activated gate is multiplied by; None where nothing is gated.
         window: how many positions are attended to; 0: all.
         turns: which `Weights.rotations` queries and keys get; None: they are not rotated.
+        source_gain: of the norm before attention to what an encoder has read; None where no layer
+            of the network reads it, like all that follows.
+        source_query: of that attention.
+        source_output: likewise.
     """
 
     attention_gain: Tensor
@@ -65,10 +70,13 @@ class LayerWeights:
     mlp_gain: Tensor
     mlp_end_gain: Tensor | None
     gate: Matrix
-    up: Matrix
+    up: Matrix | None
     down: Matrix
-    window: int
-    turns: int | None
+    window: int = 0
+    turns: int | None = None
+    source_gain: Tensor | None = None
+    source_query: Matrix | None = None
+    source_output: Matrix | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +161,10 @@ class Weights:
         self.num_layers = len(inner.layers)
         self.query_scale = float(attention.scaling)
         self.embedding_scale = float(getattr(inner.embed_tokens, "scalar_embed_scale", 1.0))
-        self.is_gelu = _activation(config) != "silu"
+        self.activation = "silu" if _activation(config) == "silu" else "gelu"
         self.rotations = [Rotations(*found) for found in rotations_of(inner.rotary_emb)]
         self.turned = 2 * len(self.rotations[0].frequencies)
+        self.nearness = None  # rotations say where a key stands
         self._config = config
         self._source = source
         self._dtype = dtype

@@ -17,7 +17,7 @@ from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
 from foredraft.loading import LoadOptions
-from foredraft.models import EncoderDecoderModel
+from foredraft.models import Seq2SeqModel
 from foredraft.zoo import ZOO_DIR
 from tests.cli.conftest import Run
 from tests.cli.transcript import without_clock
@@ -128,7 +128,7 @@ def test_a_session_switches_between_the_kinds_and_the_drafter_follows(zoo: Path)
     shell = Shell(engine, DecodingConfig(length=8), View(io.StringIO()), CPU)
     for name, is_seq2seq in ((SEQ2SEQ, True), (BUNDLED, False), (zoo / "seq2seq_target", True)):
         shell.run([f"/model target {name}", PROMPT], echo=False)
-        assert isinstance(shell.engine.target.model, EncoderDecoderModel) is is_seq2seq
+        assert isinstance(shell.engine.target.model, Seq2SeqModel) is is_seq2seq
         assert shell.drafter_name == (SEQ2SEQ if is_seq2seq else BUNDLED)
         assert len({r.completion.text for r in shell.results}) == 1
     stream = shell.view.stream

@@ -16,6 +16,7 @@ from foredraft.drafting import DraftModelDrafter
 from foredraft.errors import ModelError
 from foredraft.gamma import FixedGamma
 from foredraft.loading import fit_drafter, fit_target
+from foredraft.loading.runtime import is_native
 from foredraft.models import DecoderOnlyModel
 from foredraft.tracing import summarize
 from foredraft.verification import VERIFIERS
@@ -37,13 +38,16 @@ def with_the_encoder_of(model: Any, donor: Any) -> Any:
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["same_encoder", "own_encoder"])
-@pytest.mark.parametrize("name", ["t5", "bart", "whisper"])
+@pytest.mark.parametrize("name", ["t5", "t5:native", "bart", "whisper"])
 def test_a_drafter_with_the_targets_encoder_does_not_encode_again(name: str, same: bool) -> None:
     calls: list[str] = []
+    runtime = build(name).runtime
     whole, draft = build(name), noisy(name, noise=0.08)
     draft = with_the_encoder_of(draft, whole) if same else draft
-    target = fit_target(counted(whole, calls, "target"))
-    drafter = DraftModelDrafter(fit_drafter(counted(draft, calls, "drafter"), target), GREEDY)
+    target = fit_target(counted(whole, calls, "target"), runtime)
+    draft_model = fit_drafter(counted(draft, calls, "drafter"), target, runtime)
+    assert is_native(target) == is_native(draft_model) == name.endswith("native")
+    drafter = DraftModelDrafter(draft_model, GREEDY)
     prompt = prompt_of(name)
     request = begun(target, prompt)
     rule = VERIFIERS.create("rejection")

@@ -18,6 +18,7 @@ from foredraft.models import (
     Feed,
     Network,
     Recomputing,
+    Seq2SeqModel,
     TableModel,
     Wrapper,
 )
@@ -25,6 +26,7 @@ from foredraft.native.fused import FusedModel
 from foredraft.native.graphs import StaticModel
 from foredraft.native.network import NativeModel
 from tests.doubles import random_table
+from tests.native.test_seq2seq import by_c, by_torch
 from tests.tape import record
 from tests.tiny import VOCAB, assert_same_logits, build
 
@@ -36,16 +38,22 @@ KINDS: dict[str, Callable[[], Network]] = {
     "static": lambda: StaticModel(build("llama"), new_capture=lambda: record),
     "fused": lambda: FusedModel(build("llama")),
     "table": lambda: TableModel(random_table(VOCAB, seed=0)),
+    "native_seq2seq": lambda: by_torch(build("t5")),
+    "compiled_seq2seq": lambda: by_c(build("t5")),
     "encoder_decoder": lambda: EncoderDecoderModel(build("bart")),
     "wrapper": lambda: Wrapper(NativeModel(build("llama"))),
     "recomputing": lambda: Recomputing(DecoderOnlyModel(build("llama"))),
     "recomputing_table": lambda: Recomputing(TableModel(random_table(VOCAB, seed=0))),
     "recomputing_encoder_decoder": lambda: Recomputing(EncoderDecoderModel(build("bart"))),
+    "recomputing_native_seq2seq": lambda: Recomputing(by_torch(build("t5"))),
 }
 needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here")
 every_kind = pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, marks=needs_a_compiler if kind == "fused" else ()) for kind in KINDS],
+    [
+        pytest.param(kind, marks=needs_a_compiler if kind in ("fused", "compiled_seq2seq") else ())
+        for kind in KINDS
+    ],
 )
 PROMPTS = ([9, 8, 7], [20, 21, 22, 23, 24, 25, 26])
 
@@ -75,7 +83,7 @@ def test_a_context_that_is_reopened_keeps_what_both_texts_begin_with(kind: str) 
     text = model.open(PROMPTS[1])
     held = [*text.begin, 9, 10, 11]
     text.extend(held)
-    alone = not isinstance(getattr(model, "inner", model), EncoderDecoderModel)
+    alone = not isinstance(getattr(model, "inner", model), Seq2SeqModel)
     for prompt, shared in (([*held, 12], 10), (held[:4], 3), ([1, 2, 3], 0)):
         again = text.reopen(prompt, held)
         assert again.length == (shared if alone else 0)
@@ -225,7 +233,9 @@ def test_a_closed_text_is_refused_and_cannot_touch_the_next(kind: str) -> None:
     assert_same_logits(text.extend([30]), alone)
 
 
-@pytest.mark.parametrize("kind", ["native", "static", "transformers", "encoder_decoder"])
+@pytest.mark.parametrize(
+    "kind", ["native", "static", "transformers", "encoder_decoder", "native_seq2seq"]
+)
 def test_the_memory_of_a_closed_text_serves_the_next(kind: str) -> None:
     model = KINDS[kind]()
     for network in (model, Wrapper(model), Recomputing(model)):

@@ -35,8 +35,12 @@ with_and_without_cache = pytest.mark.parametrize("cached", [True, False], ids=["
 LOSSLESS = [name for name in VERIFIERS.names if VERIFIERS.get(name).is_lossless]
 
 
+def adapter_of(name: str) -> Network:
+    return fit_target(build(name), build(name).runtime)
+
+
 def drafter_for(name: str, target: Network, cached: bool) -> DraftModelDrafter:
-    model = fit_drafter(noisy(name, noise=0.08), target)
+    model = fit_drafter(noisy(name, noise=0.08), target, build(name).runtime)
     return DraftModelDrafter(model if cached else Recomputing(model), GREEDY)
 
 
@@ -47,7 +51,7 @@ def drafter_for(name: str, target: Network, cached: bool) -> DraftModelDrafter:
 @every_architecture
 def test_logits_equal_a_fresh_pass_after_any_extend_and_rollback(name: str, cached: bool) -> None:
     source = random.Random(f"{name} walk")
-    inner = fit_target(build(name))
+    inner = adapter_of(name)
     model = Witness(build(name), inner if cached else Recomputing(inner))
     for seed in range(3):
         text = model.open(prompt_of(name, seed, length=5 + 4 * seed))
@@ -62,7 +66,7 @@ def test_logits_equal_a_fresh_pass_after_any_extend_and_rollback(name: str, cach
 
 @every_architecture
 def test_what_is_said_depends_on_what_was_read(name: str) -> None:
-    model = fit_target(build(name))
+    model = adapter_of(name)
     first = first_pass(model, prompt_of(name, 0))
     second = first_pass(model, prompt_of(name, 1))  # in the memory of the first
     assert not torch.allclose(first, second, atol=1e-2)
@@ -73,7 +77,7 @@ def test_what_is_said_depends_on_what_was_read(name: str) -> None:
 @every_architecture
 def test_forks_equal_independent_full_passes(name: str, cached: bool) -> None:
     source = random.Random(f"{name} beams")
-    reference, inner = build(name), fit_target(build(name))
+    reference, inner = build(name), adapter_of(name)
     model = inner if cached else Recomputing(inner)
     prompt = prompt_of(name)
     for _ in range(2):  # the second time in memories of the first
@@ -94,7 +98,7 @@ def test_forks_equal_independent_full_passes(name: str, cached: bool) -> None:
 @pytest.mark.parametrize("has_read", [False, True], ids=["unread", "read"])
 @every_architecture
 def test_a_fork_and_its_parent_go_their_own_ways(name: str, has_read: bool, cached: bool) -> None:
-    inner = fit_target(build(name))
+    inner = adapter_of(name)
     model = Witness(build(name), inner if cached else Recomputing(inner))
     parent = model.open(prompt_of(name, 0))
     if has_read:
@@ -119,7 +123,7 @@ def test_a_fork_and_its_parent_go_their_own_ways(name: str, has_read: bool, cach
 
 
 @pytest.mark.parametrize("num_beams", [1, 4])
-@pytest.mark.parametrize("name", ["t5", "bart", "marian"])
+@pytest.mark.parametrize("name", ["t5", "t5:native", "bart", "marian"])
 def test_the_output_is_that_of_the_models_own_generate(name: str, num_beams: int) -> None:
     prompt = prompt_of(name, 3)
     theirs = build(name).generate(
@@ -134,7 +138,7 @@ def test_the_output_is_that_of_the_models_own_generate(name: str, num_beams: int
         ours = plain(name, prompt)
         assert ours[: len(theirs)] == theirs.tolist()
         return
-    model = fit_target(build(name))
+    model = adapter_of(name)
     settings = BeamSettings(num_beams, top_k=2 * num_beams, alpha=0.0)
     best = beam_search(Request(model.open(prompt), Rng(0), max_new_tokens=LENGTH), settings)
     own, hidden = score(name, prompt, best.tokens), score(name, prompt, theirs.tolist())
@@ -143,7 +147,7 @@ def test_the_output_is_that_of_the_models_own_generate(name: str, num_beams: int
 
 def score(name: str, prompt: Prompt, tokens: Any) -> float:
     """Return the log-probability of an output."""
-    begin = fit_target(build(name)).open(prompt).begin
+    begin = adapter_of(name).open(prompt).begin
     logits = full_logits(build(name), [*begin, *tokens], prompt)[len(begin) - 1 : -1]
     return float(logits.log_softmax(-1)[range(len(tokens)), list(tokens)].sum())
 
@@ -160,7 +164,7 @@ def test_greedy_speculation_says_what_plain_decoding_says(
     rule, records = VERIFIERS.create(verifier), list[StepRecord]()
     for seed, policy in enumerate((FixedGamma(4), EntropyGamma(1, 5, 0.5), FixedGamma(1))):
         prompt = prompt_of(name, seed)
-        inner = fit_target(build(name))
+        inner = adapter_of(name)
         target = Witness(build(name), inner if cached else Recomputing(inner))
         drafter = drafter_for(name, inner, cached)
         parts = Speculation(target, drafter, policy, rule, GREEDY, first_target=bool(seed % 2))
@@ -174,14 +178,14 @@ def test_greedy_speculation_says_what_plain_decoding_says(
     assert 0.03 < rate < 0.97  # acceptance was partial: rollback has been exercised
 
 
-@pytest.mark.parametrize("name", ["t5", "bart"])
+@pytest.mark.parametrize("name", ["t5", "t5:native", "bart"])
 def test_coupled_speculation_says_what_the_seed_says(name: str) -> None:
     sampler, rule = MultinomialSampler(temperature=1.3), VERIFIERS.create("coupled")
     for seed in range(4):
         prompt = prompt_of(name, seed)
         expected = plain(name, prompt, sampler, rng_for(seed, keyed=True))
-        target = fit_target(build(name))
-        draft_model = fit_drafter(noisy(name, noise=0.08), target)
+        target = adapter_of(name)
+        draft_model = fit_drafter(noisy(name, noise=0.08), target, build(name).runtime)
         drafters = (
             DraftModelDrafter(draft_model, sampler),
             NgramDrafter(NGramStorage(3, VOCAB)),
@@ -217,7 +221,7 @@ def test_an_input_token_the_decoder_cannot_say_is_never_drafted() -> None:
 def test_the_start_token_and_what_is_forced_after_it_begin_the_sequence(
     name: str, begin: list[int]
 ) -> None:
-    assert fit_target(build(name)).open(prompt_of(name)).begin == begin
+    assert adapter_of(name).open(prompt_of(name)).begin == begin
 
 
 def test_whispers_task_tokens_and_a_start_of_ones_own() -> None:
@@ -278,7 +282,7 @@ def test_features_and_tokens_are_not_taken_for_each_other() -> None:
         fit_target(build("whisper")).open(torch.zeros(1, 8, 40))
     for name in ("bart", "llama"):
         with pytest.raises(RequestError, match="reads token ids"):
-            fit_target(build(name)).open(prompt_of("whisper"))
+            adapter_of(name).open(prompt_of("whisper"))
 
 
 def test_a_decoder_that_takes_one_token_a_pass_is_refused() -> None:

@@ -22,6 +22,8 @@ from tests.native.test_blocks import QUANTISED, Quantised, network
 from tests.native.test_cousins import COUSINS
 from tests.native.test_cousins import network as cousin
 from tests.native.test_fused import rounded, wide
+from tests.native.test_seq2seq import by_c
+from tests.native.test_seq2seq import network as decoder
 from tests.tiny import random_tokens
 
 functions = structures.with_types(load_library(structures.SOURCE, *sys.argv[1:]))
@@ -31,7 +33,7 @@ def walk(model):
     source = random.Random(0)
     model.threads = 3
     one, other = (model.open(random_tokens(source, 70)) for _ in range(2))
-    one.extend(one.begin, keep=70)
+    one.extend([*one.begin, *[5] * 70], keep=70)
     for count in (1, 5, 17):
         model.forward([Feed(other, random_tokens(source, count)), Feed(one, [3, 4], 2)])
         other.draft([1, 2], 3)
@@ -42,6 +44,8 @@ for made in (wide(), rounded(wide()), *map(cousin, COUSINS)):
 for kind in QUANTISED:
     for single in (False, True):
         walk(fused.FusedModel(Quantised(network(), lambda name: kind), single=single))
+for member in ("odd_sizes", "one_head", "v1_1"):
+    walk(by_c(decoder(member)))
 print("walked")
 """
 

@@ -91,6 +91,8 @@ INLINE void score_all(int count, int half_memory, const Query *queries, const ui
    Returns what they have to be multiplied by to be 1 together. */
 static float weigh(const Query *query, int64_t begin, int64_t room, float *scores) {
     const int64_t first = query->first, seen = query->seen;
+    for (int64_t p = begin; query->nearness && p < room; p += LANES)
+        store(scores + p, load(scores + p) + load(query->nearness + p));
     for (int64_t p = begin; p < first; p++) scores[p] = -INFINITY;
     for (int64_t p = seen; p < room; p++) scores[p] = -INFINITY;
     vec top = load(scores + begin);

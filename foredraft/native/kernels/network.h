@@ -19,15 +19,19 @@ typedef struct {
 
 typedef struct {
     const float *attention_gain, *mlp_gain, *attention_end_gain, *mlp_end_gain;
-    const float *query_gain, *key_gain;
-    Matrix query, key, value, output, gate, up, down;
+    const float *query_gain, *key_gain, *source_gain;
+    Matrix query, key, value, output, gate, up, down; /* no `up` where nothing is gated */
+    Matrix source_query, source_output; /* of a decoder that reads what an encoder made of a text */
     int64_t window; /* positions that are attended to; 0: all */
     int64_t turns;  /* which table of rotations; −1: none */
 } Layer;
 
+/* GELU by its hyperbolic tangent. */
+enum { SILU, GELU, RELU };
+
 typedef struct {
     int64_t layers, hidden, heads, kv_heads, head_dim, turned, inner;
-    int64_t gelu;   /* the activation: 0 is SiLU */
+    int64_t activation; /* SILU, GELU or RELU */
     int64_t single; /* activations stay in float32 whatever the weights are */
     int64_t half;   /* keys and values are remembered in 16 bits */
     float epsilon, embedding_scale, query_scale;
@@ -43,6 +47,8 @@ typedef struct {
     uint8_t *block;
     int64_t layer_stride, head_stride; /* in bytes */
     int64_t begin, time, keep; /* where its tokens begin; how many; the last of them with logits */
+    const uint8_t *source;     /* keys and values of what an encoder has read, laid out likewise */
+    int64_t source_layer_stride, source_head_stride, source_length;
 } Feed;
 
 typedef struct {
@@ -50,6 +56,9 @@ typedef struct {
     int64_t feeds, rows, columns, threads;
     Feed *feed;
     const float *rotations; /* cosine and sine, [tables, positions, turned / 2, 2] */
+    /* What scores get by the distance of a key: [heads, positions + PANEL], nearest keys last, then
+       room. Null: nothing. */
+    const float *nearness;
     int64_t positions;
     float *scratch, *logits; /* logits: [sum of keep, columns], feed after feed */
     int64_t *likeliest; /* [1 + threads, feeds], the first after each feed; null if nobody asks */
@@ -96,7 +105,7 @@ void place_head(const Network *n, const Layer *layer, const Pass *pass, float *x
                 int64_t position, uint8_t *memory, int64_t head_stride);
 /* A rotated query, the positions that it may look at, and where what it reads goes. */
 typedef struct {
-    const float *x;
+    const float *x, *nearness; /* what is added to its score of each position; may be null */
     int64_t first, seen;
     float *out;
 } Query;

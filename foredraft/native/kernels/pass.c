@@ -1,5 +1,5 @@
-/* Forward passes of the Llama family on a CPU, each over one text or several: weights as they lie in
-   the model's file, sums in float32.
+/* Forward passes of the Llama family, and of T5's decoder, on a CPU, each over one text or several:
+   weights as they lie in the model's file, sums in float32.
 
    Every sum is taken in an order of its own, which neither the number of tokens in the pass, nor the
    texts that they belong to, nor the number of threads changes: a token's logits are the same to the
@@ -38,19 +38,21 @@ static const Field fields[] = {
     AT(Matrix, data), AT(Matrix, bias), AT(Matrix, kind), AT(Matrix, out), AT(Matrix, in),
     SIZE(Matrix),
     AT(Layer, attention_gain), AT(Layer, mlp_gain), AT(Layer, attention_end_gain),
-    AT(Layer, mlp_end_gain), AT(Layer, query_gain), AT(Layer, key_gain), AT(Layer, query),
-    AT(Layer, key), AT(Layer, value), AT(Layer, output), AT(Layer, gate), AT(Layer, up),
-    AT(Layer, down), AT(Layer, window), AT(Layer, turns), SIZE(Layer),
+    AT(Layer, mlp_end_gain), AT(Layer, query_gain), AT(Layer, key_gain),
+    AT(Layer, source_gain), AT(Layer, query), AT(Layer, key), AT(Layer, value), AT(Layer, output),
+    AT(Layer, gate), AT(Layer, up), AT(Layer, down), AT(Layer, source_query),
+    AT(Layer, source_output), AT(Layer, window), AT(Layer, turns), SIZE(Layer),
     AT(Network, layers), AT(Network, hidden), AT(Network, heads), AT(Network, kv_heads),
-    AT(Network, head_dim), AT(Network, turned), AT(Network, inner), AT(Network, gelu),
+    AT(Network, head_dim), AT(Network, turned), AT(Network, inner), AT(Network, activation),
     AT(Network, single), AT(Network, half), AT(Network, epsilon), AT(Network, embedding_scale),
     AT(Network, query_scale), AT(Network, embedding), AT(Network, head), AT(Network, gain),
     AT(Network, layer), SIZE(Network),
     AT(Feed, block), AT(Feed, layer_stride), AT(Feed, head_stride), AT(Feed, begin),
-    AT(Feed, time), AT(Feed, keep), SIZE(Feed),
+    AT(Feed, time), AT(Feed, keep), AT(Feed, source), AT(Feed, source_layer_stride),
+    AT(Feed, source_head_stride), AT(Feed, source_length), SIZE(Feed),
     AT(Pass, ids), AT(Pass, feeds), AT(Pass, rows), AT(Pass, columns), AT(Pass, threads),
-    AT(Pass, feed), AT(Pass, rotations), AT(Pass, positions), AT(Pass, scratch), AT(Pass, logits),
-    AT(Pass, likeliest), AT(Pass, margin), SIZE(Pass),
+    AT(Pass, feed), AT(Pass, rotations), AT(Pass, nearness), AT(Pass, positions),
+    AT(Pass, scratch), AT(Pass, logits), AT(Pass, likeliest), AT(Pass, margin), SIZE(Pass),
     {NULL, 0},
 };
 
@@ -199,29 +201,34 @@ static void products(const Network *n, const Matrix *const *ws, int64_t count, c
     }
 }
 
-/* gate = activation(gate) · up; the activation is SiLU, or GELU by its hyperbolic tangent. */
-INLINE vec activation(vec x, int64_t gelu) {
-    vec inside = gelu ? 1.5957691216057308f * fused(0.044715f * x * x, x, x) : x;
+INLINE vec activation(vec x, int64_t kind) {
+    if (kind == RELU) return (vec)((ivec)x & ~(ivec)(x < (vec){0})); /* no number stays none */
+    vec inside = kind == GELU ? 1.5957691216057308f * fused(0.044715f * x * x, x, x) : x;
     return x / (1.0f + exponential((vec){0} - inside));
 }
 
-static void activate(float *gate, const float *up, int64_t count, int64_t gelu) {
+/* gate = activation(gate) · up; nothing is multiplied where `up` is null. */
+static void activate(float *gate, const float *up, int64_t count, int64_t kind) {
     int64_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        store(gate + i, activation(load(gate + i), gelu) * load(up + i));
+    for (; i + LANES <= count; i += LANES) {
+        const vec opened = activation(load(gate + i), kind);
+        store(gate + i, up ? opened * load(up + i) : opened);
+    }
     for (; i < count; i++) {
         vec x = {gate[i]};
-        gate[i] = activation(x, gelu)[0] * up[i];
+        gate[i] = activation(x, kind)[0] * (up ? up[i] : 1.0f);
     }
 }
 
 /* --- the pass --- */
 
-/* Positions that a pass sees: as many as its longest text has after it. */
+/* Positions that a pass sees: as many as its longest text has after it, or what one has read. */
 static int64_t seen_by(const Pass *pass) {
     int64_t seen = 0;
-    for (int64_t f = 0; f < pass->feeds; f++)
-        seen = most(seen, pass->feed[f].begin + pass->feed[f].time);
+    for (int64_t f = 0; f < pass->feeds; f++) {
+        const Feed *feed = pass->feed + f;
+        seen = most(seen, most(feed->begin + feed->time, feed->source_length));
+    }
     return seen;
 }
 
@@ -277,10 +284,23 @@ static void choose(const Pass *pass, int64_t begin, int64_t end, Meeting *meetin
     }
 }
 
+/* What the r-th row of a text looks at with a head, in what is said or in what was read. */
+static Query looking(const Pass *pass, const Layer *layer, const Feed *feed, int64_t r, int64_t head,
+                     int at_source) {
+    if (at_source) return (Query){.seen = feed->source_length};
+    const int64_t seen = feed->begin + r + 1, reach = pass->positions;
+    return (Query){
+        .nearness = pass->nearness ? pass->nearness + head * (reach + PANEL) + reach - seen : NULL,
+        .first = layer->window ? most(0, seen - layer->window) : 0,
+        .seen = seen,
+    };
+}
+
 /* This thread's share of what all heads of all rows read in layer `l`. Queries of one text that share
    keys are taken together, but no more of them than leave every thread some. */
 static void attend_all(const Network *n, const Layer *layer, const Pass *pass, int64_t l,
-                       const float *qkv, float *heard, float *scores, int64_t stride) {
+                       const float *qkv, int at_source, float *heard, float *scores,
+                       int64_t stride) {
     const int64_t size = n->head_dim, every = n->heads + 2 * n->kv_heads;
     const int64_t group = n->heads / n->kv_heads, threads = omp_get_num_threads();
     int64_t begin, end, units = 0, row = 0;
@@ -294,20 +314,18 @@ static void attend_all(const Network *n, const Layer *layer, const Pass *pass, i
         for (; begin < end && begin < n->kv_heads * here; begin++) {
             const int64_t key = begin / here, start = begin % here * together;
             const int count = (int)(of_key - start < together ? of_key - start : together);
-            const uint8_t *keys = feed->block + l * feed->layer_stride + key * feed->head_stride;
+            const int64_t apart = at_source ? feed->source_head_stride : feed->head_stride;
+            const uint8_t *keys = at_source ? feed->source + l * feed->source_layer_stride
+                                            : feed->block + l * feed->layer_stride;
+            keys += key * apart;
             Query queries[TOGETHER];
             for (int q = 0; q < count; q++) {
                 const int64_t r = (start + q) / group, head = key * group + (start + q) % group;
-                const int64_t seen = feed->begin + r + 1;
-                queries[q] = (Query){
-                    .x = qkv + ((row + r) * every + head) * size,
-                    .first = layer->window ? most(0, seen - layer->window) : 0,
-                    .seen = seen,
-                    .out = heard + ((row + r) * n->heads + head) * size,
-                };
+                queries[q] = looking(pass, layer, feed, r, head, at_source);
+                queries[q].x = qkv + ((row + r) * every + head) * size;
+                queries[q].out = heard + ((row + r) * n->heads + head) * size;
             }
-            attend(count, queries, keys, keys + n->kv_heads * feed->head_stride, size, n->half,
-                   scores, stride);
+            attend(count, queries, keys, keys + n->kv_heads * apart, size, n->half, scores, stride);
         }
         begin -= n->kv_heads * here;
         end -= n->kv_heads * here;
@@ -377,18 +395,32 @@ static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
                        feed->block + l * feed->layer_stride, feed->head_stride);
         }
         meet(meeting);
-        attend_all(n, layer, pass, l, qkv, heard, own.scores, lines(padded(seen)));
+        attend_all(n, layer, pass, l, qkv, 0, heard, own.scores, lines(padded(seen)));
         meet(meeting);
         add_product(n, &layer->output, heard, layer->attention_end_gain, rows, &own, result, state,
                     meeting);
+        if (layer->source_query.data) {
+            const Matrix *const asking[] = {&layer->source_query};
+            for (int64_t r = 0; r < rows; r++)
+                normalise(state + r * hidden, layer->source_gain, hidden, n->epsilon,
+                          own.x + r * hidden);
+            const Rows questions = prepared(n, &own, own.x, rows, 1, asking);
+            products(n, asking, 1, &questions, qkv, every * size);
+            meet(meeting);
+            attend_all(n, layer, pass, l, qkv, 1, heard, own.scores, lines(padded(seen)));
+            meet(meeting);
+            add_product(n, &layer->source_output, heard, NULL, rows, &own, result, state, meeting);
+        }
         for (int64_t r = 0; r < rows; r++)
             normalise(state + r * hidden, layer->mlp_gain, hidden, n->epsilon, own.x + r * hidden);
-        const Rows given = prepared(n, &own, own.x, rows, 2, gate_up);
+        const int is_gated = layer->up.data != NULL;
+        const Rows given = prepared(n, &own, own.x, rows, is_gated ? 2 : 1, gate_up);
         share(inner, PANEL, &begin, &end);
         product(n, &layer->gate, begin, end, &given, gates, inner, 0);
-        product(n, &layer->up, begin, end, &given, ups, inner, 0);
+        if (is_gated) product(n, &layer->up, begin, end, &given, ups, inner, 0);
         for (int64_t r = 0; r < rows; r++)
-            activate(gates + r * inner + begin, ups + r * inner + begin, end - begin, n->gelu);
+            activate(gates + r * inner + begin, is_gated ? ups + r * inner + begin : NULL,
+                     end - begin, n->activation);
         meet(meeting);
         add_product(n, &layer->down, gates, layer->mlp_end_gain, rows, &own, result, state, meeting);
     }
