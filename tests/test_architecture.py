@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 GROUND = {
-    *("cache", "choices", "core", "costs", "doors", "errors", "escape", "files", "logits"),
+    *("arms", "cache", "choices", "core", "costs", "doors", "errors", "escape", "files", "logits"),
     *("ownership", "phases", "ranges", "registry", "threads", "version"),
 }
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
@@ -28,6 +28,7 @@ BELOW_ENGINE = (
 )
 FRONT_ENDS = {"cli", "server"}
 MAY_IMPORT = {
+    "arms": {"core", "costs"},
     "cache": {"files"},
     "choices": set[str](),
     "core": {"choices"},

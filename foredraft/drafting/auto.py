@@ -10,7 +10,7 @@ Derived in `docs/en/06-tricks-and-optimizations.md#auto-one-optimiser`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -23,7 +23,7 @@ from foredraft.drafting.ngram import Ngram
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
 from foredraft.drafting.suffix import Suffix
 from foredraft.errors import ConfigError, quoted
-from foredraft.gamma.base import GammaPolicy, Signal
+from foredraft.gamma.base import GammaPolicy
 from foredraft.gamma.cost_aware import CostAwareGamma, Explored
 from foredraft.gamma.within import Within
 from foredraft.ranges import DraftLength
@@ -57,20 +57,25 @@ class AutoDrafter(Drafter):
         self.rule, self.gamma_max = rule, gamma_max
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
-        for drafter in (*self.sources, *self.models):
-            drafter.start(prompt, rng)
+        for source in self.sources:
+            source.start(prompt, rng)
+        # The model hears of the text when it is first wanted: an encoder would read it at once.
+        self._begin, self._is_begun = (prompt, rng), False
+        self._source: int | None = None  # what its encoder has yet to read; not looked at yet
+        self._read = 0  # tokens of the text that the model has read
         self.rule = self.rule.for_text(self.meter)
         self.rule.start()
         self._rest = self._vain = 0  # steps left to rest; looks in vain, one after another
-        self._read = 0  # tokens that the model has read
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         if self._rest > 0:
             self._rest -= 1
             return Draft([], stopped=DraftStop.POLICY)
         gamma = min(gamma, self.gamma_max)
-        found, worth = self._best_copy(tokens, gamma)
-        if self.models and self._drafts(len(tokens) - self._read, gamma, worth):
+        rate, plain = self.meter.best_rate, self.meter.pass_seconds(0)
+        found, worth = self._best_copy(tokens, gamma, (), self._prices(rate, plain), 1.0)
+        if self.models and self._drafts(tokens, gamma, worth):
+            self._vain = 0
             return self._drafted(tokens, gamma, policy)
         admitted, _ = admit(found.signals(), policy)
         self._vain = 0 if admitted else self._vain + 1
@@ -80,55 +85,83 @@ class AutoDrafter(Drafter):
         return Draft(admitted, stopped=DraftStop.POLICY if is_cut else None)
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
-        for drafter in (*self.sources, *self.models):
-            drafter.observe(tokens, num_emitted, target_logits)
+        for source in self.sources:
+            source.observe(tokens, num_emitted, target_logits)
 
     def update(self, outcome: StepOutcome) -> None:
-        for drafter in (*self.sources, *self.models):
-            drafter.update(outcome)
         if self.models:
             self.rule.update(outcome)
 
-    def _best_copy(self, tokens: list[int], gamma: int) -> tuple[Retrieved, float]:
-        """Return what is best copied, and the tokens gained by it."""
+    def _prices(self, rate: float, before: float, drafted: int = 0) -> Callable[[int], float]:
+        """Return what tokens more in a pass cost, in tokens that their time would bring elsewhere.
+
+        Args:
+            rate: tokens per second elsewhere.
+            before: seconds of the pass without them.
+            drafted: tokens of the draft before them.
+        """
+        seconds = self.meter.pass_seconds
+        return lambda length: rate * (seconds(drafted + length) - before)
+
+    def _best_copy(
+        self,
+        tokens: list[int],
+        gamma: int,
+        drafted: Sequence[int],
+        price: Callable[[int], float],
+        survival: float,
+    ) -> tuple[Retrieved, float]:
+        """Return what is best copied after a draft, and the tokens gained by it."""
         best, most = NOTHING, 0.0
         for source in self.sources:
-            found = source.retrieve(tokens, gamma)
-            length, worth = best_length(found.confidences, self._price_of_rows)
+            found = source.retrieve(tokens, gamma, drafted)
+            length, worth = best_length(found.confidences, price, survival)
             if worth > most:
                 best, most = found.first(length), worth
         return best, most
 
-    def _price_of_rows(self, length: int) -> float:
-        meter = self.meter
-        return meter.best_rate * (meter.pass_seconds(length) - meter.pass_seconds(0))
-
-    def _drafts(self, lag: int, gamma: int, worth: float) -> bool:
+    def _drafts(self, tokens: list[int], gamma: int, worth: float) -> bool:
         """Whether the model drafts: where it gains more than a copy, or may be tried.
 
         Args:
-            lag: tokens that it has not read.
+            tokens: everything so far.
             gamma: most tokens wanted.
             worth: tokens gained by a copy.
         """
-        reading = self.meter.read_seconds * lag
         if self.rule.is_learning:
             return True
+        unread = len(tokens) - self._read + self._unread_source(tokens)
+        reading = self.meter.read_seconds * unread
         length, gained = self.rule.plan()
         if not length:
             return worth <= 0 and self.rule.may_try(reading)
         steps = min(HORIZON, max(1.0, gamma / (1 + gained)))
         return gained - self.meter.best_rate * reading / steps > worth
 
+    def _unread_source(self, tokens: list[int]) -> int:
+        """Return how much the model's encoder has yet to read: nothing, if the text says it."""
+        if self._source is None:
+            prompt = self._begin[0]
+            is_said = not isinstance(prompt, Tensor) and tokens[: len(prompt)] == list(prompt)
+            self._source = 0 if is_said else len(prompt)
+        return self._source
+
     def _drafted(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         """Let the model draft, and copy after it what is worth it."""
-        self._vain = 0
-        draft = self.models[0].propose(tokens, gamma, Within(self.rule, policy))
+        model, source = self.models[0], self._unread_source(tokens)
+        if not self._is_begun:
+            model.start(*self._begin)
+            self._is_begun, self._source = True, 0
+        draft = model.propose(tokens, gamma, Within(self.rule, policy))
+        if draft.num_calls and source:
+            draft = replace(draft, num_read=draft.num_read + source)
         self._read = len(tokens) + len(draft.tokens)
-        length, drawn_from = len(draft.tokens), draft.drawn_from
-        if not length or length >= gamma or draft.stopped is not DraftStop.POLICY:
+        drafted, drawn_from = len(draft.tokens), draft.drawn_from
+        if not drafted or drafted >= gamma or draft.stopped is not DraftStop.POLICY:
             return draft
-        copied = self._copied_after(tokens, draft, gamma - length, policy)
+        price = self._prices(self.meter.best_rate, self.meter.pass_seconds(drafted), drafted)
+        found, _ = self._best_copy(tokens, gamma - drafted, draft.tokens, price, self.rule.survival)
+        copied, _ = admit(found.signals(draft.num_calls), policy, drafted)
         if not copied:
             return draft
         return replace(
@@ -136,27 +169,6 @@ class AutoDrafter(Drafter):
             tokens=[*draft.tokens, *copied],
             drawn_from=None if drawn_from is None else drawn_from.followed_by(copied),
         )
-
-    def _copied_after(
-        self, tokens: list[int], draft: Draft, gamma: int, policy: GammaPolicy
-    ) -> list[int]:
-        """Return what is worth copying after a draft."""
-        drafted, best, most = len(draft.tokens), NOTHING, 0.0
-        before = self._price_of_rows(drafted)
-
-        def price(length: int) -> float:
-            return self._price_of_rows(drafted + length) - before
-
-        for source in self.sources:
-            found = source.retrieve(tokens, gamma, draft.tokens)
-            length, worth = best_length(found.confidences, price, self.rule.survival)
-            if worth > most:
-                best, most = found.first(length), worth
-        signals = [
-            Signal(None, token, chance, num_calls=draft.num_calls)
-            for token, chance in zip(best.tokens, best.confidences, strict=True)
-        ]
-        return admit(signals, policy, drafted)[0]
 
 
 @DRAFTERS.register("auto")

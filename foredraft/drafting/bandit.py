@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from foredraft.arms import Arms
 from foredraft.core import Draft, Prompt, StepOutcome
-from foredraft.costs import Arms
 from foredraft.drafting.base import DRAFTERS, Drafter, DraftModel, DraftParts, DraftSource
 from foredraft.drafting.hybrid import Hybrid
 from foredraft.drafting.plain import Plain

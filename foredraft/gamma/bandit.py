@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
+from foredraft.arms import Arms
 from foredraft.core import StepOutcome
-from foredraft.costs import Arms, Meter
+from foredraft.costs import Meter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
 from foredraft.gamma.fixed import FixedGamma

@@ -7,8 +7,8 @@ import random
 import pytest
 import torch
 
+from foredraft.arms import Arms
 from foredraft.core import Draft, DraftStop, StepOutcome, Verdict
-from foredraft.costs import Arms
 from foredraft.decoding import Speculation, autoregressive_steps, speculative_steps
 from foredraft.drafting import (
     BanditDrafter,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from foredraft.arms import MOST_LOST, Arms
 from foredraft.core import StepOutcome
-from foredraft.costs import MOST_LOST, Arms, Meter
+from foredraft.costs import Meter
 from foredraft.gamma import (
     GAMMA_POLICIES,
     BanditGamma,
