@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foredraft.choices import Rule
 from foredraft.ranges import Range
 from foredraft.sampling.base import SAMPLERS, Sampler, as_float
 from foredraft.sampling.filters import keep_nucleus, nucleus_of
@@ -51,6 +52,10 @@ class MultinomialSampler(Sampler):
 
     temperature: Temperature = 1.0
 
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.temperature)
+
     def probs(self, logits: Tensor) -> Tensor:
         return _softmax(logits, self.temperature)
 
@@ -68,6 +73,10 @@ class TopKSampler(Sampler):
     temperature: Temperature = 1.0
     top_k: TopK = 10
 
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.temperature, top_k=self.top_k)
+
     def probs(self, logits: Tensor) -> Tensor:
         return _over_top_k(logits, self.top_k, lambda kept: _softmax(kept, self.temperature))
 
@@ -84,6 +93,10 @@ class NucleusSampler(Sampler):
 
     temperature: Temperature = 1.0
     top_p: TopP = 0.9
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.temperature, top_p=self.top_p)
 
     def probs(self, logits: Tensor) -> Tensor:
         logits = as_float(logits)
@@ -106,6 +119,10 @@ class TopKNucleusSampler(Sampler):
     temperature: Temperature = 1.0
     top_k: TopK = 10
     top_p: TopP = 0.9
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.temperature, self.top_k, self.top_p)
 
     def probs(self, logits: Tensor) -> Tensor:
         def probs(kept: Tensor) -> Tensor:
