@@ -65,8 +65,8 @@ class SoftOneHot(RejectionVerifier):
     """Judges a draft that was not drawn as if it had been drawn from soft probabilities."""
 
     def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
-        is_soft = isinstance(target, Dense | Decisive)
-        if isinstance(draft.choices, OneHot) and is_soft and draft.tokens:
+        is_counted = isinstance(draft.choices, OneHot)
+        if is_counted and isinstance(target, Dense | Decisive) and draft.tokens:
             one_hot = draft.choices.dense(target.probs)
             draft = Draft(draft.tokens, Dense(0.5 * one_hot + 0.5 / one_hot.shape[-1]))
         return super().judge(draft, target, rng, position)

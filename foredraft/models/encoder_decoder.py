@@ -19,7 +19,7 @@ from foredraft.core import Prompt
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import ContextOverflow, ModelError, RequestError
 from foredraft.files import Json
-from foredraft.models.base import Context, check_is_network
+from foredraft.models.base import Context
 from foredraft.models.cache import (
     CrossRollbackCache,
     RollbackCache,
@@ -28,6 +28,7 @@ from foredraft.models.cache import (
 )
 from foredraft.models.decoder_only import ModuleModel, foreign_pass
 from foredraft.models.positions import positions_of
+from foredraft.models.refusals import check_is_network
 from foredraft.ownership import Owned
 from foredraft.ranges import Count, TokenId, checked
 from foredraft.threads import check_device_survives

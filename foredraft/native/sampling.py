@@ -19,6 +19,7 @@ from foredraft.choices import (
     Choices,
     Decisive,
     Dense,
+    Drawing,
     OneHot,
     Randomness,
     Rule,
@@ -59,9 +60,10 @@ def filtered(logits: Tensor, rule: Rule) -> tuple[Filtered, int] | None:
 
 
 def structure_of(
-    compiled: ctypes.CDLL, rule: Rule, rows: int, vocab: int, stride: int
+    compiled: ctypes.CDLL, rule: Rule, shape: Sequence[int], stride: int
 ) -> tuple[ctypes.Structure, Tensor]:
-    """Return choices as C sees them, without logits, and the memory that they work in."""
+    """Return choices `[rows, vocab]` as C sees them, without logits, and the memory they need."""
+    rows, vocab = shape
     space = torch.empty(compiled.choices_space(rows, vocab), dtype=torch.float64)
     made = structures.Choices(
         space=space.data_ptr(),
@@ -93,7 +95,7 @@ class Filtered(Decisive):
     def __init__(self, compiled: ctypes.CDLL, logits: Tensor, rule: Rule) -> None:
         self._compiled = compiled
         self._logits = logits = logits.detach() if logits.stride(1) == 1 else logits.contiguous()
-        self._structure, self._space = structure_of(compiled, rule, *logits.shape, logits.stride(0))
+        self._structure, self._space = structure_of(compiled, rule, logits.shape, logits.stride(0))
         self._structure.logits = logits.data_ptr()
         self._given = ctypes.byref(self._structure)
         self._probs: Tensor | None = None
@@ -163,8 +165,8 @@ class Filtered(Decisive):
     ) -> tuple[int, int, int] | None:
         count = len(tokens)
         q = None if isinstance(draft, OneHot) else self._beside(draft, count)
-        is_known = q is not None or isinstance(draft, OneHot) and draft.tokens == tokens
-        if not is_known or not self._knows(tokens, len(self) - 1):
+        is_looked_up = isinstance(draft, OneHot) and draft.tokens == tokens
+        if not (is_looked_up or q is not None) or not self._knows(tokens, len(self) - 1):
             return None
         verdict = (ctypes.c_int64 * 3)()
         self._compiled.judge(
@@ -186,6 +188,52 @@ class Filtered(Decisive):
         fits = len(probs) >= count and probs.shape[1] == self._logits.shape[1]
         is_plain = probs.dtype == torch.float32 and probs.device.type == "cpu"
         return probs if fits and is_plain and probs.is_contiguous() else None
+
+
+class DrawsOfPass:
+    """How the texts of a pass draw, as C reads it.
+
+    Args:
+        functions: of the kernels.
+        drawings: one a text; none: nothing is drawn.
+        texts: how many there are.
+        count: tokens of each.
+        columns: of the logits.
+        width: columns of the probabilities, those that there are no logits for being 0.
+
+    Attributes:
+        given: for C; None: nothing is drawn.
+        probs: of each text, `[count, width]`; None where nothing is drawn.
+    """
+
+    def __init__(
+        self,
+        functions: ctypes.CDLL,
+        drawings: Sequence[Drawing],
+        texts: int,
+        count: int,
+        columns: int,
+        width: int,
+    ) -> None:
+        self.given = None
+        self.probs: list[Tensor] | list[None] = [None] * texts
+        if not drawings:
+            return
+        made = [structure_of(functions, d.rule, (1, columns), columns) for d in drawings]
+        self._choices = (structures.Choices * len(made))(*[structure for structure, _ in made])
+        self._spaces = [space for _, space in made]
+        uniforms = [uniform for d in drawings for uniform in d.uniforms[:count]]
+        self._uniforms = (ctypes.c_double * len(uniforms))(*uniforms)
+        new = torch.empty if width == columns else torch.zeros
+        probs = new(texts, count, width)
+        self.probs = list(probs)
+        self._structure = structures.Draws(
+            choices=ctypes.addressof(self._choices),
+            uniforms=ctypes.addressof(self._uniforms),
+            probs=probs.data_ptr(),
+            width=width,
+        )
+        self.given = ctypes.byref(self._structure)
 
 
 def _integers(tokens: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:

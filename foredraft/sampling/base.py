@@ -72,7 +72,7 @@ class Sampler(Checked, ABC):
 
     @property
     def _own_rule(self) -> Rule | None:
-        """The rule of this class itself: a subclass may have changed `probs` and not known of it."""
+        """The rule of this very class: a subclass may have another `probs` and not know of it."""
         return self.rule if "rule" in vars(type(self)) else None
 
 

@@ -32,6 +32,16 @@ INLINE int any_of(ivec v) {
 #endif
 }
 
+/* v where its key reaches a cut, else 0. */
+INLINE vec reaching(vec v, vec key, vec cut) {
+#ifdef __AVX512F__
+    return (vec)_mm512_maskz_mov_ps(_mm512_cmp_ps_mask((__m512)key, (__m512)cut, _CMP_GE_OQ),
+                                    (__m512)v);
+#else
+    return (vec)((ivec)v & (key >= cut));
+#endif
+}
+
 /* The first `count` floats at p, and `other` in the lanes behind them. */
 INLINE vec load_some(const float *p, int64_t count, float other) {
     if (count >= LANES) return load(p);
@@ -62,7 +72,9 @@ INLINE double sum_of_doubles(const dvec *sums) {
 
 double sum(const float *x, int64_t count) {
     dvec sums[2] = {{0}, {0}};
-    for (int64_t i = 0; i < count; i += LANES) add_doubles(sums, load_some(x + i, count - i, 0));
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) add_doubles(sums, load(x + i));
+    if (i < count) add_doubles(sums, load_some(x + i, count - i, 0));
     return sum_of_doubles(sums);
 }
 
@@ -89,15 +101,25 @@ static float top_of(const float *x, int64_t count) {
     return top;
 }
 
+INLINE vec weights_of(vec x, float temperature) {
+    if (temperature != 1) x /= temperature;
+    return reaching(exponential(x), x, all_of(-87.0f));
+}
+
 /* out = e^((x − top) / temperature), 0 where float32 nearly has it; returns the sum. In place too. */
 static double weigh(const float *x, int64_t count, float top, float temperature, float *out) {
     dvec sums[2] = {{0}, {0}};
-    for (int64_t i = 0; i < count; i += LANES) {
-        vec v = load_some(x + i, count - i, -INFINITY) - top;
-        if (temperature != 1) v /= temperature;
-        v = (vec)((ivec)exponential(v) & (v > -87.0f));
-        add_doubles(sums, v);
-        store_some(out + i, v, count - i);
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        const vec weights = weights_of(load(x + i) - top, temperature);
+        add_doubles(sums, weights);
+        store(out + i, weights);
+    }
+    if (i < count) {
+        const vec weights =
+            weights_of(load_some(x + i, count - i, -INFINITY) - top, temperature);
+        add_doubles(sums, weights);
+        store_some(out + i, weights, count - i);
     }
     return sum_of_doubles(sums);
 }
@@ -251,8 +273,9 @@ static void narrow(const float *weights, int64_t n, double target, uint32_t *low
             const int64_t end = at_most(n, begin + CHUNK * LANES);
             vec sums[3] = {{0}, {0}, {0}};
             for (int64_t i = begin; i < end; i += LANES) {
-                const vec v = load_some(weights + i, end - i, 0);
-                for (int k = 0; k < 3; k++) sums[k] += (vec)((ivec)v & (v >= cuts[k]));
+                const vec v = i + LANES <= end ? load(weights + i)
+                                               : load_some(weights + i, end - i, 0);
+                for (int k = 0; k < 3; k++) sums[k] += reaching(v, v, cuts[k]);
             }
             for (int k = 0; k < 3; k++) masses[k] += sum_of(sums[k]);
         }
@@ -272,7 +295,7 @@ static Border border_between(const float *weights, int64_t n, double target, flo
     for (; i + LANES <= n; i += LANES) {
         const vec v = load(weights + i);
         const ivec before = v >= high, inside = (v >= low) & ~before;
-        add_doubles(sums, (vec)((ivec)v & before));
+        add_doubles(sums, reaching(v, v, all_of(high)));
         number -= before;
         if (!any_of(inside)) continue;
         for (int k = 0; k < LANES; k++) {
@@ -368,8 +391,8 @@ static void make_row(const Choices *c, int64_t r) {
         if (count > border.count) count = thin(s.keys, count, border, tokens, kept);
         values = kept;
     }
-    const float total = (float)weigh(values, count, top, c->temperature, kept);
-    for (int64_t i = 0; i < count; i++) kept[i] /= total;
+    const float share = (float)(1 / weigh(values, count, top, c->temperature, kept));
+    for (int64_t i = 0; i < count; i++) kept[i] *= share;
     c->counts[r] = count;
 }
 
