@@ -13,7 +13,7 @@ from torch import Tensor
 from foredraft.choices import Rule
 from foredraft.ranges import Range
 from foredraft.sampling.base import SAMPLERS, Sampler, as_float
-from foredraft.sampling.filters import keep_nucleus, nucleus_of
+from foredraft.sampling.filters import keep_nucleus, largest_of, nucleus_of
 
 Temperature = Annotated[float, Range(0, 10_000, open_low=True)]
 TopK = Annotated[int, Range(1, 2**31 - 1)]
@@ -141,7 +141,7 @@ def _over_top_k(logits: Tensor, top_k: int, probs: Callable[[Tensor], Tensor]) -
     """
     if top_k >= logits.shape[-1]:
         return probs(logits)
-    values, indices = logits.topk(top_k, dim=-1)
+    values, indices = largest_of(logits, top_k)
     zeros = torch.zeros_like(logits, dtype=as_float(logits).dtype)
     return zeros.scatter_(-1, indices, probs(values))
 
