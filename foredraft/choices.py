@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -23,6 +25,77 @@ class Randomness(Protocol):
 
     def categorical(self, probs: Tensor, position: int) -> int:
         """Draw the token at a position of the sequence from unnormalised `probs`, `[vocab]`."""
+
+
+class Foresight(Randomness, Protocol):
+    """Randomness whose numbers decide, and may be seen before they are used up.
+
+    Attributes:
+        foresees: whether it is so.
+        is_keyed: whether draws go by their positions, not by these numbers.
+    """
+
+    foresees: bool
+    is_keyed: bool
+
+    def ahead(self, count: int) -> list[float]:
+        """Return the next uniform numbers without using them up."""
+
+    def use(self, count: int) -> None:
+        """Use up `count` of the numbers looked at."""
+
+    def categorical_ahead(self, probs: Tensor, position: int) -> Tensor:
+        """Draw a token from each row of `[rows, vocab]`, at successive positions, `[rows]`."""
+
+    def pick(self, weights: Tensor, uniforms: Tensor) -> Tensor:
+        """Return the token of each row of `[rows, vocab]` at each uniform number, `[rows]`."""
+
+
+def decides_by_numbers(rng: Randomness) -> TypeGuard[Foresight]:
+    """Whether uniform numbers, one a decision, are all that it takes, and can be had at once."""
+    return getattr(rng, "foresees", False) and not getattr(rng, "is_keyed", False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a sampler does to logits: the filters first, the temperature last.
+
+    Attributes:
+        temperature: of the softmax over what is kept.
+        top_k: of the logits; None keeps all.
+        top_p: mass of the nucleus of those; 1 keeps all.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+
+
+class Drawing(Protocol):
+    """Draws to come, one token after another: by numbers that are there already.
+
+    Attributes:
+        rule: of the sampler.
+        uniforms: one a token, in [0, 1).
+    """
+
+    @property
+    def rule(self) -> Rule: ...
+
+    @property
+    def uniforms(self) -> Sequence[float]: ...
+
+    def draw(self, logits: Tensor, place: int) -> tuple[int, Tensor]:
+        """Return the token at number `place`, and the probabilities `[vocab]` of logits."""
+
+
+class Acceptance(IntEnum):
+    """The rules of verification that are compiled, too; numbered as in `verdicts.c`."""
+
+    REJECTION = 0
+    REJECTION_WITHOUT_RESIDUAL = 1
+    EXACT_MATCH = 2
+    BLOCK = 3
 
 
 class Choices(ABC):
@@ -167,3 +240,32 @@ class Dense(Choices):
 
     def dense(self, like: Tensor) -> Tensor:
         return self.probs.to(like)
+
+
+class Decisive(Choices):
+    """Choices that judge a whole draft by themselves, by numbers that are there already."""
+
+    @property
+    @abstractmethod
+    def probs(self) -> Tensor:
+        """All rows, `[rows, vocab]`."""
+
+    @abstractmethod
+    def judged(
+        self,
+        acceptance: Acceptance,
+        tokens: Sequence[int],
+        draft: Choices,
+        uniforms: Sequence[float],
+    ) -> tuple[int, int, int] | None:
+        """Return how many tokens stay, the token after them, and how many numbers are used up.
+
+        Args:
+            acceptance: the rule.
+            tokens: the draft's.
+            draft: what they were drawn from.
+            uniforms: one more than there are tokens, in [0, 1).
+
+        Returns:
+            What the rule as it is written in `verification` says; None: let it say so itself.
+        """

@@ -20,7 +20,7 @@ from foredraft.errors import ConfigError, ContextOverflow, ModelError, RequestEr
 from foredraft.generation import Generation
 from foredraft.method import Method
 from foredraft.models import Context, Network, Seq2SeqModel
-from foredraft.models.base import check_vocabulary_holds
+from foredraft.models.refusals import check_vocabulary_holds
 from foredraft.ownership import held
 from foredraft.template import Message, render_messages, user_message
 from foredraft.text import TextStream, encode_text, tokens_of

@@ -21,7 +21,7 @@ from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter
 from foredraft.loading.loader import NO_DRAFTER
 from foredraft.method import Method
 from foredraft.models import Network, Seq2SeqModel
-from foredraft.models.base import check_vocabulary_holds
+from foredraft.models.refusals import check_vocabulary_holds
 from foredraft.ownership import held
 from foredraft.ranges import TokenId, checked
 from foredraft.text import encode_prompt

@@ -18,7 +18,7 @@ from foredraft.loading import fit_drafter, fit_target
 from foredraft.loading.runtime import TRANSFORMERS, Runtime
 from foredraft.method import verifier_named
 from foredraft.models import Network, Recomputing
-from foredraft.models.base import check_is_network, check_vocabulary_holds
+from foredraft.models.refusals import check_is_network, check_vocabulary_holds
 from foredraft.ranges import TokenId, checked
 from foredraft.sampling import Rng, Sampler
 from foredraft.verification import (

@@ -20,7 +20,7 @@ from foredraft.inputs import Decoder, EosIds, Model, as_ids, as_runtime
 from foredraft.loading import fit_target
 from foredraft.loading.runtime import TRANSFORMERS
 from foredraft.models import Network
-from foredraft.models.base import check_is_network
+from foredraft.models.refusals import check_is_network
 from foredraft.ranges import Count, DraftLength, Fillers, Length, Seed, TokenId
 from foredraft.sampling import Sampler
 from foredraft.verification import Verifier

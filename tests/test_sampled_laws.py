@@ -21,7 +21,7 @@ from foredraft.checks.remembered import Remembered
 from foredraft.checks.statistics import chi_square, detectable_total_variation, p_value
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import Drafter, DraftModelDrafter, NgramDrafter, NGramStorage
-from foredraft.gamma import FixedGamma, HeuristicGamma
+from foredraft.gamma import GAMMA_POLICIES, FixedGamma, GammaPolicy, HeuristicGamma
 from foredraft.loading import fit_drafter, fit_target
 from foredraft.models import Network
 from foredraft.sampling import MultinomialSampler, rng_for
@@ -66,7 +66,14 @@ def law(architecture: str) -> dict[tuple[int, ...], float]:
     return texts
 
 
-def parts(architecture: str, drafting: str, verifier: str, *, remember: bool) -> Speculation:
+def parts(
+    architecture: str,
+    drafting: str,
+    verifier: str,
+    *,
+    remember: bool,
+    policy: GammaPolicy | None = None,
+) -> Speculation:
     def seen(model: Network) -> Network:
         return Remembered(model) if remember else model
 
@@ -78,7 +85,7 @@ def parts(architecture: str, drafting: str, verifier: str, *, remember: bool) ->
         draft_model = fit_drafter(small, target, small.runtime)
         drafter = DraftModelDrafter(seen(draft_model), SAMPLER)
     registry = MUTANTS if verifier in MUTANTS.names else VERIFIERS
-    policy = FixedGamma(2) if drafting == "model" else HeuristicGamma(2)
+    policy = policy or (FixedGamma(2) if drafting == "model" else HeuristicGamma(2))
     return Speculation(seen(target), drafter, policy, registry.create(verifier), SAMPLER, False)
 
 
@@ -135,6 +142,17 @@ def test_so_it_would_with_every_pass_computed_through_the_caches(
     level = level_for(0.05, samples := 6900, len(CASES))
     decoding = parts(architecture, drafting, verifier, remember=False)
     assert sampled_p_value(decoding, architecture, samples) >= level
+
+
+@pytest.mark.parametrize("verifier", ["rejection", "block"])
+@pytest.mark.parametrize("policy", GAMMA_POLICIES.names)
+def test_so_it_would_under_every_policy_where_c_draws_whole_strides(
+    policy: str, verifier: str
+) -> None:
+    level = level_for(0.05, samples := 6900, 2 * len(GAMMA_POLICIES.names))
+    rule = GAMMA_POLICIES.create(policy)
+    decoding = parts("llama:native", "model", verifier, remember=False, policy=rule)
+    assert sampled_p_value(decoding, "llama:native", samples) >= level
 
 
 @pytest.mark.parametrize(

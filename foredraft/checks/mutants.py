@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from foredraft.choices import Choices, Dense, OneHot, Randomness
+from foredraft.choices import Choices, Decisive, Dense, OneHot, Randomness
 from foredraft.core import Draft, Verdict
 from foredraft.registry import Registry
 from foredraft.verification.base import Verifier
@@ -65,7 +65,8 @@ class SoftOneHot(RejectionVerifier):
     """Judges a draft that was not drawn as if it had been drawn from soft probabilities."""
 
     def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
-        if isinstance(draft.choices, OneHot) and isinstance(target, Dense) and draft.tokens:
+        is_counted = isinstance(draft.choices, OneHot)
+        if is_counted and isinstance(target, Dense | Decisive) and draft.tokens:
             one_hot = draft.choices.dense(target.probs)
             draft = Draft(draft.tokens, Dense(0.5 * one_hot + 0.5 / one_hot.shape[-1]))
         return super().judge(draft, target, rng, position)

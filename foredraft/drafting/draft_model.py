@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from foredraft.choices import Dense
+from foredraft.choices import Dense, decides_by_numbers
 from foredraft.core import Draft, DraftStop, Prompt
 from foredraft.drafting.base import Drafter, admit
 from foredraft.errors import ContextOverflow
 from foredraft.gamma.base import GammaPolicy, Signal
 from foredraft.logits import check_decides, undecided
-from foredraft.models.base import Context, Network
-from foredraft.sampling.base import Sampler
+from foredraft.models.base import Context, Drafted, Network
+from foredraft.sampling.base import Sampler, as_float
 from foredraft.sampling.rng import Rng
 
 DRAFT_MODEL = "the draft model"
@@ -37,6 +37,7 @@ class DraftModelDrafter(Drafter):
     _drafted: list[int]  # the newest draft
     _tokens: list[int]  # what it follows
     _begin: int  # where it begins
+    _drawn: Iterator[tuple[int, Tensor]]  # of the newest stride: tokens, and what they came from
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
         self._rng, before = rng, self._context
@@ -80,23 +81,40 @@ class DraftModelDrafter(Drafter):
         )
 
     def _signals(self, context: Context, tokens: list[int], stride: int) -> Iterator[Signal]:
-        """Yield what is known of the next tokens: of one, or under greedy of the whole stride."""
+        """Yield what is known of the next tokens: of one, or of the whole stride."""
         if stride <= 0:
             return
         dtype = self.draft_model.dtype
         unseen = (tokens + self._drafted)[context.length :]
-        if stride == 1 or not self.sampler.is_greedy:
+        drafted = self._drafted_ahead(context, unseen, stride) if stride > 1 else None
+        if drafted is None:
             self._calls += 1
             logits = context.extend(unseen)  # [1, vocab]
             check_decides(logits, DRAFT_MODEL, dtype)
             yield Signal(logits[0], num_calls=self._calls)
             return
         self._calls += stride
-        drafted = context.draft(unseen, stride)
+        is_drawn = drafted.probs is not None
+        if drafted.probs is not None:
+            self._drawn = zip(drafted.tokens, drafted.probs, strict=True)
         for token, margin in zip(drafted.tokens, drafted.margins, strict=True):
             if math.isnan(margin):
                 raise undecided(margin, DRAFT_MODEL, dtype)
-            yield Signal.drafted(token, margin, self._calls)
+            yield Signal.drafted(-1 if is_drawn else token, margin, self._calls)
+
+    def _drafted_ahead(self, context: Context, unseen: list[int], stride: int) -> Drafted | None:
+        """Return a whole stride of tokens; None: they must be asked for one by one.
+
+        What is drawn and then not proposed uses no number up. It has decided nothing either, so the
+        number is as good as new, and a seed gives the text that it gives where each token is asked
+        for.
+        """
+        if self.sampler.is_greedy:
+            return context.draft(unseen, stride)
+        if not decides_by_numbers(self._rng):
+            return None
+        drawing = self.sampler.drawing(self._rng.ahead(stride))
+        return None if drawing is None else context.draw(unseen, stride, drawing)
 
     def _drawing(self, probs: list[Tensor]) -> Callable[[Signal, int], int]:
         """Return what draws a token and keeps its distribution; under greedy there is none."""
@@ -104,9 +122,14 @@ class DraftModelDrafter(Drafter):
         def draw(signal: Signal, num_drafted: int) -> int:
             if self.sampler.is_greedy:
                 return signal.likeliest
-            assert signal.logits is not None
-            probs.append(self.sampler.probs(signal.logits))
-            return self._rng.categorical(probs[-1], self._begin + num_drafted)
+            if signal.logits is None:  # drawn already, by the next number
+                token, row = next(self._drawn)
+                probs.append(row)
+                self._rng.use(1)
+                return token
+            choices, _ = self.sampler.choices(signal.logits[None])
+            probs.append(choices.dense(as_float(signal.logits)[None])[0])
+            return choices.draw(0, self._rng, self._begin + num_drafted)
 
         return draw
 

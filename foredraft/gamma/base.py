@@ -55,11 +55,11 @@ class Signal:
 
     @classmethod
     def drafted(cls, token: int, margin: float, num_calls: int) -> Signal:
-        """Return the signal of a token that was drafted greedily, of whose logits little is kept.
+        """Return the signal of a token of a stride, of whose logits little is kept.
 
         Args:
-            token: the likeliest.
-            margin: how far its logit is above the second largest.
+            token: the likeliest; −1 where one was drawn, which nobody may see before it is kept.
+            margin: how far the largest logit is above the second.
             num_calls: as for the class.
         """
         confidence = 1 / (1 + math.exp(-min(margin, WIDEST_MARGIN)))
@@ -184,11 +184,15 @@ class GammaPolicy(Checked, ABC):
         """Return how many tokens may be drafted now before it is asked about the first of them.
 
         A question without an effect; the answer is a bound on draft calls, so tokens that are
-        looked up need none. 1: it must hear each token's logits before the next call. More: under
-        greedy sampling, where a token that was drafted and is then not proposed biases nothing,
-        they may be drafted in one call, and their signals know margins, not whole rows of logits;
-        a token that is drawn is asked about one by one all the same. 0: no further call is worth
-        its time.
+        looked up need none. 1: it must hear each token's logits before the next call. More: they
+        may be drafted in one call, and their signals know margins, not whole rows of logits. 0: no
+        further call is worth its time.
+
+        Tokens that are drawn may be drafted so, too. Whether token k is proposed is decided by the
+        margins up to its own and by the tokens before it: by its prefix, not by what was drawn
+        there, which the signal does not tell. So given its prefix a token that is proposed has the
+        distribution it was drawn from, which is all that a verifier rests on, and one that is not
+        proposed has decided nothing.
 
         Args:
             num_drafted: tokens drafted so far in this step.

@@ -6,29 +6,22 @@ everything but the last token, so "feed what is unseen" is the whole cache logic
 
 from __future__ import annotations
 
+import math
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from foredraft.choices import Drawing
 from foredraft.core import Prompt
-from foredraft.errors import (
-    ContextOverflow,
-    ModelError,
-    RequestError,
-    RollbackUnsupported,
-    quoted,
-)
+from foredraft.errors import ContextOverflow, RequestError, RollbackUnsupported
 from foredraft.logits import two_largest
 from foredraft.models.memory import Memory, TokenMemory
 from foredraft.ownership import Owned
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half precision
 MOST_FREE = 8  # memories of texts that have ended, kept for the next ones
@@ -70,6 +63,10 @@ class Context:
     def draft(self, tokens: Sequence[int], count: int) -> Drafted:
         """Feed tokens, then each likeliest next token but the last: see `Network.draft`."""
         return self.network.draft([Feed(self, tokens)], count)[0]
+
+    def draw(self, tokens: Sequence[int], count: int, drawing: Drawing) -> Drafted:
+        """Feed tokens, then each drawn next token but the last: see `Network.draw`."""
+        return self.network.draw([Feed(self, tokens)], count, [drawing])[0]
 
     def rollback_to(self, length: int) -> None:
         """Forget the newest tokens so that `length` remain.
@@ -151,16 +148,18 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """A greedy run of one text.
+    """A run of one text that nobody was asked about.
 
     Attributes:
-        tokens: the likeliest, one after another; all but the last are held in memory.
-        margins: how far the logit of each is above the second largest: NaN where the row holds no
-            number, ∞ where no other token is possible.
+        tokens: the likeliest or drawn, one after another; all but the last are held in memory.
+        margins: how far the largest logit of each row is above the second: NaN where the row holds
+            no number, and what follows means nothing; ∞ where no other token is possible.
+        probs: what the tokens were drawn from, `[count, vocab]`; None: they are the likeliest.
     """
 
     tokens: list[int]
     margins: list[float]
+    probs: Tensor | None = None
 
 
 class Network(Owned, ABC):
@@ -228,20 +227,36 @@ class Network(Owned, ABC):
         Raises:
             RequestError: as for `forward`, or `count` below 1.
         """
+        return self._one_by_one(feeds, count)
+
+    def draw(self, feeds: Sequence[Feed], count: int, drawings: Sequence[Drawing]) -> list[Drafted]:
+        """Feed every text its tokens, then each next token but the last: drawn, not the likeliest.
+
+        Args:
+            feeds: as for `draft`.
+            count: as for `draft`.
+            drawings: one a text.
+        """
+        return self._one_by_one(feeds, count, drawings)
+
+    def _one_by_one(
+        self, feeds: Sequence[Feed], count: int, drawings: Sequence[Drawing] = ()
+    ) -> list[Drafted]:
         self.check(feeds, count)
-        drafts = [Drafted([], []) for _ in feeds]
-        while len(drafts[0].tokens) < count:
-            outputs = self.forward(
-                [
-                    Feed(feed.context, drafted.tokens[-1:] or feed.tokens)
-                    for feed, drafted in zip(feeds, drafts, strict=True)
-                ]
-            )
-            for drafted, output in zip(drafts, outputs, strict=True):
+        drafts, rows = [Drafted([], []) for _ in feeds], [list[Tensor]() for _ in feeds]
+        for place in range(count):
+            fed = [d.tokens[-1:] or feed.tokens for feed, d in zip(feeds, drafts, strict=True)]
+            outputs = self.forward([Feed(f.context, t) for f, t in zip(feeds, fed, strict=True)])
+            for text, (drafted, output) in enumerate(zip(drafts, outputs, strict=True)):
                 token, first, second = two_largest(output.logits[0].float())
+                if drawings:
+                    token, probs = drawings[text].draw(output.logits[0], place)
+                    rows[text].append(probs)
                 drafted.tokens.append(token)
-                drafted.margins.append(first - second)
-        return drafts
+                drafted.margins.append(first - second if math.isfinite(first) else math.nan)
+        if not drawings:
+            return drafts
+        return [replace(d, probs=torch.stack(p)) for d, p in zip(drafts, rows, strict=True)]
 
     @abstractmethod
     def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
@@ -331,20 +346,3 @@ def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
 def _begins_with(prompt: Prompt, begin: Sequence[int]) -> bool:
     """Whether a text begins with its prompt itself."""
     return not isinstance(prompt, Tensor) and list(prompt) == list(begin)
-
-
-def check_is_network(name: str, network: object, remedy: str = "") -> PreTrainedModel:
-    """Return a Hugging Face module, or raise with what to give in place of what was given."""
-    if isinstance(network, torch.nn.Module) and hasattr(network, "config"):
-        return cast("PreTrainedModel", network)
-    raise ModelError(
-        f"{name} must be a Hugging Face model or a Network, not {quoted(network)}; load one, "
-        "e.g. with AutoModelForCausalLM.from_pretrained(…)" + (f", or {remedy}" if remedy else "")
-    )
-
-
-def check_vocabulary_holds(tokens: Sequence[int], vocab_size: int) -> None:
-    """Raise `RequestError` unless a model has an embedding for every token."""
-    for token in tokens:
-        if not 0 <= token < vocab_size:
-            raise RequestError(f"token {token} is outside the vocabulary 0 … {vocab_size - 1}")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from foredraft.core import Prompt
 from foredraft.doors import checks_arguments
 from foredraft.errors import ModelError, foreign
-from foredraft.models.base import Context, Network, check_is_network
+from foredraft.models.base import Context, Network
 from foredraft.models.cache import (
     RollbackCache,
     cache_argument,
@@ -24,6 +24,7 @@ from foredraft.models.cache import (
 )
 from foredraft.models.memory import Memory, TokenMemory
 from foredraft.models.positions import positions_of
+from foredraft.models.refusals import check_is_network
 from foredraft.models.views import in_evaluation
 from foredraft.ranges import Count
 from foredraft.threads import check_device_survives

@@ -18,7 +18,7 @@ from foredraft.core import Prompt
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import ModelError
 from foredraft.files import Json
-from foredraft.models.base import Context, check_is_network
+from foredraft.models.base import Context
 from foredraft.models.cache import (
     CrossRollbackCache,
     RollbackCache,
@@ -28,6 +28,7 @@ from foredraft.models.cache import (
 from foredraft.models.decoder_only import CausalModel, ModuleModel
 from foredraft.models.encoder import Encoder
 from foredraft.models.positions import positions_of
+from foredraft.models.refusals import check_is_network
 from foredraft.ranges import Count, TokenId, checked
 from foredraft.threads import check_device_survives
 

@@ -15,13 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foredraft.choices import Drawing
 from foredraft.core import Prompt
-from foredraft.models.base import Context, Drafted, Feed, Output, check_vocabulary_holds
+from foredraft.models.base import Context, Drafted, Feed, Output
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.positions import positions_of
+from foredraft.models.refusals import check_vocabulary_holds
 from foredraft.native import structures
 from foredraft.native.network import KeyValueMemory, check_is_in_family
 from foredraft.native.pace import Pace
+from foredraft.native.sampling import DrawsOfPass
 from foredraft.native.structures import PANEL, Laid, Pass, library
 from foredraft.native.t5_weights import T5Weights
 from foredraft.native.weights import Given, Weights
@@ -68,7 +71,7 @@ class Passes:
         self.laid = Laid(self._library, weights, usable_threads(), single=single)
         self._last = self.laid.known - 1
         self._known = max(vocab_size, self.laid.known)
-        self.columns = min(vocab_size, self.laid.known)
+        self.columns, self._wanted = min(vocab_size, self.laid.known), vocab_size
         self._turns, self._nearness_of = weights.rotations, weights.nearness
         self._shape = (weights.num_layers, weights.kv_heads, self.laid.padded_dim)
         self._ids, self._feeds = (ctypes.c_int64 * PASS_ROWS)(), (structures.Feed * PASS_ROWS)()
@@ -107,16 +110,20 @@ class Passes:
         return self._fed(texts)
 
     def draft(
-        self, texts: Sequence[tuple[KeyValueMemory, Sequence[int]]], count: int
+        self,
+        texts: Sequence[tuple[KeyValueMemory, Sequence[int]]],
+        count: int,
+        drawings: Sequence[Drawing] = (),
     ) -> list[Drafted]:
-        """Feed tokens, then each text's likeliest next token but the last.
+        """Feed tokens, then each text's next token but the last: the likeliest, or drawn ones.
 
         Args:
             texts: of each its memory, which no other one of them has, and its tokens, at least one.
             count: tokens wanted of each, ≥ 1.
+            drawings: one a text; none: nothing is drawn.
 
         Returns:
-            As `Network.draft`, text after text.
+            As `Network.draft` or `Network.draw`, text after text.
 
         Raises:
             RequestError: a token that there is not; nothing is fed.
@@ -130,7 +137,7 @@ class Passes:
                 early = [(m, tokens[:-1], 0) for m, tokens, _ in together if len(tokens) > 1]
                 self._fed(early)
                 together = [(memory, tokens[-1:], 1) for memory, tokens, _ in together]
-            drafts += self._drafted(together, count)
+            drafts += self._drafted(together, count, drawings[first : first + PASS_ROWS])
         return drafts
 
     def _fed(self, texts: Sequence[Text]) -> Tensor:
@@ -146,18 +153,26 @@ class Passes:
                 written += keep
         return logits
 
-    def _drafted(self, parts: Sequence[Text], count: int) -> list[Drafted]:
+    def _drafted(
+        self, parts: Sequence[Text], count: int, drawings: Sequence[Drawing]
+    ) -> list[Drafted]:
         """Draft for texts of which what is fed first fits into one pass."""
         size, step = count * len(parts), self._pass
         drafted, margins = (ctypes.c_int64 * size)(), (ctypes.c_float * size)()
         logits = torch.empty(len(parts), self.columns)
+        widths = self.columns, self._wanted
+        draws = DrawsOfPass(self._library, drawings, len(parts), count, *widths)
         self._describe(parts)
         step.logits, step.likeliest = logits.data_ptr(), ctypes.addressof(self._likeliest)
-        self._timed(count, self._library.draft, drafted, margins, ctypes.c_int64(count))
+        further = (drafted, margins, ctypes.c_int64(count), draws.given)
+        self._timed(count, self._library.draft, *further)
         for memory, tokens, _ in parts:
             memory.length += len(tokens) + count - 1
         ends = range(count, size + 1, count)
-        return [Drafted(drafted[end - count : end], margins[end - count : end]) for end in ends]
+        return [
+            Drafted(drafted[end - count : end], margins[end - count : end], probs)
+            for end, probs in zip(ends, draws.probs, strict=True)
+        ]
 
     def _timed(self, count: int, compute: Callable[..., object], *further: object) -> None:
         """Let C compute `count` passes with as many threads as suit the machine just now."""
@@ -283,6 +298,12 @@ class CompiledModel(CausalModel):
         self.check(feeds, count)
         with self.owner.lock:
             return self._passes.draft([(f.context.memory, f.tokens) for f in feeds], count)
+
+    def draw(self, feeds: Sequence[Feed], count: int, drawings: Sequence[Drawing]) -> list[Drafted]:
+        self.check(feeds, count)
+        with self.owner.lock:
+            texts = [(feed.context.memory, feed.tokens) for feed in feeds]
+            return self._passes.draft(texts, count, drawings)
 
     def _new_memory(self) -> KeyValueMemory:
         return self._passes.memory()

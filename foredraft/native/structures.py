@@ -23,7 +23,10 @@ ACTIVATION_CODES = ("silu", "gelu", "relu")  # of kernels/network.h
 ROWS_AT_ONCE = 1024  # of a matrix that are compared at once
 
 
-_TYPES = {"pointers": ctypes.c_void_p, "integers": ctypes.c_int64, "floats": ctypes.c_float}
+_TYPES = {
+    **{"pointers": ctypes.c_void_p, "integers": ctypes.c_int64},
+    **{"floats": ctypes.c_float, "doubles": ctypes.c_double},
+}
 
 
 def _structure(name: str, **kinds: str) -> type[ctypes.Structure]:
@@ -67,6 +70,14 @@ Pass = _structure(
     integers_="positions",
     pointers__="scratch logits likeliest margin",
 )
+Choices = _structure(
+    "Choices",
+    pointers="logits space tops counts tokens probs",
+    integers="stride rows vocab room top_k",
+    doubles="top_p",
+    floats="temperature",
+)
+Draws = _structure("Draws", pointers="choices uniforms probs", integers="width")
 
 
 class _Field(ctypes.Structure):
@@ -92,14 +103,26 @@ def with_types(functions: ctypes.CDLL) -> ctypes.CDLL:
         ModelError: a structure is written down otherwise there than here.
     """
     _check_layout(functions)
-    for counted in (functions.scratch_floats, functions.may_use_tiles, functions.packed_bytes):
-        counted.restype = ctypes.c_int64
+    counting = "scratch_floats may_use_tiles packed_bytes choices_space open_choices draw"
+    for counted in counting.split():
+        getattr(functions, counted).restype = ctypes.c_int64
     functions.scratch_floats.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3]
     functions.packed_bytes.argtypes = [ctypes.c_int64] * 3
     functions.pack.argtypes = [
         *(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64),
         *(ctypes.c_void_p, ctypes.c_int64),
     ]
+    functions.choices_space.argtypes = [ctypes.c_int64] * 2
+    functions.draw.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_double]
+    functions.judge.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64),
+        *(ctypes.c_void_p, ctypes.c_void_p),
+    ]
+    functions.probabilities.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+    ]
+    functions.overlaps.argtypes = functions.probabilities.argtypes
+    functions.write_rows.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 2, ctypes.c_void_p]
     functions.unpack_row.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
     return functions
 
@@ -107,7 +130,7 @@ def with_types(functions: ctypes.CDLL) -> ctypes.CDLL:
 def _check_layout(functions: ctypes.CDLL) -> None:
     """Compare what C says of its structures with ours: a field too many would spoil memory."""
     ours: dict[str, int] = {}
-    for structure in (_Matrix, _Layer, _Network, Feed, Pass):
+    for structure in (_Matrix, _Layer, _Network, Feed, Pass, Choices, Draws):
         name = structure.__name__
         ours[name] = ctypes.sizeof(structure)
         ours |= {f"{name}.{f}": getattr(structure, f).offset for f, *_ in structure._fields_}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from foredraft.choices import Choices, Dense, OneHot
+from foredraft.choices import Choices, Dense, OneHot, Rule
 from foredraft.logits import likeliest, num_decided
 from foredraft.ranges import Checked
 from foredraft.registry import Registry
+from foredraft.sampling.rng import token_at
 
 
 class Sampler(Checked, ABC):
@@ -41,15 +44,50 @@ class Sampler(Checked, ABC):
         if self.is_greedy:
             tokens, decided = likeliest(logits)
             return OneHot(tokens), decided
+        if (rule := self._own_rule) is not None:
+            # Not at the top: whoever only names a sampler need not load the runtimes.
+            from foredraft.native.sampling import filtered
+
+            if (found := filtered(logits, rule)) is not None:
+                return found
         decided, rows = num_decided(logits), logits.shape[0]
         if decided < rows:
             logits = torch.cat((logits[:decided], torch.zeros_like(logits[decided:])))
         return Dense(self.probs(logits)), decided
 
+    def drawing(self, uniforms: Sequence[float]) -> SeveralDraws | None:
+        """Return draws of tokens to come, by numbers in [0, 1); None: it has no rule for them."""
+        rule = self._own_rule
+        return None if rule is None else SeveralDraws(self, rule, uniforms)
+
     @property
     def is_greedy(self) -> bool:
         """Whether the likeliest token has all the mass in every distribution."""
         return False
+
+    @property
+    def rule(self) -> Rule | None:
+        """What `probs` does, where filters and a temperature are all of it."""
+        return None
+
+    @property
+    def _own_rule(self) -> Rule | None:
+        """The rule of this very class: a subclass may have another `probs` and not know of it."""
+        return self.rule if "rule" in vars(type(self)) else None
+
+
+@dataclass(frozen=True, slots=True)
+class SeveralDraws:
+    """Draws of one token after another: see `choices.Drawing`."""
+
+    sampler: Sampler
+    rule: Rule
+    uniforms: Sequence[float]
+
+    def draw(self, logits: Tensor, place: int) -> tuple[int, Tensor]:
+        choices, _ = self.sampler.choices(logits[None])
+        probs = choices.dense(as_float(logits)[None])[0]
+        return token_at(probs, self.uniforms[place]), probs
 
 
 SAMPLERS: Registry[Sampler] = Registry("sampler")

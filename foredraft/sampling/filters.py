@@ -60,6 +60,27 @@ def nucleus_of(logits: Floats, top_p: float) -> npt.NDArray[np.intp]:
     return np.concatenate((above, tokens[weights == last][: count - len(above)]))
 
 
+def largest_of(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the `count` largest of each row `[..., vocab]` in the order of tokens, and where.
+
+    Of equals the first, as in a nucleus; but on a device any, where finding the first would cost
+    more than all the rest.
+    """
+    if logits.device.type != "cpu":
+        values, indices = logits.topk(count, dim=-1)
+        return values, indices
+    rows = logits.detach().reshape(-1, logits.shape[-1])
+    rows = rows.masked_fill(rows.isnan(), float("inf"))  # the largest to topk, and equal to nothing
+    last = rows.topk(count).values[:, -1:]
+    above, equal = rows > last, rows == last
+    places = count - above.sum(-1, keepdim=True)
+    # Equals are seldom more than one: their order is counted only if they are too many.
+    if (equal.sum(-1, keepdim=True) > places).any():
+        equal &= equal.cumsum(-1) <= places
+    indices = (above | equal).nonzero()[:, 1].view(*logits.shape[:-1], count)
+    return logits.gather(-1, indices), indices
+
+
 def _end_of_nucleus(probs: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     """Return the smallest probability of each nucleus and its number of tokens, `[..., 1]` each.
 

@@ -76,9 +76,7 @@ class Rng:
             probs: shape `[vocab]`, non-negative, of any positive sum.
             position: index in the sequence, prompt included; plays no part here.
         """
-        if probs.is_cuda:
-            return int(self.pick(probs[None], probs.new_tensor([self._uniform()], dtype=DOUBLE)))
-        return inverse_transform(probs, self._uniform())
+        return token_at(probs, self._uniform())
 
     def categorical_ahead(self, probs: Tensor, position: int) -> Tensor:
         """Draw as `categorical` would at successive positions, using nothing up.
@@ -94,7 +92,8 @@ class Rng:
         uniforms = torch.tensor(self.ahead(len(probs)), dtype=DOUBLE).to(probs.device)
         return self.pick(probs, uniforms)
 
-    def pick(self, weights: Tensor, uniforms: Tensor) -> Tensor:
+    @staticmethod
+    def pick(weights: Tensor, uniforms: Tensor) -> Tensor:
         """Return what `inverse_transform` returns for each row, with no question to the host.
 
         Args:
@@ -105,6 +104,13 @@ class Rng:
         which, rest = _pick_each(blocks.sum(-1), uniforms)  # [rows]
         within = blocks.take_along_dim(which[:, None, None], 1)[:, 0]  # [rows, BLOCK]
         return which * BLOCK + _pick_each(within, rest)[0]
+
+
+def token_at(probs: Tensor, uniform: float) -> int:
+    """Return the token that a number in [0, 1) draws of `[vocab]`, wherever those are."""
+    if probs.is_cuda:
+        return int(Rng.pick(probs[None], probs.new_tensor([uniform], dtype=DOUBLE)))
+    return inverse_transform(probs, uniform)
 
 
 def inverse_transform(weights: Tensor, uniform: float) -> int:

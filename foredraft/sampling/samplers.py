@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foredraft.choices import Rule
 from foredraft.ranges import Range
 from foredraft.sampling.base import SAMPLERS, Sampler, as_float
-from foredraft.sampling.filters import keep_nucleus, nucleus_of
+from foredraft.sampling.filters import keep_nucleus, largest_of, nucleus_of
 
 Temperature = Annotated[float, Range(0, 10_000, open_low=True)]
 TopK = Annotated[int, Range(1, 2**31 - 1)]
@@ -51,6 +52,10 @@ class MultinomialSampler(Sampler):
 
     temperature: Temperature = 1.0
 
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.temperature)
+
     def probs(self, logits: Tensor) -> Tensor:
         return _softmax(logits, self.temperature)
 
@@ -68,6 +73,10 @@ class TopKSampler(Sampler):
     temperature: Temperature = 1.0
     top_k: TopK = 10
 
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.temperature, top_k=self.top_k)
+
     def probs(self, logits: Tensor) -> Tensor:
         return _over_top_k(logits, self.top_k, lambda kept: _softmax(kept, self.temperature))
 
@@ -84,6 +93,10 @@ class NucleusSampler(Sampler):
 
     temperature: Temperature = 1.0
     top_p: TopP = 0.9
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.temperature, top_p=self.top_p)
 
     def probs(self, logits: Tensor) -> Tensor:
         logits = as_float(logits)
@@ -107,6 +120,10 @@ class TopKNucleusSampler(Sampler):
     top_k: TopK = 10
     top_p: TopP = 0.9
 
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.temperature, self.top_k, self.top_p)
+
     def probs(self, logits: Tensor) -> Tensor:
         def probs(kept: Tensor) -> Tensor:
             return _softmax(keep_nucleus(as_float(kept), self.top_p), self.temperature)
@@ -124,7 +141,7 @@ def _over_top_k(logits: Tensor, top_k: int, probs: Callable[[Tensor], Tensor]) -
     """
     if top_k >= logits.shape[-1]:
         return probs(logits)
-    values, indices = logits.topk(top_k, dim=-1)
+    values, indices = largest_of(logits, top_k)
     zeros = torch.zeros_like(logits, dtype=as_float(logits).dtype)
     return zeros.scatter_(-1, indices, probs(values))
 

@@ -6,36 +6,21 @@ Pure mathematics: no model, no cache, no text. All randomness comes through `rng
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, TypeGuard
+from typing import TypeGuard
 
 from torch import Tensor
 
-from foredraft.choices import Choices, Randomness
+from foredraft.choices import (
+    Acceptance,
+    Choices,
+    Decisive,
+    Foresight,
+    Randomness,
+    decides_by_numbers,
+)
 from foredraft.core import Draft, Verdict
 from foredraft.ranges import Checked
 from foredraft.registry import Registry
-
-
-class Foresight(Randomness, Protocol):
-    """Randomness that can decide on a device, without a question to the host.
-
-    Attributes:
-        foresees: whether it can.
-    """
-
-    foresees: bool
-
-    def ahead(self, count: int) -> list[float]:
-        """Return the next uniform numbers without using them up."""
-
-    def use(self, count: int) -> None:
-        """Use up `count` of the numbers looked at."""
-
-    def categorical_ahead(self, probs: Tensor, position: int) -> Tensor:
-        """Draw a token from each row of `[rows, vocab]`, at successive positions, `[rows]`."""
-
-    def pick(self, weights: Tensor, uniforms: Tensor) -> Tensor:
-        """Return the token of each row of `[rows, vocab]` at each uniform number, `[rows]`."""
 
 
 class Verifier(Checked, ABC):
@@ -47,11 +32,14 @@ class Verifier(Checked, ABC):
             other rule needs independent ones.
         accepts_overlap: whether a token drawn from q is kept with probability Σ min(p, q), given
             that those before it are; what a policy may learn from it is then that number.
+        acceptance: the compiled rule that decides as this class does. A subclass, which may decide
+            otherwise, has none unless it says so.
     """
 
     is_lossless: bool = True
     is_coupled: bool = False
     accepts_overlap: bool = False
+    acceptance: Acceptance | None = None
 
     @abstractmethod
     def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
@@ -76,3 +64,22 @@ VERIFIERS: Registry[Verifier] = Registry("verifier")
 def decides_on_device(rng: Randomness, probs: Tensor) -> TypeGuard[Foresight]:
     """Whether answers on the host would cost a wait, and can be done without."""
     return probs.is_cuda and getattr(rng, "foresees", False)
+
+
+def judged_at_once(
+    verifier: Verifier, draft: Draft, target: Choices, rng: Randomness
+) -> Verdict | None:
+    """Let the target's choices judge, where they can: the same verdict, by the same numbers.
+
+    None: whoever judges must ask.
+    """
+    acceptance = vars(type(verifier)).get("acceptance")
+    if acceptance is None or not isinstance(target, Decisive) or not decides_by_numbers(rng):
+        return None
+    uniforms = rng.ahead(len(draft.tokens) + 1)
+    found = target.judged(acceptance, draft.tokens, draft.choices, uniforms)
+    if found is None:
+        return None
+    num_accepted, next_token, used = found
+    rng.use(used)
+    return Verdict(num_accepted, next_token)

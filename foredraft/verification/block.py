@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foredraft.choices import Choices, Randomness
+from foredraft.choices import Acceptance, Choices, Randomness
 from foredraft.core import Draft, Verdict
-from foredraft.verification.base import VERIFIERS, Verifier
+from foredraft.verification.base import VERIFIERS, Verifier, judged_at_once
 
 
 @VERIFIERS.register("block")
@@ -27,8 +27,11 @@ class BlockVerifier(Verifier):
     """
 
     accepts_overlap = True
+    acceptance = Acceptance.BLOCK
 
     def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
+        if (verdict := judged_at_once(self, draft, target, rng)) is not None:
+            return verdict
         gamma = len(draft.tokens)
         if gamma == 0:
             return Verdict(0, target.draw(0, rng, position))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from foredraft.choices import Choices, Dense, OneHot, Randomness
+from foredraft.choices import Acceptance, Choices, Dense, Foresight, OneHot, Randomness
 from foredraft.core import Draft, Verdict
-from foredraft.verification.base import VERIFIERS, Foresight, Verifier, decides_on_device
+from foredraft.verification.base import VERIFIERS, Verifier, decides_on_device, judged_at_once
 
 
 @VERIFIERS.register("exact_match")
@@ -23,9 +23,13 @@ class ExactMatchVerifier(Verifier):
     conditioned on the first and biased.
     """
 
+    acceptance = Acceptance.EXACT_MATCH
+
     def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
         if isinstance(target, Dense) and decides_on_device(rng, target.probs):
             return self.judge_ahead(draft, target.probs, rng, position)
+        if (verdict := judged_at_once(self, draft, target, rng)) is not None:
+            return verdict
         for i, drafted in enumerate(draft.tokens):
             token = target.draw(i, rng, position + i)
             if token != drafted:

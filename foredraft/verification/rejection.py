@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from foredraft.choices import Choices, Dense, Randomness
+from foredraft.choices import Acceptance, Choices, Dense, Foresight, Randomness
 from foredraft.core import Draft, Verdict
-from foredraft.verification.base import VERIFIERS, Foresight, Verifier, decides_on_device
+from foredraft.verification.base import VERIFIERS, Verifier, decides_on_device, judged_at_once
 
 
 @VERIFIERS.register("rejection")
@@ -28,10 +28,13 @@ class RejectionVerifier(Verifier):
     """
 
     accepts_overlap = True
+    acceptance = Acceptance.REJECTION
 
     def judge(self, draft: Draft, target: Choices, rng: Randomness, position: int) -> Verdict:
         if draft.tokens and isinstance(target, Dense) and decides_on_device(rng, target.probs):
             return self.judge_ahead(draft, target.probs, rng, position)
+        if (verdict := judged_at_once(self, draft, target, rng)) is not None:
+            return verdict
         kept = _count_accepted(draft, target, rng)
         if kept == len(draft.tokens):
             return Verdict(kept, target.draw(kept, rng, position + kept))
@@ -77,6 +80,7 @@ class RejectionWithoutResidual(RejectionVerifier):
     """
 
     is_lossless = False
+    acceptance = Acceptance.REJECTION_WITHOUT_RESIDUAL
 
     def _after_rejection(self, target: Choices, draft: Choices, row: int) -> Choices:
         return target.row(row)

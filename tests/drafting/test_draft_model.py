@@ -286,36 +286,3 @@ def test_a_policy_that_looks_at_tokens_takes_them_one_by_one() -> None:
     assert ConfidenceGamma().stride(0) == ScriptedPolicy().stride(2) == 1
     bandit = BanditGamma(arms=(FixedGamma(3), SvipGamma()))
     assert bandit.stride(0) == 3, "whatever plays is drafted as it would be alone"
-
-
-class Striding(ScriptedPolicy):
-    """A scripted policy that lets tokens be drafted in threes before it is asked about them."""
-
-    def stride(self, num_drafted: int) -> int:
-        return 3
-
-
-@pytest.mark.parametrize("stops_after", range(8))
-def test_tokens_drafted_at_once_are_those_asked_for_one_by_one(stops_after: int) -> None:
-    def draft(policy: GammaPolicy) -> tuple[Draft, CountingTable]:
-        model = counting()
-        drafter = started(GreedySampler(), model)
-        found = drafter.propose(PROMPT, 7, policy)
-        drafter.propose([*PROMPT, *found.tokens[:2], 4], 1, FIVE)  # one of them was rejected
-        return found, model
-
-    (asked, alone), (foreseen, at_once) = (
-        draft(policy(before=stops_after)) for policy in (ScriptedPolicy, Striding)
-    )
-    assert foreseen.tokens == asked.tokens
-    assert foreseen.stopped == asked.stopped
-    assert at_once.held == alone.held, "what was drafted in vain is forgotten"
-    assert asked.num_calls == min(stops_after + 1, 7)
-    assert foreseen.num_calls == min(3 * (stops_after // 3 + 1), 7)
-
-
-def test_nothing_is_drafted_at_once_where_tokens_are_drawn() -> None:
-    asked = started(seed=3).propose(PROMPT, 5, ScriptedPolicy(before=1))
-    foreseen = started(seed=3).propose(PROMPT, 5, Striding(before=1))
-    assert foreseen.tokens == asked.tokens
-    assert foreseen.num_calls == asked.num_calls == 2

@@ -15,19 +15,25 @@ ROOT = Path(__file__).parents[2]
 CHECKS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1")
 WALK = """
 import random, sys
+import torch
+from foredraft.choices import Dense
+from foredraft.core import Draft
 from foredraft.models import Feed
-from foredraft.native import fused, structures
+from foredraft.native import fused, sampling, structures
 from foredraft.native.compiler import load_library
 from tests.native.test_blocks import QUANTISED, Quantised, network
 from tests.native.test_cousins import COUSINS
 from tests.native.test_cousins import network as cousin
+from foredraft.sampling import Rng
+from foredraft.verification import VERIFIERS
 from tests.native.test_fused import rounded, wide
 from tests.native.test_seq2seq import by_c
 from tests.native.test_seq2seq import network as decoder
+from tests.sampling.test_compiled import KINDS, logits_like, random_sampler
 from tests.tiny import random_tokens
 
 functions = structures.with_types(load_library(structures.SOURCE, *sys.argv[1:]))
-fused.library = lambda: functions
+fused.library = sampling.functions = lambda: functions
 
 def walk(model):
     source = random.Random(0)
@@ -37,6 +43,8 @@ def walk(model):
     for count in (1, 5, 17):
         model.forward([Feed(other, random_tokens(source, count)), Feed(one, [3, 4], 2)])
         other.draft([1, 2], 3)
+        sampler = random_sampler(source, 20)
+        other.draw([1, 2], 3, sampler.drawing([source.random() for _ in range(3)]))
         other.rollback_to(count // 2)
 
 for made in (wide(), rounded(wide()), *map(cousin, COUSINS)):
@@ -46,6 +54,23 @@ for kind in QUANTISED:
         walk(fused.FusedModel(Quantised(network(), lambda name: kind), single=single))
 for member in ("odd_sizes", "one_head", "v1_1"):
     walk(by_c(decoder(member)))
+
+def sample(source, kind, vocab):
+    sampler = random_sampler(source, vocab)
+    logits = logits_like(kind, source, 4, vocab)
+    for name in ("rejection", "exact_match", "block"):
+        choices, _ = sampler.choices(logits)
+        tokens = [source.randrange(vocab) for _ in range(3)]
+        for drawn_from in (None, Dense(logits[:3].softmax(-1).contiguous())):
+            VERIFIERS.create(name).judge(Draft(tokens, drawn_from), choices, Rng(0), 0)
+            choices.overlaps(Draft(tokens, drawn_from).choices, 3)
+        choices.probs
+
+source = random.Random(1)
+for vocab in (1, 2, 15, 16, 17, 255, 257, 600, 5000):
+    for kind in KINDS:
+        for _ in range(8):
+            sample(source, kind, vocab)
 print("walked")
 """
 

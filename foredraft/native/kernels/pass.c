@@ -9,6 +9,7 @@
    compiled where it runs (compiler.py). */
 
 #include "network.h"
+#include "sampling.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -53,6 +54,11 @@ static const Field fields[] = {
     AT(Pass, ids), AT(Pass, feeds), AT(Pass, rows), AT(Pass, columns), AT(Pass, threads),
     AT(Pass, feed), AT(Pass, rotations), AT(Pass, nearness), AT(Pass, positions),
     AT(Pass, scratch), AT(Pass, logits), AT(Pass, likeliest), AT(Pass, margin), SIZE(Pass),
+    AT(Choices, logits), AT(Choices, space), AT(Choices, tops), AT(Choices, counts),
+    AT(Choices, tokens), AT(Choices, probs), AT(Choices, stride), AT(Choices, rows),
+    AT(Choices, vocab), AT(Choices, room), AT(Choices, top_k), AT(Choices, top_p),
+    AT(Choices, temperature), SIZE(Choices),
+    AT(Draws, choices), AT(Draws, uniforms), AT(Draws, probs), AT(Draws, width), SIZE(Draws),
     {NULL, 0},
 };
 
@@ -450,12 +456,27 @@ void forward(const Network *n, const Pass *pass) {
     }
 }
 
-/* Feed every text its tokens, then each likeliest next token but the last; write the tokens and by
-   how much each was the likeliest, [feeds, count]. The feeds, of one kept row each, move along. */
-void draft(const Network *n, const Pass *first, int64_t *drafted, float *margins, int64_t count) {
+/* Draw each text's next token in place of the likeliest; its margin is no number if there is none. */
+static void draw_all(const Pass *pass, const Draws *draws, int64_t i, int64_t count) {
+    for (int64_t f = 0; f < pass->feeds; f++) {
+        const int64_t place = f * count + i;
+        const int64_t token =
+            draw_next(draws->choices + f, pass->logits + f * pass->columns,
+                      draws->uniforms[place], draws->probs + place * draws->width);
+        if (token < 0) pass->margin[f] = NAN;
+        pass->likeliest[f] = token < 0 ? 0 : token;
+    }
+}
+
+/* Feed every text its tokens, then each next token but the last: the likeliest, or drawn ones. Write
+   the tokens and by how much the likeliest was ahead, [feeds, count]. The feeds, of one kept row each,
+   move along. */
+void draft(const Network *n, const Pass *first, int64_t *drafted, float *margins, int64_t count,
+           const Draws *draws) {
     Pass pass = *first;
     for (int64_t i = 0; i < count; i++) {
         forward(n, &pass);
+        if (draws) draw_all(&pass, draws, i, count);
         for (int64_t f = 0; f < pass.feeds; f++) {
             drafted[f * count + i] = pass.likeliest[f];
             margins[f * count + i] = pass.margin[f];

@@ -99,9 +99,16 @@ INLINE uvec bits_at(const void *p) {
     return v;
 }
 
+/* a where it is larger, else b: also where one is no number. */
 INLINE vec larger(vec a, vec b) {
+#ifdef __AVX512F__
+    return (vec)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vec)_mm256_max_ps((__m256)a, (__m256)b);
+#else
     ivec first = a > b;
     return (vec)((first & (ivec)a) | (~first & (ivec)b));
+#endif
 }
 
 INLINE float bfloat16_at(const uint16_t *p) {
