@@ -25,11 +25,12 @@ DRAFTERS = ("noisy", "stranger")  # often right, hardly ever right
 
 
 def usable_policies() -> list[str]:
-    """Policies that need nothing but a length: `oracle` and its like are fed elsewhere."""
+    """Policies that draft and need nothing but a length: `oracle` is fed elsewhere."""
     return [
         name
         for name in GAMMA_POLICIES.names
         if all(v is not ... for v in GAMMA_POLICIES.parameters(name).values())
+        and GAMMA_POLICIES.create(name).budget
     ]
 
 
