@@ -190,7 +190,7 @@ class Auto(DraftSource):
         DraftModel(),
     )
     gamma_max: DraftLength = 24
-    explore: Explored = 0.01
+    explore: Explored = 0.02
     chooses_lengths = True
 
     def __post_init__(self) -> None:

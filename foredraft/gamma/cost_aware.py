@@ -25,10 +25,10 @@ from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
 from foredraft.gamma.calibration import MOST, Calibration, Luck, Mean, acceptance_labels
 from foredraft.ranges import DraftLength, Range
 
-FIRST_LENGTHS = (4, 2, 1)  # of the first drafts, before costs are believed
+FIRST_LENGTHS = (4, 2, 1, 4, 2, 1)  # of the first drafts, before costs are believed
 LOOK_AHEAD = 8  # tokens that are weighed together
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
-TRIAL = 2  # tokens of a draft that is made to see whether drafts pay again
+TRIAL = 3  # tokens of a draft that is made to see whether drafts pay again
 MOST_CREDIT = 8  # trials that may be saved up
 DEBT = 2  # plain steps whose time must be there before a trial, whatever it may cost
 
@@ -71,7 +71,7 @@ class CostAwareGamma(GammaPolicy):
     """
 
     gamma_max: DraftLength = 16
-    explore: Explored = 0.01
+    explore: Explored = 0.02
     _known: _Knowledge = field(init=False, compare=False, repr=False, default_factory=_Knowledge)
     _mean: Mean = field(init=False, compare=False, repr=False)
     _luck: Luck = field(init=False, compare=False, repr=False)
