@@ -25,7 +25,7 @@ from foredraft.core import StepOutcome
 from foredraft.costs import Meter
 from foredraft.gamma.base import GAMMA_POLICIES, Signal
 from foredraft.gamma.calibration import Calibration, acceptance_labels
-from foredraft.gamma.entropy import EntropyGamma
+from foredraft.gamma.entropy import Ema, EntropyGamma
 from foredraft.ranges import LONGEST_DRAFT, Hold, Range
 
 FIRST_STEPS = 8  # drafting steps of lengths 1 … FIRST_LENGTHS, before costs are believed
@@ -83,6 +83,7 @@ class EntropyCostGamma(EntropyGamma):
 
     gamma_min: Annotated[int, Range(0, LONGEST_DRAFT)] = 0
     gamma_max: Annotated[int, Range(1, LONGEST_DRAFT)] = 16
+    ema: Ema = 0.0
     calibrated: bool = True
     priced: bool = True
     explore: Hold = 16
