@@ -1,0 +1,235 @@
+"""AutoDrafter: what it is worth in worlds whose costs are known, and who drafts when."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+import torch
+
+from foredraft.bench.recordings import Recording
+from foredraft.bench.replay import Clock, CostTable, Replay
+from foredraft.config import DecodingConfig
+from foredraft.core import DraftStop
+from foredraft.costs import Meter, best_length
+from foredraft.decoding import Request, Speculation, begin, step
+from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts, SuffixDrafter
+from foredraft.drafting.judged import JudgedDrafter
+from foredraft.errors import ConfigError
+from foredraft.gamma import FixedGamma
+from foredraft.method import Method
+from foredraft.models import TableModel
+from foredraft.sampling import GreedySampler, Rng
+from foredraft.verification import RejectionVerifier
+from tests.doubles import judged_step
+
+GREEDY = GreedySampler()
+VOCAB = 40
+UNBOUNDED = "fixed(gamma=1024)"
+
+
+def texts(*, novel: bool, count: int = 24, length: int = 60, seed: int = 0) -> list[Recording]:
+    """Return recorded texts: of new tokens throughout, or of phrases that come again."""
+    source, found = random.Random(seed), list[Recording]()
+    phrases = [[source.randrange(VOCAB) for _ in range(9)] for _ in range(4)]
+    for number in range(count):
+        tokens = list[int]()
+        while len(tokens) < length:
+            if novel:  # no two tokens ever follow each other twice
+                tokens.append((7 * len(tokens) + number * len(tokens) // VOCAB) % VOCAB)
+            else:
+                tokens += source.choice(phrases)
+        found.append(Recording([number % VOCAB, 1, 2], tokens[:length], length))
+    return found
+
+
+def guessing(recordings: list[Recording], chance: float) -> TableModel:
+    """Return a draft model that is right with a chance, sure of itself either way."""
+    said = {}
+    for one in recordings:
+        whole = (*one.prompt, *one.tokens)
+        said |= {whole[:end]: whole[end] for end in range(len(one.prompt), len(whole))}
+
+    def row(tokens: tuple[int, ...]) -> list[float]:
+        right = said.get(tokens, 0)
+        coin = random.Random(hash(tokens) % 10**6).random()
+        token = right if coin < chance else (right + 1) % VOCAB
+        return [0.9 if i == token else 0.1 / (VOCAB - 1) for i in range(VOCAB)]
+
+    return TableModel(row)
+
+
+def rates(
+    recordings: list[Recording], chance: float, costs: CostTable, *draftings: str
+) -> list[float]:
+    """Return tokens per pass of each drafter, with its lengths by `auto` or fixed."""
+    replay = Replay(recordings, costs=costs, draft_model=guessing(recordings, chance))
+    found = []
+    for drafting in draftings:
+        spec, _, gamma = drafting.partition("/")
+        policy = f"fixed(gamma={gamma})" if gamma else UNBOUNDED
+        found.append(replay.play(spec, [policy])[0].tokens_per_second)
+    return found
+
+
+@pytest.mark.parametrize("novel", [True, False])
+@pytest.mark.parametrize(("draft", "token"), [(0.05, 0.02), (0.3, 0.1), (1.5, 0.4)])
+def test_a_drafter_of_noise_costs_next_to_nothing(novel: bool, draft: float, token: float) -> None:
+    costs = CostTable(draft, 1.0, token)
+    (auto,) = rates(texts(novel=novel), 0.0, costs, "auto")
+    assert auto > 0.97
+
+
+@pytest.mark.parametrize("novel", [True, False])
+@pytest.mark.parametrize("chance", [0.3, 0.7, 0.95])
+@pytest.mark.parametrize(("draft", "token"), [(0.02, 0.02), (0.2, 0.06), (0.6, 0.2)])
+def test_auto_is_hardly_slower_than_the_best_fixed_choice(
+    novel: bool, chance: float, draft: float, token: float
+) -> None:
+    choices = [
+        f"{drafter}/{gamma}"
+        for drafter, gamma in itertools.product(("model", "suffix"), (1, 2, 4, 8))
+    ]
+    costs = CostTable(draft, 1.0, token, draft_token=0.6 * draft)
+    auto, *fixed = rates(texts(novel=novel), chance, costs, "auto", *choices)
+    assert auto > 0.95 * max(1.0, *fixed)
+
+
+def test_texts_of_eight_tokens_lose_nothing() -> None:
+    short = texts(novel=True, count=150, length=8)
+    (auto,) = rates(short, 0.2, CostTable(0.3, 1.0, 0.1), "auto")
+    assert auto > 0.97
+
+
+def test_rows_that_others_pay_for_are_weighed_by_what_they_add() -> None:
+    """Eight rows cost nothing: a text alone drafts them, of eight in a pass hardly one does."""
+    recordings = texts(novel=False, count=8, length=96)
+    alone, shared = (_drafted_together(recordings, together) for together in (1, 8))
+    assert alone > 0.6
+    assert shared < 0.5 * alone
+
+
+def _drafted_together(recordings: list[Recording], together: int) -> float:
+    """Return the mean length of drafts where so many texts share each pass."""
+    meter = Meter()
+    source = DRAFTERS.create("auto(suffix)").build(DraftParts(VOCAB, None))
+    lengths, clock = list[int](), Clock()
+    said = {}
+    for one in recordings:
+        whole = (*one.prompt, *one.tokens)
+        said |= {whole[:end]: whole[end] for end in range(len(one.prompt), len(whole))}
+
+    class Table(TableModel):
+        def forward(self, feeds):  # type: ignore[no-untyped-def]
+            clock.now += 1.0 + 0.5 * max(0, sum(len(feed.tokens) for feed in feeds) - 8)
+            return super().forward(feeds)
+
+    model = Table(lambda tokens: [float(i == said.get(tokens, 0)) for i in range(VOCAB)])
+    parts = Speculation(
+        model, source, FixedGamma(1024), RejectionVerifier(), GREEDY, True, clock, meter
+    )
+    for first in range(0, len(recordings), together):
+        requests = []
+        for one in recordings[first : first + together]:
+            made = Request(model.open(one.prompt), Rng(0), max_new_tokens=len(one.tokens))
+            begin(parts, made)
+            requests.append(made)
+        while running := [one for one in requests if not one.finished]:
+            lengths += [record.gamma for record in step(parts, running)]
+    return sum(lengths) / len(lengths)
+
+
+def test_copies_are_judged_whether_they_are_drafted_or_not() -> None:
+    drafter = JudgedDrafter(SuffixDrafter(VOCAB))
+    drafter.meter = Meter()
+    prompt = [1, 2, 3, 4, 1, 2, 3]
+    drafter.start(prompt, Rng(0))
+    before = drafter.retrieve(prompt, 3).confidences[0]
+    for _ in range(12):  # what was promised is never said
+        drafter.start(prompt, Rng(0))
+        drafter.retrieve(prompt, 3)
+        drafter.observe([*prompt, 9], 1, torch.zeros(1, VOCAB))
+    drafter.start(prompt, Rng(0))
+    after = drafter.retrieve(prompt, 3).confidences[0]
+    assert after < 0.6 * before
+
+
+def test_the_best_length_is_that_of_most_tokens_beyond_the_price() -> None:
+    assert best_length([0.9, 0.9, 0.9], lambda k: 0.5 * k) == (3, pytest.approx(0.939))
+    assert best_length([0.9, 0.1, 0.9], lambda k: 0.5 * k) == (1, pytest.approx(0.4))
+    assert best_length([0.4, 0.9], lambda k: 0.5 * k) == (0, 0.0)
+    # One does not pay and two do: T_v has steps.
+    assert best_length([0.8, 0.8], lambda k: 1.0) == (2, pytest.approx(0.44))
+
+
+def test_what_has_rested_in_vain_looks_again() -> None:
+    """After looks in vain it rests a few steps at a time, and finds a repetition all the same."""
+    recording = Recording([0], [*range(1, VOCAB), *([5, 6, 7, 8] * 20)], 119)
+    replay = Replay([recording], costs=CostTable(0.2, 1.0, 0.05))
+    steps = replay.play("auto(suffix)", [UNBOUNDED])[0].records[0]
+    assert len(steps) < 70
+    assert any(one.gamma > 4 for one in steps)
+
+
+def test_a_policy_other_than_the_bare_fixed_bounds_it() -> None:
+    def longest(**settings: str) -> int:
+        method = Method.of(DecodingConfig(drafting="auto(suffix)", **settings), "speculative")
+        assert method.source is not None
+        drafter = method.source.build(DraftParts(VOCAB, None)).for_text(Meter())
+        tokens = [1, 2, 3, 4, 5, 6, 7, 8] * 4
+        drafter.start(tokens, Rng(0))
+        return len(drafter.propose(tokens, min(60, method.policy.budget), method.policy).tokens)
+
+    assert longest() > 8
+    assert longest(policy="fixed(gamma=3)") == 3
+    assert longest(policy="plain") == 0
+
+
+def test_a_model_that_is_not_wanted_is_never_begun() -> None:
+    """An encoder would read the prompt, and a draft model the text, for nothing."""
+    recordings = texts(novel=True, count=40)
+    neural = DraftModelDrafter(guessing(recordings, 0.0), GREEDY)
+    drafter = DRAFTERS.create("auto(suffix, model)").build(DraftParts(VOCAB, neural))
+    begun, meter = list[bool](), Meter()
+    for one in recordings:
+        own = drafter.for_text(meter)
+        own.start(one.prompt, Rng(0))
+        tokens = list(one.prompt)
+        for token in one.tokens:
+            draft = own.propose(tokens, 10, FixedGamma(10))
+            tokens.append(token)
+            own.observe(tokens, 1, torch.zeros(1, VOCAB))
+            outcome = judged_step(
+                len(draft.tokens),
+                0,
+                draft_seconds=2.0 * draft.num_calls,
+                verify_seconds=1.0,
+                num_calls=draft.num_calls,
+                num_read=draft.num_read,
+            )
+            for learner in (meter, own):
+                learner.update(outcome)
+        begun.append(own._is_begun)
+    assert sum(begun) < 0.4 * len(begun)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("auto(sources=[])", "sources must name at least one drafter"),
+        ("auto(suffix, hybrid)", "sources must retrieve or be the model, not 'hybrid'"),
+        ("auto(explore=0.9)", r"explore must lie in \[0, 0.5\], not 0.9"),
+        ("auto(gamma_max=0)", r"gamma_max must lie in \[1, 1024\], not 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(spec: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DRAFTERS.create(spec)
+
+
+def test_a_step_without_a_draft_says_that_a_rule_wanted_none() -> None:
+    drafter = DRAFTERS.create("auto(suffix)").build(DraftParts(VOCAB, None)).for_text(Meter())
+    drafter.start([1, 2, 3], Rng(0))
+    draft = drafter.propose([1, 2, 3], 4, FixedGamma(4))
+    assert (draft.tokens, draft.stopped) == ([], DraftStop.POLICY)
