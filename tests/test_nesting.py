@@ -18,7 +18,7 @@ from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
 from foredraft.drafting.bandit import BanditDrafter
 from foredraft.drafting.hybrid import HybridDrafter
 from foredraft.gamma import GAMMA_POLICIES, BanditGamma, CostAwareGamma, GammaPolicy, Signal
-from foredraft.gamma.cost_aware import FIRST_STEPS
+from foredraft.gamma.cost_aware import LEARNING
 from foredraft.loading import LoadedModel
 from foredraft.method import Method
 from foredraft.models import Context, Drafted, Feed, TableModel
@@ -238,7 +238,7 @@ def test_copies_that_fail_say_nothing_of_the_draft_model() -> None:
         policy.before_token(copied, 0)
         told(policy, judged_step(1, 0, verify_seconds=1.0))
         told(policy, judged_step(0, 0, verify_seconds=1.0))
-    for _ in range(FIRST_STEPS):
+    for _ in range(len(LEARNING)):
         policy.before_token(Signal.drafted(0, 9.0, 1), 0)
         told(policy, judged_step(1, 1, draft_seconds=0.1, num_calls=1, verify_seconds=1.0))
     assert policy.stride(0) > 0

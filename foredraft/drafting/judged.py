@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from foredraft.chances import Luck
 from foredraft.core import Prompt
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
-from foredraft.gamma.calibration import Luck
 from foredraft.sampling.rng import Rng
 
 CLASSES = 12  # of confidence

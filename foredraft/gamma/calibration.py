@@ -10,6 +10,7 @@ from collections import deque
 
 import numpy as np
 
+from foredraft.chances import Mean
 from foredraft.core import StepOutcome
 
 FIRST_BIAS = 1.5  # before anything is known: acceptance 0.82 whatever the margin
@@ -19,47 +20,6 @@ LEAST, MOST = 0.02, 0.98
 LARGEST = 500.0
 FIRST_MEAN, FIRST_WEIGHT = 0.75, 4  # that many labels are thought to have been seen
 MEAN_MEMORY = 64  # labels in the mean of all texts
-TEXT_WEIGHT, TEXT_MEMORY = 6, 24  # of what is known of others in a text's mean, and of its own
-TEXT_PRIOR, TEXT_FADING = 3.0, 1 / 32  # hits taken for granted; what a guess takes from older ones
-
-
-class Mean:
-    """A mean that follows the newest labels.
-
-    Args:
-        value: before any label.
-        weight: labels that this counts for.
-        memory: labels after which an older one counts 1/e.
-    """
-
-    __slots__ = ("memory", "value", "weight")
-
-    def __init__(self, value: float, weight: float, memory: float) -> None:
-        self.value, self.weight, self.memory = value, weight, memory
-
-    def add(self, label: float) -> None:
-        """Learn a label."""
-        self.weight = min(self.weight + 1, self.memory)
-        self.value += (label - self.value) / self.weight
-
-
-class Luck:
-    """How much better, or worse, guesses hold in one text than elsewhere: a factor of chances."""
-
-    __slots__ = ("_hits", "_hoped")
-
-    def __init__(self) -> None:
-        self._hits = self._hoped = TEXT_PRIOR
-
-    @property
-    def factor(self) -> float:
-        """What a chance is multiplied by."""
-        return self._hits / self._hoped
-
-    def count(self, chance: float, hit: float) -> None:
-        """Learn what became of a guess of this chance."""
-        self._hoped += chance - TEXT_FADING * (self._hoped - TEXT_PRIOR)
-        self._hits += hit - TEXT_FADING * (self._hits - TEXT_PRIOR)
 
 
 class Calibration:
@@ -86,7 +46,7 @@ class Calibration:
 
     def of_text(self) -> Mean:
         """Return the mean of a new text: what is known of others, until it has labels enough."""
-        return Mean(self.mean, TEXT_WEIGHT, TEXT_MEMORY)
+        return self.average.of_text()
 
     def acceptance(self, margin: float) -> float:
         """Return the chance that a token of this margin is accepted, in [0.02, 0.98]."""

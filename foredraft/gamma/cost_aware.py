@@ -19,16 +19,17 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Annotated
 
+from foredraft.chances import Luck, Mean
 from foredraft.core import StepOutcome
 from foredraft.costs import USUAL_LAG, Meter, best_length
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
-from foredraft.gamma.calibration import MOST, Calibration, Luck, Mean, acceptance_labels
+from foredraft.gamma.calibration import MOST, Calibration, acceptance_labels
 from foredraft.ranges import DraftLength, Range
 
-FIRST_LENGTHS = (4, 2, 1, 4, 2, 1)  # of the first drafts, before costs are believed
+LEARNING = (4, 2, 1, 4, 2, 1)  # of the first drafts, before costs are believed
 LOOK_AHEAD = 8  # tokens that are weighed together
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
-TRIAL = 3  # tokens of a draft that is made to see whether drafts pay again
+TRIAL_LENGTH = 3  # tokens of a draft that is made to see whether drafts pay again
 MOST_CREDIT = 8  # trials that may be saved up
 DEBT = 2  # plain steps whose time must be there before a trial, whatever it may cost
 
@@ -59,10 +60,9 @@ class CostAwareGamma(GammaPolicy):
     """Weighs each draft token against its cost.
 
     The decision before a token has paid for its draft call, and asks whether it is worth verifying.
-    As many tokens as are best on the whole are drafted at once, and asked about then.
-    The text under greedy does not depend on any of this; under
-    sampling the clock decides how the same randomness is spent, so that a seed may give another
-    text of the same distribution.
+    As many tokens as are best on the whole are drafted at once, and asked about then. The text
+    under greedy does not depend on any of this; under sampling the clock decides how the same
+    randomness is spent, so that a seed may give another text of the same distribution.
 
     Attributes:
         gamma_max: upper bound.
@@ -107,7 +107,7 @@ class CostAwareGamma(GammaPolicy):
     @property
     def is_learning(self) -> bool:
         """Whether it drafts to see what that costs and brings."""
-        return self._known.called < len(FIRST_LENGTHS)
+        return self._known.called < len(LEARNING)
 
     @property
     def survival(self) -> float:
@@ -116,11 +116,11 @@ class CostAwareGamma(GammaPolicy):
 
     def stride(self, num_drafted: int) -> int:
         if self.is_learning:
-            return max(min(FIRST_LENGTHS[self._known.called], self.gamma_max) - num_drafted, 0)
+            return max(min(LEARNING[self._known.called], self.gamma_max) - num_drafted, 0)
         length, _ = self.plan()
         if length:
             return FURTHER if num_drafted else length
-        return 0 if num_drafted or not self.may_try() else min(TRIAL, self.gamma_max)
+        return 0 if num_drafted or not self.may_try() else min(TRIAL_LENGTH, self.gamma_max)
 
     def plan(self) -> tuple[int, float]:
         """Return the length of a draft by the model, and the tokens that are gained by it."""
@@ -176,7 +176,7 @@ class CostAwareGamma(GammaPolicy):
     def _spend(self, outcome: StepOutcome) -> None:
         """Save a share of the time for trials, and pay for a draft that was not to pay."""
         known, num_calls = self._known, outcome.draft.num_calls
-        most = MOST_CREDIT * self._seconds(TRIAL, TRIAL)
+        most = MOST_CREDIT * self._seconds(TRIAL_LENGTH, TRIAL_LENGTH)
         known.credit = min(known.credit + self.explore * outcome.seconds, most)
         if num_calls and not self.is_learning and not self.plan()[0]:
             known.credit -= outcome.draft_seconds + self._seconds(0, len(outcome.draft.tokens))
@@ -196,7 +196,7 @@ class CostAwareGamma(GammaPolicy):
     def _accepts_all(self, signal: Signal) -> bool:
         """Whether it takes what it gets: it is learning, or trying whether calls pay again."""
         if signal.is_counted:
-            return self._known.looked_up < len(FIRST_LENGTHS)
+            return self._known.looked_up < len(LEARNING)
         return self.is_learning or not self.plan()[0]
 
     def _is_worth(self, acceptance: float, drafted: int, signal: Signal) -> bool:
