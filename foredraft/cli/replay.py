@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from foredraft.bench.recordings import read_recordings
-from foredraft.bench.replay import Cost, CostTable, RecordedModel, Replay, Replayed
+from foredraft.bench.replay import RecordedModel, Replay, Replayed
+from foredraft.bench.timed import Cost, CostTable
 from foredraft.cli.arguments import add_import_flag
 from foredraft.cli.output import say_json
 from foredraft.cli.parser import Number
