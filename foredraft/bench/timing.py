@@ -7,9 +7,9 @@ besides, and what a drafter takes beyond the passes of models, is told from the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import inf
-from statistics import median
+from statistics import fmean, median
 
 from torch import Tensor
 
@@ -96,77 +96,84 @@ class Runner:
         )
 
 
-@dataclass
 class Timing:
-    """Costs as runs show them, and what drafters take besides."""
+    """What runs show: a meter's curves of typical steps, one a run and count, and what is besides.
 
-    draft: Curve = field(default_factory=lambda: Curve(from_nothing=True))
-    verify: Curve = field(default_factory=Curve)
-    read: Curve = field(default_factory=lambda: Curve(from_nothing=True))
-    draft_read: Curve = field(default_factory=lambda: Curve(from_nothing=True))
-    plain: list[Run] = field(default_factory=list)
-    drafted: dict[str, list[Run]] = field(default_factory=dict)  # by the drafter
+    A machine is slow now and then for longer than a text, so that of runs the quick ones count.
+
+    Attributes:
+        meter: D and T_v, each with what a step takes outside of passes.
+        read: seconds that a text's first target pass takes beyond T_v(0), by its prompt.
+        draft_read: that the draft model takes for reading, or its encoder, by tokens.
+    """
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+        self.read, self.draft_read = Curve(from_nothing=True), Curve(from_nothing=True)
+        self._drafted: dict[str, list[Run]] = {}
 
     def add_plain(self, run: Run) -> None:
         """Count a run of plain decoding: T_v(0)."""
-        self.plain.append(run)
-        told = Curve()
-        for seconds in run.seconds[1:]:
-            told.add(0, seconds)
-        self.verify.add(0, told(0) or run.seconds[0])
-        self.read.add(len(run.prompt), max(run.seconds[0] - self.verify(0), 0.0))
+        verify = self.meter.verify_seconds
+        verify.add(0, fmean(run.seconds[1:] or run.seconds))
+        self.read.add(len(run.prompt), max(run.seconds[0] - verify(0), 0.0))
 
-    def add(self, drafting: str, run: Run, *, is_model: bool) -> None:
-        """Count a run with a drafter.
+    def add(self, drafting: str, run: Run) -> None:
+        """Count a run with a drafter."""
+        self._drafted.setdefault(drafting, []).append(run)
+        first = next((i for i, r in enumerate(run.records) if r.num_draft_calls), None)
+        drafts, passes = dict[int, list[float]](), dict[int, list[float]]()
+        for place, (record, seconds) in enumerate(zip(run.records, run.seconds, strict=True)):
+            if place:
+                passes.setdefault(record.gamma, []).append(seconds - record.draft_seconds)
+            if place != first:  # which reads
+                drafts.setdefault(record.num_draft_calls, []).append(record.draft_seconds)
+        for count in passes.keys() - {0}:
+            self.meter.verify_seconds.add(count, fmean(passes[count]))
+        if drafting == MODEL:
+            for calls in drafts.keys() - {0}:
+                self.meter.draft_seconds.add(calls, fmean(drafts[calls]))
+            self._count_reading(run, first)
 
-        Args:
-            drafting: its spec string.
-            run: told to a meter of its own, if its costs are to be believed.
-            is_model: whether the draft model made all drafts.
-        """
-        self.drafted.setdefault(drafting, []).append(run)
-        meter = run.meter
-        for count in {r.gamma for r in run.records[1:]} - {0}:
-            self.verify.add(count, meter.verify_seconds(count) + self._outside)
-        if is_model:
-            for calls in {r.num_draft_calls for r in run.records} - {0}:
-                self.draft.add(calls, meter.draft_seconds(calls))
-            first = next((r for r in run.records if r.num_draft_calls), None)
-            if first is not None:
-                reading = first.draft_seconds - self.draft(first.num_draft_calls)
-                self.draft_read.add(len(run.prompt), max(reading, 0.0))
-
-    @property
-    def _outside(self) -> float:
-        """Seconds of a step that are not the loop's: the text is made of tokens in them."""
-        run = self.plain[-1]
-        pairs = zip(run.seconds, run.records, strict=True)
-        return max(0.0, median(seconds - record.seconds for seconds, record in pairs))
+    def _count_reading(self, run: Run, first: int | None) -> None:
+        """Count what the first draft of a text took for reading."""
+        if first is None:
+            return
+        record, draft = run.records[first], self.meter.draft_seconds
+        if not draft.is_known:  # a text of one draft
+            draft.add(record.num_draft_calls, record.draft_seconds)
+        reading = record.draft_seconds - draft(record.num_draft_calls)
+        self.draft_read.add(len(run.prompt), max(reading, 0.0))
 
     @property
     def costs(self) -> Costs:
-        """What the loop takes: of a step that drafts, never less than of one that does not."""
-        plain = self.verify(0) + median(
-            seconds - self.verify(0) for run in self.plain for seconds in run.seconds[1:] or [0.0]
-        )
-
-        def verify(drafted: int) -> float:
-            return max(self.verify(drafted), plain) if drafted else plain
-
-        return Costs(self.draft, verify, self.read, self.draft_read)
+        """What the loop takes."""
+        meter = self.meter
+        return Costs(meter.draft_seconds, meter.verify_seconds, self.read, self.draft_read)
 
     def overhead(self, drafting: str) -> Overhead:
-        """Return what a drafter takes beyond the passes of models: medians, at least 0."""
-        costs, steps, texts = self.costs, list[float](), list[float]()
-        for run in self.drafted[drafting]:
-            texts.append(run.seconds[0] - costs.verify(0) - costs.read(len(run.prompt)))
-            has_read = False
-            for record, seconds in zip(run.records[1:], run.seconds[1:], strict=True):
-                calls = record.num_draft_calls
-                if has_read or not calls:  # a first call reads
-                    steps.append(seconds - costs.draft(calls) - costs.verify(record.gamma))
-                has_read = has_read or calls > 0
-        return Overhead(max(median(texts), 0.0), max(median(steps or [0.0]), 0.0))
+        """Return what a drafter takes beyond that, at least 0."""
+        texts, steps = list[float](), list[float]()
+        for run in self._drafted[drafting]:
+            texts.append(run.seconds[0] - self.costs.verify(0) - self.read(len(run.prompt)))
+            steps += self._rests(run)
+        return Overhead(_usual(texts), _usual(steps))
+
+    def _rests(self, run: Run) -> list[float]:
+        """Return what a step of a run takes beyond the models' passes; or nothing."""
+        rests, has_read = list[float](), False
+        for record, seconds in zip(run.records[1:], run.seconds[1:], strict=True):
+            calls = record.num_draft_calls
+            if has_read or not calls:  # a first call reads
+                passes = self.costs.draft(calls) if calls else 0.0
+                rests.append(seconds - passes - self.costs.verify(record.gamma))
+            has_read = has_read or calls > 0
+        return [fmean(rests)] if rests else []
+
+
+def _usual(found: Sequence[float]) -> float:
+    """Return a lower quartile, at least 0."""
+    return max(sorted(found)[(len(found) - 1) // 4], 0.0) if found else 0.0
 
 
 def _checked(what: str, seconds: float) -> float:
@@ -211,10 +218,10 @@ def measure(
 def _time(timing: Timing, runner: Runner, prompt: str, drafting: str, turn: int) -> None:
     if drafting == MODEL:
         for length in GAMMAS:
-            timing.add(drafting, runner.run(prompt, drafting, length, Meter()), is_model=True)
+            timing.add(drafting, runner.run(prompt, drafting, length, Meter()))
         return
     gamma: int | None = None if drafting == AUTO else GAMMAS[-1 - turn % len(GAMMAS)]
-    timing.add(drafting, runner.run(prompt, drafting, gamma), is_model=False)
+    timing.add(drafting, runner.run(prompt, drafting, gamma))
 
 
 def speedups(
