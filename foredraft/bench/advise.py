@@ -16,7 +16,17 @@ from foredraft.bench.advice import WORTH_IT, Advice, Candidate, break_even
 from foredraft.bench.machine import describe_machine
 from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import Replay, Replayed
-from foredraft.bench.timing import AUTO, GAMMAS, MODEL, Run, Runner, Timing, measure, speedups
+from foredraft.bench.timing import (
+    AUTO,
+    GAMMAS,
+    MODEL,
+    ROUNDS,
+    Run,
+    Runner,
+    Timing,
+    measure,
+    speedups,
+)
 from foredraft.config import DecodingConfig
 from foredraft.core import StepRecord
 from foredraft.engine import Engine
@@ -25,7 +35,7 @@ from foredraft.tracing import summarize
 
 HYBRID = "hybrid(suffix, model)"
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
-PLAYED = 2  # times that `auto` plays all recordings: a text is not the first one of its engine
+PLAYED = 1 + (ROUNDS + 1) // 2  # times that `auto` plays all recordings: as often as is measured
 
 
 def advise(
@@ -50,7 +60,8 @@ def advise(
     length = checked("length", length, Length)
     num_speculative_tokens = checked("K", num_speculative_tokens, DraftLength)
     repeats = checked("repeats", repeats, Count)
-    runner = Runner(engine, DecodingConfig(length=length, chat=chat), clock)
+    config = DecodingConfig(length=length, chat=chat)
+    runner = Runner(engine, config, clock)
     draft_model = engine.drafter.model if engine.drafter else None
     draftings = [*((MODEL, HYBRID) if draft_model else ()), *WITHOUT_MODEL, AUTO]
     timing, runs = measure(runner, prompts, draftings, repeats)
@@ -63,7 +74,8 @@ def advise(
     copies = _sorted(one for drafting in WITHOUT_MODEL for one in without.fixed(drafting))
     subject = _with_model(weighed) if draft_model is not None else copies
     best, auto, plain_auto = subject[0], weighed.auto(), without.auto()
-    measured = speedups(runner, prompts, [(best.drafting, best.gamma), (AUTO, None)])
+    beside = Runner(engine, config, clock)  # in which nothing has been learned
+    measured = speedups(beside, prompts, [(best.drafting, best.gamma), (AUTO, None)])
     best, auto = (
         replace(one, measured_speedup=speed)
         for one, speed in zip((best, auto), measured, strict=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import inf
 from statistics import fmean, median
 
@@ -189,7 +190,7 @@ def _checked(what: str, seconds: float) -> float:
 def measure(
     runner: Runner, prompts: Sequence[str], draftings: Sequence[str], repeats: int
 ) -> tuple[Timing, list[Run]]:
-    """Run texts plainly and with each drafter, turn by turn.
+    """Run texts with each drafter, and plainly before each, turn by turn.
 
     Args:
         runner: decodes.
@@ -198,21 +199,21 @@ def measure(
         repeats: texts timed with each of them.
 
     Returns:
-        What was measured, and the plain run of every prompt.
+        What was measured, and a plain run of every prompt.
 
     Raises:
         ModelError: a step took no time.
     """
-    timing, plain = Timing(), list[Run]()
-    for turn in range(max(repeats, len(prompts))):
-        prompt = prompts[turn % len(prompts)]
-        run = runner.run(prompt, None, None)
+    timing = Timing()
+    plain = [runner.run(prompt, None, None) for prompt in prompts]
+    for run in plain:
         timing.add_plain(run)
-        plain.append(run)
-        if turn < repeats:
-            for drafting in draftings:
-                _time(timing, runner, prompt, drafting, turn)
-    return timing, plain[: len(prompts)]
+    for turn in range(repeats):
+        prompt = prompts[turn % len(prompts)]
+        for drafting in draftings:
+            timing.add_plain(runner.run(prompt, None, None))
+            _time(timing, runner, prompt, drafting, turn)
+    return timing, plain
 
 
 def _time(timing: Timing, runner: Runner, prompt: str, drafting: str, turn: int) -> None:
@@ -230,19 +231,20 @@ def speedups(
     """Return how many times as fast as plain decoding drafters are, side by side.
 
     Args:
-        runner: decodes.
+        runner: decodes; what has a length rule of its own learns from one more round at first.
         prompts: texts, each decoded `ROUNDS` times with each; medians count.
         methods: drafters and gammas, None where the drafter chooses.
     """
+    for (drafting, gamma), prompt in product(methods, prompts):
+        if gamma is None:
+            runner.run(prompt, drafting, gamma)
     ways: list[tuple[str | None, int | None]] = [(None, None), *methods]
+    times: dict[tuple[int, int], list[float]] = {}
+    for turn, (place, prompt) in product(range(ROUNDS), enumerate(prompts)):
+        for step in range(len(ways)):
+            way = (step + turn) % len(ways)
+            times.setdefault((way, place), []).append(runner.run(prompt, *ways[way]).total)
     totals = [0.0] * len(ways)
-    for prompt in prompts:
-        times: list[list[float]] = [[] for _ in ways]
-        for turn in range(ROUNDS):
-            for place in range(len(ways)):
-                way = (place + turn) % len(ways)
-                run = runner.run(prompt, *ways[way])
-                times[way].append(run.total / len(run.tokens))
-        for way, found in enumerate(times):
-            totals[way] += len(run.tokens) * median(found)
+    for (way, _), found in times.items():
+        totals[way] += median(found)
     return [totals[0] / total for total in totals[1:]]
