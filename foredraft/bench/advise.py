@@ -16,6 +16,7 @@ from foredraft.bench.advice import WORTH_IT, Advice, Candidate, break_even
 from foredraft.bench.machine import describe_machine
 from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import Replay, Replayed
+from foredraft.bench.timed import Seconds
 from foredraft.bench.timing import (
     AUTO,
     GAMMAS,
@@ -57,51 +58,36 @@ def advise(
         ConfigError: a number is out of range.
         ModelError: a measurement is zero or no finite number.
     """
-    length = checked("length", length, Length)
     num_speculative_tokens = checked("K", num_speculative_tokens, DraftLength)
     repeats = checked("repeats", repeats, Count)
-    config = DecodingConfig(length=length, chat=chat)
-    runner = Runner(engine, config, clock)
+    config = DecodingConfig(length=checked("length", length, Length), chat=chat)
     draft_model = engine.drafter.model if engine.drafter else None
-    draftings = [*((MODEL, HYBRID) if draft_model else ()), *WITHOUT_MODEL, AUTO]
-    timing, runs = measure(runner, prompts, draftings, repeats)
-    recordings = [Recording(run.prompt, run.tokens, length, run.begin) for run in runs]
-    without = _Weighed(Replay(recordings, costs=timing.costs), timing, runs)
-    weighed = without
-    if draft_model is not None:
-        replay = Replay(recordings, costs=timing.costs, draft_model=draft_model)
-        weighed = _Weighed(replay, timing, runs)
+    without, weighed = _weighed(engine, prompts, Runner(engine, config, clock), config, repeats)
+    timing = weighed.timing
     copies = _sorted(one for drafting in WITHOUT_MODEL for one in without.fixed(drafting))
     subject = _with_model(weighed) if draft_model is not None else copies
-    best, auto, plain_auto = subject[0], weighed.auto(), without.auto()
+    auto, plain_auto = weighed.auto(), without.auto()
     beside = Runner(engine, config, clock)  # in which nothing has been learned
-    measured = speedups(beside, prompts, [(best.drafting, best.gamma), (AUTO, None)])
+    measured = speedups(beside, prompts, [(subject[0].drafting, subject[0].gamma), (AUTO, None)])
     best, auto = (
         replace(one, measured_speedup=speed)
-        for one, speed in zip((best, auto), measured, strict=True)
+        for one, speed in zip((subject[0], auto), measured, strict=True)
     )
-    records = weighed.drafts(
-        best.drafting if draft_model is None else MODEL, num_speculative_tokens
-    )
-    own = timing.overhead(best.drafting if draft_model is None else MODEL).step
-    costs = timing.costs
-
-    def drafting_seconds(count: int) -> float:
-        return own + (costs.draft(count) if draft_model is not None else 0.0)
-
+    tested = best.drafting if draft_model is None else MODEL
+    records, seconds = weighed.drafts(tested, num_speculative_tokens), weighed.seconds(tested)
     alternative = max(copies[0], plain_auto, key=_speedup)
     is_better = draft_model is None or auto.speedup >= WORTH_IT * plain_auto.speedup
-    everything = [auto, *copies, *(subject if draft_model is not None else ())]
+    verify = timing.costs.verify
     advice = Advice(
         engine.target.name,
         engine.drafter.name if engine.drafter else None,
         describe_machine(),
-        {k: drafting_seconds(k) for k in GAMMAS},
-        {k: costs.verify(k) for k in (0, *GAMMAS)},
-        break_even(drafting_seconds, costs.verify, GAMMAS),
+        {k: seconds(k) for k in GAMMAS},
+        {k: verify(k) for k in (0, *GAMMAS)},
+        break_even(seconds, verify, GAMMAS),
         _acceptance(records, num_speculative_tokens),
         summarize(records).conditional_acceptance_rate or 0.0,
-        _sorted(everything),
+        _sorted([auto, *copies, *(subject if draft_model is not None else ())]),
         best,
         auto,
         pays=best.is_worth_it or (auto.is_worth_it and is_better),
@@ -109,6 +95,21 @@ def advise(
     )
     # A gain that the acceptance does not explain is not the drafter's.
     return replace(advice, pays=advice.pays and advice.break_even <= min(1.0, advice.seen))
+
+
+def _weighed(
+    engine: Engine, prompts: Sequence[str], runner: Runner, config: DecodingConfig, repeats: int
+) -> tuple[_Weighed, _Weighed]:
+    """Return what is weighed without the draft model, and with it: the same if there is none."""
+    draft_model = engine.drafter.model if engine.drafter else None
+    draftings = [*((MODEL, HYBRID) if draft_model else ()), *WITHOUT_MODEL, AUTO]
+    timing, runs = measure(runner, prompts, draftings, repeats)
+    recordings = [Recording(run.prompt, run.tokens, config.length, run.begin) for run in runs]
+    without = _Weighed(Replay(recordings, costs=timing.costs), timing, runs)
+    if draft_model is None:
+        return without, without
+    replay = Replay(recordings, costs=timing.costs, draft_model=draft_model)
+    return without, _Weighed(replay, timing, runs)
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,11 @@ class _Weighed:
         """Return the steps of a drafter at one gamma."""
         (one,) = self.replay.play(drafting, [f"fixed(gamma={gamma})"])
         return [record for records in one.records for record in records]
+
+    def seconds(self, drafting: str) -> Seconds:
+        """Return D(k) of a drafter, with what it takes besides the draft model."""
+        own, draft = self.timing.overhead(drafting).step, self.timing.costs.draft
+        return lambda count: own + (draft(count) if drafting == MODEL else 0.0)
 
     def _candidate(self, one: Replayed, gamma: int | None) -> Candidate:
         costs = self.replay.costs

@@ -152,11 +152,9 @@ def test_a_replay_of_an_encoder_decoder_keeps_what_its_real_run_keeps(drafting: 
     needs_model = drafting != "suffix"
     neural = DraftModelDrafter(TimedModel(drafter, costs.draft, clock), GREEDY)
     source = DRAFTERS.create(drafting)
-    parts = Speculation(
-        *(timed, source.build(DraftParts(VOCAB_OF_T5, neural, knows_logits=False))),
-        *(GAMMA_POLICIES.create("fixed(gamma=3)", gamma=3), VERIFIERS.create("exact_match")),
-        *(GREEDY, True, clock),
-    )
+    rule = GAMMA_POLICIES.create("fixed(gamma=3)", gamma=3)
+    made = source.build(DraftParts(VOCAB_OF_T5, neural, knows_logits=False))
+    parts = Speculation(timed, made, rule, VERIFIERS.create("exact_match"), GREEDY, True, clock)
     recorded, real = [], []
     for prompt in ([5, 9, 5, 9, 7], [11, 12, 13, 11, 12, 13, 11]):
         request = Request(timed.open(prompt), Rng(0), max_new_tokens=20)

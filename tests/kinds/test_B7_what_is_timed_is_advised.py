@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from foredraft.bench.advice import Advice
-from foredraft.bench.advise import GAMMAS, advise
+from foredraft.bench.advise import advise
 from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import Replay
 from foredraft.bench.timed import Clock, CostTable, TimedModel
+from foredraft.bench.timing import GAMMAS
 from foredraft.engine import Engine
 from foredraft.gamma import OracleGamma
 from tests.bench.test_advise import PROMPTS
