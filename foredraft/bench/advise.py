@@ -36,7 +36,7 @@ from foredraft.tracing import summarize
 
 HYBRID = "hybrid(suffix, model)"
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
-PLAYED = 1 + (ROUNDS + 1) // 2  # times that `auto` plays all recordings: as often as is measured
+PLAYED = 1 + ROUNDS  # times that `auto` plays all recordings: as often as it is measured
 
 
 def advise(

@@ -155,7 +155,7 @@ class Replay:
             policies: spec strings.
             gamma: for policies that do not name theirs.
             overhead: what the drafter takes besides models.
-            times: that all is played, with what was learned before; the last one counts.
+            times: that all is played; of several the first is for learning, the others' mean counts.
 
         Raises:
             ConfigError: an unknown drafter or policy, or one that needs the missing draft model.
@@ -190,8 +190,10 @@ class Replay:
         target = TimedModel(recorded, lambda rows: costs.verify(rows - 1), clock, costs.read)
         drafter = TimedDrafter(self._drafter(drafting), costs, overhead, clock)
         meter, records, begin = Meter(), list[list[StepRecord]](), 0.0
-        for _ in range(times):
-            records, begin = [], clock.now
+        for turn in range(times):
+            records = []
+            if turn == 1:
+                begin = clock.now
             for recording, rule in zip(self.recordings, policies, strict=True):
                 recorded.play(recording)
                 parts = Speculation(
@@ -199,7 +201,7 @@ class Replay:
                     *(clock, meter),
                 )
                 records.append(list(speculative_steps(parts, self._request(parts, recording))))
-        return Replayed(drafting, policy, records, clock.now - begin)
+        return Replayed(drafting, policy, records, (clock.now - begin) / max(1, times - 1))
 
     def _request(self, parts: Speculation, recording: Recording) -> Request:
         return Request(
