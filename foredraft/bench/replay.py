@@ -155,7 +155,7 @@ class Replay:
             policies: spec strings.
             gamma: for policies that do not name theirs.
             overhead: what the drafter takes besides models.
-            times: that all is played; of several the first is for learning, the others' mean counts.
+            times: that all is played; of several all but the first count, in which it learned.
 
         Raises:
             ConfigError: an unknown drafter or policy, or one that needs the missing draft model.

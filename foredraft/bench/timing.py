@@ -116,7 +116,7 @@ class Timing:
     def add_plain(self, run: Run) -> None:
         """Count a run of plain decoding: T_v(0)."""
         verify = self.meter.verify_seconds
-        verify.add(0, fmean(run.seconds[1:] or run.seconds))
+        verify.add(0, _typical(run.seconds[1:] or run.seconds))
         self.read.add(len(run.prompt), max(run.seconds[0] - verify(0), 0.0))
 
     def add(self, drafting: str, run: Run) -> None:
@@ -130,10 +130,10 @@ class Timing:
             if place != first:  # which reads
                 drafts.setdefault(record.num_draft_calls, []).append(record.draft_seconds)
         for count in passes.keys() - {0}:
-            self.meter.verify_seconds.add(count, fmean(passes[count]))
+            self.meter.verify_seconds.add(count, _typical(passes[count]))
         if drafting == MODEL:
             for calls in drafts.keys() - {0}:
-                self.meter.draft_seconds.add(calls, fmean(drafts[calls]))
+                self.meter.draft_seconds.add(calls, _typical(drafts[calls]))
             self._count_reading(run, first)
 
     def _count_reading(self, run: Run, first: int | None) -> None:
@@ -157,7 +157,8 @@ class Timing:
         texts, steps = list[float](), list[float]()
         for run in self._drafted[drafting]:
             texts.append(run.seconds[0] - self.costs.verify(0) - self.read(len(run.prompt)))
-            steps += self._rests(run)
+            if drafting != MODEL:  # whose costs hold all it takes
+                steps += self._rests(run)
         return Overhead(_usual(texts), _usual(steps))
 
     def _rests(self, run: Run) -> list[float]:
@@ -169,7 +170,12 @@ class Timing:
                 passes = self.costs.draft(calls) if calls else 0.0
                 rests.append(seconds - passes - self.costs.verify(record.gamma))
             has_read = has_read or calls > 0
-        return [fmean(rests)] if rests else []
+        return [_typical(rests)] if rests else []
+
+
+def _typical(found: Sequence[float]) -> float:
+    """Return the mean of all but the longest eighth, in which something else ran."""
+    return fmean(sorted(found)[: len(found) - len(found) // 8])
 
 
 def _usual(found: Sequence[float]) -> float:
