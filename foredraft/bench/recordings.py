@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,31 @@ class Recording:
     """What a target answered to a prompt.
 
     Attributes:
-        prompt: its tokens.
+        prompt: its tokens; of an encoder–decoder what the encoder reads.
         tokens: the output, at least one token.
         limit: the length limit it was generated under, in tokens; near it drafts are shorter.
+        begin: start tokens of an encoder–decoder's decoder; None: the prompt itself.
     """
 
     prompt: list[int]
     tokens: list[int]
     limit: int
+    begin: list[int] | None = None
+
+    @property
+    def beginning(self) -> list[int]:
+        """What the output follows."""
+        return self.prompt if self.begin is None else self.begin
 
     @property
     def vocab_size(self) -> int:
         """The smallest vocabulary that holds all of its tokens."""
-        return max([*self.prompt, *self.tokens]) + 1
+        return max([*self.prompt, *self.beginning, *self.tokens]) + 1
 
 
-def read_recordings(file: Path, tokenizer: Any) -> list[Recording]:
+def read_recordings(
+    file: Path, tokenizer: Any, *, begin: list[int] | None = None
+) -> list[Recording]:
     """Return the recordings of a file.
 
     Of a run's lines the `target` method's are taken, or those of another lossless method where a
@@ -50,6 +59,7 @@ def read_recordings(file: Path, tokenizer: Any) -> list[Recording]:
     Args:
         file: JSON lines.
         tokenizer: the target's; turns text into tokens.
+        begin: of an encoder–decoder target the start tokens of its decoder.
 
     Raises:
         ConfigError: the file cannot be read, holds no recording, or one that was not greedy.
@@ -64,7 +74,8 @@ def read_recordings(file: Path, tokenizer: Any) -> list[Recording]:
             if key in found and record.get("method") != "target":
                 continue
             try:
-                found[key] = _recording(record, config, tokenizer)
+                one = _recording(record, config, tokenizer, keeps_end=begin is not None)
+                found[key] = replace(one, begin=begin)
             except ForedraftError as error:
                 raise _unreadable(file, number, error) from error
     if not found:
@@ -110,11 +121,13 @@ def _config(config: Any, number: int, file: Path) -> dict[str, Any]:
     return config
 
 
-def _recording(record: dict[str, Any], config: dict[str, Any], tokenizer: Any) -> Recording:
+def _recording(
+    record: dict[str, Any], config: dict[str, Any], tokenizer: Any, *, keeps_end: bool
+) -> Recording:
     prompt, tokens = record.get("prompt_tokens"), record.get("tokens")
     if not prompt:
         chat = config.get("chat", False)
-        prompt = encode_prompt(tokenizer, _text(record, "prompt"), chat=chat)
+        prompt = encode_prompt(tokenizer, _text(record, "prompt"), chat=chat, keeps_end=keeps_end)
     if tokens is None:
         with foreign("the tokenizer", "write tokens instead"):
             tokens = tokenizer(_text(record, "response"), add_special_tokens=False)["input_ids"]

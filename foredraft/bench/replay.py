@@ -9,22 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from foredraft.bench.recordings import UNBOUNDED, Recording
+from foredraft.bench.timed import (
+    NO_OVERHEAD,
+    Clock,
+    Costs,
+    CostTable,
+    Overhead,
+    TimedDrafter,
+    TimedModel,
+)
 from foredraft.config import DecodingConfig
-from foredraft.core import StepRecord
+from foredraft.core import Prompt, StepRecord
 from foredraft.costs import Meter
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import Drafter, DraftModelDrafter, DraftParts
 from foredraft.files import Json
 from foredraft.gamma import GammaPolicy, OracleGamma
 from foredraft.method import Method
-from foredraft.models import Context, Drafted, Feed, Network, Wrapper
-from foredraft.ranges import Checked, Range
+from foredraft.models import Context, Network
 from foredraft.sampling import GreedySampler, Rng
 from foredraft.tracing import summarize
 from foredraft.verification import ExactMatchVerifier
@@ -35,30 +42,6 @@ REPLAYED = (  # what is told of a replay, besides its time
     *("num_accepted_tokens", "acceptance_rate", "conditional_acceptance_rate"),
     *("acceptance_by_position", "mean_acceptance_length"),
 )
-Cost = Annotated[float, Range(0, 10**9)]  # seconds, or target passes
-PassCost = Annotated[float, Range(1e-12, 10**9)]  # a pass takes some time: ratios are to it
-
-
-@dataclass(frozen=True)
-class CostTable(Checked):
-    """Seconds, or any unit of time: only ratios matter."""
-
-    draft: Cost = 0.2  # one call of the draft model, t_d
-    verify: PassCost = 1.0  # a target pass over one token and no draft, T_v(0)
-    verify_token: Cost = 0.02  # what each drafted token adds to it
-    # a further token of a draft that the model makes in one call, without being asked between the
-    # tokens; None: as much as a call
-    draft_token: Cost | None = None
-
-
-class Clock:
-    """Stands still, except where a cost is added."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class RecordedModel(Network):
@@ -66,11 +49,16 @@ class RecordedModel(Network):
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size, self.max_length = vocab_size, UNBOUNDED
+        self._begin: list[int] = []
         self._said: list[int] = []
 
     def play(self, recording: Recording) -> None:
         """Say this from now on."""
-        self._said = [*recording.prompt, *recording.tokens]
+        self._begin = recording.beginning
+        self._said = [*self._begin, *recording.tokens]
+
+    def open(self, prompt: Prompt) -> Context:
+        return Context(self, prompt, list(self._begin), self._free_memory())
 
     def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         context.memory.tokens += tokens
@@ -79,43 +67,6 @@ class RecordedModel(Network):
         logits = torch.zeros(keep, self.vocab_size)
         logits[range(len(said)), said] = 1.0
         return logits
-
-
-class TimedModel(Wrapper):
-    """A model whose passes take a given time by a clock that stands still otherwise.
-
-    Args:
-        inner: the model.
-        seconds: of a pass that returns one row of logits.
-        seconds_a_row: of each further row.
-        clock: runs on at each pass.
-        seconds_a_token: of each further token of a draft in one call; None: as of a pass.
-    """
-
-    def __init__(
-        self,
-        inner: Network,
-        seconds: float,
-        seconds_a_row: float,
-        clock: Clock,
-        seconds_a_token: float | None = None,
-    ) -> None:
-        super().__init__(inner)
-        self._clock, self._seconds, self._seconds_a_row = clock, seconds, seconds_a_row
-        self._seconds_a_token = seconds if seconds_a_token is None else seconds_a_token
-
-    def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
-        self._clock.now += self._seconds + self._seconds_a_row * (keep - 1)
-        return super().logits(context, tokens, keep)
-
-    def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
-        self.check(feeds, count)
-        self._clock.now += self._seconds + self._seconds_a_token * (count - 1)
-        inner = [Feed(feed.context.memory.context, feed.tokens) for feed in feeds]
-        drafts = self.inner.draft(inner, count)
-        for feed, drafted in zip(feeds, drafts, strict=True):
-            feed.context.memory.tokens += [*feed.tokens, *drafted.tokens[:-1]]
-        return drafts
 
 
 @dataclass(frozen=True)
@@ -164,12 +115,13 @@ class Replay:
         self,
         recordings: Sequence[Recording],
         *,
-        costs: CostTable | None = None,
+        costs: Costs | CostTable | None = None,
         draft_model: Network | None = None,
         first_target: bool = True,
     ) -> None:
         self.recordings = list(recordings) if draft_model else _renumbered(recordings)
-        self.costs = costs or CostTable()
+        costs = costs or CostTable()
+        self.costs = costs.costs if isinstance(costs, CostTable) else costs
         self.draft_model = draft_model
         self.first_target = first_target
         self.vocab_size = max(r.vocab_size for r in self.recordings)
@@ -185,11 +137,25 @@ class Replay:
         best = oracle.tokens_per_second
         return [replace(one, regret=1 - one.tokens_per_second / best) for one in [*played, oracle]]
 
-    def play(self, drafting: str, policies: Sequence[str], *, gamma: int = 4) -> list[Replayed]:
+    def play(
+        self,
+        drafting: str,
+        policies: Sequence[str],
+        *,
+        gamma: int = 4,
+        overhead: Overhead = NO_OVERHEAD,
+        times: int = 1,
+    ) -> list[Replayed]:
         """Replay one drafter under several policies, without the oracle: no regret is known.
 
-        An n-gram filler is off: what the target nearly said is not recorded. Gamma is for policies
-        that do not name theirs.
+        An n-gram filler is off: what the target nearly said is not recorded.
+
+        Args:
+            drafting: spec string of the drafter.
+            policies: spec strings.
+            gamma: for policies that do not name theirs.
+            overhead: what the drafter takes besides models.
+            times: that all is played; of several all but the first count, in which it learned.
 
         Raises:
             ConfigError: an unknown drafter or policy, or one that needs the missing draft model.
@@ -197,8 +163,8 @@ class Replay:
         played = []
         for spec in policies:
             method = Method.of(DecodingConfig(policy=spec, gamma=gamma, drafting=drafting), METHOD)
-            policy = method.policy  # one for all, as an engine keeps it
-            played.append(self._play(drafting, spec, [policy] * len(self.recordings)))
+            rules = [method.policy] * len(self.recordings)  # one for all, as an engine keeps it
+            played.append(self._play(drafting, spec, rules, overhead, times))
         return played
 
     def _oracle(self, drafting: str) -> Replayed:
@@ -210,33 +176,46 @@ class Replay:
         ]
         return self._play(drafting, "oracle", policies)
 
-    def _play(self, drafting: str, policy: str, policies: Sequence[GammaPolicy]) -> Replayed:
+    def _play(
+        self,
+        drafting: str,
+        policy: str,
+        policies: Sequence[GammaPolicy],
+        overhead: Overhead = NO_OVERHEAD,
+        times: int = 1,
+    ) -> Replayed:
         clock = Clock()
         recorded = RecordedModel(self.vocab_size)
-        target = TimedModel(recorded, self.costs.verify, self.costs.verify_token, clock)
-        drafter, meter = self._drafter(drafting, clock), Meter()
-        records = []
-        for recording, rule in zip(self.recordings, policies, strict=True):
-            parts = Speculation(
-                target, drafter, rule, ExactMatchVerifier(), GREEDY, self.first_target, clock, meter
-            )
-            recorded.play(recording)
-            request = Request(
-                target.open(recording.prompt),
-                Rng(0),
-                max_new_tokens=recording.limit,
-                eos_token_ids=self._ends,
-                stop_check=_Countdown(len(recording.tokens)),
-                clock=clock,
-            )
-            records.append(list(speculative_steps(parts, request)))
-        return Replayed(drafting, policy, records, clock.now)
+        costs = self.costs
+        target = TimedModel(recorded, lambda rows: costs.verify(rows - 1), clock, costs.read)
+        drafter = TimedDrafter(self._drafter(drafting), costs, overhead, clock)
+        meter, records, begin = Meter(), list[list[StepRecord]](), 0.0
+        for turn in range(times):
+            records = []
+            if turn == 1:
+                begin = clock.now
+            for recording, rule in zip(self.recordings, policies, strict=True):
+                recorded.play(recording)
+                parts = Speculation(
+                    *(target, drafter, rule, ExactMatchVerifier(), GREEDY, self.first_target),
+                    *(clock, meter),
+                )
+                records.append(list(speculative_steps(parts, self._request(parts, recording))))
+        return Replayed(drafting, policy, records, (clock.now - begin) / max(1, times - 1))
 
-    def _drafter(self, drafting: str, clock: Clock) -> Drafter:
-        neural, costs = None, self.costs
-        if self.draft_model is not None:
-            timed = TimedModel(self.draft_model, costs.draft, 0.0, clock, costs.draft_token)
-            neural = DraftModelDrafter(timed, GREEDY)
+    def _request(self, parts: Speculation, recording: Recording) -> Request:
+        return Request(
+            parts.target.open(recording.prompt),
+            Rng(0),
+            max_new_tokens=recording.limit,
+            eos_token_ids=self._ends,
+            stop_check=_Countdown(len(recording.tokens)),
+            clock=parts.clock,
+        )
+
+    def _drafter(self, drafting: str) -> Drafter:
+        model = self.draft_model
+        neural = None if model is None else DraftModelDrafter(model, GREEDY)
         parts = DraftParts(self.vocab_size, neural, knows_logits=False)
         source = Method.of(DecodingConfig(drafting=drafting), METHOD).source
         assert source is not None
@@ -264,4 +243,12 @@ def _renumbered(recordings: Sequence[Recording]) -> list[Recording]:
     def new(tokens: list[int]) -> list[int]:
         return [numbers.setdefault(token, len(numbers)) for token in tokens]
 
-    return [replace(r, prompt=new(r.prompt), tokens=new(r.tokens)) for r in recordings]
+    return [
+        replace(
+            r,
+            prompt=new(r.prompt),
+            begin=None if r.begin is None else new(r.begin),
+            tokens=new(r.tokens),
+        )
+        for r in recordings
+    ]

@@ -1,4 +1,4 @@
-"""`foredraft advise`: measures a pair of models here; says in words whether speculation pays."""
+"""`foredraft advise`: measures models here; says in words whether speculation pays."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from foredraft.cli.output import say_json
 from foredraft.cli.parser import Number
 from foredraft.cli.prompts_file import read_prompts
 from foredraft.cli.view import View
-from foredraft.errors import ConfigError
-from foredraft.loading.loader import NO_DRAFTER
 from foredraft.ranges import Count, DraftLength, Length
 
 BUNDLED_EACH = 3  # prompts of each bundled kind
@@ -29,7 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     length, positions, repeats = map(Number, (Length, DraftLength, Count))
     add("--length", type=length, default=60, metavar="V", help="tokens of an answer [%(default)s]")
     add("--positions", type=positions, default=8, metavar="K", help="draft positions [%(default)s]")
-    add("--repeats", type=repeats, default=15, metavar="N", help="of each timing [%(default)s]")
+    add("--repeats", type=repeats, default=5, metavar="N", help="texts timed [%(default)s]")
     add("--chat", action="store_true", help="send prompts through the chat template")
     add("--json", action="store_true", help="one JSON object instead of sentences")
     parser.set_defaults(run=_advise)
@@ -38,11 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def _advise(args: argparse.Namespace) -> None:
     read = read_prompts(args.prompts).values() if args.prompts else ()
     prompts = [*(args.prompt or ()), *read] or _bundled()
-    engine = None if args.drafter == NO_DRAFTER else load_engine(args)
-    if engine is None or engine.drafter is None:
-        raise ConfigError(
-            "advise weighs a draft model, and there is none; name one: --drafter NAME"
-        )
+    engine = load_engine(args)
     engine.warm_up()
     advice = advise(
         engine,

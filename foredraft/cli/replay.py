@@ -6,13 +6,21 @@ import argparse
 from pathlib import Path
 
 from foredraft.bench.recordings import read_recordings
-from foredraft.bench.replay import Cost, CostTable, RecordedModel, Replay, Replayed
+from foredraft.bench.replay import RecordedModel, Replay, Replayed
+from foredraft.bench.timed import Cost, CostTable
 from foredraft.cli.arguments import add_import_flag
 from foredraft.cli.output import say_json
 from foredraft.cli.parser import Number
 from foredraft.cli.view import View
-from foredraft.loading import LoadedModel, LoadOptions, load_drafter
-from foredraft.loading.loader import BUNDLED, NO_DRAFTER, load_tokenizer, silence_transformers
+from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter
+from foredraft.loading.loader import (
+    BUNDLED,
+    NO_DRAFTER,
+    has_encoder,
+    load_tokenizer,
+    silence_transformers,
+)
+from foredraft.models import Seq2SeqModel
 from foredraft.ranges import DraftLength
 
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
@@ -45,12 +53,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def _replay(args: argparse.Namespace) -> None:
     silence_transformers()
-    tokenizer = load_tokenizer(args.target)
-    recordings = read_recordings(Path(args.file).expanduser(), tokenizer)
+    target = _target(args.target)
+    begin = target.model.start_tokens if isinstance(target.model, Seq2SeqModel) else None
+    recordings = read_recordings(Path(args.file).expanduser(), target.tokenizer, begin=begin)
     draft_model = None
     if args.drafter != NO_DRAFTER:
-        stand_in = LoadedModel(args.target, RecordedModel(len(tokenizer)), tokenizer, ())
-        draft_model = load_drafter(args.drafter, stand_in, LoadOptions()).model
+        draft_model = load_drafter(args.drafter, target, LoadOptions()).model
     replay = Replay(
         recordings,
         costs=CostTable(args.draft_cost, 1.0, args.token_cost),
@@ -68,6 +76,14 @@ def _replay(args: argparse.Namespace) -> None:
             say_json(one.to_dict())
     else:
         _print_table(found, View())
+
+
+def _target(name: str) -> LoadedModel:
+    """Return what stands for the target; an encoder–decoder itself: a drafter may share parts."""
+    if has_encoder(name):
+        return load(name, "target", LoadOptions())
+    tokenizer = load_tokenizer(name)
+    return LoadedModel(name, RecordedModel(len(tokenizer)), tokenizer, ())
 
 
 def _print_table(found: list[Replayed], view: View) -> None:

@@ -148,6 +148,14 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
     return LoadedModel(name, model, tokenizer, end_tokens, worth)
 
 
+def has_encoder(name: str) -> bool:
+    """Whether a target is an encoder–decoder, by its settings; errors as for `load`."""
+    source = resolve_source(name, "target")
+    if file_of(source) is not None:
+        return False
+    return bool(read_folder(settings_of(source), trusted=False).config.is_encoder_decoder)
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a decoder-only target, without its weights; errors as for `load`."""
     source = resolve_source(name, "target")

@@ -9,16 +9,21 @@ from typing import Any
 import pytest
 
 from foredraft.bench.recordings import Recording, read_recordings
-from foredraft.bench.replay import Clock, CostTable, Replay, Replayed, TimedModel
+from foredraft.bench.replay import Replay, Replayed
+from foredraft.bench.timed import Clock, CostTable, TimedModel
 from foredraft.core import StepRecord
 from foredraft.decoding import Request, Speculation, autoregressive_steps, speculative_steps
 from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts
 from foredraft.errors import ConfigError
 from foredraft.gamma import GAMMA_POLICIES
-from foredraft.models import TableModel
+from foredraft.loading import fit_target
+from foredraft.loading.runtime import Runtime
+from foredraft.models import EncoderDecoderModel, TableModel
 from foredraft.sampling import GreedySampler, Rng
 from foredraft.verification import VERIFIERS
 from tests.doubles import random_table
+from tests.tiny import VOCAB as VOCAB_OF_T5
+from tests.tiny import build
 from tests.toy_engine import PROMPT, tokenizer
 
 GREEDY = GreedySampler()
@@ -60,8 +65,9 @@ def recordings() -> list[Recording]:
 def real_loop(drafting: str, policy: str, *, verifier: str = "rejection") -> list[list[StepRecord]]:
     """Return the steps of the real loop with the real target, at the same costs."""
     clock = Clock()
-    model = TimedModel(target(), COSTS.verify, COSTS.verify_token, clock)
-    neural = DraftModelDrafter(TimedModel(draft_model(), COSTS.draft, 0.0, clock), GREEDY)
+    costs = COSTS.costs
+    model = TimedModel(target(), lambda rows: costs.verify(rows - 1), clock)
+    neural = DraftModelDrafter(TimedModel(draft_model(), costs.draft, clock), GREEDY)
     drafter = DRAFTERS.create(drafting).build(DraftParts(VOCAB, neural))
     rule = GAMMA_POLICIES.create(policy, gamma=4)
     parts = Speculation(model, drafter, rule, VERIFIERS.create(verifier), GREEDY, True, clock)
@@ -128,6 +134,37 @@ def test_time_is_the_sum_of_the_costs() -> None:
     assert played.seconds == pytest.approx(expected)
     assert played.tokens_per_second == pytest.approx(played.num_tokens / expected)
     assert isinstance(played, Replayed)
+
+
+# --- encoder–decoders -----------------------------------------------------------------------------
+
+
+def seq2seq(seed: int) -> Any:
+    """Return a tiny T5 of its own encoder."""
+    return fit_target(build("t5", seed), Runtime("transformers"))
+
+
+@pytest.mark.parametrize("drafting", ["model", "hybrid(suffix, model)", "suffix", "auto"])
+def test_a_replay_of_an_encoder_decoder_keeps_what_its_real_run_keeps(drafting: str) -> None:
+    clock, costs = Clock(), COSTS.costs
+    target, drafter = seq2seq(0), EncoderDecoderModel(build("t5", 1))
+    timed = TimedModel(target, lambda rows: costs.verify(rows - 1), clock)
+    needs_model = drafting != "suffix"
+    neural = DraftModelDrafter(TimedModel(drafter, costs.draft, clock), GREEDY)
+    source = DRAFTERS.create(drafting)
+    rule = GAMMA_POLICIES.create("fixed(gamma=3)", gamma=3)
+    made = source.build(DraftParts(VOCAB_OF_T5, neural, knows_logits=False))
+    parts = Speculation(timed, made, rule, VERIFIERS.create("exact_match"), GREEDY, True, clock)
+    recorded, real = [], []
+    for prompt in ([5, 9, 5, 9, 7], [11, 12, 13, 11, 12, 13, 11]):
+        request = Request(timed.open(prompt), Rng(0), max_new_tokens=20)
+        real.append(list(speculative_steps(parts, request)))
+        recorded.append(Recording(prompt, request.output, 20, target.start_tokens))
+    replay = Replay(recorded, costs=COSTS, draft_model=drafter if needs_model else None)
+    (played,) = replay.play(drafting, ["fixed(gamma=3)"])
+    assert counts(played.records) == counts(real)
+    assert any(r.drafted for steps in real for r in steps)
+    assert played.seconds == pytest.approx(clock.now)
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""`/model` warms up what it loads, `/quit` ends anywhere, `replay` refuses what has an encoder."""
+"""`/model` warms up what it loads, `/quit` ends anywhere, `replay` takes what has an encoder."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_quit_as_the_only_line_ends_with_exit_code_0(
     assert out in ("", "seed: 7\n")
 
 
-def test_replay_refuses_an_encoder_decoder_by_name_and_asks_no_hub(
+def test_replay_takes_an_encoder_decoder_and_asks_no_hub(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: Any, **settings: Any) -> None:
@@ -66,12 +67,14 @@ def test_replay_refuses_an_encoder_decoder_by_name_and_asks_no_hub(
 
     monkeypatch.setattr(huggingface_hub, "model_info", refuse)
     file = tmp_path / "run.jsonl"
-    file.write_text('{"prompt": "a", "response": "b"}\n', encoding="utf-8")
-    code, out, err = run("replay", str(file), "--target", "bundled-seq2seq")
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err == (
-        "error: 'bundled-seq2seq' is an encoder–decoder model; name a decoder-only one\n"
-    )
+    file.write_text('{"prompt": "a b a b a b", "response": "a b a b"}\n', encoding="utf-8")
+    argv = ("replay", str(file), "--target", "bundled-seq2seq", "--drafter", "bundled")
+    code, out, err = run(*argv, "--policy", "fixed(gamma=2)", "--json")
+    assert (code, err) == (0, "")
+    found = {(one["drafting"], one["policy"]): one for one in map(json.loads, out.splitlines())}
+    assert found["model", "fixed(gamma=2)"]["num_drafted_tokens"] > 0
+    assert found["suffix", "fixed(gamma=2)"]["num_drafted_tokens"] > 0
     code, out, err = run("replay", str(file), "--target", str(tmp_path))
     assert (code, out) == (2, "")
     assert "holds no model" in err
+    assert err.count("\n") == 1

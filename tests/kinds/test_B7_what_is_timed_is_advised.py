@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from foredraft.bench.advise import GAMMAS, Advice, advise
+from foredraft.bench.advice import Advice
+from foredraft.bench.advise import advise
 from foredraft.bench.recordings import Recording
-from foredraft.bench.replay import Clock, CostTable, Replay, TimedModel
+from foredraft.bench.replay import Replay
+from foredraft.bench.timed import Clock, CostTable, TimedModel
+from foredraft.bench.timing import GAMMAS
 from foredraft.engine import Engine
 from foredraft.gamma import OracleGamma
-from foredraft.models import Drafted, Feed
 from tests.bench.test_advise import PROMPTS
 from tests.toy_engine import toy_drafter, toy_engine, toy_target
 
 CALL, TOKEN, PASS = 0.4, 0.01, 1.0  # seconds: a call is dear, a further token of it is cheap
 
 
-class OneCall(TimedModel):
-    """A draft model that makes a whole draft in one call, as one in C or a graph does."""
-
-    def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
-        self._seconds, self._seconds_a_token = CALL, TOKEN
-        return super().draft(feeds, count)
-
-
 def advice() -> Advice:
     clock, plain = Clock(), toy_engine()
     assert plain.drafter is not None
-    target = TimedModel(toy_target(), PASS, 0.001, clock)
-    drafter = OneCall(toy_drafter(), CALL, 0.0, clock)
+    target = TimedModel(toy_target(), lambda rows: PASS + 0.001 * (rows - 1), clock)
+    drafter = TimedModel(toy_drafter(), lambda calls: CALL + TOKEN * (calls - 1), clock)
     engine = Engine(replace(plain.target, model=target), replace(plain.drafter, model=drafter))
     return advise(engine, PROMPTS, length=40, num_speculative_tokens=8, repeats=2, clock=clock)
 
@@ -39,9 +32,10 @@ def advice() -> Advice:
 def test_what_is_predicted_is_what_is_measured() -> None:
     found = advice()
     assert found.pays
-    assert found.costs.draft == pytest.approx(CALL)
-    assert found.costs.draft_token == pytest.approx(TOKEN)
-    assert found.best.speedup == pytest.approx(found.measured_speedup, rel=0.3)
+    assert found.draft_seconds[1] == pytest.approx(CALL)
+    assert found.draft_seconds[12] == pytest.approx(CALL + 11 * TOKEN)
+    for one in (found.best, found.auto):
+        assert one.speedup == pytest.approx(one.measured_speedup, rel=0.1)
     assert found.gamma >= 6  # long drafts cost hardly more than short ones
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foredraft.bench.replay import Clock, TimedModel
+from foredraft.bench.timed import Clock, TimedModel
 from foredraft.checks.remembered import Noted, Remembered
 from foredraft.errors import RequestError
 from foredraft.models import Feed, Network, Recomputing, TableModel
@@ -99,7 +99,7 @@ def test_what_wraps_a_model_shares_its_owner() -> None:
         Recomputing(inner),
         Remembered(inner),
         Noted(inner),
-        TimedModel(inner, 1.0, 0.0, Clock()),
+        TimedModel(inner, float, Clock()),
         Recomputing(Noted(inner)),
     ):
         assert wrapper.owner is inner.owner, type(wrapper).__name__

@@ -13,7 +13,7 @@ import pytest
 
 import foredraft
 from foredraft.bench.prompt_sets import PromptItem
-from foredraft.bench.replay import CostTable
+from foredraft.bench.timed import CostTable
 from foredraft.checks import Plan
 from foredraft.cli.commands import COMMANDS
 from foredraft.config import DecodingConfig

@@ -20,9 +20,10 @@ from foredraft.bench.analysis import analyse
 from foredraft.bench.folder import RunFolder
 from foredraft.bench.intervals import compare
 from foredraft.bench.recordings import Recording
-from foredraft.bench.replay import Clock, CostTable, Replay
+from foredraft.bench.replay import Replay
 from foredraft.bench.rows import Row
 from foredraft.bench.run import run_grid
+from foredraft.bench.timed import Clock, CostTable, TimedModel
 from foredraft.checks import Plan, check
 from foredraft.cli.main import main
 from foredraft.engine import Engine
@@ -34,7 +35,7 @@ from foredraft.zoo.evaluation import Measured
 from foredraft.zoo.publish import publish
 from foredraft.zoo.run import Run
 from foredraft.zoo.training import Progress, prepare, train
-from tests.bench.test_advise import PROMPTS, Ticking
+from tests.bench.test_advise import PROMPTS
 from tests.bench.toy_grid import run_toy, toy_crew, toy_grid
 from tests.toy_engine import toy_drafter, toy_engine, toy_target
 from tests.zoo.tiny_recipe import make_run
@@ -185,8 +186,8 @@ def test_a_clock_that_stands_still_gives_no_speed(
 def timed(draft: float, verify: float) -> tuple[Engine, Clock]:
     clock, plain = Clock(), toy_engine()
     assert plain.drafter is not None
-    target = Ticking(toy_target(), verify, 0.0, clock)
-    drafter = Ticking(toy_drafter(), draft, 0.0, clock)
+    target = TimedModel(toy_target(), lambda rows: verify, clock)
+    drafter = TimedModel(toy_drafter(), lambda rows: draft * rows, clock)
     return Engine(replace(plain.target, model=target), replace(plain.drafter, model=drafter)), clock
 
 
