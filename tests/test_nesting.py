@@ -14,7 +14,7 @@ from foredraft.assembly import Assembly
 from foredraft.config import DecodingConfig
 from foredraft.core import Draft, StepOutcome, StepRecord
 from foredraft.decoding import Request, Speculation, speculative_steps
-from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
+from foredraft.drafting import DRAFTERS, AutoDrafter, Drafter, DraftModelDrafter, DraftParts
 from foredraft.drafting.bandit import BanditDrafter
 from foredraft.drafting.hybrid import HybridDrafter
 from foredraft.gamma import GAMMA_POLICIES, BanditGamma, CostAwareGamma, GammaPolicy, Signal
@@ -95,6 +95,8 @@ def inside(drafter: Drafter) -> Iterator[Drafter]:
     yield drafter
     if isinstance(drafter, HybridDrafter):
         parts = [drafter.first, drafter.fallback]
+    elif isinstance(drafter, AutoDrafter):
+        parts = [*drafter.sources, *drafter.models]
     else:
         parts = drafter.drafters if isinstance(drafter, BanditDrafter) else []
     for part in parts:

@@ -66,8 +66,10 @@ class AutoDrafter(Drafter):
         self.rule = self.rule.for_text(self.meter)
         self.rule.start()
         self._rest = self._vain = 0  # steps left to rest; looks in vain, one after another
+        self._proposers: Sequence[Drafter] = ()  # whose the newest draft is
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+        self._proposers = ()
         if self._rest > 0:
             self._rest -= 1
             return Draft([], stopped=DraftStop.POLICY)
@@ -77,6 +79,7 @@ class AutoDrafter(Drafter):
         if self.models and self._drafts(tokens, gamma, worth):
             self._vain = 0
             return self._drafted(tokens, gamma, policy)
+        self._proposers = self.sources
         admitted, _ = admit(found.signals(), policy)
         self._vain = 0 if admitted else self._vain + 1
         if self._vain >= PATIENCE:
@@ -89,6 +92,8 @@ class AutoDrafter(Drafter):
             source.observe(tokens, num_emitted, target_logits)
 
     def update(self, outcome: StepOutcome) -> None:
+        for proposer in self._proposers:
+            proposer.update(outcome)
         if self.models:
             self.rule.update(outcome)
 
@@ -149,6 +154,7 @@ class AutoDrafter(Drafter):
     def _drafted(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         """Let the model draft, and copy after it what is worth it."""
         model, source = self.models[0], self._unread_source(tokens)
+        self._proposers = self.models
         if not self._is_begun:
             model.start(*self._begin)
             self._is_begun, self._source = True, 0
