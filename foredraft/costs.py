@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from foredraft.core import StepOutcome
 
@@ -18,6 +19,8 @@ TINY = 1e-12  # seconds: of what a clock did not see pass
 NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
 REMEMBERED = 256  # measurements of any kind after which one that was not repeated says nothing
 USUAL_LAG = 3  # tokens that a draft call reads beside the time that it takes for one
+PLAIN_FIRST, PLAIN_EVERY = 3, 256  # plain steps timed at first; steps until the next ones
+FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
 SLOWER = 1.1  # as much longer a time of reading may become at once
 HOPELESS = 0.02  # a chance that is not worth a look at what follows
 
@@ -169,6 +172,23 @@ class Rate:
         return self.tokens / self.seconds if self.seconds > 0 else None
 
 
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What drafts cost, in tokens that their seconds would bring elsewhere; by their length.
+
+    Attributes:
+        rate: tokens per second elsewhere.
+        draft: of draft calls.
+        verify: of tokens in a pass after draft calls, beside a plain pass that follows another.
+        copied: of tokens in a pass without draft calls.
+    """
+
+    rate: float
+    draft: list[float]
+    verify: list[float]
+    copied: list[float]
+
+
 class Meter:
     """What the steps of a pair of models cost and bring here: told once a step, by the loop.
 
@@ -189,16 +209,52 @@ class Meter:
         self.draft_seconds, self.verify_seconds = Curve(from_nothing=True), Curve()
         self.read_seconds, self.rate = 0.0, Rate(memory=32)
         self.texts, self.company = 1, 0
+        # A pass finds other things in the caches where a draft model ran just before it, and other
+        # threads asleep: plain decoding is quicker by itself than between drafts.
+        self._after_calls, self._rested = Curve(), Curve()
+        self._were_calls = True  # whether the newest step made draft calls; of none nobody knows
+        self._steps = self._plain_steps = self._plain_step = 0
+        self._prices: tuple[tuple[int, int, int, int], Prices] | None = None
 
-    def pass_seconds(self, drafted: int) -> float:
-        """Return the seconds of the next pass, if the draft to be made has so many tokens."""
-        return self.verify_seconds(self.company + drafted)
+    def pass_seconds(self, drafted: int, *, after_calls: bool = False) -> float:
+        """Return the seconds of the next pass, if the draft to be made has so many tokens.
+
+        Args:
+            drafted: tokens of the draft.
+            after_calls: whether the draft model makes them.
+        """
+        curve = self._after_calls if after_calls else self._rested
+        if self.texts > 1 or not curve.is_known:
+            return self.verify_seconds(self.company + drafted)
+        return curve(drafted)
+
+    @property
+    def wants_plain(self) -> bool:
+        """Whether plain decoding has not been timed for long: two steps of it are due."""
+        is_due = self._plain_steps < PLAIN_FIRST or self._steps - self._plain_step >= PLAIN_EVERY
+        return is_due and self.texts == 1
 
     @property
     def best_rate(self) -> float:
         """Tokens per second that time brings elsewhere: as of late, or by plain decoding."""
-        plain = self.verify_seconds(self.texts - 1)
+        plain = self.pass_seconds(0) if self.texts == 1 else self.verify_seconds(self.texts - 1)
         return max(self.texts / plain if plain > 0 else 0.0, self.rate.per_second or 0.0)
+
+    def prices(self, most: int) -> Prices:
+        """Return what drafts of 0 … `most` tokens cost; worked out anew every few steps."""
+        patience = FRESH if self._steps < NEWEST else STALE
+        key = self._steps // patience, self.texts, self.company, most
+        if self._prices is None or self._prices[0] != key:
+            rate, lengths, plain = self.best_rate, range(most + 1), self.pass_seconds(0)
+            after = [self.pass_seconds(k, after_calls=True) - plain for k in lengths]
+            found = Prices(
+                rate,
+                [rate * self.draft_seconds(k) for k in lengths],
+                [rate * seconds for seconds in after],
+                [rate * (self.pass_seconds(k) - plain) for k in lengths],
+            )
+            self._prices = key, found
+        return self._prices[1]
 
     def update(self, outcome: StepOutcome) -> None:
         """Measure a step of one text, but for what a model with much to read took."""
@@ -210,10 +266,23 @@ class Meter:
             self._measure_reading(max(0.0, reading) / draft.num_read)
         if outcome.is_shared:
             return
+        self._steps += 1
         if not outcome.read_prompt:
-            self.verify_seconds.add(len(draft.tokens), outcome.verify_seconds)
+            self._measure_pass(outcome)
+        self._were_calls = draft.num_calls > 0
         if outcome.is_typical:
             self.rate.add(outcome.num_emitted, outcome.seconds)
+
+    def _measure_pass(self, outcome: StepOutcome) -> None:
+        drafted, seconds = len(outcome.draft.tokens), outcome.verify_seconds
+        self.verify_seconds.add(drafted, seconds)
+        if outcome.draft.num_calls:
+            self._after_calls.add(drafted, seconds)
+        elif not self._were_calls:
+            self._rested.add(drafted, seconds)
+            if not drafted:
+                self._plain_step = self._steps
+                self._plain_steps += 1
 
     def _measure_reading(self, seconds: float) -> None:
         """Believe a shorter time at once and a longer one by and by: the first is a cold start."""
@@ -236,7 +305,7 @@ class Meter:
 
 
 def best_length(
-    chances: Iterable[float], price: Callable[[int], float], survival: float = 1.0
+    chances: Iterable[float], price: Sequence[float], survival: float = 1.0
 ) -> tuple[int, float]:
     """Return how many tokens to propose, and what that brings beyond the time it takes.
 
@@ -245,17 +314,18 @@ def best_length(
 
     Args:
         chances: of each token, if those before it are kept.
-        price: of k tokens: their seconds, in tokens at the rate of the meter.
+        price: of 0, 1, … tokens: their seconds, in tokens that these bring elsewhere; longer drafts
+            than it knows are not weighed.
         survival: chance that what comes before them is kept.
 
     Returns:
         The length, and tokens gained by it; 0 and 0 where no length gains.
     """
     best, most, gain = 0, 0.0, 0.0
-    for length, chance in enumerate(chances, start=1):
+    for length, (chance, cost) in enumerate(zip(chances, price[1:], strict=False), start=1):
         survival *= chance
         gain += survival
-        worth = gain - price(length)
+        worth = gain - cost
         if worth > most:
             best, most = length, worth
         if survival < HOPELESS:

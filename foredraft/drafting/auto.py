@@ -10,7 +10,7 @@ Derived in `docs/en/06-tricks-and-optimizations.md#auto-one-optimiser`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -30,7 +30,6 @@ from foredraft.ranges import DraftLength
 from foredraft.sampling.rng import Rng
 
 HORIZON = 8  # steps over which what the draft model must read is paid off
-PATIENCE, LONGEST_REST = 8, 8  # looks in vain before one is left out; steps left out, at most
 NOTHING = Retrieved()
 
 
@@ -65,25 +64,18 @@ class AutoDrafter(Drafter):
         self._read = 0  # tokens of the text that the model has read
         self.rule = self.rule.for_text(self.meter)
         self.rule.start()
-        self._rest = self._vain = 0  # steps left to rest; looks in vain, one after another
         self._proposers: Sequence[Drafter] = ()  # whose the newest draft is
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         self._proposers = ()
-        if self._rest > 0:
-            self._rest -= 1
+        if self.meter.wants_plain:
             return Draft([], stopped=DraftStop.POLICY)
         gamma = min(gamma, self.gamma_max)
-        rate, plain = self.meter.best_rate, self.meter.pass_seconds(0)
-        found, worth = self._best_copy(tokens, gamma, (), self._prices(rate, plain), 1.0)
+        found, worth = self._best_copy(tokens, gamma)
         if self.models and self._drafts(tokens, gamma, worth):
-            self._vain = 0
             return self._drafted(tokens, gamma, policy)
         self._proposers = self.sources
         admitted, _ = admit(found.signals(), policy)
-        self._vain = 0 if admitted else self._vain + 1
-        if self._vain >= PATIENCE:
-            self._rest = min(self._vain // PATIENCE, LONGEST_REST)
         is_cut = len(admitted) < gamma
         return Draft(admitted, stopped=DraftStop.POLICY if is_cut else None)
 
@@ -97,30 +89,28 @@ class AutoDrafter(Drafter):
         if self.models:
             self.rule.update(outcome)
 
-    def _prices(self, rate: float, before: float, drafted: int = 0) -> Callable[[int], float]:
-        """Return what tokens more in a pass cost, in tokens that their time would bring elsewhere.
+    def _best_copy(
+        self, tokens: list[int], gamma: int, drafted: Sequence[int] = (), survival: float = 1.0
+    ) -> tuple[Retrieved, float]:
+        """Return what is best copied, and the tokens gained by it.
 
         Args:
-            rate: tokens per second elsewhere.
-            before: seconds of the pass without them.
-            drafted: tokens of the draft before them.
+            tokens: everything so far.
+            gamma: most tokens wanted.
+            drafted: of the model, after which copies are wanted.
+            survival: chance that these are kept.
         """
-        seconds = self.meter.pass_seconds
-        return lambda length: rate * (seconds(drafted + length) - before)
-
-    def _best_copy(
-        self,
-        tokens: list[int],
-        gamma: int,
-        drafted: Sequence[int],
-        price: Callable[[int], float],
-        survival: float,
-    ) -> tuple[Retrieved, float]:
-        """Return what is best copied after a draft, and the tokens gained by it."""
+        prices, before = self.meter.prices(self.gamma_max), len(drafted)
+        price = prices.copied
+        if drafted:
+            price = [cost - prices.verify[before] for cost in prices.verify[before:]]
         best, most = NOTHING, 0.0
         for source in self.sources:
+            if source.rests(drafted):
+                continue
             found = source.retrieve(tokens, gamma, drafted)
             length, worth = best_length(found.confidences, price, survival)
+            source.was_looked_at(length)
             if worth > most:
                 best, most = found.first(length), worth
         return best, most
@@ -135,9 +125,11 @@ class AutoDrafter(Drafter):
         """
         if self.rule.is_learning:
             return True
+        length, gained = self.rule.plan()
+        if 0 < gained <= worth:
+            return False
         unread = len(tokens) - self._read + self._unread_source(tokens)
         reading = self.meter.read_seconds * unread
-        length, gained = self.rule.plan()
         if not length:
             return worth <= 0 and self.rule.may_try(reading)
         steps = min(HORIZON, max(1.0, gamma / (1 + gained)))
@@ -165,8 +157,7 @@ class AutoDrafter(Drafter):
         drafted, drawn_from = len(draft.tokens), draft.drawn_from
         if not drafted or drafted >= gamma or draft.stopped is not DraftStop.POLICY:
             return draft
-        price = self._prices(self.meter.best_rate, self.meter.pass_seconds(drafted), drafted)
-        found, _ = self._best_copy(tokens, gamma - drafted, draft.tokens, price, self.rule.survival)
+        found, _ = self._best_copy(tokens, gamma - drafted, draft.tokens, self.rule.survival)
         copied, _ = admit(found.signals(draft.num_calls), policy, drafted)
         if not copied:
             return draft
@@ -215,5 +206,5 @@ class Auto(DraftSource):
         neural = [parts.neural] if parts.neural and DraftModel() in self.sources else []
         made = [one.build(parts) for one in self.sources if one.retrieves]
         retrieving = [one for one in made if isinstance(one, RetrievalDrafter)]
-        rule = CostAwareGamma(min(self.gamma_max, 16), self.explore)
+        rule = CostAwareGamma(self.gamma_max, self.explore)
         return AutoDrafter(retrieving, neural, rule, self.gamma_max)

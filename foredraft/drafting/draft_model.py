@@ -37,7 +37,7 @@ class DraftModelDrafter(Drafter):
     _drafted: list[int]  # the newest draft
     _tokens: list[int]  # what it follows
     _begin: int  # where it begins
-    _drawn: Iterator[tuple[int, Tensor]]  # of the newest stride: tokens, and what they came from
+    _drawn: Iterator[int]  # tokens of a stride, drawn already
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
         self._rng, before = rng, self._context
@@ -63,18 +63,21 @@ class DraftModelDrafter(Drafter):
         self._begin, self._drafted, self._calls = len(tokens), list[int](), 0
         self._tokens = tokens
         num_read = len(tokens) - context.length
-        probs = list[Tensor]()
+        probs = list[Tensor]()  # [some, vocab] each
         goes_on = True
         while goes_on and len(self._drafted) < most:
             stride = min(policy.stride(len(self._drafted)), most - len(self._drafted))
+            self._ahead: Tensor | None = None  # what a stride was drawn from, [stride, vocab]
             signals = self._signals(context, tokens, stride)
             admitted, goes_on = admit(signals, policy, len(self._drafted), self._drawing(probs))
             self._drafted += admitted
+            if self._ahead is not None and admitted:
+                probs.append(self._ahead[: len(admitted)])
             goes_on = goes_on and stride > 0
         is_cut = not goes_on and len(self._drafted) < gamma  # at its bound it would have ended
         return Draft(
             list(self._drafted),
-            Dense(torch.stack(probs)) if probs else None,  # [drafted, vocab]
+            Dense(probs[0] if len(probs) == 1 else torch.cat(probs)) if probs else None,
             num_calls=self._calls,
             num_read=num_read if self._calls else 0,
             stopped=_why(is_cut, room < gamma),
@@ -94,9 +97,8 @@ class DraftModelDrafter(Drafter):
             yield Signal(logits[0], num_calls=self._calls)
             return
         self._calls += stride
-        is_drawn = drafted.probs is not None
-        if drafted.probs is not None:
-            self._drawn = zip(drafted.tokens, drafted.probs, strict=True)
+        self._ahead, self._drawn = drafted.probs, iter(drafted.tokens)
+        is_drawn = self._ahead is not None
         for token, margin in zip(drafted.tokens, drafted.margins, strict=True):
             if math.isnan(margin):
                 raise undecided(margin, DRAFT_MODEL, dtype)
@@ -123,12 +125,10 @@ class DraftModelDrafter(Drafter):
             if self.sampler.is_greedy:
                 return signal.likeliest
             if signal.logits is None:  # drawn already, by the next number
-                token, row = next(self._drawn)
-                probs.append(row)
                 self._rng.use(1)
-                return token
+                return next(self._drawn)
             choices, _ = self.sampler.choices(signal.logits[None])
-            probs.append(choices.dense(as_float(signal.logits)[None])[0])
+            probs.append(choices.dense(as_float(signal.logits)[None]))
             return choices.draw(0, self._rng, self._begin + num_drafted)
 
         return draw

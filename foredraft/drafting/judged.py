@@ -18,6 +18,7 @@ from foredraft.sampling.rng import Rng
 CLASSES = 12  # of confidence
 PRIOR = 4.0  # scored tokens that a source's own confidence counts for
 LARGEST_CHANCE = 0.98
+PATIENCE, LONGEST_REST = 4, 12  # looks in vain before steps are left out; how many, at most
 HOPELESS = 0.03  # a chance that all is right below which nobody asks for more
 
 
@@ -60,6 +61,23 @@ class JudgedDrafter(RetrievalDrafter):
         self.inner.start(prompt, rng)
         self._promise: tuple[int, Retrieved, list[float]] | None = None
         self._luck = Luck()
+        self._rest = self._vain = 0  # steps left to rest; looks in vain, one after another
+
+    def rests(self, drafted: Sequence[int] = ()) -> bool:
+        """Whether to leave it out: it was of no use of late, and looking takes time too.
+
+        Args:
+            drafted: as for `retrieve`; a step counts once, whoever drafts in it.
+        """
+        if self._rest and not drafted:
+            self._rest -= 1
+            return True
+        return self._rest > 0
+
+    def was_looked_at(self, length: int) -> None:
+        """Note how many of the tokens that it retrieved were worth their time."""
+        self._vain = 0 if length else self._vain + 1
+        self._rest = min(self._vain // PATIENCE, LONGEST_REST)
 
     def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
         found = self.inner.retrieve(tokens, gamma, drafted)

@@ -30,7 +30,7 @@ LEARNING = (4, 2, 1, 4, 2, 1)  # of the first drafts, before costs are believed
 LOOK_AHEAD = 8  # tokens that are weighed together
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
 TRIAL_LENGTH = 3  # tokens of a draft that is made to see whether drafts pay again
-MOST_CREDIT = 8  # trials that may be saved up
+MOST_CREDIT = 16  # plain steps whose time may be saved up for trials
 DEBT = 2  # plain steps whose time must be there before a trial, whatever it may cost
 
 Explored = Annotated[float, Range(0, 0.5)]
@@ -115,6 +115,8 @@ class CostAwareGamma(GammaPolicy):
         return self._survival
 
     def stride(self, num_drafted: int) -> int:
+        if self.meter.wants_plain and not num_drafted:
+            return 0
         if self.is_learning:
             return max(min(LEARNING[self._known.called], self.gamma_max) - num_drafted, 0)
         length, _ = self.plan()
@@ -125,8 +127,9 @@ class CostAwareGamma(GammaPolicy):
     def plan(self) -> tuple[int, float]:
         """Return the length of a draft by the model, and the tokens that are gained by it."""
         if self._plan is None:
-            mean = self._mean.value
-            self._plan = best_length(repeat(mean, self.gamma_max), self._price)
+            prices = self.meter.prices(self.gamma_max)
+            price = [d + v for d, v in zip(prices.draft, prices.verify, strict=True)]
+            self._plan = best_length(repeat(self._mean.value, self.gamma_max), price)
         return self._plan
 
     def may_try(self, further_seconds: float = 0.0) -> bool:
@@ -176,7 +179,7 @@ class CostAwareGamma(GammaPolicy):
     def _spend(self, outcome: StepOutcome) -> None:
         """Save a share of the time for trials, and pay for a draft that was not to pay."""
         known, num_calls = self._known, outcome.draft.num_calls
-        most = MOST_CREDIT * self._seconds(TRIAL_LENGTH, TRIAL_LENGTH)
+        most = MOST_CREDIT * self.meter.pass_seconds(0)
         known.credit = min(known.credit + self.explore * outcome.seconds, most)
         if num_calls and not self.is_learning and not self.plan()[0]:
             known.credit -= outcome.draft_seconds + self._seconds(0, len(outcome.draft.tokens))
@@ -188,10 +191,8 @@ class CostAwareGamma(GammaPolicy):
     def _seconds(self, calls: int, length: int) -> float:
         """Return what draft calls, and a draft, add to a step of plain decoding."""
         meter = self.meter
-        return meter.draft_seconds(calls) + meter.pass_seconds(length) - meter.pass_seconds(0)
-
-    def _price(self, length: int) -> float:
-        return self.meter.best_rate * self._seconds(length, length)
+        verify = meter.pass_seconds(length, after_calls=True)
+        return meter.draft_seconds(calls) + verify - meter.pass_seconds(0)
 
     def _accepts_all(self, signal: Signal) -> bool:
         """Whether it takes what it gets: it is learning, or trying whether calls pay again."""
@@ -207,15 +208,16 @@ class CostAwareGamma(GammaPolicy):
             drafted: tokens before them.
             signal: copied tokens cost no draft calls, and those that were made are paid for.
         """
-        meter, rate = self.meter, self.meter.best_rate
-        draft, verify = meter.draft_seconds, meter.pass_seconds
-        calls, gain, survival = signal.num_calls, 0.0, self._survival * acceptance
-        before, paid = draft(calls) + verify(drafted), max(calls, drafted)
+        prices, calls = self.meter.prices(self.gamma_max), signal.num_calls
+        draft, verify = prices.draft, prices.verify if calls else prices.copied
+        gain, survival = 0.0, self._survival * acceptance
+        calls, paid = min(calls, self.gamma_max), max(calls, drafted)
+        before = draft[calls] + verify[drafted]
         mean = self._known.counted.mean if signal.is_counted else self._mean.value
         for length in range(drafted + 1, min(drafted + LOOK_AHEAD, self.gamma_max) + 1):
             gain += survival
             further = 0 if signal.is_counted else max(length - paid, 0)
-            if gain > rate * (draft(calls + further) + verify(length) - before):
+            if gain > draft[min(calls + further, self.gamma_max)] + verify[length] - before:
                 return True
             survival *= mean
         return False

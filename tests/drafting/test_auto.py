@@ -156,11 +156,11 @@ def test_copies_are_judged_whether_they_are_drafted_or_not() -> None:
 
 
 def test_the_best_length_is_that_of_most_tokens_beyond_the_price() -> None:
-    assert best_length([0.9, 0.9, 0.9], lambda k: 0.5 * k) == (3, pytest.approx(0.939))
-    assert best_length([0.9, 0.1, 0.9], lambda k: 0.5 * k) == (1, pytest.approx(0.4))
-    assert best_length([0.4, 0.9], lambda k: 0.5 * k) == (0, 0.0)
+    assert best_length([0.9, 0.9, 0.9], [0.5 * k for k in range(9)]) == (3, pytest.approx(0.939))
+    assert best_length([0.9, 0.1, 0.9], [0.5 * k for k in range(9)]) == (1, pytest.approx(0.4))
+    assert best_length([0.4, 0.9], [0.5 * k for k in range(9)]) == (0, 0.0)
     # One does not pay and two do: T_v has steps.
-    assert best_length([0.8, 0.8], lambda k: 1.0) == (2, pytest.approx(0.44))
+    assert best_length([0.8, 0.8], [1.0] * 9) == (2, pytest.approx(0.44))
 
 
 def test_what_has_rested_in_vain_looks_again() -> None:
@@ -176,7 +176,10 @@ def test_a_policy_other_than_the_bare_fixed_bounds_it() -> None:
     def longest(**settings: str) -> int:
         method = Method.of(DecodingConfig(drafting="auto(suffix)", **settings), "speculative")
         assert method.source is not None
-        drafter = method.source.build(DraftParts(VOCAB, None)).for_text(Meter())
+        meter = Meter()
+        for _ in range(5):
+            meter.update(judged_step(0, 0, verify_seconds=1.0))
+        drafter = method.source.build(DraftParts(VOCAB, None)).for_text(meter)
         tokens = [1, 2, 3, 4, 5, 6, 7, 8] * 4
         drafter.start(tokens, Rng(0))
         return len(drafter.propose(tokens, min(60, method.policy.budget), method.policy).tokens)
