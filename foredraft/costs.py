@@ -19,7 +19,9 @@ TINY = 1e-12  # seconds: of what a clock did not see pass
 NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
 REMEMBERED = 256  # measurements of any kind after which one that was not repeated says nothing
 USUAL_LAG = 3  # tokens that a draft call reads beside the time that it takes for one
-PLAIN_FIRST, PLAIN_EVERY = 3, 256  # plain steps timed at first; steps until the next ones
+PLAIN_FIRST = 3  # plain steps that are timed at first
+PLAIN_MORE, PLAIN_EVERY = 12, 48  # steps until the next ones: more each time, and at most
+PLAIN_KEPT = 6  # newest of them that count: a machine's speed drifts, and they are few
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
 SLOWER = 1.1  # as much longer a time of reading may become at once
 HOPELESS = 0.02  # a chance that is not worth a look at what follows
@@ -36,15 +38,16 @@ class Curve:
 
     Args:
         from_nothing: none of it takes no time.
+        newest: measurements kept of a count.
     """
 
-    def __init__(self, *, from_nothing: bool = False) -> None:
+    def __init__(self, *, from_nothing: bool = False, newest: int = NEWEST) -> None:
         self._measured: dict[int, deque[float]] = {}
         self._unread: set[int] = set()  # counts measured since anybody asked
         self._typical: dict[int, float] = {}
         self._times: dict[int, int] = {}  # when each was measured last
         self._time = 0
-        self._from_nothing = from_nothing
+        self._from_nothing, self._kept = from_nothing, newest
         self._newest = 0
         self._known: dict[int, float] = {}  # what was asked since the last measurement
         self._through: list[tuple[int, float]] = []
@@ -56,7 +59,7 @@ class Curve:
 
     def add(self, count: int, seconds: float) -> None:
         """Measure one of `count`."""
-        self._measured.setdefault(count, deque(maxlen=NEWEST)).append(seconds)
+        self._measured.setdefault(count, deque(maxlen=self._kept)).append(seconds)
         self._newest = count
         self._time += 1
         self._times[count] = self._time
@@ -211,7 +214,7 @@ class Meter:
         self.texts, self.company = 1, 0
         # A pass finds other things in the caches where a draft model ran just before it, and other
         # threads asleep: plain decoding is quicker by itself than between drafts.
-        self._after_calls, self._rested = Curve(), Curve()
+        self._after_calls, self._rested = Curve(), Curve(newest=PLAIN_KEPT)
         self._were_calls = True  # whether the newest step made draft calls; of none nobody knows
         self._steps = self._plain_steps = self._plain_step = 0
         self._prices: tuple[tuple[int, int, int, int], Prices] | None = None
@@ -231,8 +234,8 @@ class Meter:
     @property
     def wants_plain(self) -> bool:
         """Whether plain decoding has not been timed for long: two steps of it are due."""
-        is_due = self._plain_steps < PLAIN_FIRST or self._steps - self._plain_step >= PLAIN_EVERY
-        return is_due and self.texts == 1
+        patience = min(PLAIN_MORE * (self._plain_steps - PLAIN_FIRST + 1), PLAIN_EVERY)
+        return self.texts == 1 and self._steps - self._plain_step >= patience
 
     @property
     def best_rate(self) -> float:
