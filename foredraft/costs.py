@@ -20,7 +20,7 @@ NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
 REMEMBERED = 256  # measurements of any kind after which one that was not repeated says nothing
 USUAL_LAG = 3  # tokens that a draft call reads beside the time that it takes for one
 PLAIN_FIRST = 3  # plain steps that are timed at first
-PLAIN_MORE, PLAIN_EVERY = 12, 48  # steps until the next ones: more each time, and at most
+PLAIN_MORE, PLAIN_EVERY = 16, 128  # steps until the next ones: more each time, and at most
 PLAIN_KEPT = 6  # newest of them that count: a machine's speed drifts, and they are few
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
 SLOWER = 1.1  # as much longer a time of reading may become at once
@@ -175,7 +175,7 @@ class Rate:
         return self.tokens / self.seconds if self.seconds > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Prices:
     """What drafts cost, in tokens that their seconds would bring elsewhere; by their length.
 
@@ -183,12 +183,14 @@ class Prices:
         rate: tokens per second elsewhere.
         draft: of draft calls.
         verify: of tokens in a pass after draft calls, beside a plain pass that follows another.
+        drafted: of as many draft calls and tokens in a pass.
         copied: of tokens in a pass without draft calls.
     """
 
     rate: float
     draft: list[float]
     verify: list[float]
+    drafted: list[float]
     copied: list[float]
 
 
@@ -249,13 +251,11 @@ class Meter:
         key = self._steps // patience, self.texts, self.company, most
         if self._prices is None or self._prices[0] != key:
             rate, lengths, plain = self.best_rate, range(most + 1), self.pass_seconds(0)
-            after = [self.pass_seconds(k, after_calls=True) - plain for k in lengths]
-            found = Prices(
-                rate,
-                [rate * self.draft_seconds(k) for k in lengths],
-                [rate * seconds for seconds in after],
-                [rate * (self.pass_seconds(k) - plain) for k in lengths],
-            )
+            draft = [rate * self.draft_seconds(k) for k in lengths]
+            verify = [rate * (self.pass_seconds(k, after_calls=True) - plain) for k in lengths]
+            drafted = [d + v for d, v in zip(draft, verify, strict=True)]
+            copied = [rate * (self.pass_seconds(k) - plain) for k in lengths]
+            found = Prices(rate, draft, verify, drafted, copied)
             self._prices = key, found
         return self._prices[1]
 
@@ -278,7 +278,6 @@ class Meter:
 
     def _measure_pass(self, outcome: StepOutcome) -> None:
         drafted, seconds = len(outcome.draft.tokens), outcome.verify_seconds
-        self.verify_seconds.add(drafted, seconds)
         if outcome.draft.num_calls:
             self._after_calls.add(drafted, seconds)
         elif not self._were_calls:
@@ -286,6 +285,9 @@ class Meter:
             if not drafted:
                 self._plain_step = self._steps
                 self._plain_steps += 1
+                if self._plain_steps > NEWEST and self._steps % FRESH:
+                    return  # known well enough, and this is the way that must cost nothing
+        self.verify_seconds.add(drafted, seconds)
 
     def _measure_reading(self, seconds: float) -> None:
         """Believe a shorter time at once and a longer one by and by: the first is a cold start."""

@@ -220,7 +220,7 @@ def _judged(
             answer what the text does not say, are allowed to be anything.
     """
     choices, decided = parts.sampler.choices(logits)
-    if parts.verifier is None:
+    if parts.verifier is None or not draft.tokens:  # by every rule the target's own draw
         verdict = Verdict(0, choices.draw(0, rng, position))
     else:
         verdict = parts.verifier.judge(draft, choices, rng, position)

@@ -74,6 +74,8 @@ class AutoDrafter(Drafter):
         found, worth = self._best_copy(tokens, gamma)
         if self.models and self._drafts(tokens, gamma, worth):
             return self._drafted(tokens, gamma, policy)
+        if not worth:
+            return Draft([], stopped=DraftStop.POLICY)
         self._proposers = self.sources
         admitted, _ = admit(found.signals(), policy)
         is_cut = len(admitted) < gamma

@@ -21,7 +21,7 @@ from typing import Annotated
 
 from foredraft.chances import Luck, Mean
 from foredraft.core import StepOutcome
-from foredraft.costs import USUAL_LAG, Meter, best_length
+from foredraft.costs import USUAL_LAG, Meter, Prices, best_length
 from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
 from foredraft.gamma.calibration import MOST, Calibration, acceptance_labels
 from foredraft.ranges import DraftLength, Range
@@ -83,7 +83,10 @@ class CostAwareGamma(GammaPolicy):
     _acceptance: float = field(init=False, compare=False, repr=False, default=1.0)
     # whether the newest draft took its time for reading, so that it says little
     _has_read: bool = field(init=False, compare=False, repr=False, default=False)
-    _plan: tuple[int, float] | None = field(init=False, compare=False, repr=False, default=None)
+    _plan: tuple[int, float] = field(init=False, compare=False, repr=False, default=(0, 0.0))
+    _planned: tuple[Prices, float] | None = field(
+        init=False, compare=False, repr=False, default=None
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,10 +129,10 @@ class CostAwareGamma(GammaPolicy):
 
     def plan(self) -> tuple[int, float]:
         """Return the length of a draft by the model, and the tokens that are gained by it."""
-        if self._plan is None:
-            prices = self.meter.prices(self.gamma_max)
-            price = [d + v for d, v in zip(prices.draft, prices.verify, strict=True)]
-            self._plan = best_length(repeat(self._mean.value, self.gamma_max), price)
+        prices, mean = self.meter.prices(self.gamma_max), self._mean.value
+        if self._planned != (prices, mean):  # neither has changed in a step of plain decoding
+            self._plan = best_length(repeat(mean, self.gamma_max), prices.drafted)
+            self._planned = prices, mean
         return self._plan
 
     def may_try(self, further_seconds: float = 0.0) -> bool:
@@ -158,6 +161,10 @@ class CostAwareGamma(GammaPolicy):
 
     def update(self, outcome: StepOutcome) -> None:
         known, num_calls = self._known, outcome.draft.num_calls
+        if not (num_calls or outcome.draft.tokens):
+            self._save(outcome.seconds)
+            self._has_read = False
+            return
         labels = acceptance_labels(outcome)
         for (is_counted, margin), label in zip(self._signals, labels, strict=False):
             if not is_counted:
@@ -176,17 +183,21 @@ class CostAwareGamma(GammaPolicy):
         self._has_read = num_calls > 0 and outcome.draft.num_read > USUAL_LAG
         self._forget_draft()
 
-    def _spend(self, outcome: StepOutcome) -> None:
-        """Save a share of the time for trials, and pay for a draft that was not to pay."""
-        known, num_calls = self._known, outcome.draft.num_calls
+    def _save(self, seconds: float) -> None:
+        """Save a share of the time for trials."""
         most = MOST_CREDIT * self.meter.pass_seconds(0)
-        known.credit = min(known.credit + self.explore * outcome.seconds, most)
+        self._known.credit = min(self._known.credit + self.explore * seconds, most)
+
+    def _spend(self, outcome: StepOutcome) -> None:
+        """Save of the time of a step, and pay for a draft that was not to pay."""
+        known, num_calls = self._known, outcome.draft.num_calls
+        self._save(outcome.seconds)
         if num_calls and not self.is_learning and not self.plan()[0]:
             known.credit -= outcome.draft_seconds + self._seconds(0, len(outcome.draft.tokens))
             self.meter.draft_seconds.forget()
 
     def _forget_draft(self) -> None:
-        self._survival, self._signals, self._admitted, self._plan = 1.0, [], 0, None
+        self._survival, self._signals, self._admitted = 1.0, [], 0
 
     def _seconds(self, calls: int, length: int) -> float:
         """Return what draft calls, and a draft, add to a step of plain decoding."""

@@ -241,7 +241,7 @@ def test_cost_aware_is_not_slower_than_the_best_fixed_gamma(
     ]
     world = World(draft, token, step_at_three=step, first=first, at_once=at_once)
     ours = world.rate(CostAwareGamma())
-    assert ours > 0.99 * max(fixed)
+    assert ours > 0.985 * max(fixed)  # plain decoding is timed now and then
 
 
 def test_cost_aware_decodes_plainly_when_drafts_are_too_dear() -> None:
