@@ -18,7 +18,8 @@ LABELS = {
     "transformers_generate": "transformers `generate`",
 }
 FIXED = "speculative gamma=4"  # the documented baseline of EGAG
-REAL, ROUNDING = "real.json", "rounding-smollm2.json"
+REAL, ROUNDING, ADVERSARY = "real.json", "rounding-smollm2.json", "adversary.json"
+POLICIES = ("policies-bundled.json", "policies-smollm2.json")
 CONTENDERS = {
     "plain": "foredraft, plain",
     "nasd": "foredraft, NASD",
@@ -38,7 +39,9 @@ MADE_BY = {
     ROUNDING: "uv run python benchmarks/rounding.py --save",
     "verifiers.json": "uv run python benchmarks/verifiers.py --out benchmarks/results",
     "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
-    "policies.json": "uv run python benchmarks/policies.py runs/policies --out benchmarks/results",
+    "policies-bundled.json": "uv run python benchmarks/policies.py --save",
+    "policies-smollm2.json": "uv run python benchmarks/policies.py --target smollm2 --save",
+    ADVERSARY: "uv run python benchmarks/adversary.py --save",
     "documented/summary.json": (
         "uv run foredraft ablate documented --out benchmarks/results/documented"
     ),
@@ -217,44 +220,62 @@ def seq2seq(language: str) -> str:
 
 
 def policies(language: str) -> str:
-    """Return each rule's and drafter's ratio to Target AR by kind of prompt, greedy."""
-    file = "policies.json"
+    """Return each fixed choice's and rule's ratio to plain decoding by kind of prompt."""
+    return "\n\n".join(_policies(language, file) for file in POLICIES)
+
+
+def _policies(language: str, file: str) -> str:
     found = results(file)
     if found is None:
         return missing(language, file, MADE_BY[file])
-    cells = {(r["sampler"], r["kind"], r["method"]): r for r in found["rows"]}
-    kinds = list(dict.fromkeys(kind for _, kind, _ in cells))
+    greedy, nucleus = found["rows"]["greedy"], found["rows"]["nucleus"]
+    kinds = [kind for kind in greedy[0] if kind != "method"]
     label = "方法" if language == "zh" else "method"
-    per_step = "token/步" if language == "zh" else "tokens/step"
-    lines = [f"| {label} | {' | '.join(kinds)} | nucleus, all | {per_step} |"]
-    lines += ["|---|" + "---:|" * (len(kinds) + 2)]
-    for method in dict.fromkeys(method for _, _, method in cells):
-        greedy = [cells["greedy", kind, method] for kind in kinds]
-        sampled = cells.get(("nucleus", "all", method))
-        shown = [f"{cell['ratio_to_target_ar']:.2f}" for cell in greedy]
-        shown.append(f"{sampled['ratio_to_target_ar']:.2f}" if sampled else "–")
-        shown.append(f"{greedy[-1]['mean_acceptance_length']:.2f}")
-        lines.append(f"| `{method}` | {' | '.join(shown)} |")
+    heads = [label, *kinds, *(f"nucleus, {kind}" for kind in kinds[-1:])]
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
+    for row, sampled in zip(greedy, nucleus, strict=True):
+        shown = [row[kind]["median"] for kind in kinds] + [sampled[kinds[-1]]["median"]]
+        lines.append(f"| `{row['method']}` | {' | '.join(f'{one:.2f}' for one in shown)} |")
     return "\n".join([*lines, "", source(language, file, found)])
 
 
 def claims(language: str) -> str:
-    """Return the comparisons that were decided on in advance, with their intervals."""
-    file = "policies.json"
+    """Return what `auto` gives beside plain decoding, the best fixed choices and the oracle."""
+    parts = [_claims(language, file) for file in POLICIES]
+    found = results(ADVERSARY)
+    if found is None:
+        return "\n\n".join([*parts, missing(language, ADVERSARY, MADE_BY[ADVERSARY])])
+    heads = ("情形", "auto / 普通解码") if language == "zh" else ("case", "auto / plain")
+    lines = [f"| {heads[0]} | {heads[1]} |", "|---|---|"]
+    lines += [
+        f"| {row['case']} | {figure(row['auto / plain'], '{:.2f}')} |" for row in found["rows"]
+    ]
+    return "\n\n".join([*parts, "\n".join([*lines, "", source(language, ADVERSARY, found)])])
+
+
+def _claims(language: str, file: str) -> str:
     found = results(file)
     if found is None:
         return missing(language, file, MADE_BY[file])
-    head = {
-        "zh": ("采样", "提示词", "方法", "对照", "比值", "95 %"),
-        "en": ("sampler", "prompts", "method", "against", "ratio", "95 %"),
+    heads = {
+        "zh": ("采样", "提示词", "auto / 普通解码", "auto / 最好的固定选择", "即", "auto / 神谕"),
+        "en": (
+            "sampler",
+            "prompts",
+            "auto / plain",
+            "auto / best fixed",
+            "that is",
+            "auto / oracle",
+        ),
     }[language]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|---|---|---:|---|"]
-    lines += [
-        f"| {c['sampler']} | {c['kind']} | `{c['method']}` | `{c['against']}` | {c['ratio']:.2f} "
-        f"| {c['interval'][0]:.2f} … {c['interval'][1]:.2f} |"
-        for c in found["claims"]
-    ]
-    return "\n".join(lines)
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|---|---|---|---|"]
+    for row in found["claims"]:
+        best = row["that is"].replace(" | ", ", ")
+        names = ("auto / plain", "auto / best fixed", "auto / oracle")
+        plain, fixed, oracle = (figure(row[name], "{:.2f}") for name in names)
+        shown = [plain, fixed, best, oracle]
+        lines.append(f"| {row['sampler']} | {row['prompts']} | {' | '.join(shown)} |")
+    return "\n".join([*lines, "", source(language, file, found)])
 
 
 def peers(language: str) -> str:
