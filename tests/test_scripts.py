@@ -109,7 +109,7 @@ def test_the_shell_gives_a_row_a_method_and_prompt() -> None:
     plain, fixed, egag, nasd = rows[:4]  # each runs with its own settings
     assert plain["acceptance_rate"] is None
     assert plain["mean_acceptance_length"] == 1
-    assert fixed["mean_gamma"] == 4
+    assert 3 <= fixed["mean_gamma"] <= 4  # nothing is drafted after an end token
     assert fixed["mean_normalized_entropy"] is None
     assert egag["mean_normalized_entropy"] > 0
     assert egag["mean_gamma"] != 4

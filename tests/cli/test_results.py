@@ -25,7 +25,7 @@ STATISTICS = f"""\
 
 == Speculative ==
 {STORY}
-acceptance rate 75.0% · # tokens/s · 3.20 tokens/step · mean gamma 4.00
+acceptance rate 92.3% · # tokens/s · 3.20 tokens/step · mean gamma 3.25
 
 == Target AR ==
 {STORY}
@@ -37,15 +37,15 @@ statistic  Speculative  Target AR
 num_steps  5  16
 num_target_calls  5  16
 num_draft_calls  16  0
-num_drafted_tokens  16  0
+num_drafted_tokens  13  0
 num_accepted_tokens  12  0
 num_emitted_tokens  16  16
-acceptance_rate  0.75  –
+acceptance_rate  0.9231  –
 conditional_acceptance_rate  0.9231  –
-acceptance_by_position  1.00 0.75 0.75 0.50  –
+acceptance_by_position  1.00 1.00 1.00 0.67  –
 mean_accepted_tokens  2.4  0
 mean_acceptance_length  3.2  1
-mean_gamma  4  –
+mean_gamma  3.25  –
 mean_normalized_entropy  –  –
 undrafted_step_share  0.2  1
 tokens_per_second  #  #

@@ -137,7 +137,8 @@ error: gamma must lie in [1, 1024], not -3
                                            Speculative and Ngram Assisted
 /drafting <spec>  model  what Speculative drafts with: model,
                                            prompt_lookup, suffix, ngram,
-                                           hybrid(suffix, model) or bandit(...)
+                                           hybrid(suffix, model), bandit(...) or
+                                           auto, which chooses lengths too
 /system [text]  none  what the conversation begins with;
                                            without text: nothing
 /undo  take the newest turn of the
