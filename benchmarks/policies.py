@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -246,12 +246,9 @@ def found_by(
 
 def prompts_for(target: str, most: int | None) -> tuple[PromptItem, ...]:
     """Return the prompts of a target; `most` of each kind."""
-    sets: Callable[[], Sequence[str]] = lambda: (  # noqa: E731
-        KINDS if target == "bundled" else [FRENCH] if "seq2seq" in target else [REAL]
-    )
-    return load_prompts(
-        sets(), max_prompts=most, max_length=LONGEST if target == "bundled" else 128
-    )
+    if target == "bundled":
+        return load_prompts(KINDS, max_prompts=most, max_length=LONGEST)
+    return load_prompts([FRENCH if "seq2seq" in target else REAL], max_prompts=most, max_length=128)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,7 +6,7 @@ Knows token ids and tensors; knows no model, no text and no policy.
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from torch import Tensor
@@ -65,6 +65,12 @@ class Draft:
     def choices(self) -> Choices:
         """What the tokens were drawn from: of those that were not drawn, themselves."""
         return OneHot(self.tokens) if self.drawn_from is None else self.drawn_from
+
+    def followed_by(self, copied: list[int], stopped: DraftStop | None) -> Draft:
+        """Return it with tokens after it that were looked up: one-hot rows after soft ones."""
+        drawn_from = None if self.drawn_from is None else self.drawn_from.followed_by(copied)
+        tokens = [*self.tokens, *copied]
+        return replace(self, tokens=tokens, drawn_from=drawn_from, stopped=stopped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,9 +267,9 @@ class Meter:
         elif draft.num_calls:
             reading = outcome.draft_seconds - self.draft_seconds(draft.num_calls)
             self._measure_reading(max(0.0, reading) / draft.num_read)
+        self._steps += 1
         if outcome.is_shared:
             return
-        self._steps += 1
         if not outcome.read_prompt:
             self._measure_pass(outcome)
         self._were_calls = draft.num_calls > 0

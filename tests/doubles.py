@@ -135,6 +135,7 @@ def judged_step(
     target_probs: Tensor | None = None,
     draft_probs: Tensor | None = None,
     accepts_overlap: bool = False,
+    is_shared: bool = False,
 ) -> StepOutcome:
     """Return the outcome of a step that drafted zeros."""
     return StepOutcome(
@@ -153,6 +154,7 @@ def judged_step(
         draft_seconds=draft_seconds,
         verify_seconds=verify_seconds,
         accepts_overlap=accepts_overlap,
+        is_shared=is_shared,
     )
 
 

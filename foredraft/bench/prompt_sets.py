@@ -7,9 +7,9 @@ file's name is the kind. A file of one's own has the same form.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from itertools import groupby
 from pathlib import Path
 
 from foredraft.errors import ConfigError, quoted
@@ -62,9 +62,12 @@ def load_prompts(
         seen.add(item.id)
     if not items:
         raise ConfigError(f"no prompts; name at least one set of: {', '.join(SETS)}")
-    kinds = groupby(items, lambda item: item.kind)
-    chosen = [item for _, kind in kinds for item in list(kind)[:most]]
-    return tuple(replace(item, length=min(item.length, longest or item.length)) for item in chosen)
+    counts, chosen = Counter[str](), list[PromptItem]()
+    for item in items:
+        counts[item.kind] += 1
+        if most is None or counts[item.kind] <= most:
+            chosen.append(replace(item, length=min(item.length, longest or item.length)))
+    return tuple(chosen)
 
 
 def _load(name: str) -> list[PromptItem]:

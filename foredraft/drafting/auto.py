@@ -156,18 +156,12 @@ class AutoDrafter(Drafter):
         if draft.num_calls and source:
             draft = replace(draft, num_read=draft.num_read + source)
         self._read = len(tokens) + len(draft.tokens)
-        drafted, drawn_from = len(draft.tokens), draft.drawn_from
+        drafted = len(draft.tokens)
         if not drafted or drafted >= gamma or draft.stopped is not DraftStop.POLICY:
             return draft
         found, _ = self._best_copy(tokens, gamma - drafted, draft.tokens, self.rule.survival)
         copied, _ = admit(found.signals(draft.num_calls), policy, drafted)
-        if not copied:
-            return draft
-        return replace(
-            draft,
-            tokens=[*draft.tokens, *copied],
-            drawn_from=None if drawn_from is None else drawn_from.followed_by(copied),
-        )
+        return draft.followed_by(copied, DraftStop.POLICY) if copied else draft
 
 
 @DRAFTERS.register("auto")

@@ -8,7 +8,7 @@ steps with the other drafter have been giving.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -90,7 +90,7 @@ class HybridDrafter(Drafter):
         self, draft: Draft, found: Retrieved, tokens: list[int], gamma: int, policy: GammaPolicy
     ) -> Draft:
         """Return a draft that ended for its cost or for want of positions with copies after it."""
-        length, drawn_from = len(draft.tokens), draft.drawn_from
+        length = len(draft.tokens)
         for_cost = draft.stopped is DraftStop.POLICY and policy.stops_for_cost
         if length >= gamma or not (for_cost or draft.stopped is DraftStop.CONTEXT):
             return draft
@@ -101,12 +101,8 @@ class HybridDrafter(Drafter):
         copied, _ = admit(found.signals(draft.num_calls), policy, length)
         if not copied:
             return draft
-        return replace(
-            draft,
-            tokens=[*draft.tokens, *copied],
-            drawn_from=None if drawn_from is None else drawn_from.followed_by(copied),
-            stopped=DraftStop.POLICY if len(copied) < len(found.tokens) else None,
-        )
+        is_cut = len(copied) < len(found.tokens)
+        return draft.followed_by(copied, DraftStop.POLICY if is_cut else None)
 
 
 def _expected_tokens(found: Retrieved) -> Iterator[float]:

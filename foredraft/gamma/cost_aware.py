@@ -161,7 +161,7 @@ class CostAwareGamma(GammaPolicy):
 
     def update(self, outcome: StepOutcome) -> None:
         known, num_calls = self._known, outcome.draft.num_calls
-        if not (num_calls or outcome.draft.tokens):
+        if not (num_calls or self._signals):  # it was asked about nothing
             self._save(outcome.seconds)
             self._has_read = False
             return

@@ -80,3 +80,12 @@ def test_unknown_sets_missing_files_and_double_ids_are_refused(tmp_path: Path) -
         load_prompts(["code", "code"])
     with pytest.raises(ConfigError, match="no prompts"):
         load_prompts([])
+
+
+def test_the_first_of_each_kind_are_taken_wherever_they_stand(tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    lines = [
+        f'{{"id": "{i}", "kind": "{kind}", "prompt": "text {i}"}}' for i, kind in enumerate("abaab")
+    ]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    assert [item.id for item in load_prompts([str(file)], max_prompts=2)] == ["0", "1", "2", "4"]

@@ -362,6 +362,12 @@ static void add_product(const Network *n, const Matrix *w, const float *x, const
     if (gain) add_normed(n, result, gain, rows, own->x, state, meeting);
 }
 
+static void normalise_rows(const Network *n, const float *x, const float *gain, int64_t rows,
+                           float *out) {
+    for (int64_t r = 0; r < rows; r++)
+        normalise(x + r * n->hidden, gain, n->hidden, n->epsilon, out + r * n->hidden);
+}
+
 static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
     const int64_t rows = pass->rows, hidden = n->hidden, inner = n->inner;
     const int64_t size = n->head_dim, every = n->heads + 2 * n->kv_heads;
@@ -386,9 +392,7 @@ static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
         const Layer *layer = n->layer + l;
         const Matrix *const qkvs[] = {&layer->query, &layer->key, &layer->value};
         const Matrix *const gate_up[] = {&layer->gate, &layer->up};
-        for (int64_t r = 0; r < rows; r++)
-            normalise(state + r * hidden, layer->attention_gain, hidden, n->epsilon,
-                      own.x + r * hidden);
+        normalise_rows(n, state, layer->attention_gain, rows, own.x);
         const Rows asked = prepared(n, &own, own.x, rows, 3, qkvs);
         products(n, qkvs, 3, &asked, qkv, every * size);
         meet(meeting);
@@ -407,9 +411,7 @@ static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
                     meeting);
         if (layer->source_query.data) {
             const Matrix *const asking[] = {&layer->source_query};
-            for (int64_t r = 0; r < rows; r++)
-                normalise(state + r * hidden, layer->source_gain, hidden, n->epsilon,
-                          own.x + r * hidden);
+            normalise_rows(n, state, layer->source_gain, rows, own.x);
             const Rows questions = prepared(n, &own, own.x, rows, 1, asking);
             products(n, asking, 1, &questions, qkv, every * size);
             meet(meeting);
@@ -417,8 +419,7 @@ static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
             meet(meeting);
             add_product(n, &layer->source_output, heard, NULL, rows, &own, result, state, meeting);
         }
-        for (int64_t r = 0; r < rows; r++)
-            normalise(state + r * hidden, layer->mlp_gain, hidden, n->epsilon, own.x + r * hidden);
+        normalise_rows(n, state, layer->mlp_gain, rows, own.x);
         const int is_gated = layer->up.data != NULL;
         const Rows given = prepared(n, &own, own.x, rows, is_gated ? 2 : 1, gate_up);
         share(inner, PANEL, &begin, &end);

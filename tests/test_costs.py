@@ -1,0 +1,86 @@
+"""The Meter: what draft calls and passes cost, as steps tell it."""
+
+from __future__ import annotations
+
+import pytest
+
+from foredraft.costs import Meter, Rate
+from tests.doubles import judged_step
+
+
+def test_costs_are_what_usually_is_and_a_line_beyond_them() -> None:
+    costs = Meter()
+    assert not costs.verify_seconds.is_known
+    costs.update(judged_step(2, 0, draft_seconds=99, num_calls=2, num_read=40, verify_seconds=12))
+    for k, seconds in ((0, 10.0), (2, 12.0), (4, 14.0)):
+        for noise in (0.0, 0.0, 50.0):
+            step = judged_step(
+                k, 0, draft_seconds=3.0 * k, num_calls=k, verify_seconds=seconds + noise
+            )
+            assert step.is_typical
+            costs.update(step)
+    assert [costs.draft_seconds(k) for k in (0, 1, 2, 4, 6)] == pytest.approx([0, 3, 6, 12, 18])
+    assert [costs.verify_seconds(k) for k in (0, 1, 8)] == pytest.approx([10, 11, 18])
+    read = judged_step(0, 0, verify_seconds=500, fed=40)  # a prompt
+    assert not read.is_typical
+    costs.update(read)
+    assert costs.verify_seconds(0) == pytest.approx(10)
+
+
+def test_a_first_draft_call_may_cost_more_than_a_further_one() -> None:
+    costs = Meter()
+    costs.update(judged_step(1, 0, draft_seconds=99, num_calls=1, num_read=40))  # the prompt
+    for calls in (1, 2, 4, 1, 2, 4):
+        costs.update(judged_step(calls, 0, draft_seconds=5.0 + calls, num_calls=calls))
+    assert [costs.draft_seconds(k) for k in (0, 1, 2, 3, 4, 8)] == pytest.approx(
+        [0, 6, 7, 8, 9, 13]
+    )
+    costs.draft_seconds.forget()
+    assert [costs.draft_seconds(k) for k in (0, 4)] == pytest.approx([0, 9])
+    for _ in range(3):
+        costs.update(judged_step(2, 0, draft_seconds=1.0, num_calls=2))
+    assert costs.draft_seconds(2) == pytest.approx(1.0), "old times are forgotten"
+
+
+def test_costs_never_fall_and_a_plain_pass_is_never_free() -> None:
+    costs = Meter()
+    assert costs.verify_seconds(3) == 0
+    for k, seconds in ((1, 5.0), (4, 3.0)):
+        costs.update(judged_step(k, 0, verify_seconds=seconds))
+    assert [costs.verify_seconds(k) for k in (0, 1, 3, 4, 9)] == [3.0] * 5
+    steep = Meter()
+    for k, seconds in ((1, 1.0), (2, 100.0)):
+        steep.update(judged_step(k, 0, verify_seconds=seconds))
+    assert 0 < steep.verify_seconds(0) <= 1
+
+
+def test_steps_in_what_a_pass_costs_are_kept() -> None:
+    costs = Meter()
+    for k, seconds in ((0, 10.0), (2, 10.5), (3, 18.0), (7, 18.0)):
+        costs.update(judged_step(k, 0, verify_seconds=seconds))
+    assert [costs.verify_seconds(k) for k in (0, 1, 2, 3, 5)] == [10, 10.25, 10.5, 18, 18]
+
+
+def test_a_rate_follows_the_newest_steps() -> None:
+    rate = Rate(memory=4)
+    assert rate.per_second is None
+    for _ in range(50):
+        rate.add(3, 1.0)
+    assert rate.per_second == pytest.approx(3)
+    for _ in range(50):
+        rate.add(1, 1.0)
+    assert rate.per_second == pytest.approx(1, abs=1e-3)
+
+
+def test_prices_of_a_pass_that_texts_share_are_worked_out_anew() -> None:
+    meter = Meter()
+    meter.texts, meter.company = 4, 3
+    found = []
+    for seconds in (1.0, 9.0):
+        for _ in range(80):
+            outcome = judged_step(2, 1, verify_seconds=seconds, is_shared=True)
+            meter.update(outcome)
+            meter.update_shared([outcome] * 4, seconds * (1 + meter.company))
+            meter.update_shared([judged_step(0, 0, is_shared=True)] * 4, 1.0)
+        found.append(meter.prices(4).verify[4])
+    assert found[1] > 2 * found[0]
