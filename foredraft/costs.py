@@ -7,10 +7,10 @@ share it.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from foredraft.core import StepOutcome
 
@@ -49,8 +49,7 @@ class Curve:
         self._time = 0
         self._from_nothing, self._kept = from_nothing, newest
         self._newest = 0
-        self._known: dict[int, float] = {}  # what was asked since the last measurement
-        self._through: list[tuple[int, float]] = []
+        self._table: list[float] = []  # of 0, 1, … since a quartile changed
 
     @property
     def is_known(self) -> bool:
@@ -70,20 +69,22 @@ class Curve:
     def forget(self) -> None:
         """Keep the two newest measurements of one count: older ones say nothing of now."""
         kept = list(self._measured.get(self._newest, ()))[-2:]
-        self._measured, self._typical, self._times = {}, {}, {}
+        self._measured, self._typical, self._times, self._table = {}, {}, {}, []
         self._unread.clear()
-        self._known.clear()
         for seconds in kept:
             self.add(self._newest, seconds)
 
     def __call__(self, count: int) -> float:
         """Return the seconds of `count`; 0 while nothing is known."""
+        return self.up_to(count)[count]
+
+    def up_to(self, most: int) -> list[float]:
+        """Return the seconds of 0, 1, …, and of `most` at least; nobody edits them."""
         if self._unread:
             self._read()
-        found = self._known.get(count)
-        if found is None:
-            found = self._known[count] = self._between(count) if self.is_known else 0.0
-        return found
+        if len(self._table) <= most:
+            self._table = self._worked_out(most) if self.is_known else [0.0] * (most + 1)
+        return self._table
 
     def _drop_oldest(self) -> None:
         """Forget counts that were not measured for long, but for the two that were last."""
@@ -92,7 +93,7 @@ class Curve:
                 del self._measured[count], self._times[count]
                 self._typical.pop(count, None)
                 self._unread.discard(count)
-                self._known.clear()
+                self._table = []
 
     def _read(self) -> None:
         """Take the quartiles of what was measured; few change enough to be noticed."""
@@ -101,25 +102,18 @@ class Curve:
             typical, known = measured[(len(measured) - 1) // 4], self._typical.get(count)
             if known is None or abs(typical - known) > NOTICED * known:
                 self._typical[count] = typical
-                self._known.clear()
+                self._table = []
         self._unread.clear()
-        if not self._known:
-            self._through = self._curve()
 
-    def _between(self, count: int) -> float:
-        curve = self._through
-        at = bisect_left(curve, (count, 0.0))
-        if at == len(curve):
-            last, seconds = curve[-1]
-            return seconds + self._line()[1] * (count - last)
-        right, seconds = curve[at]
-        if right == count:
-            return seconds
-        if at == 0:
-            constant, slope = self._line()
-            return min(seconds, constant + slope * count)
-        left, before = curve[at - 1]
-        return before + (seconds - before) * (count - left) / (right - left)
+    def _worked_out(self, most: int) -> list[float]:
+        curve = self._curve()
+        constant, slope = self._line()
+        first, last = curve[0], curve[-1]
+        table = [min(first[1], constant + slope * k) for k in range(first[0])]
+        for (left, before), (right, after) in pairwise(curve):
+            rise = (after - before) / (right - left)
+            table += [before + rise * k for k in range(right - left)]
+        return table + [last[1] + slope * k for k in range(max(most - last[0], 0) + 1)]
 
     def _curve(self) -> list[tuple[int, float]]:
         """Return counts and seconds, both rising."""
@@ -228,10 +222,15 @@ class Meter:
             drafted: tokens of the draft.
             after_calls: whether the draft model makes them.
         """
+        return self._passes(drafted, after_calls=after_calls)[drafted]
+
+    def _passes(self, most: int, *, after_calls: bool = False) -> list[float]:
+        """Return the seconds of the next pass, if the draft has 0 … `most` tokens."""
         curve = self._after_calls if after_calls else self._rested
         if self.texts > 1 or not curve.is_known:
-            return self.verify_seconds(self.company + drafted)
-        return curve(drafted)
+            end = self.company + most
+            return self.verify_seconds.up_to(end)[self.company : end + 1]
+        return curve.up_to(most)[: most + 1]
 
     @property
     def wants_plain(self) -> bool:
@@ -250,11 +249,12 @@ class Meter:
         patience = FRESH if self._steps < NEWEST else STALE
         key = self._steps // patience, self.texts, self.company, most
         if self._prices is None or self._prices[0] != key:
-            rate, lengths, plain = self.best_rate, range(most + 1), self.pass_seconds(0)
-            draft = [rate * self.draft_seconds(k) for k in lengths]
-            verify = [rate * (self.pass_seconds(k, after_calls=True) - plain) for k in lengths]
+            rate, plain, end = self.best_rate, self.pass_seconds(0), most + 1
+            draft = [rate * seconds for seconds in self.draft_seconds.up_to(most)[:end]]
+            after_calls, rested = self._passes(most, after_calls=True), self._passes(most)
+            verify = [rate * (seconds - plain) for seconds in after_calls]
             drafted = [d + v for d, v in zip(draft, verify, strict=True)]
-            copied = [rate * (self.pass_seconds(k) - plain) for k in lengths]
+            copied = [rate * (seconds - plain) for seconds in rested]
             found = Prices(rate, draft, verify, drafted, copied)
             self._prices = key, found
         return self._prices[1]

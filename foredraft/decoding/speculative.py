@@ -128,6 +128,7 @@ def step(parts: Speculation, requests: Sequence[Request]) -> list[StepRecord]:
         drafts.append(_draft(parts, request))
         seconds.append(parts.clock() - start)
         meter.company += len(drafts[-1].tokens)
+    meter.company = texts - 1  # what is weighed from now on is a step to come
     start = parts.clock()
     feeds = [request.feed(draft.tokens) for request, draft in zip(requests, drafts, strict=True)]
     outputs = parts.target.forward(feeds)

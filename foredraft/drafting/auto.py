@@ -30,7 +30,7 @@ from foredraft.ranges import DraftLength
 from foredraft.sampling.rng import Rng
 
 HORIZON = 8  # steps over which what the draft model must read is paid off
-NOTHING = Retrieved()
+NOTHING, NO_DRAFT = Retrieved(), Draft([], stopped=DraftStop.POLICY)
 
 
 class AutoDrafter(Drafter):
@@ -65,21 +65,17 @@ class AutoDrafter(Drafter):
         self.rule = self.rule.for_text(self.meter)
         self.rule.start()
         self._proposers: Sequence[Drafter] = ()  # whose the newest draft is
+        self._looked: Sequence[JudgedDrafter] = ()  # sources that were asked in this step
+        self._used: JudgedDrafter | None = None  # the one of them whose copy is drafted
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
-        self._proposers = ()
+        self._proposers, self._looked, self._used = (), [], None
         if self.meter.wants_plain:
-            return Draft([], stopped=DraftStop.POLICY)
-        gamma = min(gamma, self.gamma_max)
-        found, worth = self._best_copy(tokens, gamma)
-        if self.models and self._drafts(tokens, gamma, worth):
-            return self._drafted(tokens, gamma, policy)
-        if not worth:
-            return Draft([], stopped=DraftStop.POLICY)
-        self._proposers = self.sources
-        admitted, _ = admit(found.signals(), policy)
-        is_cut = len(admitted) < gamma
-        return Draft(admitted, stopped=DraftStop.POLICY if is_cut else None)
+            return NO_DRAFT
+        draft = self._best_draft(tokens, min(gamma, self.gamma_max), policy)
+        for source in self._looked:
+            source.was_looked_at(is_used=source is self._used)
+        return draft
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
         for source in self.sources:
@@ -91,10 +87,21 @@ class AutoDrafter(Drafter):
         if self.models:
             self.rule.update(outcome)
 
+    def _best_draft(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
+        found, worth, source = self._best_copy(tokens, gamma)
+        if self.models and self._drafts(tokens, gamma, worth):
+            return self._drafted(tokens, gamma, policy)
+        if not worth:
+            return NO_DRAFT
+        self._proposers, self._used = self.sources, source
+        admitted, _ = admit(found.signals(), policy)
+        is_cut = len(admitted) < gamma
+        return Draft(admitted, stopped=DraftStop.POLICY if is_cut else None)
+
     def _best_copy(
         self, tokens: list[int], gamma: int, drafted: Sequence[int] = (), survival: float = 1.0
-    ) -> tuple[Retrieved, float]:
-        """Return what is best copied, and the tokens gained by it.
+    ) -> tuple[Retrieved, float, JudgedDrafter | None]:
+        """Return what is best copied, the tokens gained by it, and where it was found.
 
         Args:
             tokens: everything so far.
@@ -102,20 +109,21 @@ class AutoDrafter(Drafter):
             drafted: of the model, after which copies are wanted.
             survival: chance that these are kept.
         """
+        best: tuple[Retrieved, float, JudgedDrafter | None] = NOTHING, 0.0, None
+        looked = [source for source in self.sources if not source.rests(drafted)]
+        if not looked:
+            return best
+        self._looked = looked
         prices, before = self.meter.prices(self.gamma_max), len(drafted)
         price = prices.copied
         if drafted:
             price = [cost - prices.verify[before] for cost in prices.verify[before:]]
-        best, most = NOTHING, 0.0
-        for source in self.sources:
-            if source.rests(drafted):
-                continue
+        for source in looked:
             found = source.retrieve(tokens, gamma, drafted)
             length, worth = best_length(found.confidences, price, survival)
-            source.was_looked_at(length)
-            if worth > most:
-                best, most = found.first(length), worth
-        return best, most
+            if worth > best[1]:
+                best = found.first(length), worth, source
+        return best
 
     def _drafts(self, tokens: list[int], gamma: int, worth: float) -> bool:
         """Whether the model drafts: where it gains more than a copy, or may be tried.
@@ -159,7 +167,10 @@ class AutoDrafter(Drafter):
         drafted = len(draft.tokens)
         if not drafted or drafted >= gamma or draft.stopped is not DraftStop.POLICY:
             return draft
-        found, _ = self._best_copy(tokens, gamma - drafted, draft.tokens, self.rule.survival)
+        survival = self.rule.survival
+        found, _, self._used = self._best_copy(tokens, gamma - drafted, draft.tokens, survival)
+        if self._used is None:
+            return draft
         copied, _ = admit(found.signals(draft.num_calls), policy, drafted)
         return draft.followed_by(copied, DraftStop.POLICY) if copied else draft
 

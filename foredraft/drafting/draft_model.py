@@ -37,7 +37,6 @@ class DraftModelDrafter(Drafter):
     _drafted: list[int]  # the newest draft
     _tokens: list[int]  # what it follows
     _begin: int  # where it begins
-    _drawn: Iterator[int]  # tokens of a stride, drawn already
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
         self._rng, before = rng, self._context
@@ -65,15 +64,23 @@ class DraftModelDrafter(Drafter):
         num_read = len(tokens) - context.length
         probs = list[Tensor]()  # [some, vocab] each
         goes_on = True
-        while goes_on and len(self._drafted) < most:
-            stride = min(policy.stride(len(self._drafted)), most - len(self._drafted))
-            self._ahead: Tensor | None = None  # what a stride was drawn from, [stride, vocab]
-            signals = self._signals(context, tokens, stride)
-            admitted, goes_on = admit(signals, policy, len(self._drafted), self._drawing(probs))
+        while goes_on and (before := len(self._drafted)) < most:
+            stride = min(policy.stride(before), most - before)
+            if stride <= 0:
+                goes_on = False
+                break
+            held = context.length
+            unseen = [*tokens[held:], *self._drafted[max(held - len(tokens), 0) :]]
+            ahead = self._drafted_ahead(context, unseen, stride) if stride > 1 else None
+            if ahead is None:
+                question, draw = self._asked(context, unseen), self._drawing(probs)
+                admitted, goes_on = admit(question, policy, before, draw)
+            else:
+                self._calls += stride
+                admitted, goes_on = self._admitted(ahead, policy)
+                if ahead.probs is not None and admitted:
+                    probs.append(ahead.probs[: len(admitted)])
             self._drafted += admitted
-            if self._ahead is not None and admitted:
-                probs.append(self._ahead[: len(admitted)])
-            goes_on = goes_on and stride > 0
         is_cut = not goes_on and len(self._drafted) < gamma  # at its bound it would have ended
         return Draft(
             list(self._drafted),
@@ -83,26 +90,42 @@ class DraftModelDrafter(Drafter):
             stopped=_why(is_cut, room < gamma),
         )
 
-    def _signals(self, context: Context, tokens: list[int], stride: int) -> Iterator[Signal]:
-        """Yield what is known of the next tokens: of one, or of the whole stride."""
-        if stride <= 0:
-            return
-        dtype = self.draft_model.dtype
-        unseen = (tokens + self._drafted)[context.length :]
-        drafted = self._drafted_ahead(context, unseen, stride) if stride > 1 else None
-        if drafted is None:
-            self._calls += 1
-            logits = context.extend(unseen)  # [1, vocab]
-            check_decides(logits, DRAFT_MODEL, dtype)
-            yield Signal(logits[0], num_calls=self._calls)
-            return
-        self._calls += stride
-        self._ahead, self._drawn = drafted.probs, iter(drafted.tokens)
-        is_drawn = self._ahead is not None
-        for token, margin in zip(drafted.tokens, drafted.margins, strict=True):
+    def _asked(self, context: Context, unseen: list[int]) -> Iterator[Signal]:
+        """Yield what is known of the next token, once it is asked for."""
+        self._calls += 1
+        logits = context.extend(unseen)  # [1, vocab]
+        check_decides(logits, DRAFT_MODEL, self.draft_model.dtype)
+        yield Signal(logits[0], num_calls=self._calls)
+
+    def _admitted(self, ahead: Drafted, policy: GammaPolicy) -> tuple[list[int], bool]:
+        """Return the tokens of a stride that a policy admits, and whether it would go on.
+
+        A token that is drawn uses up a number when it is proposed.
+        """
+        tokens, before = ahead.tokens, len(self._drafted)
+        is_end = [token in policy.ends for token in tokens]
+        length = is_end.index(True) + 1 if True in is_end else len(tokens)
+        margins = ahead.margins[:length]
+        found = None
+        if not any(map(math.isnan, margins)):
+            found = policy.admits(margins, before, self._calls)
+        if found is None:
+            drawn = iter(tokens)
+            asked = self._signals(ahead)
+            admitted, goes_on = admit(asked, policy, before, lambda *_: next(drawn))
+        else:
+            admitted = tokens[: found[0]]
+            goes_on = found[1] and len(admitted) == len(tokens) and not is_end[-1]
+        if ahead.probs is not None:
+            self._rng.use(len(admitted))
+        return admitted, goes_on
+
+    def _signals(self, ahead: Drafted) -> Iterator[Signal]:
+        """Yield what may be known of each token of a stride."""
+        for token, margin in zip(ahead.tokens, ahead.margins, strict=True):
             if math.isnan(margin):
-                raise undecided(margin, DRAFT_MODEL, dtype)
-            yield Signal.drafted(-1 if is_drawn else token, margin, self._calls)
+                raise undecided(margin, DRAFT_MODEL, self.draft_model.dtype)
+            yield Signal.drafted(token if ahead.probs is None else -1, margin, self._calls)
 
     def _drafted_ahead(self, context: Context, unseen: list[int], stride: int) -> Drafted | None:
         """Return a whole stride of tokens; None: they must be asked for one by one.
@@ -124,9 +147,7 @@ class DraftModelDrafter(Drafter):
         def draw(signal: Signal, num_drafted: int) -> int:
             if self.sampler.is_greedy:
                 return signal.likeliest
-            if signal.logits is None:  # drawn already, by the next number
-                self._rng.use(1)
-                return next(self._drawn)
+            assert signal.logits is not None
             choices, _ = self.sampler.choices(signal.logits[None])
             probs.append(choices.dense(as_float(signal.logits)[None]))
             return choices.draw(0, self._rng, self._begin + num_drafted)

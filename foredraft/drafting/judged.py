@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from foredraft.chances import Luck
+from foredraft.chances import Luck, Mean
 from foredraft.core import Prompt
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
 from foredraft.sampling.rng import Rng
@@ -19,7 +20,10 @@ CLASSES = 12  # of confidence
 PRIOR = 4.0  # scored tokens that a source's own confidence counts for
 LARGEST_CHANCE = 0.98
 PATIENCE, LONGEST_REST = 4, 12  # looks in vain before steps are left out; how many, at most
+RARE, LOOKS = 0.05, 64  # share of the newest looks that were of use, below which one is in vain
 HOPELESS = 0.03  # a chance that all is right below which nobody asks for more
+
+NO_LOGITS = torch.empty(0, 0)
 
 
 class Chances:
@@ -56,12 +60,19 @@ class JudgedDrafter(RetrievalDrafter):
 
     def __init__(self, inner: RetrievalDrafter) -> None:
         self.inner, self.chances = inner, Chances()
+        self.use = Mean(0.5, PATIENCE, LOOKS)  # that was made of looks, whatever the text
+
+    @property
+    def learns_from_logits(self) -> bool:
+        return self.inner.learns_from_logits
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
         self.inner.start(prompt, rng)
         self._promise: tuple[int, Retrieved, list[float]] | None = None
         self._luck = Luck()
         self._rest = self._vain = 0  # steps left to rest; looks in vain, one after another
+        self._text = list[int]()
+        self._heard = 0  # tokens at its end that were not learned from yet
 
     def rests(self, drafted: Sequence[int] = ()) -> bool:
         """Whether to leave it out: it was of no use of late, and looking takes time too.
@@ -74,12 +85,16 @@ class JudgedDrafter(RetrievalDrafter):
             return True
         return self._rest > 0
 
-    def was_looked_at(self, length: int) -> None:
-        """Note how many of the tokens that it retrieved were worth their time."""
-        self._vain = 0 if length else self._vain + 1
-        self._rest = min(self._vain // PATIENCE, LONGEST_REST)
+    def was_looked_at(self, is_used: bool) -> None:
+        """Note whether anything that it retrieved was drafted."""
+        self.use.add(is_used)
+        self._vain = 0 if is_used else self._vain + 1
+        patience = PATIENCE if self.use.value > RARE else 1
+        self._rest = min(self._vain // patience, LONGEST_REST)
 
     def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
+        if self._heard:
+            self._learn(NO_LOGITS)
         found = self.inner.retrieve(tokens, gamma, drafted)
         factor, chances, survival = self._luck.factor, list[float](), 1.0
         for confidence in found.confidences:
@@ -92,10 +107,18 @@ class JudgedDrafter(RetrievalDrafter):
         return Retrieved(found.tokens[: len(chances)], chances)
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
+        # What is learned of tokens alone can wait until somebody asks: in a row it takes less time.
+        self._text, self._heard = tokens, self._heard + num_emitted
+        if self.learns_from_logits:
+            self._learn(target_logits)
+
+    def _learn(self, target_logits: Tensor) -> None:
+        """Hold the newest promise against what was said, and let the source learn from it."""
         if self._promise is not None:
-            self._score(tokens[self._promise[0] :], self._promise[1])
+            self._score(self._text[self._promise[0] :], self._promise[1])
         self._promise = None
-        self.inner.observe(tokens, num_emitted, target_logits)
+        self.inner.observe(self._text, self._heard, target_logits)
+        self._heard = 0
 
     def _score(self, said: Sequence[int], found: Retrieved) -> None:
         """Count what was promised up to the first token that the target did not say."""

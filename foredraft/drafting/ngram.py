@@ -54,6 +54,10 @@ class NgramDrafter(RetrievalDrafter):
         self.reset_in_between = reset_in_between
         self.min_confidence = checked("min_confidence", min_confidence, Share)
 
+    @property
+    def learns_from_logits(self) -> bool:
+        return bool(self.filler_top_k > 1)
+
     def for_text(self, meter: Meter, made: dict[int, Drafter] | None = None) -> Self:
         own = super().for_text(meter, made)
         if self.reset_in_between and own.storage is self.storage:

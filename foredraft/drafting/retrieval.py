@@ -41,7 +41,16 @@ class Retrieved:
 
 
 class RetrievalDrafter(Drafter):
-    """A drafter whose drafts cost next to nothing."""
+    """A drafter whose drafts cost next to nothing.
+
+    Attributes:
+        learns_from_logits: whether `observe` reads the target's logits: else it may be told of
+            several steps at once.
+    """
+
+    @property
+    def learns_from_logits(self) -> bool:
+        return True
 
     @abstractmethod
     def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
@@ -104,6 +113,10 @@ class CopyingDrafter(RetrievalDrafter):
         self._num_seen = 0  # tokens of the sequence that are in the text
         self._borders = itertools.count(1)  # shared: a text that is kept has those of all
         self._promise: tuple[int, list[int], int] | None = None  # where, which tokens, match length
+
+    @property
+    def learns_from_logits(self) -> bool:
+        return False
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
         self._source = [] if isinstance(prompt, Tensor) else list(prompt)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -176,6 +177,28 @@ class GammaPolicy(Checked, ABC):
             num_drafted: tokens drawn so far in this step, `token` included.
         """
         return True
+
+    def admits(
+        self, margins: Sequence[float], num_drafted: int, num_calls: int
+    ) -> tuple[int, bool] | None:
+        """Return how many tokens of a stride are drafted, and whether to go on after all of them.
+
+        The same answers as to one question after another, for all of a stride at once: Python costs
+        more beside a quick pass than what is asked. Token k may depend on margins up to its own.
+
+        Args:
+            margins: of its tokens, all that is known of them.
+            num_drafted: tokens drawn so far in this step.
+            num_calls: draft calls made in this step, the stride's among them.
+
+        Returns:
+            None: it must be asked about each token by itself.
+        """
+        kind = type(self)
+        asks_nothing = kind.before_token is GammaPolicy.before_token
+        if asks_nothing and kind.after_token is GammaPolicy.after_token:
+            return len(margins), True
+        return None
 
     def update(self, outcome: StepOutcome) -> None:
         """Learn from a finished step."""

@@ -27,7 +27,7 @@ class Calibration:
 
     Args:
         window: labels kept.
-        refit: labels between two fits.
+        refit: labels between two fits, at first: then half of those that are kept.
 
     Attributes:
         average: of the newest labels.
@@ -57,7 +57,7 @@ class Calibration:
         self._labels.append((margin, label))
         self.average.add(label)
         self._unfitted += 1
-        if self._unfitted >= self._refit:
+        if self._unfitted >= max(self._refit, len(self._labels) // 2):
             self._unfitted = 0
             self._fit()
 

@@ -15,6 +15,8 @@ Derived in `docs/en/06-tricks-and-optimizations.md#knowing-the-cost`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Annotated
@@ -22,7 +24,7 @@ from typing import Annotated
 from foredraft.chances import Luck, Mean
 from foredraft.core import StepOutcome
 from foredraft.costs import USUAL_LAG, Meter, Prices, best_length
-from foredraft.gamma.base import GAMMA_POLICIES, GammaPolicy, Signal
+from foredraft.gamma.base import GAMMA_POLICIES, WIDEST_MARGIN, GammaPolicy, Signal
 from foredraft.gamma.calibration import MOST, Calibration, acceptance_labels
 from foredraft.ranges import DraftLength, Range
 
@@ -31,6 +33,7 @@ LOOK_AHEAD = 8  # tokens that are weighed together
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
 TRIAL_LENGTH = 3  # tokens of a draft that is made to see whether drafts pay again
 MOST_CREDIT = 16  # plain steps whose time may be saved up for trials
+NOTICED = 0.15  # change of a mean acceptance, in shares of what it lacks, that is weighed anew
 DEBT = 2  # plain steps whose time must be there before a trial, whatever it may cost
 
 Explored = Annotated[float, Range(0, 0.5)]
@@ -49,9 +52,68 @@ class _Knowledge:
     looked_up: int = 0  # those that cost none
     credit: float = 0.0  # seconds that may be spent on trying what does not seem to pay
 
-    def curve(self, signal: Signal) -> Calibration:
-        """Return what is known of tokens that are found as this one was."""
-        return self.counted if signal.is_counted else self.drawn
+    def curve(self, is_counted: bool) -> Calibration:
+        """Return what is known of tokens that were copied, or drawn."""
+        return self.counted if is_counted else self.drawn
+
+
+class _Weighed:
+    """What prices mean at a mean acceptance: worked out once, since both stay for a while.
+
+    Args:
+        prices: of now.
+        mean: of a token of the model.
+        copied: of a copied one.
+
+    Attributes:
+        plan: the length of a draft by the model, and the tokens that are gained by it.
+    """
+
+    __slots__ = ("_bars", "copied", "mean", "plan", "prices")
+
+    def __init__(self, prices: Prices, mean: float, copied: float) -> None:
+        self.prices, self.mean, self.copied = prices, mean, copied
+        self.plan = best_length(repeat(mean, len(prices.drafted)), prices.drafted)
+        self._bars: dict[tuple[int, int, bool], float] = {}
+
+    def holds(self, prices: Prices, mean: float, copied: float) -> bool:
+        """Whether it is still true, as far as means are known."""
+        return (
+            self.prices is prices
+            and abs(mean - self.mean) <= NOTICED * (1 - self.mean)
+            and abs(copied - self.copied) <= NOTICED
+        )
+
+    def bar(self, drafted: int, calls: int, *, is_counted: bool = False) -> float:
+        """Return the chance above which the next token is worth its time, alone or with more.
+
+        Args:
+            drafted: tokens before it.
+            calls: made so far: they are paid for.
+            is_counted: whether it is copied, which costs no further call.
+        """
+        key = drafted, calls, is_counted
+        found = self._bars.get(key)
+        if found is None:
+            found = self._bars[key] = self._least(*key)
+        return found
+
+    def _least(self, drafted: int, calls: int, is_counted: bool) -> float:
+        draft, most = self.prices.draft, len(self.prices.draft) - 1
+        verify = self.prices.verify if calls else self.prices.copied
+        mean = self.copied if is_counted else self.mean
+        paid = max(calls, drafted)
+        before = draft[min(calls, most)] + verify[min(drafted, most)]
+        least, gain, survival = math.inf, 0.0, 1.0
+        for length in range(drafted + 1, min(drafted + LOOK_AHEAD, most) + 1):
+            gain += survival
+            survival *= mean
+            made = calls if is_counted else calls + max(length - paid, 0)
+            least = min(least, (draft[min(made, most)] + verify[length] - before) / gain)
+        return least
+
+
+NOTHING_WEIGHED = _Weighed(Prices(0.0, [], [], [], []), 0.0, 0.0)
 
 
 @GAMMA_POLICIES.register("cost_aware")
@@ -76,17 +138,13 @@ class CostAwareGamma(GammaPolicy):
     _mean: Mean = field(init=False, compare=False, repr=False)
     _luck: Luck = field(init=False, compare=False, repr=False)
     _survival: float = field(init=False, compare=False, repr=False, default=1.0)
-    _signals: list[tuple[bool, float]] = field(
+    _asked: list[tuple[bool, float, float]] = field(
         init=False, compare=False, repr=False, default_factory=list
     )
     _admitted: int = field(init=False, compare=False, repr=False, default=0)
-    _acceptance: float = field(init=False, compare=False, repr=False, default=1.0)
     # whether the newest draft took its time for reading, so that it says little
     _has_read: bool = field(init=False, compare=False, repr=False, default=False)
-    _plan: tuple[int, float] = field(init=False, compare=False, repr=False, default=(0, 0.0))
-    _planned: tuple[Prices, float] | None = field(
-        init=False, compare=False, repr=False, default=None
-    )
+    _weighed: _Weighed = field(init=False, compare=False, repr=False, default=NOTHING_WEIGHED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,11 +187,7 @@ class CostAwareGamma(GammaPolicy):
 
     def plan(self) -> tuple[int, float]:
         """Return the length of a draft by the model, and the tokens that are gained by it."""
-        prices, mean = self.meter.prices(self.gamma_max), self._mean.value
-        if self._planned != (prices, mean):  # neither has changed in a step of plain decoding
-            self._plan = best_length(repeat(mean, self.gamma_max), prices.drafted)
-            self._planned = prices, mean
-        return self._plan
+        return self._weigh().plan
 
     def may_try(self, further_seconds: float = 0.0) -> bool:
         """Whether there is time for a draft that does not seem to pay.
@@ -147,36 +201,60 @@ class CostAwareGamma(GammaPolicy):
 
     def before_token(self, signal: Signal, num_drafted: int) -> bool:
         margin = signal.margin
-        self._acceptance = self._known.curve(signal).acceptance(margin)
-        if not signal.is_counted:
-            self._acceptance = min(self._acceptance * self._luck.factor, MOST)
-        self._signals[num_drafted:] = [(signal.is_counted, margin)]
-        return self._accepts_all(signal) or self._is_worth(self._acceptance, num_drafted, signal)
+        chance = self._known.curve(signal.is_counted).acceptance(margin)
+        self._asked[num_drafted:] = [(signal.is_counted, margin, chance)]
+        self._chance = chance if signal.is_counted else min(chance * self._luck.factor, MOST)
+        return self._accepts_all(signal.is_counted) or self._is_worth(
+            self._chance, num_drafted, signal.num_calls, is_counted=signal.is_counted
+        )
 
     def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
-        self._survival *= self._acceptance
+        self._survival *= self._chance
         self._admitted = num_drafted
-        mean = self._known.counted.mean if signal.is_counted else self._mean.value
-        return self._accepts_all(signal) or self._is_worth(mean, num_drafted, signal)
+        is_counted = signal.is_counted
+        mean = self._known.counted.mean if is_counted else self._mean.value
+        return self._accepts_all(is_counted) or self._is_worth(
+            mean, num_drafted, signal.num_calls, is_counted=is_counted
+        )
+
+    def admits(
+        self, margins: Sequence[float], num_drafted: int, num_calls: int
+    ) -> tuple[int, bool]:
+        takes_all, factor = self._accepts_all(False), self._luck.factor
+        acceptance, survival, drafted = self._known.drawn.acceptance, self._survival, num_drafted
+        weighed, asked = self._weigh(), self._asked
+        del asked[num_drafted:]
+        for margin in margins:
+            chance = acceptance(min(margin, WIDEST_MARGIN))
+            asked.append((False, margin, chance))
+            lucky = min(chance * factor, MOST)
+            if not takes_all and survival * lucky <= weighed.bar(drafted, num_calls):
+                break
+            survival *= lucky
+            drafted += 1
+        self._survival, self._admitted = survival, drafted
+        goes_on = drafted == num_drafted + len(margins) and (
+            takes_all or survival * self._mean.value > weighed.bar(drafted, num_calls)
+        )
+        return drafted - num_drafted, goes_on
 
     def update(self, outcome: StepOutcome) -> None:
         known, num_calls = self._known, outcome.draft.num_calls
-        if not (num_calls or self._signals):  # it was asked about nothing
+        if not (num_calls or self._asked):  # it was asked about nothing
             self._save(outcome.seconds)
             self._has_read = False
             return
         labels = acceptance_labels(outcome)
-        for (is_counted, margin), label in zip(self._signals, labels, strict=False):
+        for (is_counted, margin, chance), label in zip(self._asked, labels, strict=False):
+            known.curve(is_counted).add(margin, label)
             if not is_counted:
                 self._mean.add(label)
-                self._luck.count(known.drawn.acceptance(margin), label)
-            (known.counted if is_counted else known.drawn).add(margin, label)
+                self._luck.count(chance, label)
         # Tokens that were not proposed are worse than the others: without them the mean flatters.
-        for is_counted, margin in self._signals[self._admitted :]:
-            curve = known.counted if is_counted else known.drawn
-            curve.average.add(curve.acceptance(margin))
+        for is_counted, _, chance in self._asked[self._admitted :]:
+            known.curve(is_counted).average.add(chance)
             if not is_counted:
-                self._mean.add(curve.acceptance(margin))
+                self._mean.add(chance)
         known.called += num_calls > 0
         known.looked_up += num_calls == 0 and bool(outcome.draft.tokens)
         self._spend(outcome)
@@ -197,7 +275,7 @@ class CostAwareGamma(GammaPolicy):
             self.meter.draft_seconds.forget()
 
     def _forget_draft(self) -> None:
-        self._survival, self._signals, self._admitted = 1.0, [], 0
+        self._survival, self._asked, self._admitted = 1.0, [], 0
 
     def _seconds(self, calls: int, length: int) -> float:
         """Return what draft calls, and a draft, add to a step of plain decoding."""
@@ -205,30 +283,30 @@ class CostAwareGamma(GammaPolicy):
         verify = meter.pass_seconds(length, after_calls=True)
         return meter.draft_seconds(calls) + verify - meter.pass_seconds(0)
 
-    def _accepts_all(self, signal: Signal) -> bool:
+    def _accepts_all(self, is_counted: bool) -> bool:
         """Whether it takes what it gets: it is learning, or trying whether calls pay again."""
-        if signal.is_counted:
+        if is_counted:
             return self._known.looked_up < len(LEARNING)
         return self.is_learning or not self.plan()[0]
 
-    def _is_worth(self, acceptance: float, drafted: int, signal: Signal) -> bool:
+    def _is_worth(
+        self, acceptance: float, drafted: int, calls: int, *, is_counted: bool = False
+    ) -> bool:
         """Whether 1 … `LOOK_AHEAD` tokens more bring more than their time would elsewhere.
 
         Args:
             acceptance: of the first of them; further ones are taken for mean ones.
             drafted: tokens before them.
-            signal: copied tokens cost no draft calls, and those that were made are paid for.
+            calls: made so far: they are paid for.
+            is_counted: whether they are copied, which costs no further call.
         """
-        prices, calls = self.meter.prices(self.gamma_max), signal.num_calls
-        draft, verify = prices.draft, prices.verify if calls else prices.copied
-        gain, survival = 0.0, self._survival * acceptance
-        calls, paid = min(calls, self.gamma_max), max(calls, drafted)
-        before = draft[calls] + verify[drafted]
-        mean = self._known.counted.mean if signal.is_counted else self._mean.value
-        for length in range(drafted + 1, min(drafted + LOOK_AHEAD, self.gamma_max) + 1):
-            gain += survival
-            further = 0 if signal.is_counted else max(length - paid, 0)
-            if gain > draft[min(calls + further, self.gamma_max)] + verify[length] - before:
-                return True
-            survival *= mean
-        return False
+        bar = self._weigh().bar(drafted, calls, is_counted=is_counted)
+        return self._survival * acceptance > bar
+
+    def _weigh(self) -> _Weighed:
+        """Return what the prices of now mean."""
+        prices = self.meter.prices(self.gamma_max)
+        mean, copied = self._mean.value, self._known.counted.mean
+        if not self._weighed.holds(prices, mean, copied):
+            self._weighed = _Weighed(prices, mean, copied)
+        return self._weighed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from foredraft.gamma.base import GammaPolicy, Signal
 
 
@@ -27,6 +29,15 @@ class Within(GammaPolicy):
 
     def stride(self, num_drafted: int) -> int:
         return min(self.rule.stride(num_drafted), self.bound.stride(num_drafted))
+
+    def admits(
+        self, margins: Sequence[float], num_drafted: int, num_calls: int
+    ) -> tuple[int, bool] | None:
+        bounded = self.bound.admits(margins, num_drafted, num_calls)
+        if bounded is None:
+            return None
+        found = self.rule.admits(margins[: bounded[0]], num_drafted, num_calls)
+        return None if found is None else (found[0], found[1] and bounded[1])
 
     def before_token(self, signal: Signal, num_drafted: int) -> bool:
         goes_on = self.bound.before_token(signal, num_drafted)
