@@ -211,6 +211,7 @@ class Meter:
         # A pass finds other things in the caches where a draft model ran just before it, and other
         # threads asleep: plain decoding is quicker by itself than between drafts.
         self._after_calls, self._rested = Curve(), Curve(newest=PLAIN_KEPT)
+        self._kind = 0, 0  # draft calls and tokens of the newest step
         self._were_calls = True  # whether the newest step made draft calls; of none nobody knows
         self._steps = self._plain_steps = self._plain_step = 0
         self._prices: tuple[tuple[int, int, int, int], Prices] | None = None
@@ -262,19 +263,31 @@ class Meter:
     def update(self, outcome: StepOutcome) -> None:
         """Measure a step of one text, but for what a model with much to read took."""
         draft = outcome.draft
+        kind = draft.num_calls, len(draft.tokens)
+        self._steps += 1
+        # Well known are most steps like the one before, and Python takes time beside a quick pass.
+        is_known = kind == self._kind and self._steps > NEWEST and self._steps % FRESH != 0
+        if is_known and not outcome.is_shared and outcome.is_typical:
+            if kind == (0, 0):
+                self._plain_step = self._steps
+        else:
+            self._measure(outcome)
+            self._kind = kind
+        if not outcome.is_shared and outcome.is_typical:
+            self.rate.add(outcome.num_emitted, outcome.seconds)
+
+    def _measure(self, outcome: StepOutcome) -> None:
+        draft = outcome.draft
         if draft.num_calls and draft.num_read <= USUAL_LAG:
             self.draft_seconds.add(draft.num_calls, outcome.draft_seconds)
         elif draft.num_calls:
             reading = outcome.draft_seconds - self.draft_seconds(draft.num_calls)
             self._measure_reading(max(0.0, reading) / draft.num_read)
-        self._steps += 1
         if outcome.is_shared:
             return
         if not outcome.read_prompt:
             self._measure_pass(outcome)
         self._were_calls = draft.num_calls > 0
-        if outcome.is_typical:
-            self.rate.add(outcome.num_emitted, outcome.seconds)
 
     def _measure_pass(self, outcome: StepOutcome) -> None:
         drafted, seconds = len(outcome.draft.tokens), outcome.verify_seconds
@@ -285,8 +298,6 @@ class Meter:
             if not drafted:
                 self._plain_step = self._steps
                 self._plain_steps += 1
-                if self._plain_steps > NEWEST and self._steps % FRESH:
-                    return  # known well enough, and this is the way that must cost nothing
         self.verify_seconds.add(drafted, seconds)
 
     def _measure_reading(self, seconds: float) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
-from torch import Tensor
-
 from foredraft.choices import Choices
 from foredraft.core import Draft, DraftStop, StepOutcome, StepRecord, Verdict
 from foredraft.costs import Meter
@@ -20,7 +18,7 @@ from foredraft.drafting.base import Drafter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy
 from foredraft.logits import check_decides
-from foredraft.models.base import Feed, Network
+from foredraft.models.base import Feed, Network, Output
 from foredraft.sampling.base import Sampler
 from foredraft.sampling.rng import Rng
 from foredraft.verification.base import Verifier
@@ -138,7 +136,7 @@ def step(parts: Speculation, requests: Sequence[Request]) -> list[StepRecord]:
         requests, drafts, feeds, outputs, seconds, strict=True
     ):
         times = drafting, share * len(feed.tokens)
-        records.append(_accept(parts, request, draft, feed, output.logits, times, outcomes))
+        records.append(_accept(parts, request, draft, feed, output, times, outcomes))
         start += request.check_seconds
     if texts > 1 and outcomes:
         meter.update_shared(outcomes, parts.clock() - start)
@@ -150,7 +148,7 @@ def _accept(
     request: Request,
     draft: Draft,
     feed: Feed,
-    logits: Tensor,
+    output: Output,
     seconds: tuple[float, float],
     outcomes: list[StepOutcome],
 ) -> StepRecord:
@@ -161,19 +159,19 @@ def _accept(
         request: grows.
         draft: as proposed.
         feed: what the target was fed.
-        logits: of the target, `[drafted + 1, vocab]`.
+        output: of the target, `drafted + 1` rows.
         seconds: that drafting took, and this request's share of the pass.
         outcomes: of this step's texts so far; this one is added.
     """
     start = parts.clock() - seconds[1]
-    verdict, choices = _judged(parts, draft, logits, request.rng, request.length)
+    verdict, choices = _judged(parts, draft, output, request.rng, request.length)
     emitted = request.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
     start += request.check_seconds
     request.forget_rejected()
     if request.drafter is None or request.policy is None:
         threads = parts.target.pass_threads
         return StepRecord([], 0, emitted, 0.0, parts.clock() - start, num_threads=threads)
-    request.drafter.observe(request.tokens, len(emitted), logits)
+    request.drafter.observe(request.tokens, len(emitted), output.logits)
     outcome = StepOutcome(
         draft,
         verdict,
@@ -205,14 +203,14 @@ def _accept(
 
 
 def _judged(
-    parts: Speculation, draft: Draft, logits: Tensor, rng: Rng, position: int
+    parts: Speculation, draft: Draft, output: Output, rng: Rng, position: int
 ) -> tuple[Verdict, Choices]:
     """Return the verdict, and what the target draws from, `drafted + 1` rows.
 
     Args:
         parts: verifier and sampler.
         draft: `drafted` tokens.
-        logits: the target's, `[drafted + 1, vocab]`.
+        output: the target's, `drafted + 1` rows.
         rng: the request's source of randomness.
         position: of the first drafted token.
 
@@ -220,14 +218,14 @@ def _judged(
         ModelError: the row that decides the next token holds no number. Rows behind it, which
             answer what the text does not say, are allowed to be anything.
     """
-    choices, decided = parts.sampler.choices(logits)
+    choices, decided = parts.sampler.choices(output.logits, output.likeliest)
     if parts.verifier is None or not draft.tokens:  # by every rule the target's own draw
         verdict = Verdict(0, choices.draw(0, rng, position))
     else:
         verdict = parts.verifier.judge(draft, choices, rng, position)
     if verdict.num_accepted >= decided:
         who = MODEL if parts.verifier is None else TARGET
-        check_decides(logits[decided : decided + 1], who, parts.target.dtype)
+        check_decides(output.logits[decided : decided + 1], who, parts.target.dtype)
     return verdict, choices
 
 

@@ -10,6 +10,7 @@ Derived in `docs/en/06-tricks-and-optimizations.md#auto-one-optimiser`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -25,10 +26,14 @@ from foredraft.drafting.suffix import Suffix
 from foredraft.errors import ConfigError, quoted
 from foredraft.gamma.base import GammaPolicy
 from foredraft.gamma.cost_aware import CostAwareGamma, Explored
+from foredraft.gamma.fixed import FixedGamma
 from foredraft.gamma.within import Within
 from foredraft.ranges import DraftLength
 from foredraft.sampling.rng import Rng
 
+# Python's part of a decision, beside a pass that has emptied its caches, and the share of the time
+# that decisions may take: beside a quick pass one holds for several steps.
+DECIDING_SECONDS, DECIDING_SHARE = 1e-4, 0.04
 HORIZON = 8  # steps over which what the draft model must read is paid off
 NOTHING, NO_DRAFT = Retrieved(), Draft([], stopped=DraftStop.POLICY)
 
@@ -65,16 +70,26 @@ class AutoDrafter(Drafter):
         self.rule = self.rule.for_text(self.meter)
         self.rule.start()
         self._proposers: Sequence[Drafter] = ()  # whose the newest draft is
+        self._length: int | None = None  # decided of drafts, or 0; None: for this step alone
+        self._repeats, self._is_repeated = 0, False  # steps to come of it; whether this is one
         self._looked: Sequence[JudgedDrafter] = ()  # sources that were asked in this step
         self._used: JudgedDrafter | None = None  # the one of them whose copy is drafted
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
-        self._proposers, self._looked, self._used = (), [], None
+        gamma = min(gamma, self.gamma_max)
+        self._is_repeated = self._repeats > 0
+        if self._is_repeated:
+            self._repeats -= 1
+            return (
+                self._drafted(tokens, gamma, self._repeated, policy) if self._length else NO_DRAFT
+            )
+        self._proposers, self._looked, self._used, self._length = (), [], None, None
         if self.meter.wants_plain:
             return NO_DRAFT
-        draft = self._best_draft(tokens, min(gamma, self.gamma_max), policy)
+        draft = self._best_draft(tokens, gamma, policy)
         for source in self._looked:
             source.was_looked_at(is_used=source is self._used)
+        self._repeats = self._steps_to_come()
         return draft
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
@@ -84,14 +99,20 @@ class AutoDrafter(Drafter):
     def update(self, outcome: StepOutcome) -> None:
         for proposer in self._proposers:
             proposer.update(outcome)
-        if self.models:
+        if not self.models:
+            return
+        if self._is_repeated:
+            self.rule.count(outcome)
+        else:
             self.rule.update(outcome)
 
     def _best_draft(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         found, worth, source = self._best_copy(tokens, gamma)
         if self.models and self._drafts(tokens, gamma, worth):
-            return self._drafted(tokens, gamma, policy)
+            draft = self._drafted(tokens, gamma, self.rule, policy)
+            return self._with_copies(tokens, draft, gamma, policy)
         if not worth:
+            self._length = 0
             return NO_DRAFT
         self._proposers, self._used = self.sources, source
         admitted, _ = admit(found.signals(), policy)
@@ -153,26 +174,59 @@ class AutoDrafter(Drafter):
             self._source = 0 if is_said else len(prompt)
         return self._source
 
-    def _drafted(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
-        """Let the model draft, and copy after it what is worth it."""
+    def _drafted(
+        self, tokens: list[int], gamma: int, rule: GammaPolicy, bound: GammaPolicy
+    ) -> Draft:
+        """Let the model draft."""
         model, source = self.models[0], self._unread_source(tokens)
         self._proposers = self.models
         if not self._is_begun:
             model.start(*self._begin)
             self._is_begun, self._source = True, 0
-        draft = model.propose(tokens, gamma, Within(self.rule, policy))
+        draft = model.propose(tokens, gamma, Within(rule, bound))
         if draft.num_calls and source:
             draft = replace(draft, num_read=draft.num_read + source)
         self._read = len(tokens) + len(draft.tokens)
+        return draft
+
+    def _with_copies(
+        self, tokens: list[int], draft: Draft, gamma: int, policy: GammaPolicy
+    ) -> Draft:
+        """Copy after a draft of the model what is worth it."""
         drafted = len(draft.tokens)
         if not drafted or drafted >= gamma or draft.stopped is not DraftStop.POLICY:
             return draft
         survival = self.rule.survival
         found, _, self._used = self._best_copy(tokens, gamma - drafted, draft.tokens, survival)
         if self._used is None:
+            length = 0 if self.rule.is_learning else self.rule.plan()[0]
+            self._length = length or None  # what was tried is not repeated
             return draft
         copied, _ = admit(found.signals(draft.num_calls), policy, drafted)
         return draft.followed_by(copied, DraftStop.POLICY) if copied else draft
+
+    def _steps_to_come(self) -> int:
+        """Return for how many steps what was decided now is done again.
+
+        Copies are decided about at every step; else no longer than every source rests, and no more
+        often than deciding is worth its time.
+        """
+        if self._length is None:
+            return 0
+        pass_seconds = self.meter.pass_seconds(0)
+        most = int(DECIDING_SECONDS / (DECIDING_SHARE * pass_seconds)) if pass_seconds > 0 else 0
+        steps = min([most, *[source.rest for source in self.sources]])
+        if steps:
+            for source in self.sources:
+                source.rest -= steps
+            self._repeated = _always(max(self._length, 1))
+        return steps
+
+
+@functools.cache
+def _always(length: int) -> GammaPolicy:
+    """Return the rule that wants so many tokens."""
+    return FixedGamma(length)
 
 
 @DRAFTERS.register("auto")

@@ -79,7 +79,8 @@ class DraftModelDrafter(Drafter):
                 self._calls += stride
                 admitted, goes_on = self._admitted(ahead, policy)
                 if ahead.probs is not None and admitted:
-                    probs.append(ahead.probs[: len(admitted)])
+                    is_whole = len(admitted) == len(ahead.tokens)
+                    probs.append(ahead.probs if is_whole else ahead.probs[: len(admitted)])
             self._drafted += admitted
         is_cut = not goes_on and len(self._drafted) < gamma  # at its bound it would have ended
         return Draft(

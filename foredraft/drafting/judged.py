@@ -54,6 +54,9 @@ class JudgedDrafter(RetrievalDrafter):
 
     Args:
         inner: retrieves.
+
+    Attributes:
+        rest: steps in which it is left out.
     """
 
     parts = ("inner",)
@@ -70,7 +73,7 @@ class JudgedDrafter(RetrievalDrafter):
         self.inner.start(prompt, rng)
         self._promise: tuple[int, Retrieved, list[float]] | None = None
         self._luck = Luck()
-        self._rest = self._vain = 0  # steps left to rest; looks in vain, one after another
+        self.rest = self._vain = 0  # steps left to rest; looks in vain, one after another
         self._text = list[int]()
         self._heard = 0  # tokens at its end that were not learned from yet
 
@@ -80,17 +83,17 @@ class JudgedDrafter(RetrievalDrafter):
         Args:
             drafted: as for `retrieve`; a step counts once, whoever drafts in it.
         """
-        if self._rest and not drafted:
-            self._rest -= 1
+        if self.rest and not drafted:
+            self.rest -= 1
             return True
-        return self._rest > 0
+        return self.rest > 0
 
     def was_looked_at(self, is_used: bool) -> None:
         """Note whether anything that it retrieved was drafted."""
         self.use.add(is_used)
         self._vain = 0 if is_used else self._vain + 1
         patience = PATIENCE if self.use.value > RARE else 1
-        self._rest = min(self._vain // patience, LONGEST_REST)
+        self.rest = min(self._vain // patience, LONGEST_REST)
 
     def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
         if self._heard:

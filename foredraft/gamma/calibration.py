@@ -77,6 +77,12 @@ class Calibration:
         self.weight, self.bias = (weight, bias) if weight > 0 else (0.0, _log_odds(float(y.mean())))
 
 
+def num_tested(outcome: StepOutcome) -> int:
+    """Return how many tokens were tested: those kept and the first rejected."""
+    tested = min(outcome.verdict.num_accepted + 1, len(outcome.draft.tokens))
+    return min(tested, outcome.num_emitted)  # an end token may cut the block
+
+
 def acceptance_labels(outcome: StepOutcome) -> list[float]:
     """Return the acceptance of each token that was tested: those kept and the first rejected.
 
@@ -84,13 +90,12 @@ def acceptance_labels(outcome: StepOutcome) -> list[float]:
     Σ min(p, q), that number is the label: of the same mean as the outcome, and of less variance. A
     token that was not drawn is kept with probability p.
     """
-    draft, kept = outcome.draft, outcome.verdict.num_accepted
-    tested = min(kept + 1, len(draft.tokens), outcome.num_emitted)  # an end token may cut the block
+    draft, tested = outcome.draft, num_tested(outcome)
     if not tested:
         return []
     if draft.drawn_from is None or outcome.accepts_overlap:
         return outcome.choices.overlaps(draft.choices, tested)
-    return [float(i < kept) for i in range(tested)]
+    return [float(i < outcome.verdict.num_accepted) for i in range(tested)]
 
 
 def _sigmoid(x: float) -> float:

@@ -25,7 +25,7 @@ from foredraft.chances import Luck, Mean
 from foredraft.core import StepOutcome
 from foredraft.costs import USUAL_LAG, Meter, Prices, best_length
 from foredraft.gamma.base import GAMMA_POLICIES, WIDEST_MARGIN, GammaPolicy, Signal
-from foredraft.gamma.calibration import MOST, Calibration, acceptance_labels
+from foredraft.gamma.calibration import MOST, Calibration, acceptance_labels, num_tested
 from foredraft.ranges import DraftLength, Range
 
 LEARNING = (4, 2, 1, 4, 2, 1)  # of the first drafts, before costs are believed
@@ -144,6 +144,10 @@ class CostAwareGamma(GammaPolicy):
     _admitted: int = field(init=False, compare=False, repr=False, default=0)
     # whether the newest draft took its time for reading, so that it says little
     _has_read: bool = field(init=False, compare=False, repr=False, default=False)
+    # of steps in which it was not asked: seconds, tokens that were tested, and those kept
+    _unasked_seconds: float = field(init=False, compare=False, repr=False, default=0.0)
+    _tested: int = field(init=False, compare=False, repr=False, default=0)
+    _kept: int = field(init=False, compare=False, repr=False, default=0)
     _weighed: _Weighed = field(init=False, compare=False, repr=False, default=NOTHING_WEIGHED)
 
     def __post_init__(self) -> None:
@@ -158,6 +162,7 @@ class CostAwareGamma(GammaPolicy):
     def start(self) -> None:
         self._luck = Luck()
         self._mean, self._has_read = self._known.drawn.of_text(), False
+        self._unasked_seconds, self._tested, self._kept = 0.0, 0, 0
         self._forget_draft()
 
     @property
@@ -261,6 +266,22 @@ class CostAwareGamma(GammaPolicy):
         self._has_read = num_calls > 0 and outcome.draft.num_read > USUAL_LAG
         self._forget_draft()
 
+    def count(self, outcome: StepOutcome) -> None:
+        """Learn of a step in which it was not asked, when it is asked again."""
+        tested = num_tested(outcome)
+        self._unasked_seconds += outcome.seconds
+        self._tested += tested
+        self._kept += min(outcome.verdict.num_accepted, tested)
+
+    def _learn_counts(self) -> None:
+        """Learn of the steps that were counted."""
+        if self._unasked_seconds:
+            self._save(self._unasked_seconds)
+        for i in range(self._tested):
+            for mean in (self._mean, self._known.drawn.average):
+                mean.add(float(i < self._kept))
+        self._unasked_seconds, self._tested, self._kept = 0.0, 0, 0
+
     def _save(self, seconds: float) -> None:
         """Save a share of the time for trials."""
         most = MOST_CREDIT * self.meter.pass_seconds(0)
@@ -305,6 +326,8 @@ class CostAwareGamma(GammaPolicy):
 
     def _weigh(self) -> _Weighed:
         """Return what the prices of now mean."""
+        if self._unasked_seconds:
+            self._learn_counts()
         prices = self.meter.prices(self.gamma_max)
         mean, copied = self._mean.value, self._known.counted.mean
         if not self._weighed.holds(prices, mean, copied):

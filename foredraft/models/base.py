@@ -19,7 +19,7 @@ from torch import Tensor
 from foredraft.choices import Drawing
 from foredraft.core import Prompt
 from foredraft.errors import ContextOverflow, RequestError, RollbackUnsupported
-from foredraft.logits import two_largest
+from foredraft.logits import Likeliest, two_largest
 from foredraft.models.memory import Memory, TokenMemory
 from foredraft.ownership import Owned
 
@@ -141,9 +141,11 @@ class Output:
 
     Attributes:
         logits: after each of the last `keep` tokens, shape `[keep, vocab]`.
+        likeliest: of them, where the pass has found it out; None: whoever wants it looks.
     """
 
     logits: Tensor
+    likeliest: Likeliest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from foredraft.choices import Drawing
 from foredraft.core import Prompt
+from foredraft.logits import Likeliest, num_numbers
 from foredraft.models.base import Context, Drafted, Feed, Output
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.positions import positions_of
@@ -93,7 +94,7 @@ class Passes:
         """Look how many may be used: this process may have been pinned, or forked, meanwhile."""
         self._most_threads = usable_threads()
 
-    def feed(self, texts: Sequence[Text]) -> Tensor:
+    def feed(self, texts: Sequence[Text]) -> tuple[Tensor, list[int], list[float]]:
         """Feed tokens and remember them.
 
         Args:
@@ -101,7 +102,8 @@ class Passes:
                 the last of these get logits, 0 … all.
 
         Returns:
-            Logits, text after text, shape `[sum of those counts, columns]`.
+            Logits, text after text, shape `[sum of those counts, columns]`; of each row the
+            likeliest token, and how far it is ahead of the second, NaN where a row decides nothing.
 
         Raises:
             RequestError: a token that there is not; nothing is fed.
@@ -140,18 +142,19 @@ class Passes:
             drafts += self._drafted(together, count, drawings[first : first + PASS_ROWS])
         return drafts
 
-    def _fed(self, texts: Sequence[Text]) -> Tensor:
+    def _fed(self, texts: Sequence[Text]) -> tuple[Tensor, list[int], list[float]]:
         logits = torch.empty(sum([keep for _, _, keep in texts]), self.columns)
-        step, written = self._pass, 0
-        step.likeliest = None
+        tokens, margins = list[int](), list[float]()
         for parts in _in_passes(texts):
             self._describe(parts)
-            step.logits = logits.data_ptr() + 4 * self.columns * written
+            self._pass.logits = logits.data_ptr() + 4 * self.columns * len(tokens)
             self._timed(1, self._library.forward)
-            for memory, tokens, keep in parts:
-                memory.length += len(tokens)
-                written += keep
-        return logits
+            kept = sum([keep for _, _, keep in parts])
+            for memory, fed, _ in parts:
+                memory.length += len(fed)
+            tokens += self._likeliest[:kept]
+            margins += self._margin[:kept]
+        return logits, tokens, margins
 
     def _drafted(
         self, parts: Sequence[Text], count: int, drawings: Sequence[Drawing]
@@ -163,8 +166,8 @@ class Passes:
         widths = self.columns, self._wanted
         draws = DrawsOfPass(self._library, drawings, len(parts), count, *widths)
         self._describe(parts)
-        step.logits, step.likeliest = logits.data_ptr(), ctypes.addressof(self._likeliest)
-        further = (drafted, margins, ctypes.c_int64(count), draws.given)
+        step.logits = logits.data_ptr()
+        further = drafted, margins, ctypes.c_int64(count), draws.given
         self._timed(count, self._library.draft, *further)
         for memory, tokens, _ in parts:
             memory.length += len(tokens) + count - 1
@@ -236,6 +239,7 @@ class Passes:
         self._scratch = torch.empty(floats)
         self._likeliest = (ctypes.c_int64 * ((1 + threads) * PASS_ROWS))()
         self._margin = (ctypes.c_float * ((1 + threads) * PASS_ROWS))()
+        step.likeliest = ctypes.addressof(self._likeliest)
         step.margin = ctypes.addressof(self._margin)
         step.rotations, step.positions = self._rotations.data_ptr(), positions
         step.scratch = self._scratch.data_ptr()
@@ -289,10 +293,16 @@ class CompiledModel(CausalModel):
         self.check(feeds)
         with self.owner.lock:
             texts = [(feed.context.memory, feed.tokens, feed.keep) for feed in feeds]
-            logits = self._fitted(self._passes.feed(texts))
+            logits, tokens, margins = self._passes.feed(texts)
+        logits = self._fitted(logits)
         if len(feeds) == 1:
-            return [Output(logits)]
-        return [Output(part) for part in logits.split([feed.keep for feed in feeds])]
+            return [Output(logits, Likeliest(tokens, num_numbers(margins)))]
+        outputs, end = list[Output](), 0
+        for feed, part in zip(feeds, logits.split([feed.keep for feed in feeds]), strict=True):
+            begin, end = end, end + feed.keep
+            decided = num_numbers(margins[begin:end])
+            outputs.append(Output(part, Likeliest(tokens[begin:end], decided)))
+        return outputs
 
     def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
         self.check(feeds, count)

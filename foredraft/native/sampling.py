@@ -26,6 +26,7 @@ from foredraft.choices import (
     decides_by_numbers,
 )
 from foredraft.errors import ModelError
+from foredraft.logits import Likeliest
 from foredraft.native import structures
 from foredraft.native.structures import library
 
@@ -41,17 +42,25 @@ def functions() -> ctypes.CDLL | None:
         return None
 
 
-def filtered(logits: Tensor, rule: Rule) -> tuple[Filtered, int] | None:
+def filtered(
+    logits: Tensor, rule: Rule, known: Likeliest | None = None
+) -> tuple[Filtered, int] | None:
     """Return the choices of logits `[rows, vocab]`, and how many rows decide theirs.
+
+    Args:
+        logits: see `Filtered`.
+        rule: of the sampler.
+        known: what is likeliest, if that has been found out: other threads may have written the
+            logits, and to look at all of them takes as long as to draw.
 
     None: not in float32 on a CPU, or no compiler.
     """
-    if logits.device.type != "cpu" or logits.dtype != torch.float32 or not logits.numel():
+    if logits.dtype != torch.float32 or not logits.is_cpu or not logits.numel():
         return None
     compiled = functions()
     if compiled is None:
         return None
-    choices = Filtered(compiled, logits, rule)
+    choices = Filtered(compiled, logits, rule, known)
     decided = choices.num_decided
     if decided < len(logits):  # what stands for the others means nothing, but must be something
         logits = torch.cat((logits[:decided], torch.zeros_like(logits[decided:])))
@@ -64,7 +73,7 @@ def structure_of(
 ) -> tuple[ctypes.Structure, Tensor]:
     """Return choices `[rows, vocab]` as C sees them, without logits, and the memory they need."""
     rows, vocab = shape
-    space = torch.empty(compiled.choices_space(rows, vocab), dtype=torch.float64)
+    space = torch.empty(_space(compiled, rows, vocab), dtype=torch.float64)
     made = structures.Choices(
         space=space.data_ptr(),
         stride=stride,
@@ -77,6 +86,13 @@ def structure_of(
     return made, space
 
 
+@functools.cache
+def _space(compiled: ctypes.CDLL, rows: int, vocab: int) -> int:
+    """Return how many doubles choices need."""
+    doubles: int = compiled.choices_space(rows, vocab)
+    return doubles
+
+
 class Filtered(Decisive):
     """Logits under the rule of a sampler: each row is made when it is first needed.
 
@@ -84,6 +100,7 @@ class Filtered(Decisive):
         compiled: functions of the kernels.
         logits: float32 on the CPU, `[rows, vocab]`; nobody edits them any more.
         rule: of the sampler.
+        known: what is likeliest, if that has been found out.
 
     Attributes:
         num_decided: rows before the first whose largest logit is no number; if there is one, no row
@@ -92,14 +109,24 @@ class Filtered(Decisive):
 
     __slots__ = ("_compiled", "_given", "_logits", "_probs", "_space", "_structure", "num_decided")
 
-    def __init__(self, compiled: ctypes.CDLL, logits: Tensor, rule: Rule) -> None:
+    def __init__(
+        self, compiled: ctypes.CDLL, logits: Tensor, rule: Rule, known: Likeliest | None = None
+    ) -> None:
         self._compiled = compiled
-        self._logits = logits = logits.detach() if logits.stride(1) == 1 else logits.contiguous()
-        self._structure, self._space = structure_of(compiled, rule, logits.shape, logits.stride(0))
+        row_stride, stride = logits.stride()
+        if stride != 1:
+            logits = logits.contiguous()
+            row_stride, _ = logits.stride()
+        self._logits = logits
+        self._structure, self._space = structure_of(compiled, rule, logits.shape, row_stride)
         self._structure.logits = logits.data_ptr()
         self._given = ctypes.byref(self._structure)
         self._probs: Tensor | None = None
-        self.num_decided: int = compiled.open_choices(self._given)
+        if known is not None and known.decided == len(logits):
+            compiled.open_known(self._given, _integers(known.tokens))
+            self.num_decided = known.decided
+        else:
+            self.num_decided = compiled.open_choices(self._given)
 
     def __len__(self) -> int:
         return len(self._logits)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foredraft.choices import Drawing
 from foredraft.core import Prompt
 from foredraft.models.base import Context, Drafted, Feed, Network, Output
 from foredraft.models.decoder_only import TensorModel
@@ -112,7 +113,7 @@ class CompiledSeq2Seq(Seq2SeqModel, CompiledModel):
             outputs = super().forward(feeds)
             for feed, output in zip(feeds, outputs, strict=True):
                 self._forbid(output.logits, feed.context.length - feed.keep)
-        return outputs
+        return [Output(output.logits) for output in outputs] if self.forbids else outputs
 
     def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:
         if self.forbids:
@@ -121,6 +122,14 @@ class CompiledSeq2Seq(Seq2SeqModel, CompiledModel):
         with self.owner.lock:
             self._read_all(feeds)
             return super().draft(feeds, count)
+
+    def draw(self, feeds: Sequence[Feed], count: int, drawings: Sequence[Drawing]) -> list[Drafted]:
+        if self.forbids:
+            return Network.draw(self, feeds, count, drawings)
+        self.check(feeds, count)
+        with self.owner.lock:
+            self._read_all(feeds)
+            return super().draw(feeds, count, drawings)
 
     @torch.inference_mode()
     def _read_all(self, feeds: Sequence[Feed]) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from foredraft.choices import Choices, Dense, OneHot, Rule
-from foredraft.logits import likeliest, num_decided
+from foredraft.logits import Likeliest, likeliest, num_decided
 from foredraft.ranges import Checked
 from foredraft.registry import Registry
 from foredraft.sampling.rng import token_at
@@ -34,22 +35,23 @@ class Sampler(Checked, ABC):
             Probabilities, shape `[..., vocab]`, float32 (float64 stays float64).
         """
 
-    def choices(self, logits: Tensor) -> tuple[Choices, int]:
+    def choices(self, logits: Tensor, known: Likeliest | None = None) -> tuple[Choices, int]:
         """Return what is drawn from, of logits `[rows, vocab]`: a row each.
+
+        Args:
+            logits: not edited.
+            known: what is likeliest, if that has been found out.
 
         Returns:
             The choices, and how many rows come before the first whose logits decide nothing, since
             the largest is no number; what stands for that row and those behind it means nothing.
         """
         if self.is_greedy:
-            tokens, decided = likeliest(logits)
+            tokens, decided = known or likeliest(logits)
             return OneHot(tokens), decided
-        if (rule := self._own_rule) is not None:
-            # Not at the top: whoever only names a sampler need not load the runtimes.
-            from foredraft.native.sampling import filtered
-
-            if (found := filtered(logits, rule)) is not None:
-                return found
+        rule = self._own_rule
+        if rule is not None and (found := _filtered()(logits, rule, known)) is not None:
+            return found
         decided, rows = num_decided(logits), logits.shape[0]
         if decided < rows:
             logits = torch.cat((logits[:decided], torch.zeros_like(logits[decided:])))
@@ -70,10 +72,18 @@ class Sampler(Checked, ABC):
         """What `probs` does, where filters and a temperature are all of it."""
         return None
 
-    @property
+    @functools.cached_property
     def _own_rule(self) -> Rule | None:
         """The rule of this very class: a subclass may have another `probs` and not know of it."""
         return self.rule if "rule" in vars(type(self)) else None
+
+
+@functools.cache
+def _filtered() -> Callable[[Tensor, Rule, Likeliest | None], tuple[Choices, int] | None]:
+    """Return `native.sampling.filtered`: who only names a sampler need not load the runtimes."""
+    from foredraft.native.sampling import filtered
+
+    return filtered
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ def test_copies_are_judged_whether_they_are_drafted_or_not() -> None:
         drafter.start(prompt, Rng(0))
         drafter.retrieve(prompt, 3)
         drafter.observe([*prompt, 9], 1, torch.zeros(1, VOCAB))
+        drafter.retrieve([*prompt, 9], 3)
     drafter.start(prompt, Rng(0))
     after = drafter.retrieve(prompt, 3).confidences[0]
     assert after < 0.6 * before

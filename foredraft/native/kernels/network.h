@@ -61,8 +61,8 @@ typedef struct {
     const float *nearness;
     int64_t positions;
     float *scratch, *logits; /* logits: [sum of keep, columns], feed after feed */
-    int64_t *likeliest; /* [1 + threads, feeds], the first after each feed; null if nobody asks */
-    float *margin;      /* how far it is ahead of the second, and room likewise */
+    int64_t *likeliest; /* the likeliest token of each row of logits, and room for each thread's */
+    float *margin;      /* how far it is ahead of the second; no number: the row decides nothing */
 } Pass;
 
 /* 32 activations of a row, rounded to 8 bits. */

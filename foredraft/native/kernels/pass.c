@@ -246,47 +246,78 @@ INLINE const Feed *feed_of(const Pass *pass, int64_t r, int64_t *position) {
     return feed;
 }
 
-/* Find the likeliest token after each text, this thread among columns [begin, end). */
-static void choose(const Pass *pass, int64_t begin, int64_t end, Meeting *meeting) {
-    const int64_t feeds = pass->feeds, mine = omp_get_thread_num();
-    int64_t *tops = pass->likeliest + (1 + mine) * feeds;
-    float *seconds = pass->margin + (1 + mine) * feeds;
-    for (int64_t f = 0, kept = 0; f < feeds; f++) {
-        kept += pass->feed[f].keep;
-        const float *last = pass->logits + (kept - 1) * pass->columns;
-        int64_t top = begin;
-        float second = -INFINITY;
-        for (int64_t i = begin + 1; i < end; i++) {
-            if (last[i] > last[top]) {
-                second = last[top];
-                top = i;
-            } else if (last[i] > second) {
-                second = last[i];
-            }
-        }
-        tops[f] = begin < end ? top : -1;
-        seconds[f] = second;
+/* The largest of some numbers, where the first of those is, and the second largest. */
+typedef struct {
+    float first, second;
+    int64_t place; /* −1: there are none */
+} Top;
+
+INLINE void heighten(Top *top, float x) {
+    if (x > top->first) {
+        top->second = top->first;
+        top->first = x;
+    } else if (x > top->second) {
+        top->second = x;
+    }
+}
+
+/* Of x[begin, end); where one is no number, so is the second. */
+static Top top_of(const float *x, int64_t begin, int64_t end) {
+    Top top = {-INFINITY, -INFINITY, begin < end ? begin : -1};
+    vec firsts = all_of(-INFINITY), seconds = firsts;
+    ivec odd = {0};
+    int64_t i = begin;
+    for (; i + LANES <= end; i += LANES) {
+        const vec v = load(x + i);
+        const ivec is_first = v > firsts;
+        const vec less = (vec)((is_first & (ivec)firsts) | (~is_first & (ivec)v));
+        seconds = larger(less, seconds);
+        firsts = larger(v, firsts);
+        odd |= v != v;
+    }
+    for (int k = 0; k < LANES; k++) {
+        heighten(&top, firsts[k]);
+        heighten(&top, seconds[k]);
+    }
+    int any = 0;
+    for (int k = 0; k < LANES; k++) any |= odd[k];
+    for (; i < end; i++) {
+        heighten(&top, x[i]);
+        any |= x[i] != x[i];
+    }
+    for (i = begin; i < end && x[i] != top.first; i++) {}
+    if (i < end) top.place = i;
+    if (any) top.second = NAN;
+    return top;
+}
+
+/* Find the likeliest token of each row of logits, this thread among columns [begin, end). */
+static void choose(const Pass *pass, int64_t kept, int64_t begin, int64_t end, Meeting *meeting) {
+    const int64_t mine = omp_get_thread_num();
+    int64_t *places = pass->likeliest + kept;
+    float *seconds = pass->margin + kept;
+    for (int64_t r = 0; r < kept; r++) {
+        const Top top = top_of(pass->logits + r * pass->columns, begin, end);
+        places[mine * kept + r] = top.place;
+        seconds[mine * kept + r] = top.second;
     }
     meet(meeting);
     if (mine) return;
-    for (int64_t f = 0, kept = 0; f < feeds; f++) {
-        kept += pass->feed[f].keep;
-        const float *last = pass->logits + (kept - 1) * pass->columns;
-        int64_t top = tops[f];
-        float second = seconds[f];
-        for (int64_t i = 1; i < omp_get_num_threads(); i++) {
-            int64_t theirs = tops[i * feeds + f];
-            float beside = seconds[i * feeds + f], before = top < 0 ? -INFINITY : last[top];
-            if (theirs < 0) continue;
-            if (top < 0 || last[theirs] > before) {
-                second = before > beside ? before : beside;
-                top = theirs;
-            } else if (last[theirs] > second) {
-                second = last[theirs];
-            }
+    for (int64_t r = 0; r < kept; r++) {
+        const float *logits = pass->logits + r * pass->columns;
+        Top top = {-INFINITY, -INFINITY, 0};
+        int odd = 0;
+        for (int64_t i = 0; i < omp_get_num_threads(); i++) {
+            const int64_t place = places[i * kept + r];
+            const float second = seconds[i * kept + r];
+            if (place < 0) continue;
+            if (logits[place] > top.first) top.place = place;
+            heighten(&top, logits[place]);
+            heighten(&top, second);
+            odd |= second != second;
         }
-        pass->likeliest[f] = top;
-        pass->margin[f] = last[top] - second;
+        pass->likeliest[r] = top.place;
+        pass->margin[r] = odd || !isfinite(top.first) ? NAN : top.first - top.second;
     }
 }
 
@@ -442,7 +473,7 @@ static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
     const Rows asked = prepared(n, &own, own.x, kept, 1, head);
     share(pass->columns, PANEL, &begin, &end);
     product(n, &n->head, begin, end, &asked, pass->logits, pass->columns, 0);
-    if (pass->likeliest) choose(pass, begin, end, meeting);
+    choose(pass, kept, begin, end, meeting);
 }
 
 /* Feed tokens to every text and write the logits after the last `keep` of each. */

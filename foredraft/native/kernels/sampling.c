@@ -354,9 +354,7 @@ int64_t choices_space(int64_t rows, int64_t vocab) {
     return 3 * blocks_of(vocab) + 2 * rows + floats / 2 + 1;
 }
 
-/* Begin with the logits that stand there; return how many rows come before the first whose largest
-   logit is no number. */
-int64_t open_choices(Choices *c) {
+static void lay_out(Choices *c) {
     c->room = room_of(c->vocab);
     const Scratch s = scratch_of(c);
     c->counts = s.begins + blocks_of(c->vocab);
@@ -364,11 +362,23 @@ int64_t open_choices(Choices *c) {
     c->tokens = (int32_t *)(c->probs + c->rows * c->room);
     c->tops = (float *)(c->tokens + c->rows * c->room);
     for (int64_t r = 0; r < c->rows; r++) c->counts[r] = -1;
+}
+
+/* Begin with the logits that stand there; return how many rows come before the first whose largest
+   logit is no number. */
+int64_t open_choices(Choices *c) {
+    lay_out(c);
     for (int64_t r = 0; r < c->rows; r++) {
         c->tops[r] = top_of(c->logits + r * c->stride, c->vocab);
         if (!isfinite(c->tops[r])) return r;
     }
     return c->rows;
+}
+
+/* Likewise where the likeliest tokens are known, and every row decides. */
+void open_known(Choices *c, const int64_t *likeliest) {
+    lay_out(c);
+    for (int64_t r = 0; r < c->rows; r++) c->tops[r] = c->logits[r * c->stride + likeliest[r]];
 }
 
 static void make_row(const Choices *c, int64_t r) {
