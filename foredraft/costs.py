@@ -19,8 +19,9 @@ TINY = 1e-12  # seconds: of what a clock did not see pass
 NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
 REMEMBERED = 256  # measurements of any kind after which one that was not repeated says nothing
 USUAL_LAG = 3  # tokens that a draft call reads beside the time that it takes for one
+SETTLED = 12  # steps without draft calls until a pass finds in the caches what it left there
 PLAIN_FIRST = 3  # plain steps that are timed at first
-PLAIN_MORE, PLAIN_EVERY = 16, 128  # steps until the next ones: more each time, and at most
+PLAIN_MORE, PLAIN_EVERY = 128, 384  # steps until the next one: more each time, and where drafts gain
 PLAIN_KEPT = 6  # newest of them that count: a machine's speed drifts, and they are few
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
 SLOWER = 1.1  # as much longer a time of reading may become at once
@@ -66,13 +67,14 @@ class Curve:
         if self._time % REMEMBERED == 0:
             self._drop_oldest()
 
-    def forget(self) -> None:
-        """Keep the two newest measurements of one count: older ones say nothing of now."""
-        kept = list(self._measured.get(self._newest, ()))[-2:]
-        self._measured, self._typical, self._times, self._table = {}, {}, {}, []
-        self._unread.clear()
-        for seconds in kept:
-            self.add(self._newest, seconds)
+    def catch_up(self) -> None:
+        """Believe the newest measurement where it is the less: all were to be so much less now."""
+        newest, before = self._measured[self._newest][-1], self(self._newest)
+        if newest < before:
+            for count, measured in self._measured.items():
+                scaled = [seconds * newest / before for seconds in measured]
+                self._measured[count] = deque(scaled[-2:], maxlen=self._kept)
+            self._unread |= set(self._measured)
 
     def __call__(self, count: int) -> float:
         """Return the seconds of `count`; 0 while nothing is known."""
@@ -171,21 +173,27 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prices:
-    """What drafts cost, in tokens that their seconds would bring elsewhere; by their length.
+    """What steps cost: seconds beyond those of plain decoding, by the length of their draft.
 
     Attributes:
-        rate: tokens per second elsewhere.
+        texts: that share a pass.
+        plain: seconds of a step of plain decoding.
+        rate: tokens per second that time brings elsewhere, of all texts together.
         draft: of draft calls.
-        verify: of tokens in a pass after draft calls, beside a plain pass that follows another.
+        verify: of tokens in a pass after draft calls.
         drafted: of as many draft calls and tokens in a pass.
-        copied: of tokens in a pass without draft calls.
+        copied: of tokens in a pass where no draft calls are made any more.
+        between: of tokens in a pass without draft calls, between steps with them.
     """
 
+    texts: int
+    plain: float
     rate: float
     draft: list[float]
     verify: list[float]
     drafted: list[float]
     copied: list[float]
+    between: list[float]
 
 
 class Meter:
@@ -211,8 +219,9 @@ class Meter:
         # A pass finds other things in the caches where a draft model ran just before it, and other
         # threads asleep: plain decoding is quicker by itself than between drafts.
         self._after_calls, self._rested = Curve(), Curve(newest=PLAIN_KEPT)
+        self._between = Curve()  # passes without draft calls, soon after some
         self._kind = 0, 0  # draft calls and tokens of the newest step
-        self._were_calls = True  # whether the newest step made draft calls; of none nobody knows
+        self._quiet = 0  # steps since the newest draft call
         self._steps = self._plain_steps = self._plain_step = 0
         self._prices: tuple[tuple[int, int, int, int], Prices] | None = None
 
@@ -223,21 +232,37 @@ class Meter:
             drafted: tokens of the draft.
             after_calls: whether the draft model makes them.
         """
-        return self._passes(drafted, after_calls=after_calls)[drafted]
-
-    def _passes(self, most: int, *, after_calls: bool = False) -> list[float]:
-        """Return the seconds of the next pass, if the draft has 0 … `most` tokens."""
         curve = self._after_calls if after_calls else self._rested
-        if self.texts > 1 or not curve.is_known:
-            end = self.company + most
-            return self.verify_seconds.up_to(end)[self.company : end + 1]
-        return curve.up_to(most)[: most + 1]
+        return self._passes(drafted, curve)[drafted]
+
+    def _passes(self, most: int, *curves: Curve) -> list[float]:
+        """Return the seconds of the next pass, if the draft has 0 … `most` tokens.
+
+        Args:
+            most: tokens.
+            curves: the first of them that is known tells, of one text.
+        """
+        if self.texts == 1:
+            for curve in curves:
+                if curve.is_known:
+                    return curve.up_to(most)[: most + 1]
+        end = self.company + most
+        return self.verify_seconds.up_to(end)[self.company : end + 1]
 
     @property
     def wants_plain(self) -> bool:
-        """Whether plain decoding has not been timed for long: two steps of it are due."""
-        patience = min(PLAIN_MORE * (self._plain_steps - PLAIN_FIRST + 1), PLAIN_EVERY)
-        return self.texts == 1 and self._steps - self._plain_step >= patience
+        """Whether plain decoding has not been timed for long: `SETTLED` steps of it are due.
+
+        The more drafts gain the more these cost, and the less often they are worth it.
+        """
+        if self.texts > 1:
+            return False
+        waited = self._steps - self._plain_step
+        patience = PLAIN_MORE * (self._plain_steps - PLAIN_FIRST + 1)
+        if waited < patience and waited < PLAIN_EVERY:
+            return False
+        gain = (self.rate.per_second or 0.0) * self.pass_seconds(0)
+        return waited >= min(patience, PLAIN_EVERY * max(1.0, gain) ** 2)
 
     @property
     def best_rate(self) -> float:
@@ -250,13 +275,24 @@ class Meter:
         patience = FRESH if self._steps < NEWEST else STALE
         key = self._steps // patience, self.texts, self.company, most
         if self._prices is None or self._prices[0] != key:
-            rate, plain, end = self.best_rate, self.pass_seconds(0), most + 1
-            draft = [rate * seconds for seconds in self.draft_seconds.up_to(most)[:end]]
-            after_calls, rested = self._passes(most, after_calls=True), self._passes(most)
-            verify = [rate * (seconds - plain) for seconds in after_calls]
-            drafted = [d + v for d, v in zip(draft, verify, strict=True)]
-            copied = [rate * (seconds - plain) for seconds in rested]
-            found = Prices(rate, draft, verify, drafted, copied)
+            plain = self.pass_seconds(0)
+            draft = self.draft_seconds.up_to(most)[: most + 1]
+            after_calls, rested = (
+                self._passes(most, self._after_calls),
+                self._passes(most, self._rested),
+            )
+            between = self._passes(most, self._between, self._after_calls)
+            verify = [seconds - plain for seconds in after_calls]
+            found = Prices(
+                texts=self.texts,
+                plain=plain,
+                rate=self.best_rate,
+                draft=draft,
+                verify=verify,
+                drafted=[d + v for d, v in zip(draft, verify, strict=True)],
+                copied=[seconds - plain for seconds in rested],
+                between=[seconds - plain for seconds in between],
+            )
             self._prices = key, found
         return self._prices[1]
 
@@ -268,11 +304,12 @@ class Meter:
         # Well known are most steps like the one before, and Python takes time beside a quick pass.
         is_known = kind == self._kind and self._steps > NEWEST and self._steps % FRESH != 0
         if is_known and not outcome.is_shared and outcome.is_typical:
-            if kind == (0, 0):
+            if kind == (0, 0) and self._quiet > SETTLED:
                 self._plain_step = self._steps
         else:
             self._measure(outcome)
             self._kind = kind
+        self._quiet = 0 if draft.num_calls else self._quiet + 1
         if not outcome.is_shared and outcome.is_typical:
             self.rate.add(outcome.num_emitted, outcome.seconds)
 
@@ -287,13 +324,14 @@ class Meter:
             return
         if not outcome.read_prompt:
             self._measure_pass(outcome)
-        self._were_calls = draft.num_calls > 0
 
     def _measure_pass(self, outcome: StepOutcome) -> None:
         drafted, seconds = len(outcome.draft.tokens), outcome.verify_seconds
         if outcome.draft.num_calls:
             self._after_calls.add(drafted, seconds)
-        elif not self._were_calls:
+        elif self._quiet < SETTLED:
+            self._between.add(drafted, seconds)
+        else:
             self._rested.add(drafted, seconds)
             if not drafted:
                 self._plain_step = self._steps
@@ -321,7 +359,7 @@ class Meter:
 
 
 def best_length(
-    chances: Iterable[float], price: Sequence[float], survival: float = 1.0
+    chances: Iterable[float], seconds: Sequence[float], rate: float, survival: float = 1.0
 ) -> tuple[int, float]:
     """Return how many tokens to propose, and what that brings beyond the time it takes.
 
@@ -330,20 +368,44 @@ def best_length(
 
     Args:
         chances: of each token, if those before it are kept.
-        price: of 0, 1, … tokens: their seconds, in tokens that these bring elsewhere; longer drafts
-            than it knows are not weighed.
+        seconds: that 0, 1, … tokens take beyond plain decoding; longer drafts than it knows are not
+            weighed.
+        rate: tokens per second that time brings elsewhere.
         survival: chance that what comes before them is kept.
 
     Returns:
         The length, and tokens gained by it; 0 and 0 where no length gains.
     """
     best, most, gain = 0, 0.0, 0.0
-    for length, (chance, cost) in enumerate(zip(chances, price[1:], strict=False), start=1):
+    for length, (chance, cost) in enumerate(zip(chances, seconds[1:], strict=False), start=1):
         survival *= chance
         gain += survival
-        worth = gain - cost
+        worth = gain - rate * cost
         if worth > most:
             best, most = length, worth
+        if survival < HOPELESS:
+            break
+    return best, most
+
+
+def quickest_length(mean: float, prices: Prices) -> tuple[int, float]:
+    """Return the length of drafts by the model that brings most tokens a second, and how many.
+
+    Args:
+        mean: chance of each token, if those before it are kept.
+        prices: of now.
+
+    Returns:
+        The length, 0 where plain decoding is quickest; tokens per second of all texts together.
+    """
+    best, most = 0, prices.texts / max(prices.plain, TINY)
+    survival, tokens = 1.0, float(prices.texts)
+    for length, cost in enumerate(prices.drafted[1:], start=1):
+        survival *= mean
+        tokens += survival
+        speed = tokens / max(prices.plain + cost, TINY)
+        if speed > most:
+            best, most = length, speed
         if survival < HOPELESS:
             break
     return best, most

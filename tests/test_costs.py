@@ -35,11 +35,12 @@ def test_a_first_draft_call_may_cost_more_than_a_further_one() -> None:
     assert [costs.draft_seconds(k) for k in (0, 1, 2, 3, 4, 8)] == pytest.approx(
         [0, 6, 7, 8, 9, 13]
     )
-    costs.draft_seconds.forget()
-    assert [costs.draft_seconds(k) for k in (0, 4)] == pytest.approx([0, 9])
-    for _ in range(3):
-        costs.update(judged_step(2, 0, draft_seconds=1.0, num_calls=2))
-    assert costs.draft_seconds(2) == pytest.approx(1.0), "old times are forgotten"
+    costs.draft_seconds.catch_up()
+    assert [costs.draft_seconds(k) for k in (0, 4)] == pytest.approx([0, 9]), "as before"
+    costs.update(judged_step(2, 0, draft_seconds=3.5, num_calls=2))
+    costs.draft_seconds.catch_up()
+    found = [costs.draft_seconds(k) for k in (0, 1, 2, 3, 4, 8)]
+    assert found == pytest.approx([0, 3, 3.5, 4, 4.5, 6.5]), "all is half as long as thought"
 
 
 def test_costs_never_fall_and_a_plain_pass_is_never_free() -> None:

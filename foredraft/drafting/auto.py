@@ -33,7 +33,8 @@ from foredraft.sampling.rng import Rng
 
 # Python's part of a decision, beside a pass that has emptied its caches, and the share of the time
 # that decisions may take: beside a quick pass one holds for several steps.
-DECIDING_SECONDS, DECIDING_SHARE = 1e-4, 0.04
+DECIDING_SECONDS, DECIDING_SHARE = 2.5e-4, 0.04
+LOOK_SECONDS = 1.5e-4  # of a look at what a source finds, likewise
 HORIZON = 8  # steps over which what the draft model must read is paid off
 NOTHING, NO_DRAFT = Retrieved(), Draft([], stopped=DraftStop.POLICY)
 
@@ -73,7 +74,9 @@ class AutoDrafter(Drafter):
         self._length: int | None = None  # decided of drafts, or 0; None: for this step alone
         self._repeats, self._is_repeated = 0, False  # steps to come of it; whether this is one
         self._looked: Sequence[JudgedDrafter] = ()  # sources that were asked in this step
-        self._used: JudgedDrafter | None = None  # the one of them whose copy is drafted
+        # the one of them whose copy is drafted, and tokens gained by it
+        self._used: JudgedDrafter | None = None
+        self._gained = 0.0
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         gamma = min(gamma, self.gamma_max)
@@ -87,8 +90,9 @@ class AutoDrafter(Drafter):
         if self.meter.wants_plain:
             return NO_DRAFT
         draft = self._best_draft(tokens, gamma, policy)
+        price = LOOK_SECONDS * self.meter.best_rate if self._looked else 0.0
         for source in self._looked:
-            source.was_looked_at(is_used=source is self._used)
+            source.was_looked_at(self._gained if source is self._used else None, price)
         self._repeats = self._steps_to_come()
         return draft
 
@@ -115,6 +119,7 @@ class AutoDrafter(Drafter):
             self._length = 0
             return NO_DRAFT
         self._proposers, self._used = self.sources, source
+        self._gained = worth - (self.rule.plan()[1] if self.models else 0.0)
         admitted, _ = admit(found.signals(), policy)
         is_cut = len(admitted) < gamma
         return Draft(admitted, stopped=DraftStop.POLICY if is_cut else None)
@@ -136,12 +141,15 @@ class AutoDrafter(Drafter):
             return best
         self._looked = looked
         prices, before = self.meter.prices(self.gamma_max), len(drafted)
-        price = prices.copied
+        seconds, rate = prices.copied, prices.rate
         if drafted:
-            price = [cost - prices.verify[before] for cost in prices.verify[before:]]
+            verify = prices.verify
+            seconds, rate = [cost - verify[before] for cost in verify[before:]], self.rule.rate
+        elif self.models and self.rule.plan()[0]:
+            seconds, rate = prices.between, self.rule.rate
         for source in looked:
             found = source.retrieve(tokens, gamma, drafted)
-            length, worth = best_length(found.confidences, price, survival)
+            length, worth = best_length(found.confidences, seconds, rate, survival)
             if worth > best[1]:
                 best = found.first(length), worth, source
         return best
@@ -197,7 +205,9 @@ class AutoDrafter(Drafter):
         if not drafted or drafted >= gamma or draft.stopped is not DraftStop.POLICY:
             return draft
         survival = self.rule.survival
-        found, _, self._used = self._best_copy(tokens, gamma - drafted, draft.tokens, survival)
+        found, self._gained, self._used = self._best_copy(
+            tokens, gamma - drafted, draft.tokens, survival
+        )
         if self._used is None:
             length = 0 if self.rule.is_learning else self.rule.plan()[0]
             self._length = length or None  # what was tried is not repeated

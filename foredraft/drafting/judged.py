@@ -19,8 +19,8 @@ from foredraft.sampling.rng import Rng
 CLASSES = 12  # of confidence
 PRIOR = 4.0  # scored tokens that a source's own confidence counts for
 LARGEST_CHANCE = 0.98
-PATIENCE, LONGEST_REST = 4, 12  # looks in vain before steps are left out; how many, at most
-RARE, LOOKS = 0.05, 64  # share of the newest looks that were of use, below which one is in vain
+PATIENCE, LONGEST_REST = 4, 16  # looks in vain before steps are left out; how many, at most
+LOOKS = 64  # the newest ones, by which it is known what one brings
 HOPELESS = 0.03  # a chance that all is right below which nobody asks for more
 
 NO_LOGITS = torch.empty(0, 0)
@@ -47,6 +47,23 @@ class Chances:
         return min(int(confidence * CLASSES), CLASSES - 1)
 
 
+class Looks:
+    """What looks at a source brought, over all texts.
+
+    Attributes:
+        gained: tokens by the newest ones, on average.
+        price: of a look, in tokens.
+    """
+
+    def __init__(self) -> None:
+        self.gained, self.price = Mean(1.0, PATIENCE, LOOKS), 0.0
+
+    @property
+    def are_worth_it(self) -> bool:
+        """Whether a look brings more than its time brings elsewhere."""
+        return self.gained.value > self.price
+
+
 class JudgedDrafter(RetrievalDrafter):
     """Retrieves as another drafter does, with chances in place of its confidences.
 
@@ -63,7 +80,7 @@ class JudgedDrafter(RetrievalDrafter):
 
     def __init__(self, inner: RetrievalDrafter) -> None:
         self.inner, self.chances = inner, Chances()
-        self.use = Mean(0.5, PATIENCE, LOOKS)  # that was made of looks, whatever the text
+        self.looks = Looks()
 
     @property
     def learns_from_logits(self) -> bool:
@@ -73,7 +90,9 @@ class JudgedDrafter(RetrievalDrafter):
         self.inner.start(prompt, rng)
         self._promise: tuple[int, Retrieved, list[float]] | None = None
         self._luck = Luck()
-        self.rest = self._vain = 0  # steps left to rest; looks in vain, one after another
+        # Looks in vain, one after another; what is not worth its time gets no new hope in a new text.
+        self._vain = 0 if self.looks.are_worth_it else LONGEST_REST
+        self.rest = 0
         self._text = list[int]()
         self._heard = 0  # tokens at its end that were not learned from yet
 
@@ -88,12 +107,18 @@ class JudgedDrafter(RetrievalDrafter):
             return True
         return self.rest > 0
 
-    def was_looked_at(self, is_used: bool) -> None:
-        """Note whether anything that it retrieved was drafted."""
-        self.use.add(is_used)
-        self._vain = 0 if is_used else self._vain + 1
-        patience = PATIENCE if self.use.value > RARE else 1
-        self.rest = min(self._vain // patience, LONGEST_REST)
+    def was_looked_at(self, gained: float | None, price: float) -> None:
+        """Note what a look brought.
+
+        Args:
+            gained: tokens beyond what else would have been drafted; None: nothing of it is drafted.
+            price: of the look, in tokens that its time brings elsewhere.
+        """
+        self.looks.gained.add(gained or 0.0)
+        self.looks.price = price
+        self._vain = 0 if gained is not None else self._vain + 1
+        steps = self._vain // PATIENCE if self.looks.are_worth_it else self._vain
+        self.rest = min(steps, LONGEST_REST)
 
     def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
         if self._heard:

@@ -18,12 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Annotated
 
 from foredraft.chances import Luck, Mean
 from foredraft.core import StepOutcome
-from foredraft.costs import USUAL_LAG, Meter, Prices, best_length
+from foredraft.costs import USUAL_LAG, Meter, Prices, quickest_length
 from foredraft.gamma.base import GAMMA_POLICIES, WIDEST_MARGIN, GammaPolicy, Signal
 from foredraft.gamma.calibration import MOST, Calibration, acceptance_labels, num_tested
 from foredraft.ranges import DraftLength, Range
@@ -67,13 +66,17 @@ class _Weighed:
 
     Attributes:
         plan: the length of a draft by the model, and the tokens that are gained by it.
+        rate: tokens per second that time brings elsewhere, in other steps like this one.
     """
 
-    __slots__ = ("_bars", "copied", "mean", "plan", "prices")
+    __slots__ = ("_bars", "copied", "mean", "plan", "prices", "rate")
 
     def __init__(self, prices: Prices, mean: float, copied: float) -> None:
         self.prices, self.mean, self.copied = prices, mean, copied
-        self.plan = best_length(repeat(mean, len(prices.drafted)), prices.drafted)
+        length, self.rate = quickest_length(mean, prices)
+        # From (texts + gain) / (plain + cost) = rate: what it gains beyond its cost at that rate.
+        gained = self.rate * prices.plain - prices.texts
+        self.plan = (length, gained) if length else (0, 0.0)
         self._bars: dict[tuple[int, int, bool], float] = {}
 
     def holds(self, prices: Prices, mean: float, copied: float) -> bool:
@@ -110,10 +113,10 @@ class _Weighed:
             survival *= mean
             made = calls if is_counted else calls + max(length - paid, 0)
             least = min(least, (draft[min(made, most)] + verify[length] - before) / gain)
-        return least
+        return least * (self.prices.rate if is_counted and not calls else self.rate)
 
 
-NOTHING_WEIGHED = _Weighed(Prices(0.0, [], [], [], []), 0.0, 0.0)
+NOTHING_WEIGHED = _Weighed(Prices(1, 0.0, 0.0, [], [], [], [], []), 0.0, 0.0)
 
 
 @GAMMA_POLICIES.register("cost_aware")
@@ -141,6 +144,7 @@ class CostAwareGamma(GammaPolicy):
     _asked: list[tuple[bool, float, float]] = field(
         init=False, compare=False, repr=False, default_factory=list
     )
+    _is_trial: bool = field(init=False, compare=False, repr=False, default=False)
     _admitted: int = field(init=False, compare=False, repr=False, default=0)
     # whether the newest draft took its time for reading, so that it says little
     _has_read: bool = field(init=False, compare=False, repr=False, default=False)
@@ -188,11 +192,19 @@ class CostAwareGamma(GammaPolicy):
         length, _ = self.plan()
         if length:
             return FURTHER if num_drafted else length
-        return 0 if num_drafted or not self.may_try() else min(TRIAL_LENGTH, self.gamma_max)
+        if num_drafted or not self.may_try():
+            return 0
+        self._is_trial = True
+        return min(TRIAL_LENGTH, self.gamma_max)
 
     def plan(self) -> tuple[int, float]:
         """Return the length of a draft by the model, and the tokens that are gained by it."""
         return self._weigh().plan
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second, of all texts together, by drafts as planned or by plain decoding."""
+        return self._weigh().rate
 
     def may_try(self, further_seconds: float = 0.0) -> bool:
         """Whether there is time for a draft that does not seem to pay.
@@ -291,12 +303,13 @@ class CostAwareGamma(GammaPolicy):
         """Save of the time of a step, and pay for a draft that was not to pay."""
         known, num_calls = self._known, outcome.draft.num_calls
         self._save(outcome.seconds)
-        if num_calls and not self.is_learning and not self.plan()[0]:
+        if num_calls and self._is_trial:
             known.credit -= outcome.draft_seconds + self._seconds(0, len(outcome.draft.tokens))
-            self.meter.draft_seconds.forget()
+            self.meter.draft_seconds.catch_up()
 
     def _forget_draft(self) -> None:
         self._survival, self._asked, self._admitted = 1.0, [], 0
+        self._is_trial = False
 
     def _seconds(self, calls: int, length: int) -> float:
         """Return what draft calls, and a draft, add to a step of plain decoding."""
@@ -308,7 +321,7 @@ class CostAwareGamma(GammaPolicy):
         """Whether it takes what it gets: it is learning, or trying whether calls pay again."""
         if is_counted:
             return self._known.looked_up < len(LEARNING)
-        return self.is_learning or not self.plan()[0]
+        return self.is_learning or self._is_trial
 
     def _is_worth(
         self, acceptance: float, drafted: int, calls: int, *, is_counted: bool = False

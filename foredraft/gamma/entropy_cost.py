@@ -208,7 +208,7 @@ class EntropyCostGamma(EntropyGamma):
             was_try, known.rested = self._is_trying, 0
             if was_try:
                 known.patience = min(2 * known.patience, LONGEST_REST)
-                self.meter.draft_seconds.forget()
+                self.meter.draft_seconds.catch_up()
                 known.pays = self._pays()
             else:
                 known.patience = self.explore
