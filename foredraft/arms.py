@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 
 from foredraft.core import MOST_LAG, StepOutcome
-from foredraft.costs import TINY, Rate
+from foredraft.costs import TINY
+from foredraft.curves import Rate
 
 KEPT = math.exp(-1 / 1024)  # of the weight of arms' steps, at each further one
 MOST_LOST = 0.02  # of the time, by playing arms slower than the best

@@ -6,169 +6,22 @@ share it.
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from foredraft.core import StepOutcome
+from foredraft.curves import NEWEST, Curve, Rate
 
-NOTICED = 0.02  # change of a quartile, relative, below which nothing is worked out anew
 TINY = 1e-12  # seconds: of what a clock did not see pass
-NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
-REMEMBERED = 256  # measurements of any kind after which one that was not repeated says nothing
 USUAL_LAG = 3  # tokens that a draft call reads beside the time that it takes for one
 SETTLED = 12  # steps without draft calls until a pass finds in the caches what it left there
-PLAIN_FIRST = 3  # plain steps that are timed at first
-PLAIN_MORE, PLAIN_EVERY = 128, 384  # steps until the next one: more each time, and where drafts gain
+PLAIN_FIRST = 8  # plain steps that are timed at first
+# Steps until the next one: more each time, and the more drafts gain.
+PLAIN_MORE, PLAIN_EVERY = 128, 384
 PLAIN_KEPT = 6  # newest of them that count: a machine's speed drifts, and they are few
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
 SLOWER = 1.1  # as much longer a time of reading may become at once
 HOPELESS = 0.02  # a chance that is not worth a look at what follows
-
-
-class Curve:
-    """Seconds that something takes by how many tokens, or calls, it is of.
-
-    Through the lower quartiles of the newest measurements of every count that occurred, since what
-    else a machine does only adds to a time; and never falling: a small one costs at most what a
-    larger one does. Between them straight, since processors take some counts much better than
-    others; beyond them along the line a + b·k that fits them best. A count that has not come again
-    for long is forgotten, so that one slow moment is not held against it for ever.
-
-    Args:
-        from_nothing: none of it takes no time.
-        newest: measurements kept of a count.
-    """
-
-    def __init__(self, *, from_nothing: bool = False, newest: int = NEWEST) -> None:
-        self._measured: dict[int, deque[float]] = {}
-        self._unread: set[int] = set()  # counts measured since anybody asked
-        self._typical: dict[int, float] = {}
-        self._times: dict[int, int] = {}  # when each was measured last
-        self._time = 0
-        self._from_nothing, self._kept = from_nothing, newest
-        self._newest = 0
-        self._table: list[float] = []  # of 0, 1, … since a quartile changed
-
-    @property
-    def is_known(self) -> bool:
-        """Whether anything has been measured."""
-        return bool(self._measured)
-
-    def add(self, count: int, seconds: float) -> None:
-        """Measure one of `count`."""
-        self._measured.setdefault(count, deque(maxlen=self._kept)).append(seconds)
-        self._newest = count
-        self._time += 1
-        self._times[count] = self._time
-        self._unread.add(count)
-        if self._time % REMEMBERED == 0:
-            self._drop_oldest()
-
-    def catch_up(self) -> None:
-        """Believe the newest measurement where it is the less: all were to be so much less now."""
-        newest, before = self._measured[self._newest][-1], self(self._newest)
-        if newest < before:
-            for count, measured in self._measured.items():
-                scaled = [seconds * newest / before for seconds in measured]
-                self._measured[count] = deque(scaled[-2:], maxlen=self._kept)
-            self._unread |= set(self._measured)
-
-    def __call__(self, count: int) -> float:
-        """Return the seconds of `count`; 0 while nothing is known."""
-        return self.up_to(count)[count]
-
-    def up_to(self, most: int) -> list[float]:
-        """Return the seconds of 0, 1, …, and of `most` at least; nobody edits them."""
-        if self._unread:
-            self._read()
-        if len(self._table) <= most:
-            self._table = self._worked_out(most) if self.is_known else [0.0] * (most + 1)
-        return self._table
-
-    def _drop_oldest(self) -> None:
-        """Forget counts that were not measured for long, but for the two that were last."""
-        for count in sorted(self._times, key=self._times.__getitem__)[:-2]:
-            if self._times[count] <= self._time - REMEMBERED:
-                del self._measured[count], self._times[count]
-                self._typical.pop(count, None)
-                self._unread.discard(count)
-                self._table = []
-
-    def _read(self) -> None:
-        """Take the quartiles of what was measured; few change enough to be noticed."""
-        for count in self._unread:
-            measured = sorted(self._measured[count])
-            typical, known = measured[(len(measured) - 1) // 4], self._typical.get(count)
-            if known is None or abs(typical - known) > NOTICED * known:
-                self._typical[count] = typical
-                self._table = []
-        self._unread.clear()
-
-    def _worked_out(self, most: int) -> list[float]:
-        curve = self._curve()
-        constant, slope = self._line()
-        first, last = curve[0], curve[-1]
-        table = [min(first[1], constant + slope * k) for k in range(first[0])]
-        for (left, before), (right, after) in pairwise(curve):
-            rise = (after - before) / (right - left)
-            table += [before + rise * k for k in range(right - left)]
-        return table + [last[1] + slope * k for k in range(max(most - last[0], 0) + 1)]
-
-    def _curve(self) -> list[tuple[int, float]]:
-        """Return counts and seconds, both rising."""
-        curve, least = [], math.inf
-        for k in sorted(self._typical, reverse=True):
-            least = min(least, self._typical[k])
-            curve.append((k, least))
-        return [*([(0, 0.0)] if self._from_nothing else []), *reversed(curve)]
-
-    def _line(self) -> tuple[float, float]:
-        """Return a and b by least squares, a count weighted by its measurements."""
-        weights = {k: len(measured) for k, measured in self._measured.items()}
-        total = sum(weights.values())
-        mean_k = sum(w * k for k, w in weights.items()) / total
-        mean_t = sum(w * self._typical[k] for k, w in weights.items()) / total
-        spread = sum(w * (k - mean_k) ** 2 for k, w in weights.items())
-        if spread == 0:
-            return (0.0, mean_t / mean_k) if self._from_nothing and mean_k else (mean_t, 0.0)
-        slope = (
-            sum(w * (k - mean_k) * (self._typical[k] - mean_t) for k, w in weights.items()) / spread
-        )
-        # What is there whatever the count costs more than nothing, or nothing, but never less.
-        steepest = (1.0 if self._from_nothing else 0.9) * mean_t / mean_k
-        slope = min(max(slope, 0.0), steepest)
-        return mean_t - slope * mean_k, slope
-
-
-class Rate:
-    """Tokens per second over the newest steps.
-
-    Args:
-        memory: steps after which a step counts 1/e.
-
-    Attributes:
-        count: steps in all.
-    """
-
-    def __init__(self, memory: float = 64) -> None:
-        self._keep = math.exp(-1 / memory)
-        self.tokens = self.seconds = self.steps = 0.0
-        self.count = 0
-
-    def add(self, tokens: int, seconds: float) -> None:
-        """Count a step."""
-        self.tokens = self._keep * self.tokens + tokens
-        self.seconds = self._keep * self.seconds + seconds
-        self.steps = self._keep * self.steps + 1
-        self.count += 1
-
-    @property
-    def per_second(self) -> float | None:
-        """Tokens per second; None while nothing has been measured."""
-        return self.tokens / self.seconds if self.seconds > 0 else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,7 +74,7 @@ class Meter:
         self._after_calls, self._rested = Curve(), Curve(newest=PLAIN_KEPT)
         self._between = Curve()  # passes without draft calls, soon after some
         self._kind = 0, 0  # draft calls and tokens of the newest step
-        self._quiet = 0  # steps since the newest draft call
+        self._quiet = SETTLED  # steps since the newest draft call
         self._steps = self._plain_steps = self._plain_step = 0
         self._prices: tuple[tuple[int, int, int, int], Prices] | None = None
 

@@ -26,6 +26,7 @@ GROUND = {
         "choices",
         "core",
         "costs",
+        "curves",
         "doors",
         "errors",
         "escape",
@@ -39,15 +40,18 @@ BELOW_ENGINE = (
     GROUND | ROOMS | {"native", "loading", "config", "template", "text", "decoding", "method"}
 )
 # `auto` decides who drafts and how much at once, so that it has a length rule of its own.
-WHERE_ROOMS_MEET = {"auto.py": {"foredraft.gamma.cost_aware", "foredraft.gamma.within"}}
+WHERE_ROOMS_MEET = {
+    "auto.py": {f"foredraft.gamma.{name}" for name in ("cost_aware", "fixed", "within")}
+}
 FRONT_ENDS = {"cli", "server"}
 MAY_IMPORT = {
-    "arms": {"core", "costs"},
+    "arms": {"core", "costs", "curves"},
     "cache": {"files"},
     "chances": set[str](),
     "choices": set[str](),
     "core": {"choices"},
-    "costs": {"core"},
+    "costs": {"core", "curves"},
+    "curves": set[str](),
     "doors": {"errors", "ranges"},
     "errors": set[str](),
     "escape": set[str](),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from foredraft.costs import Meter, Rate
+from foredraft.costs import Meter
+from foredraft.curves import Rate
 from tests.doubles import judged_step
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from foredraft.bench.timed import Costs, Overhead
 from foredraft.config import DecodingConfig
 from foredraft.core import StepRecord
-from foredraft.costs import Curve, Meter
+from foredraft.costs import Meter
+from foredraft.curves import Curve
 from foredraft.engine import Engine
 from foredraft.errors import ModelError
 

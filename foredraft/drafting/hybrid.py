@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from foredraft.core import Draft, DraftStop, Prompt, StepOutcome
-from foredraft.costs import TINY, Meter, Rate
+from foredraft.costs import TINY, Meter
+from foredraft.curves import Rate
 from foredraft.drafting.base import DRAFTERS, Drafter, DraftModel, DraftParts, DraftSource, admit
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved, draft_of
 from foredraft.drafting.suffix import Suffix

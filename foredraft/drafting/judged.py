@@ -20,6 +20,7 @@ CLASSES = 12  # of confidence
 PRIOR = 4.0  # scored tokens that a source's own confidence counts for
 LARGEST_CHANCE = 0.98
 PATIENCE, LONGEST_REST = 4, 16  # looks in vain before steps are left out; how many, at most
+FIRST_REST = 8  # steps of a text, where looks have not been worth their time
 LOOKS = 64  # the newest ones, by which it is known what one brings
 HOPELESS = 0.03  # a chance that all is right below which nobody asks for more
 
@@ -87,12 +88,13 @@ class JudgedDrafter(RetrievalDrafter):
         return self.inner.learns_from_logits
 
     def start(self, prompt: Prompt, rng: Rng) -> None:
-        self.inner.start(prompt, rng)
+        # The source hears of the text when it is first asked: an index of it takes time.
+        self._begin, self._is_begun = (prompt, rng), False
         self._promise: tuple[int, Retrieved, list[float]] | None = None
         self._luck = Luck()
-        # Looks in vain, one after another; what is not worth its time gets no new hope in a new text.
+        # Looks in vain, one after another; what is not worth its time is not hoped for anew.
         self._vain = 0 if self.looks.are_worth_it else LONGEST_REST
-        self.rest = 0
+        self.rest = 0 if self.looks.are_worth_it else FIRST_REST
         self._text = list[int]()
         self._heard = 0  # tokens at its end that were not learned from yet
 
@@ -121,6 +123,7 @@ class JudgedDrafter(RetrievalDrafter):
         self.rest = min(steps, LONGEST_REST)
 
     def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
+        self._begin_text()
         if self._heard:
             self._learn(NO_LOGITS)
         found = self.inner.retrieve(tokens, gamma, drafted)
@@ -138,7 +141,13 @@ class JudgedDrafter(RetrievalDrafter):
         # What is learned of tokens alone can wait until somebody asks: in a row it takes less time.
         self._text, self._heard = tokens, self._heard + num_emitted
         if self.learns_from_logits:
+            self._begin_text()
             self._learn(target_logits)
+
+    def _begin_text(self) -> None:
+        if not self._is_begun:
+            self.inner.start(*self._begin)
+            self._is_begun = True
 
     def _learn(self, target_logits: Tensor) -> None:
         """Hold the newest promise against what was said, and let the source learn from it."""

@@ -12,7 +12,7 @@ from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import Clock, CostTable, Replay
 from foredraft.config import DecodingConfig
 from foredraft.core import DraftStop
-from foredraft.costs import Meter, best_length
+from foredraft.costs import Meter, Prices, best_length, quickest_length
 from foredraft.decoding import Request, Speculation, begin, step
 from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts, SuffixDrafter
 from foredraft.drafting.judged import JudgedDrafter
@@ -157,11 +157,26 @@ def test_copies_are_judged_whether_they_are_drafted_or_not() -> None:
 
 
 def test_the_best_length_is_that_of_most_tokens_beyond_the_price() -> None:
-    assert best_length([0.9, 0.9, 0.9], [0.5 * k for k in range(9)]) == (3, pytest.approx(0.939))
-    assert best_length([0.9, 0.1, 0.9], [0.5 * k for k in range(9)]) == (1, pytest.approx(0.4))
-    assert best_length([0.4, 0.9], [0.5 * k for k in range(9)]) == (0, 0.0)
+    seconds = [0.25 * k for k in range(9)]
+    assert best_length([0.9, 0.9, 0.9], seconds, 2.0) == (3, pytest.approx(0.939))
+    assert best_length([0.9, 0.1, 0.9], seconds, 2.0) == (1, pytest.approx(0.4))
+    assert best_length([0.4, 0.9], seconds, 2.0) == (0, 0.0)
     # One does not pay and two do: T_v has steps.
-    assert best_length([0.8, 0.8], [1.0] * 9) == (2, pytest.approx(0.44))
+    assert best_length([0.8, 0.8], [0.5] * 9, 2.0) == (2, pytest.approx(0.44))
+
+
+def test_the_quickest_length_is_that_of_most_tokens_a_second() -> None:
+    def found(mean: float, *drafted: float, texts: int = 1) -> tuple[int, float]:
+        return quickest_length(mean, Prices(texts, 1.0, 1.0, [], [], [0, *drafted], [], []))
+
+    for mean in (0.2, 0.6, 0.9):
+        for each in (0.1, 0.3, 0.9):
+            for texts in (1, 4):
+                gains = [sum(mean**i for i in range(1, k + 1)) for k in range(7)]
+                speeds = [(texts + gain) / (1 + each * k) for k, gain in enumerate(gains)]
+                best = max(range(7), key=speeds.__getitem__)
+                costs = [each * k for k in range(1, 7)]
+                assert found(mean, *costs, texts=texts) == (best, pytest.approx(speeds[best]))
 
 
 def test_what_has_rested_in_vain_looks_again() -> None:
@@ -178,7 +193,7 @@ def test_a_policy_other_than_the_bare_fixed_bounds_it() -> None:
         method = Method.of(DecodingConfig(drafting="auto(suffix)", **settings), "speculative")
         assert method.source is not None
         meter = Meter()
-        for _ in range(5):
+        for _ in range(12):
             meter.update(judged_step(0, 0, verify_seconds=1.0))
         drafter = method.source.build(DraftParts(VOCAB, None)).for_text(meter)
         tokens = [1, 2, 3, 4, 5, 6, 7, 8] * 4
