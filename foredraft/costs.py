@@ -61,6 +61,8 @@ class Meter:
             one, by the rows of all beyond the first.
         read_seconds: that the draft model takes for a token which it only reads.
         rate: of all steps in which no model had much to read; of all texts together.
+        rests: seconds of the newest steps of one text for which no drafter was asked: noted by the
+            loop, and read when it tells of the next step.
         texts: that share the next pass.
         company: rows of that pass beyond the first that are not of the draft to be made.
     """
@@ -69,6 +71,7 @@ class Meter:
         self.draft_seconds, self.verify_seconds = Curve(from_nothing=True), Curve()
         self.read_seconds, self.rate = 0.0, Rate(memory=32)
         self.texts, self.company = 1, 0
+        self.rests = list[float]()
         # A pass finds other things in the caches where a draft model ran just before it, and other
         # threads asleep: plain decoding is quicker by itself than between drafts.
         self._after_calls, self._rested = Curve(), Curve(newest=PLAIN_KEPT)
@@ -103,8 +106,13 @@ class Meter:
         return self.verify_seconds.up_to(end)[self.company : end + 1]
 
     @property
+    def unsettled(self) -> int:
+        """Steps without draft calls until a pass finds in the caches what it left there."""
+        return max(SETTLED - self._quiet, 0)
+
+    @property
     def wants_plain(self) -> bool:
-        """Whether plain decoding has not been timed for long: `SETTLED` steps of it are due.
+        """Whether plain decoding has not been timed for long: one step of it is due, once settled.
 
         The more drafts gain the more these cost, and the less often they are worth it.
         """
@@ -151,6 +159,8 @@ class Meter:
 
     def update(self, outcome: StepOutcome) -> None:
         """Measure a step of one text, but for what a model with much to read took."""
+        if self.rests:
+            self._read_rests()
         draft = outcome.draft
         kind = draft.num_calls, len(draft.tokens)
         self._steps += 1
@@ -165,6 +175,23 @@ class Meter:
         self._quiet = 0 if draft.num_calls else self._quiet + 1
         if not outcome.is_shared and outcome.is_typical:
             self.rate.add(outcome.num_emitted, outcome.seconds)
+
+    def _read_rests(self) -> None:
+        """Measure steps of plain decoding for which nobody was asked: by their lower quartile."""
+        steps, seconds = len(self.rests), sorted(self.rests)
+        self._steps += steps
+        self._quiet += steps
+        self._kind = 0, 0
+        self.rate.add(steps, sum(seconds))
+        if self._quiet > SETTLED:
+            self._measure_plain(seconds[(steps - 1) // 4])
+        self.rests = []
+
+    def _measure_plain(self, seconds: float) -> None:
+        self._rested.add(0, seconds)
+        self.verify_seconds.add(0, seconds)
+        self._plain_step = self._steps
+        self._plain_steps += 1
 
     def _measure(self, outcome: StepOutcome) -> None:
         draft = outcome.draft
@@ -184,11 +211,11 @@ class Meter:
             self._after_calls.add(drafted, seconds)
         elif self._quiet < SETTLED:
             self._between.add(drafted, seconds)
+        elif not drafted:
+            self._measure_plain(seconds)
+            return
         else:
             self._rested.add(drafted, seconds)
-            if not drafted:
-                self._plain_step = self._steps
-                self._plain_steps += 1
         self.verify_seconds.add(drafted, seconds)
 
     def _measure_reading(self, seconds: float) -> None:

@@ -34,11 +34,13 @@ class Request:
         policy: of this text.
         ends: tokens that end the text wherever they come.
         is_plain: whether the next step is the target's alone.
+        rest: steps to come for which its drafter is left alone.
     """
 
     drafter: Drafter | None = None
     policy: GammaPolicy | None = None
     is_plain = True
+    rest = 0
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from foredraft.verification.base import Verifier
 
 MODEL = "the model"  # that decodes alone
 TARGET = "the target"  # that verifies
+NOTHING = Draft([])
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,8 @@ def _accept(
     emitted = request.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
     start += request.check_seconds
     request.forget_rejected()
-    if request.drafter is None or request.policy is None:
-        threads = parts.target.pass_threads
-        return StepRecord([], 0, emitted, 0.0, parts.clock() - start, num_threads=threads)
+    if request.drafter is None or request.policy is None or request.rest:
+        return _plain_record(parts, request, emitted, parts.clock() - start)
     request.drafter.observe(request.tokens, len(emitted), output.logits)
     outcome = StepOutcome(
         draft,
@@ -187,7 +187,7 @@ def _accept(
     measured = request.policy.normalized_entropy, request.policy.raw_gamma  # of this step still
     for learner in (parts.meter, request.drafter, request.policy):
         learner.update(outcome)
-    request.is_plain = False
+    request.is_plain, request.rest = False, request.drafter.rest
     return StepRecord(
         draft.tokens,
         min(verdict.num_accepted, len(emitted)),
@@ -200,6 +200,20 @@ def _accept(
         stopped=draft.stopped,
         num_threads=parts.target.pass_threads,
     )
+
+
+def _plain_record(
+    parts: Speculation, request: Request, emitted: list[int], seconds: float
+) -> StepRecord:
+    """Return the record of a step in which nobody was asked for a draft."""
+    stopped = None
+    if request.rest:
+        request.rest -= 1
+        stopped = DraftStop.POLICY
+        if parts.meter.texts == 1:
+            parts.meter.rests.append(seconds)
+    threads = parts.target.pass_threads
+    return StepRecord([], 0, emitted, 0.0, seconds, stopped=stopped, num_threads=threads)
 
 
 def _judged(
@@ -232,8 +246,8 @@ def _judged(
 def _draft(parts: Speculation, request: Request) -> Draft:
     """Ask the drafter for as many tokens as the policy wants and the request has room for."""
     drafter, policy = request.drafter, request.policy
-    if drafter is None or policy is None:
-        return Draft([])
+    if drafter is None or policy is None or request.rest:
+        return NOTHING
     if request.is_plain:
         return Draft([], stopped=DraftStop.FIRST_TARGET)
     # One token always comes from the target, so a draft never needs the last place.

@@ -19,7 +19,7 @@ from torch import Tensor
 from foredraft.core import Draft, DraftStop, Prompt, StepOutcome
 from foredraft.costs import best_length
 from foredraft.drafting.base import DRAFTERS, Drafter, DraftModel, DraftParts, DraftSource, admit
-from foredraft.drafting.judged import JudgedDrafter
+from foredraft.drafting.judged import NO_LOGITS, JudgedDrafter
 from foredraft.drafting.ngram import Ngram
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
 from foredraft.drafting.suffix import Suffix
@@ -61,6 +61,11 @@ class AutoDrafter(Drafter):
         self.sources, self.models = [JudgedDrafter(source) for source in sources], list(models)
         self.rule, self.gamma_max = rule, gamma_max
 
+    @property
+    def _may_rest(self) -> bool:
+        """Whether tokens are all that it need be told of a step."""
+        return not any([source.learns_from_logits for source in self.sources])
+
     def start(self, prompt: Prompt, rng: Rng) -> None:
         for source in self.sources:
             source.start(prompt, rng)
@@ -71,6 +76,8 @@ class AutoDrafter(Drafter):
         self.rule = self.rule.for_text(self.meter)
         self.rule.start()
         self._proposers: Sequence[Drafter] = ()  # whose the newest draft is
+        self.rest = 0
+        self._heard = 0  # tokens of the text when it was told of a step; 0: it was not
         self._length: int | None = None  # decided of drafts, or 0; None: for this step alone
         self._repeats, self._is_repeated = 0, False  # steps to come of it; whether this is one
         self._looked: Sequence[JudgedDrafter] = ()  # sources that were asked in this step
@@ -80,23 +87,32 @@ class AutoDrafter(Drafter):
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         gamma = min(gamma, self.gamma_max)
-        self._is_repeated = self._repeats > 0
+        self._is_repeated, self.rest = self._repeats > 0, 0
         if self._is_repeated:
             self._repeats -= 1
             return (
                 self._drafted(tokens, gamma, self._repeated, policy) if self._length else NO_DRAFT
             )
         self._proposers, self._looked, self._used, self._length = (), [], None, None
+        if len(tokens) > self._heard > 0:  # it has rested
+            self.observe(tokens, len(tokens) - self._heard, NO_LOGITS)
         if self.meter.wants_plain:
+            self.rest = self.meter.unsettled if self._may_rest else 0
             return NO_DRAFT
         draft = self._best_draft(tokens, gamma, policy)
         price = LOOK_SECONDS * self.meter.best_rate if self._looked else 0.0
         for source in self._looked:
             source.was_looked_at(self._gained if source is self._used else None, price)
-        self._repeats = self._steps_to_come()
+        steps = self._steps_to_come()
+        if self._length or not self._may_rest:
+            self._repeats = steps
+        else:
+            self.rest = steps
+            self.rule.save(steps * self.meter.pass_seconds(0))
         return draft
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
+        self._heard = len(tokens)
         for source in self.sources:
             source.observe(tokens, num_emitted, target_logits)
 

@@ -33,6 +33,7 @@ class Drafter(ABC):
 
     parts: ClassVar[tuple[str, ...]] = ()  # attributes that hold drafters, alone or in a list
     meter: Meter  # of the pair of models; the loop tells it of every step
+    rest: int = 0  # steps to come in which it would draft nothing: it is neither asked nor told
 
     def for_text(self, meter: Meter, made: dict[int, Drafter] | None = None) -> Self:
         """Return the drafter of one text: what `start` sets is its own, what is learned is shared.

@@ -77,8 +77,6 @@ class JudgedDrafter(RetrievalDrafter):
         rest: steps in which it is left out.
     """
 
-    parts = ("inner",)
-
     def __init__(self, inner: RetrievalDrafter) -> None:
         self.inner, self.chances = inner, Chances()
         self.looks = Looks()
@@ -146,6 +144,7 @@ class JudgedDrafter(RetrievalDrafter):
 
     def _begin_text(self) -> None:
         if not self._is_begun:
+            self.inner = self.inner.for_text(self.meter)
             self.inner.start(*self._begin)
             self._is_begun = True
 

@@ -258,7 +258,7 @@ class CostAwareGamma(GammaPolicy):
     def update(self, outcome: StepOutcome) -> None:
         known, num_calls = self._known, outcome.draft.num_calls
         if not (num_calls or self._asked):  # it was asked about nothing
-            self._save(outcome.seconds)
+            self.save(outcome.seconds)
             self._has_read = False
             return
         labels = acceptance_labels(outcome)
@@ -288,13 +288,13 @@ class CostAwareGamma(GammaPolicy):
     def _learn_counts(self) -> None:
         """Learn of the steps that were counted."""
         if self._unasked_seconds:
-            self._save(self._unasked_seconds)
+            self.save(self._unasked_seconds)
         for i in range(self._tested):
             for mean in (self._mean, self._known.drawn.average):
                 mean.add(float(i < self._kept))
         self._unasked_seconds, self._tested, self._kept = 0.0, 0, 0
 
-    def _save(self, seconds: float) -> None:
+    def save(self, seconds: float) -> None:
         """Save a share of the time for trials."""
         most = MOST_CREDIT * self.meter.pass_seconds(0)
         self._known.credit = min(self._known.credit + self.explore * seconds, most)
@@ -302,7 +302,7 @@ class CostAwareGamma(GammaPolicy):
     def _spend(self, outcome: StepOutcome) -> None:
         """Save of the time of a step, and pay for a draft that was not to pay."""
         known, num_calls = self._known, outcome.draft.num_calls
-        self._save(outcome.seconds)
+        self.save(outcome.seconds)
         if num_calls and self._is_trial:
             known.credit -= outcome.draft_seconds + self._seconds(0, len(outcome.draft.tokens))
             self.meter.draft_seconds.catch_up()
