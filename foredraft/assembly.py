@@ -93,11 +93,12 @@ class Assembly:
         return _kept(self._uncached, loaded is self.target, lambda: Recomputing(loaded.model))
 
     def _drafter(self, method: Method, under: Hashable) -> Drafter:
-        source, parts = method.source, self._draft_parts(method)
+        source = method.source
         assert source is not None
         if method.name == "ngram" and isinstance(source, Ngram):
+            parts = self._draft_parts(method)
             return source.over(self._storage(source, parts.vocab_size), parts)
-        return _kept(self._drafters, under, lambda: source.build(parts))
+        return _kept(self._drafters, under, lambda: source.build(self._draft_parts(method)))
 
     def _draft_parts(self, method: Method) -> DraftParts:
         neural = None

@@ -24,6 +24,7 @@ T = TypeVar("T")
 UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 NOT_FINITE = ("nan", "inf", "-inf")  # read, so that the parameter's range refuses them
 MOST_CHARACTERS, MOST_DEEP = 4096, 16  # of a spec string
+MOST_FROZEN = 256  # components that are kept; a server's requests may bring ever new settings
 
 
 def nearest(name: str, legal: Iterable[str]) -> str:
@@ -42,6 +43,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._classes: dict[str, type[T]] = {}
+        self._frozen: dict[str, T] = {}  # made of spec strings that came before
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Return a class decorator that registers a dataclass under `name`.
@@ -57,6 +59,7 @@ class Registry(Generic[T]):
                     f"{_place(known)}; choose another name"
                 )
             self._classes[name] = cls
+            self._frozen.clear()  # another class may stand for a name in any of them
             return cls
 
         return add
@@ -96,7 +99,16 @@ class Registry(Generic[T]):
             UnknownComponent: no such name.
             BadSpecString: not readable, or a parameter is unknown, missing or out of range.
         """
-        return self._made(_syntax(spec, self.kind), spec, defaults)
+        if defaults or not isinstance(spec, str):
+            return self._made(_syntax(spec, self.kind), spec, defaults)
+        if spec not in self._frozen:
+            made = self._made(_syntax(spec, self.kind), spec, {})
+            if not _is_frozen(made):
+                return made
+            if len(self._frozen) >= MOST_FROZEN:
+                self._frozen.clear()
+            self._frozen[spec] = made
+        return self._frozen[spec]
 
     def _made(self, syntax: ast.expr, spec: str, defaults: dict[str, object]) -> T:
         """Return the component that a piece of syntax writes down; `spec` is all that was given."""
@@ -166,6 +178,11 @@ class Registry(Generic[T]):
             return cls(**{k: checked(k, v, hints.get(k)) for k, v in values.items()})
         except ConfigError as error:
             raise BadSpecString(f"{self.kind} {name!r}: {error}") from None
+
+
+def _is_frozen(component: object) -> bool:
+    """Whether nobody can change it, so that one serves all who ask for it."""
+    return bool(type(component).__dataclass_params__.frozen)
 
 
 def _place(cls: type) -> str:

@@ -32,8 +32,9 @@ from foredraft.ranges import DraftLength
 from foredraft.sampling.rng import Rng
 
 # Python's part of a decision, beside a pass that has emptied its caches, and the share of the time
-# that decisions may take: beside a quick pass one holds for several steps.
-DECIDING_SECONDS, DECIDING_SHARE = 2.5e-4, 0.04
+# that decisions may take where drafts are made, and where nothing is: beside a quick pass one holds
+# for several steps.
+DECIDING_SECONDS, DECIDING_SHARE, RESTING_SHARE = 2.5e-4, 0.04, 0.02
 LOOK_SECONDS = 1.5e-4  # of a look at what a source finds, likewise
 HORIZON = 8  # steps over which what the draft model must read is paid off
 NOTHING, NO_DRAFT = Retrieved(), Draft([], stopped=DraftStop.POLICY)
@@ -240,7 +241,8 @@ class AutoDrafter(Drafter):
         if self._length is None:
             return 0
         pass_seconds = self.meter.pass_seconds(0)
-        most = int(DECIDING_SECONDS / (DECIDING_SHARE * pass_seconds)) if pass_seconds > 0 else 0
+        share = DECIDING_SHARE if self._length else RESTING_SHARE
+        most = int(DECIDING_SECONDS / (share * pass_seconds)) if pass_seconds > 0 else 0
         steps = min([most, *[source.rest for source in self.sources]])
         if steps:
             for source in self.sources:

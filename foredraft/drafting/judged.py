@@ -19,7 +19,7 @@ from foredraft.sampling.rng import Rng
 CLASSES = 12  # of confidence
 PRIOR = 4.0  # scored tokens that a source's own confidence counts for
 LARGEST_CHANCE = 0.98
-PATIENCE, LONGEST_REST = 4, 16  # looks in vain before steps are left out; how many, at most
+PATIENCE, LONGEST_REST = 4, 64  # looks in vain before steps are left out; how many, at most
 FIRST_REST = 8  # steps of a text, where looks have not been worth their time
 LOOKS = 64  # the newest ones, by which it is known what one brings
 HOPELESS = 0.03  # a chance that all is right below which nobody asks for more

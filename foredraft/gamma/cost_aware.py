@@ -31,6 +31,7 @@ LEARNING = (4, 2, 1, 4, 2, 1)  # of the first drafts, before costs are believed
 LOOK_AHEAD = 8  # tokens that are weighed together
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
 TRIAL_LENGTH = 3  # tokens of a draft that is made to see whether drafts pay again
+LEAST_HOPE = 4  # of so many shares of the time one is left for trials, where they are in vain
 MOST_CREDIT = 16  # plain steps whose time may be saved up for trials
 NOTICED = 0.15  # change of a mean acceptance, in shares of what it lacks, that is weighed anew
 DEBT = 2  # plain steps whose time must be there before a trial, whatever it may cost
@@ -50,6 +51,7 @@ class _Knowledge:
     called: int = 0  # drafting steps that cost draft calls
     looked_up: int = 0  # those that cost none
     credit: float = 0.0  # seconds that may be spent on trying what does not seem to pay
+    vain: int = 0  # trials after which it still did not, one after another
 
     def curve(self, is_counted: bool) -> Calibration:
         """Return what is known of tokens that were copied, or drawn."""
@@ -297,7 +299,8 @@ class CostAwareGamma(GammaPolicy):
     def save(self, seconds: float) -> None:
         """Save a share of the time for trials."""
         most = MOST_CREDIT * self.meter.pass_seconds(0)
-        self._known.credit = min(self._known.credit + self.explore * seconds, most)
+        share = self.explore / min(1 + self._known.vain, LEAST_HOPE)
+        self._known.credit = min(self._known.credit + share * seconds, most)
 
     def _spend(self, outcome: StepOutcome) -> None:
         """Save of the time of a step, and pay for a draft that was not to pay."""
@@ -306,6 +309,7 @@ class CostAwareGamma(GammaPolicy):
         if num_calls and self._is_trial:
             known.credit -= outcome.draft_seconds + self._seconds(0, len(outcome.draft.tokens))
             self.meter.draft_seconds.catch_up()
+            known.vain = known.vain + 1 if not self.plan()[0] else 0
 
     def _forget_draft(self) -> None:
         self._survival, self._asked, self._admitted = 1.0, [], 0
