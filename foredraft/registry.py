@@ -182,7 +182,8 @@ class Registry(Generic[T]):
 
 def _is_frozen(component: object) -> bool:
     """Whether nobody can change it, so that one serves all who ask for it."""
-    return bool(type(component).__dataclass_params__.frozen)
+    parameters = vars(type(component)).get("__dataclass_params__")
+    return bool(parameters and parameters.frozen)
 
 
 def _place(cls: type) -> str:
