@@ -18,7 +18,8 @@ SETTLED = 12  # steps without draft calls until a pass finds in the caches what 
 PLAIN_FIRST = 8  # plain steps that are timed at first
 # Steps until the next one: more each time, and the more drafts gain.
 PLAIN_MORE, PLAIN_EVERY = 128, 384
-PLAIN_KEPT = 6  # newest of them that count: a machine's speed drifts, and they are few
+PLAIN_KEPT = 24  # newest of them that count, by their median: a machine's speed drifts
+WORTHWHILE = 0.97  # speed of plain decoding from which on drafts are made: it is known no better
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
 SLOWER = 1.1  # as much longer a time of reading may become at once
 HOPELESS = 0.02  # a chance that is not worth a look at what follows
@@ -74,7 +75,7 @@ class Meter:
         self.rests = list[float]()
         # A pass finds other things in the caches where a draft model ran just before it, and other
         # threads asleep: plain decoding is quicker by itself than between drafts.
-        self._after_calls, self._rested = Curve(), Curve(newest=PLAIN_KEPT)
+        self._after_calls, self._rested = Curve(), Curve(newest=PLAIN_KEPT, share=0.5)
         self._between = Curve()  # passes without draft calls, soon after some
         self._kind = 0, 0  # draft calls and tokens of the newest step
         self._quiet = SETTLED  # steps since the newest draft call
@@ -278,7 +279,8 @@ def quickest_length(mean: float, prices: Prices) -> tuple[int, float]:
     Returns:
         The length, 0 where plain decoding is quickest; tokens per second of all texts together.
     """
-    best, most = 0, prices.texts / max(prices.plain, TINY)
+    plain = prices.texts / max(prices.plain, TINY)
+    best, most = 0, WORTHWHILE * plain
     survival, tokens = 1.0, float(prices.texts)
     for length, cost in enumerate(prices.drafted[1:], start=1):
         survival *= mean
@@ -288,4 +290,4 @@ def quickest_length(mean: float, prices: Prices) -> tuple[int, float]:
             best, most = length, speed
         if survival < HOPELESS:
             break
-    return best, most
+    return best, most if best else plain

@@ -26,15 +26,18 @@ class Curve:
     Args:
         from_nothing: none of it takes no time.
         newest: measurements kept of a count.
+        share: of these, the smallest ones, that are at most what is taken for typical.
     """
 
-    def __init__(self, *, from_nothing: bool = False, newest: int = NEWEST) -> None:
+    def __init__(
+        self, *, from_nothing: bool = False, newest: int = NEWEST, share: float = 0.25
+    ) -> None:
         self._measured: dict[int, deque[float]] = {}
         self._unread: set[int] = set()  # counts measured since anybody asked
         self._typical: dict[int, float] = {}
         self._times: dict[int, int] = {}  # when each was measured last
         self._time = 0
-        self._from_nothing, self._kept = from_nothing, newest
+        self._from_nothing, self._kept, self._share = from_nothing, newest, share
         self._newest = 0
         self._table: list[float] = []  # of 0, 1, … since a quartile changed
 
@@ -95,8 +98,8 @@ class Curve:
     def _read(self) -> None:
         """Take the quartiles of what was measured; few change enough to be noticed."""
         for count in self._unread:
-            measured = sorted(self._measured[count])
-            typical, known = measured[(len(measured) - 1) // 4], self._typical.get(count)
+            measured, known = sorted(self._measured[count]), self._typical.get(count)
+            typical = measured[int(self._share * (len(measured) - 1))]
             if known is None or abs(typical - known) > NOTICED * known:
                 self._typical[count] = typical
                 self._table = []

@@ -6,6 +6,7 @@ Knows tensors; knows neither models nor samplers. Of equals the first is the lik
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,12 @@ class Likeliest(NamedTuple):
     tokens: list[int]
     decided: int
 
+    @classmethod
+    def by(cls, tokens: list[int], margins: Sequence[float]) -> Likeliest:
+        """Return what is likeliest by tokens and how far each is ahead, NaN where nothing is."""
+        odd = (row for row, margin in enumerate(margins) if math.isnan(margin))
+        return cls(tokens, next(odd, len(tokens)))
+
 
 def likeliest(logits: Tensor) -> Likeliest:
     """Return what is likeliest after each row of `[rows, vocab]`.
@@ -39,7 +46,7 @@ def likeliest(logits: Tensor) -> Likeliest:
     else:
         tokens = logits.argmax(-1).tolist()
         largest = logits.amax(-1).tolist()
-    return Likeliest(tokens, num_numbers(largest))
+    return Likeliest(tokens, _num_finite(largest))
 
 
 def two_largest(logits: Tensor) -> tuple[int, float, float]:
@@ -62,11 +69,11 @@ def two_largest(logits: Tensor) -> tuple[int, float, float]:
 def num_decided(logits: Tensor) -> int:
     """Return how many rows of `[rows, vocab]` come before the first that decides nothing."""
     if logits.device.type == "cpu" and logits.dtype == torch.float32:
-        return num_numbers(logits.detach().numpy().max(-1).tolist())
-    return num_numbers(logits.amax(-1).tolist())
+        return _num_finite(logits.detach().numpy().max(-1).tolist())
+    return _num_finite(logits.amax(-1).tolist())
 
 
-def num_numbers(values: list[float]) -> int:
+def _num_finite(values: list[float]) -> int:
     """Return how many come before the first that is no finite number."""
     for place, value in enumerate(values):
         if not math.isfinite(value):

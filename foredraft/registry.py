@@ -101,7 +101,8 @@ class Registry(Generic[T]):
         """
         if defaults or not isinstance(spec, str):
             return self._made(_syntax(spec, self.kind), spec, defaults)
-        if spec not in self._frozen:
+        known = self._frozen.get(spec)
+        if known is None or type(known) not in self._classes.values():
             made = self._made(_syntax(spec, self.kind), spec, {})
             if not _is_frozen(made):
                 return made

@@ -229,3 +229,17 @@ def test_the_message_of_a_range_says_which_ends_belong_to_it() -> None:
         Range(0, 1).check("x", 1.5)
     with pytest.raises(ConfigError, match=r"^x must lie in \(0, 8\), not 0$"):
         Range(0, 8, open_low=True, open_high=True).check("x", 0)
+
+
+def test_what_nobody_can_change_is_read_once_and_what_learns_each_time() -> None:
+    assert SAMPLERS.create("nucleus(top_p=0.5)") is SAMPLERS.create("nucleus(top_p=0.5)")
+    assert GAMMA_POLICIES.create("cost_aware") is not GAMMA_POLICIES.create("cost_aware")
+    registry: Registry[Any] = Registry("part")
+    for number in (1, 2):  # as a cell of a notebook that is run again
+
+        @registry.register("one")
+        @dataclass(frozen=True)
+        class One:
+            value: int = number
+
+        assert registry.create("one").value == number

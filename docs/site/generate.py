@@ -37,6 +37,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "seq2seq": measured.seq2seq,
     "policies": measured.policies,
     "claims": measured.claims,
+    "step-parts": measured.step_parts,
     "peers": measured.peers,
     "ablation": measured.ablation,
     "results": measured.index,

@@ -20,6 +20,7 @@ LABELS = {
 FIXED = "speculative gamma=4"  # the documented baseline of EGAG
 REAL, ROUNDING, ADVERSARY = "real.json", "rounding-smollm2.json", "adversary.json"
 POLICIES = ("policies-bundled.json", "policies-smollm2.json")
+STEP_PARTS = ("step-parts-bundled.json", "step-parts-smollm2.json")
 CONTENDERS = {
     "plain": "foredraft, plain",
     "nasd": "foredraft, NASD",
@@ -42,6 +43,8 @@ MADE_BY = {
     "policies-bundled.json": "uv run python benchmarks/policies.py --save",
     "policies-smollm2.json": "uv run python benchmarks/policies.py --target smollm2 --save",
     ADVERSARY: "uv run python benchmarks/adversary.py --save",
+    "step-parts-bundled.json": "uv run python benchmarks/step_parts.py --save",
+    "step-parts-smollm2.json": "uv run python benchmarks/step_parts.py --target smollm2 --save",
     "documented/summary.json": (
         "uv run foredraft ablate documented --out benchmarks/results/documented"
     ),
@@ -275,6 +278,24 @@ def _claims(language: str, file: str) -> str:
         plain, fixed, oracle = (figure(row[name], "{:.2f}") for name in names)
         shown = [plain, fixed, best, oracle]
         lines.append(f"| {row['sampler']} | {row['prompts']} | {' | '.join(shown)} |")
+    return "\n".join([*lines, "", source(language, file, found)])
+
+
+def step_parts(language: str) -> str:
+    """Return where the time of a step goes, in microseconds, a table a target."""
+    return "\n\n".join(_step_parts(language, file) for file in STEP_PARTS)
+
+
+def _step_parts(language: str, file: str) -> str:
+    found = results(file)
+    if found is None:
+        return missing(language, file, MADE_BY[file])
+    heads = list(found["rows"][0])
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * (len(heads) - 2)]
+    for row in found["rows"]:
+        cells = [row["sampler"], f"`{row['method']}`", f"{row['tokens']:.2f}"]
+        cells += [f"{row[part]:.0f}" for part in heads[3:]]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", source(language, file, found)])
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from foredraft.core import Draft, DraftStop, Prompt, StepOutcome
-from foredraft.costs import best_length
+from foredraft.costs import TINY, best_length
 from foredraft.drafting.base import DRAFTERS, Drafter, DraftModel, DraftParts, DraftSource, admit
 from foredraft.drafting.judged import NO_LOGITS, JudgedDrafter
 from foredraft.drafting.ngram import Ngram
@@ -82,9 +82,7 @@ class AutoDrafter(Drafter):
         self._length: int | None = None  # decided of drafts, or 0; None: for this step alone
         self._repeats, self._is_repeated = 0, False  # steps to come of it; whether this is one
         self._looked: Sequence[JudgedDrafter] = ()  # sources that were asked in this step
-        # the one of them whose copy is drafted, and tokens gained by it
-        self._used: JudgedDrafter | None = None
-        self._gained = 0.0
+        self._used: JudgedDrafter | None = None  # the one of them whose copy is drafted
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         gamma = min(gamma, self.gamma_max)
@@ -103,7 +101,7 @@ class AutoDrafter(Drafter):
         draft = self._best_draft(tokens, gamma, policy)
         price = LOOK_SECONDS * self.meter.best_rate if self._looked else 0.0
         for source in self._looked:
-            source.was_looked_at(self._gained if source is self._used else None, price)
+            source.was_looked_at(is_used=source is self._used, price=price)
         steps = self._steps_to_come()
         if self._length or not self._may_rest:
             self._repeats = steps
@@ -120,6 +118,10 @@ class AutoDrafter(Drafter):
     def update(self, outcome: StepOutcome) -> None:
         for proposer in self._proposers:
             proposer.update(outcome)
+        if self._used is not None and not outcome.draft.num_calls:
+            plain = self.meter.pass_seconds(0)
+            rate = self.rule.rate if self.models else 1 / max(plain, TINY)
+            self._used.looks.add(outcome.num_emitted - rate * outcome.seconds)
         if not self.models:
             return
         if self._is_repeated:
@@ -136,7 +138,6 @@ class AutoDrafter(Drafter):
             self._length = 0
             return NO_DRAFT
         self._proposers, self._used = self.sources, source
-        self._gained = worth - (self.rule.plan()[1] if self.models else 0.0)
         admitted, _ = admit(found.signals(), policy)
         is_cut = len(admitted) < gamma
         return Draft(admitted, stopped=DraftStop.POLICY if is_cut else None)
@@ -222,13 +223,12 @@ class AutoDrafter(Drafter):
         if not drafted or drafted >= gamma or draft.stopped is not DraftStop.POLICY:
             return draft
         survival = self.rule.survival
-        found, self._gained, self._used = self._best_copy(
-            tokens, gamma - drafted, draft.tokens, survival
-        )
+        found, gained, self._used = self._best_copy(tokens, gamma - drafted, draft.tokens, survival)
         if self._used is None:
             length = 0 if self.rule.is_learning else self.rule.plan()[0]
             self._length = length or None  # what was tried is not repeated
             return draft
+        self._used.looks.add(gained - LOOK_SECONDS * self.meter.best_rate)
         copied, _ = admit(found.signals(draft.num_calls), policy, drafted)
         return draft.followed_by(copied, DraftStop.POLICY) if copied else draft
 

@@ -21,7 +21,7 @@ PRIOR = 4.0  # scored tokens that a source's own confidence counts for
 LARGEST_CHANCE = 0.98
 PATIENCE, LONGEST_REST = 4, 64  # looks in vain before steps are left out; how many, at most
 FIRST_REST = 8  # steps of a text, where looks have not been worth their time
-LOOKS = 64  # the newest ones, by which it is known what one brings
+LOOKS = 32  # the newest ones, by which it is known what one brings
 HOPELESS = 0.03  # a chance that all is right below which nobody asks for more
 
 NO_LOGITS = torch.empty(0, 0)
@@ -48,21 +48,16 @@ class Chances:
         return min(int(confidence * CLASSES), CLASSES - 1)
 
 
-class Looks:
-    """What looks at a source brought, over all texts.
-
-    Attributes:
-        gained: tokens by the newest ones, on average.
-        price: of a look, in tokens.
-    """
+class Looks(Mean):
+    """What looks at a source bring beyond their time, in tokens: the newest ones, in all texts."""
 
     def __init__(self) -> None:
-        self.gained, self.price = Mean(1.0, PATIENCE, LOOKS), 0.0
+        super().__init__(1.0, PATIENCE, LOOKS)
 
     @property
     def are_worth_it(self) -> bool:
         """Whether a look brings more than its time brings elsewhere."""
-        return self.gained.value > self.price
+        return self.value > 0
 
 
 class JudgedDrafter(RetrievalDrafter):
@@ -107,17 +102,21 @@ class JudgedDrafter(RetrievalDrafter):
             return True
         return self.rest > 0
 
-    def was_looked_at(self, gained: float | None, price: float) -> None:
-        """Note what a look brought.
+    def was_looked_at(self, *, is_used: bool, price: float) -> None:
+        """Note whether anything that a look found is drafted.
 
         Args:
-            gained: tokens beyond what else would have been drafted; None: nothing of it is drafted.
+            is_used: whether it is; what that brings is told when it is known.
             price: of the look, in tokens that its time brings elsewhere.
         """
-        self.looks.gained.add(gained or 0.0)
-        self.looks.price = price
-        self._vain = 0 if gained is not None else self._vain + 1
-        steps = self._vain // PATIENCE if self.looks.are_worth_it else self._vain
+        if not is_used:
+            self.looks.add(-price)
+        if self.looks.are_worth_it:
+            self._vain = 0 if is_used else self._vain + 1
+            steps = self._vain // PATIENCE
+        else:
+            self._vain = self._vain // 2 if is_used else self._vain + 1
+            steps = self._vain
         self.rest = min(steps, LONGEST_REST)
 
     def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:

@@ -183,8 +183,8 @@ class GammaPolicy(Checked, ABC):
     ) -> tuple[int, bool] | None:
         """Return how many tokens of a stride are drafted, and whether to go on after all of them.
 
-        The same answers as to one question after another, for all of a stride at once: Python costs
-        more beside a quick pass than what is asked. Token k may depend on margins up to its own.
+        A stride is asked about at once, since Python costs more beside a quick pass than what is
+        asked. Whether token k is drafted may depend on margins up to its own, on none behind it.
 
         Args:
             margins: of its tokens, all that is known of them.

@@ -22,7 +22,7 @@ from typing import Annotated
 
 from foredraft.chances import Luck, Mean
 from foredraft.core import StepOutcome
-from foredraft.costs import USUAL_LAG, Meter, Prices, quickest_length
+from foredraft.costs import TINY, USUAL_LAG, Meter, Prices, quickest_length
 from foredraft.gamma.base import GAMMA_POLICIES, WIDEST_MARGIN, GammaPolicy, Signal
 from foredraft.gamma.calibration import MOST, Calibration, acceptance_labels, num_tested
 from foredraft.ranges import DraftLength, Range
@@ -77,7 +77,7 @@ class _Weighed:
         self.prices, self.mean, self.copied = prices, mean, copied
         length, self.rate = quickest_length(mean, prices)
         # From (texts + gain) / (plain + cost) = rate: what it gains beyond its cost at that rate.
-        gained = self.rate * prices.plain - prices.texts
+        gained = max(self.rate * prices.plain - prices.texts, TINY)
         self.plan = (length, gained) if length else (0, 0.0)
         self._bars: dict[tuple[int, int, bool], float] = {}
 
@@ -244,8 +244,9 @@ class CostAwareGamma(GammaPolicy):
         weighed, asked = self._weigh(), self._asked
         del asked[num_drafted:]
         for margin in margins:
-            chance = acceptance(min(margin, WIDEST_MARGIN))
-            asked.append((False, margin, chance))
+            held = min(margin, WIDEST_MARGIN)
+            chance = acceptance(held)
+            asked.append((False, held, chance))
             lucky = min(chance * factor, MOST)
             if not takes_all and survival * lucky <= weighed.bar(drafted, num_calls):
                 break

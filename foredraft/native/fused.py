@@ -17,7 +17,7 @@ from torch import Tensor
 
 from foredraft.choices import Drawing
 from foredraft.core import Prompt
-from foredraft.logits import Likeliest, num_numbers
+from foredraft.logits import Likeliest
 from foredraft.models.base import Context, Drafted, Feed, Output
 from foredraft.models.decoder_only import CausalModel
 from foredraft.models.positions import positions_of
@@ -295,13 +295,11 @@ class CompiledModel(CausalModel):
             texts = [(feed.context.memory, feed.tokens, feed.keep) for feed in feeds]
             logits, tokens, margins = self._passes.feed(texts)
         logits = self._fitted(logits)
-        if len(feeds) == 1:
-            return [Output(logits, Likeliest(tokens, num_numbers(margins)))]
+        parts = [logits] if len(feeds) == 1 else logits.split([feed.keep for feed in feeds])
         outputs, end = list[Output](), 0
-        for feed, part in zip(feeds, logits.split([feed.keep for feed in feeds]), strict=True):
+        for feed, part in zip(feeds, parts, strict=True):
             begin, end = end, end + feed.keep
-            decided = num_numbers(margins[begin:end])
-            outputs.append(Output(part, Likeliest(tokens[begin:end], decided)))
+            outputs.append(Output(part, Likeliest.by(tokens[begin:end], margins[begin:end])))
         return outputs
 
     def draft(self, feeds: Sequence[Feed], count: int) -> list[Drafted]:

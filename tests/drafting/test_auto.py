@@ -12,7 +12,7 @@ from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import Clock, CostTable, Replay
 from foredraft.config import DecodingConfig
 from foredraft.core import DraftStop
-from foredraft.costs import Meter, Prices, best_length, quickest_length
+from foredraft.costs import WORTHWHILE, Meter, Prices, best_length, quickest_length
 from foredraft.decoding import Request, Speculation, begin, step
 from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts, SuffixDrafter
 from foredraft.drafting.judged import JudgedDrafter
@@ -174,7 +174,9 @@ def test_the_quickest_length_is_that_of_most_tokens_a_second() -> None:
             for texts in (1, 4):
                 gains = [sum(mean**i for i in range(1, k + 1)) for k in range(7)]
                 speeds = [(texts + gain) / (1 + each * k) for k, gain in enumerate(gains)]
+                speeds[0] *= WORTHWHILE
                 best = max(range(7), key=speeds.__getitem__)
+                speeds[0] = texts
                 costs = [each * k for k in range(1, 7)]
                 assert found(mean, *costs, texts=texts) == (best, pytest.approx(speeds[best]))
 
