@@ -148,9 +148,7 @@ class CostAwareGamma(GammaPolicy):
     )
     _is_trial: bool = field(init=False, compare=False, repr=False, default=False)
     _admitted: int = field(init=False, compare=False, repr=False, default=0)
-    # whether the newest draft took its time for reading, so that it says little
-    _has_read: bool = field(init=False, compare=False, repr=False, default=False)
-    # of steps in which it was not asked: seconds, tokens that were tested, and those kept
+    _has_read: bool = field(init=False, compare=False, repr=False, default=False)  # much, newly
     _unasked_seconds: float = field(init=False, compare=False, repr=False, default=0.0)
     _tested: int = field(init=False, compare=False, repr=False, default=0)
     _kept: int = field(init=False, compare=False, repr=False, default=0)
@@ -282,7 +280,7 @@ class CostAwareGamma(GammaPolicy):
         self._forget_draft()
 
     def count(self, outcome: StepOutcome) -> None:
-        """Learn of a step in which it was not asked, when it is asked again."""
+        """Note what a step took and kept in which it was not asked: learned when it is asked."""
         tested = num_tested(outcome)
         self._unasked_seconds += outcome.seconds
         self._tested += tested
@@ -290,8 +288,7 @@ class CostAwareGamma(GammaPolicy):
 
     def _learn_counts(self) -> None:
         """Learn of the steps that were counted."""
-        if self._unasked_seconds:
-            self.save(self._unasked_seconds)
+        self.save(self._unasked_seconds)
         for i in range(self._tested):
             for mean in (self._mean, self._known.drawn.average):
                 mean.add(float(i < self._kept))
@@ -299,18 +296,18 @@ class CostAwareGamma(GammaPolicy):
 
     def save(self, seconds: float) -> None:
         """Save a share of the time for trials."""
-        most = MOST_CREDIT * self.meter.pass_seconds(0)
         share = self.explore / min(1 + self._known.vain, LEAST_HOPE)
-        self._known.credit = min(self._known.credit + share * seconds, most)
+        saved = self._known.credit + share * seconds
+        self._known.credit = min(saved, MOST_CREDIT * self.meter.pass_seconds(0))
 
     def _spend(self, outcome: StepOutcome) -> None:
         """Save of the time of a step, and pay for a draft that was not to pay."""
-        known, num_calls = self._known, outcome.draft.num_calls
+        known = self._known
         self.save(outcome.seconds)
-        if num_calls and self._is_trial:
+        if outcome.draft.num_calls and self._is_trial:
             known.credit -= outcome.draft_seconds + self._seconds(0, len(outcome.draft.tokens))
             self.meter.draft_seconds.catch_up()
-            known.vain = known.vain + 1 if not self.plan()[0] else 0
+            known.vain = 0 if self.plan()[0] else known.vain + 1
 
     def _forget_draft(self) -> None:
         self._survival, self._asked, self._admitted = 1.0, [], 0
@@ -318,9 +315,8 @@ class CostAwareGamma(GammaPolicy):
 
     def _seconds(self, calls: int, length: int) -> float:
         """Return what draft calls, and a draft, add to a step of plain decoding."""
-        meter = self.meter
-        verify = meter.pass_seconds(length, after_calls=True)
-        return meter.draft_seconds(calls) + verify - meter.pass_seconds(0)
+        verify = self.meter.pass_seconds(length, after_calls=True)
+        return self.meter.draft_seconds(calls) + verify - self.meter.pass_seconds(0)
 
     def _accepts_all(self, is_counted: bool) -> bool:
         """Whether it takes what it gets: it is learning, or trying whether calls pay again."""
@@ -339,8 +335,9 @@ class CostAwareGamma(GammaPolicy):
             calls: made so far: they are paid for.
             is_counted: whether they are copied, which costs no further call.
         """
-        bar = self._weigh().bar(drafted, calls, is_counted=is_counted)
-        return self._survival * acceptance > bar
+        return self._survival * acceptance > self._weigh().bar(
+            drafted, calls, is_counted=is_counted
+        )
 
     def _weigh(self) -> _Weighed:
         """Return what the prices of now mean."""
