@@ -47,13 +47,16 @@ class Spoilt(TableModel):
         return logits
 
 
+LENGTH = 12  # tokens: `cost_aware` times eight plain steps before it drafts
+
+
 def speculate(
     target: Network, drafter: Network, sampler: str, verifier: str, policy: str
 ) -> list[int]:
     rule, drawn = VERIFIERS.create(verifier), SAMPLERS.create(sampler)
     drafting = DraftModelDrafter(drafter, drawn)
     parts = Speculation(target, drafting, GAMMA_POLICIES.create(policy), rule, drawn)
-    request = Request(target.open([0, 1]), rng_for(3, keyed=rule.is_coupled), max_new_tokens=8)
+    request = Request(target.open([0, 1]), rng_for(3, keyed=rule.is_coupled), max_new_tokens=LENGTH)
     for _ in speculative_steps(parts, request):
         pass
     return request.output
