@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from docs.site import measured, reference, theory
+from docs.site import measured, reference, rules, theory
 from docs.site.markdown import anchor, headings
 from foredraft.files import read_text, write_whole
 from tests.house import tree
@@ -35,9 +35,9 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "rounding": measured.rounding,
     "quick": measured.quick,
     "seq2seq": measured.seq2seq,
-    "policies": measured.policies,
-    "claims": measured.claims,
-    "step-parts": measured.step_parts,
+    "policies": rules.policies,
+    "claims": rules.claims,
+    "step-parts": rules.step_parts,
     "peers": measured.peers,
     "ablation": measured.ablation,
     "results": measured.index,

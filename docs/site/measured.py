@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,7 @@ LABELS = {
     "transformers_generate": "transformers `generate`",
 }
 FIXED = "speculative gamma=4"  # the documented baseline of EGAG
-REAL, ROUNDING, ADVERSARY = "real.json", "rounding-smollm2.json", "adversary.json"
-POLICIES = ("policies-bundled.json", "policies-smollm2.json")
-STEP_PARTS = ("step-parts-bundled.json", "step-parts-smollm2.json")
+REAL, ROUNDING = "real.json", "rounding-smollm2.json"
 CONTENDERS = {
     "plain": "foredraft, plain",
     "nasd": "foredraft, NASD",
@@ -42,7 +41,7 @@ MADE_BY = {
     "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
     "policies-bundled.json": "uv run python benchmarks/policies.py --save",
     "policies-smollm2.json": "uv run python benchmarks/policies.py --target smollm2 --save",
-    ADVERSARY: "uv run python benchmarks/adversary.py --save",
+    "adversary.json": "uv run python benchmarks/adversary.py --save",
     "step-parts-bundled.json": "uv run python benchmarks/step_parts.py --save",
     "step-parts-smollm2.json": "uv run python benchmarks/step_parts.py --target smollm2 --save",
     "documented/summary.json": (
@@ -212,6 +211,23 @@ def source(language: str, file: str, found: Any) -> str:
     return f"{label}`benchmarks/results/{file}`; {machine(found)}"
 
 
+def tables(language: str, files: Sequence[str], table: Callable[[Any, str], list[str]]) -> str:
+    """Return a table for each results file, with its source, or what makes it.
+
+    Args:
+        language: of the page.
+        files: JSON.
+        table: its lines, of what a file holds and a language.
+    """
+    parts = []
+    for file in files:
+        if (found := results(file)) is None:
+            parts.append(missing(language, file, MADE_BY[file]))
+        else:
+            parts.append("\n".join([*table(found, language), "", source(language, file, found)]))
+    return "\n\n".join(parts)
+
+
 def quick(language: str) -> str:
     """Return the ratios of `benchmarks/quick.py`."""
     return speeds(language, "quick.json", MADE_BY["quick.json"])
@@ -220,83 +236,6 @@ def quick(language: str) -> str:
 def seq2seq(language: str) -> str:
     """Return the ratios of `benchmarks/seq2seq.py`."""
     return speeds(language, "seq2seq.json", MADE_BY["seq2seq.json"])
-
-
-def policies(language: str) -> str:
-    """Return each fixed choice's and rule's ratio to plain decoding by kind of prompt."""
-    return "\n\n".join(_policies(language, file) for file in POLICIES)
-
-
-def _policies(language: str, file: str) -> str:
-    found = results(file)
-    if found is None:
-        return missing(language, file, MADE_BY[file])
-    greedy, nucleus = found["rows"]["greedy"], found["rows"]["nucleus"]
-    kinds = [kind for kind in greedy[0] if kind != "method"]
-    label = "方法" if language == "zh" else "method"
-    heads = [label, *kinds, *(f"nucleus, {kind}" for kind in kinds[-1:])]
-    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
-    for row, sampled in zip(greedy, nucleus, strict=True):
-        shown = [row[kind]["median"] for kind in kinds] + [sampled[kinds[-1]]["median"]]
-        lines.append(f"| `{row['method']}` | {' | '.join(f'{one:.2f}' for one in shown)} |")
-    return "\n".join([*lines, "", source(language, file, found)])
-
-
-def claims(language: str) -> str:
-    """Return what `auto` gives beside plain decoding, the best fixed choices and the oracle."""
-    parts = [_claims(language, file) for file in POLICIES]
-    found = results(ADVERSARY)
-    if found is None:
-        return "\n\n".join([*parts, missing(language, ADVERSARY, MADE_BY[ADVERSARY])])
-    heads = ("情形", "auto / 普通解码") if language == "zh" else ("case", "auto / plain")
-    lines = [f"| {heads[0]} | {heads[1]} |", "|---|---|"]
-    lines += [
-        f"| {row['case']} | {figure(row['auto / plain'], '{:.2f}')} |" for row in found["rows"]
-    ]
-    return "\n\n".join([*parts, "\n".join([*lines, "", source(language, ADVERSARY, found)])])
-
-
-def _claims(language: str, file: str) -> str:
-    found = results(file)
-    if found is None:
-        return missing(language, file, MADE_BY[file])
-    heads = {
-        "zh": ("采样", "提示词", "auto / 普通解码", "auto / 最好的固定选择", "即", "auto / 神谕"),
-        "en": (
-            "sampler",
-            "prompts",
-            "auto / plain",
-            "auto / best fixed",
-            "that is",
-            "auto / oracle",
-        ),
-    }[language]
-    lines = ["| " + " | ".join(heads) + " |", "|---|---|---|---|---|---|"]
-    for row in found["claims"]:
-        best = row["that is"].replace(" | ", ", ")
-        names = ("auto / plain", "auto / best fixed", "auto / oracle")
-        plain, fixed, oracle = (figure(row[name], "{:.2f}") for name in names)
-        shown = [plain, fixed, best, oracle]
-        lines.append(f"| {row['sampler']} | {row['prompts']} | {' | '.join(shown)} |")
-    return "\n".join([*lines, "", source(language, file, found)])
-
-
-def step_parts(language: str) -> str:
-    """Return where the time of a step goes, in microseconds, a table a target."""
-    return "\n\n".join(_step_parts(language, file) for file in STEP_PARTS)
-
-
-def _step_parts(language: str, file: str) -> str:
-    found = results(file)
-    if found is None:
-        return missing(language, file, MADE_BY[file])
-    heads = list(found["rows"][0])
-    lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * (len(heads) - 2)]
-    for row in found["rows"]:
-        cells = [row["sampler"], f"`{row['method']}`", f"{row['tokens']:.2f}"]
-        cells += [f"{row[part]:.0f}" for part in heads[3:]]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", source(language, file, found)])
 
 
 def peers(language: str) -> str:
