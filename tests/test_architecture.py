@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "foredraft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+ROOMS_BESIDE = ("benchmarks", "docs", "scripts")
+SCRIPTS = sorted(path for room in ROOMS_BESIDE for path in (ROOT / room).rglob("*.py"))
 
 GROUND = {
     *(
@@ -304,7 +306,9 @@ def test_nine_functions_in_ten_are_short_and_half_of_them_very_short() -> None:
     assert quantiles(lengths, n=10)[-1] <= 30
 
 
-@pytest.mark.parametrize("path", MODULES + TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", MODULES + TESTS + SCRIPTS, ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_every_file_has_a_purpose_and_a_sane_length(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert len(source.splitlines()) <= 350
