@@ -289,9 +289,9 @@ class CostAwareGamma(GammaPolicy):
     def _learn_counts(self) -> None:
         """Learn of the steps that were counted."""
         self.save(self._unasked_seconds)
-        for i in range(self._tested):
+        for _ in range(self._tested):  # their order is not known, and the newest counts most
             for mean in (self._mean, self._known.drawn.average):
-                mean.add(float(i < self._kept))
+                mean.add(self._kept / self._tested)
         self._unasked_seconds, self._tested, self._kept = 0.0, 0, 0
 
     def save(self, seconds: float) -> None:

@@ -281,3 +281,16 @@ def test_a_copy_that_was_refused_is_learned_from() -> None:
         assert not policy.before_token(Signal(None, 3, 0.02), 0)
         policy.update(judged_step(0, 0))
     assert known.counted.mean != before
+
+
+def test_steps_that_were_only_counted_teach_their_mean() -> None:
+    policy = CostAwareGamma().for_text(Meter())
+    policy.start()
+    before = policy._mean.value
+    for _ in range(200):
+        for kept in (4, 0):  # of 4 tested, and of 1: 0.8
+            policy.count(judged_step(4, kept, verify_seconds=1.0, num_calls=4))
+        policy.plan()
+    assert abs(before - 0.8) > 0.04
+    assert policy._mean.value == pytest.approx(0.8, abs=0.01)
+    assert policy._known.drawn.mean == pytest.approx(0.8, abs=0.01)
