@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from foredraft.chances import Mean
 from foredraft.core import StepOutcome
 from foredraft.curves import NEWEST, Curve, Rate
 
@@ -23,6 +24,7 @@ WORTHWHILE = 0.97  # speed of plain decoding from which on drafts are made: it i
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
 SLOWER = 1.1  # as much longer a time of reading may become at once
 HOPELESS = 0.02  # a chance that is not worth a look at what follows
+NEWEST_TEXTS, LONG = 4, 1e9  # texts whose lengths count; tokens of a text, while none is known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +75,8 @@ class Meter:
         self.read_seconds, self.rate = 0.0, Rate(memory=32)
         self.texts, self.company = 1, 0
         self.rests = list[float]()
+        self._lengths = Mean(LONG, 0, NEWEST_TEXTS)
+        self._begun = self._emitted = 0  # texts of late, and their tokens
         # A pass finds other things in the caches where a draft model ran just before it, and other
         # threads asleep: plain decoding is quicker by itself than between drafts.
         self._after_calls, self._rested = Curve(), Curve(newest=PLAIN_KEPT, share=0.5)
@@ -105,6 +109,20 @@ class Meter:
                     return curve.up_to(most)[: most + 1]
         end = self.company + most
         return self.verify_seconds.up_to(end)[self.company : end + 1]
+
+    @property
+    def usual_length(self) -> float:
+        """Tokens of a text, by the newest ones: what is begun for one must pay by its end."""
+        return self._lengths.value
+
+    def begin_text(self) -> None:
+        """Note that one more text is begun; what was said until now is of those before it."""
+        if self.rests:
+            self._read_rests()
+        if self._emitted:
+            self._lengths.add(self._emitted / self._begun)
+            self._emitted = self._begun = 0
+        self._begun += 1
 
     @property
     def unsettled(self) -> int:
@@ -165,6 +183,7 @@ class Meter:
         draft = outcome.draft
         kind = draft.num_calls, len(draft.tokens)
         self._steps += 1
+        self._emitted += outcome.num_emitted
         # Well known are most steps like the one before, and Python takes time beside a quick pass.
         is_known = kind == self._kind and self._steps > NEWEST and self._steps % FRESH != 0
         if is_known and not outcome.is_shared and outcome.is_typical:
@@ -181,6 +200,7 @@ class Meter:
         """Measure steps of plain decoding for which nobody was asked: by their lower quartile."""
         steps, seconds = len(self.rests), sorted(self.rests)
         self._steps += steps
+        self._emitted += steps
         self._quiet += steps
         self._kind = 0, 0
         self.rate.add(steps, sum(seconds))

@@ -41,9 +41,12 @@ ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = (
     GROUND | ROOMS | {"native", "loading", "config", "template", "text", "decoding", "method"}
 )
-# `auto` decides who drafts and how much at once, so that it has a length rule of its own.
+# `auto` decides who drafts and how much at once, so that it has a length rule of its own; what is
+# copied and counted has compiled twins.
 WHERE_ROOMS_MEET = {
-    "auto.py": {f"foredraft.gamma.{name}" for name in ("cost_aware", "fixed", "within")}
+    "auto.py": {f"foredraft.gamma.{name}" for name in ("cost_aware", "fixed", "within")},
+    "ngram_storage.py": {"foredraft.native.retrieval"},
+    "suffix.py": {"foredraft.native.retrieval"},
 }
 FRONT_ENDS = {"cli", "server"}
 MAY_IMPORT = {
@@ -52,7 +55,7 @@ MAY_IMPORT = {
     "chances": set[str](),
     "choices": set[str](),
     "core": {"choices"},
-    "costs": {"core", "curves"},
+    "costs": {"chances", "core", "curves"},
     "curves": set[str](),
     "doors": {"errors", "ranges"},
     "errors": set[str](),
@@ -76,7 +79,7 @@ MAY_IMPORT = {
     "gamma": GROUND,
     "verification": GROUND,
     "tracing": GROUND,
-    "drafting": GROUND | {"models", "sampling", "gamma"},
+    "drafting": GROUND | {"models", "native", "sampling", "gamma"},  # what is looked up in C
     "decoding": GROUND | ROOMS,
     "method": GROUND | {"config", "sampling", "gamma", "verification", "drafting"},
     "assembly": BELOW_ENGINE,

@@ -107,6 +107,7 @@ def begin(parts: Speculation, request: Request) -> None:
         )
     request.drafter = request.drafter or parts.drafter.for_text(parts.meter)
     request.policy = parts.policy.for_text(parts.meter, request.ends)
+    parts.meter.begin_text()
     request.drafter.start(request.context.prompt, request.rng)
     request.policy.start()
     request.is_plain = parts.first_target

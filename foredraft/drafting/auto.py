@@ -36,7 +36,7 @@ from foredraft.sampling.rng import Rng
 # for several steps.
 DECIDING_SECONDS, DECIDING_SHARE, RESTING_SHARE = 2.5e-4, 0.04, 0.02
 LOOK_SECONDS = 1.5e-4  # of a look at what a source finds, likewise
-HORIZON = 8  # steps over which what the draft model must read is paid off
+HORIZON = 8  # steps over which what the draft model must read is paid off, at most
 NOTHING, NO_DRAFT = Retrieved(), Draft([], stopped=DraftStop.POLICY)
 
 
@@ -189,7 +189,8 @@ class AutoDrafter(Drafter):
         reading = self.meter.read_seconds * unread
         if not length:
             return worth <= 0 and self.rule.may_try(reading)
-        steps = min(HORIZON, max(1.0, gamma / (1 + gained)))
+        tokens_to_come = min(gamma, self.meter.usual_length)
+        steps = min(HORIZON, max(1.0, tokens_to_come / (1 + gained)))
         return gained - self.meter.best_rate * reading / steps > worth
 
     def _unread_source(self, tokens: list[int]) -> int:

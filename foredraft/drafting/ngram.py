@@ -70,30 +70,21 @@ class NgramDrafter(RetrievalDrafter):
         self.storage.initialize([] if isinstance(prompt, Tensor) else prompt)
 
     def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
-        window, found, survival = self.storage.n - 1, Retrieved(), 1.0
-        context = [*tokens[-window:], *drafted][-window:]
-        while len(found.tokens) < gamma:
-            token, known = self.storage.next_token(context)
-            confidence = self.storage.confidence(context)
-            survival *= confidence
-            if survival < self.min_confidence or (self.stop_if_unknown and not known):
-                break
-            found.tokens.append(token)
-            found.confidences.append(confidence)
-            context = [*context, token][-window:]
-        return found
+        window = self.storage.n - 1
+        found, confidences = self.storage.retrieve(
+            [*tokens[-window:], *drafted][-window:],
+            gamma,
+            min_confidence=self.min_confidence,
+            stop_if_unknown=self.stop_if_unknown,
+        )
+        return Retrieved(found, confidences)
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
-        window = self.storage.n - 1
-        likeliest: list[list[int]] = [[]] * num_emitted
+        likeliest: list[list[int]] = []
         if self.filler_top_k > 1:
             k = min(self.filler_top_k, target_logits.shape[-1])
             likeliest = target_logits[:num_emitted].topk(k).indices.tolist()  # [emitted, k]
-        first = len(tokens) - num_emitted
-        for position, fillers in zip(range(first, len(tokens)), likeliest, strict=True):
-            context = tokens[max(0, position - window) : position]
-            for token in (tokens[position], *fillers):
-                self.storage.update(context, token)
+        self.storage.learn(tokens, num_emitted, likeliest)
 
 
 @DRAFTERS.register("ngram")

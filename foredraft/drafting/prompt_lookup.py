@@ -42,12 +42,12 @@ class PromptLookupDrafter(CopyingDrafter):
         self._text: list[int] = []
         self._followed_at: dict[tuple[int, ...], int] = {}  # n-gram → position after it
 
-    def _append(self, token: int) -> None:
-        end = len(self._text)
-        if token >= 0:
-            for n in range(self.min_ngram, min(self.max_ngram, end) + 1):
-                self._followed_at[tuple(self._text[end - n :])] = end
-        self._text.append(token)
+    def _extend(self, tokens: Sequence[int]) -> None:
+        for end, token in enumerate(tokens, start=len(self._text)):
+            if token >= 0:
+                for n in range(self.min_ngram, min(self.max_ngram, end) + 1):
+                    self._followed_at[tuple(self._text[end - n :])] = end
+            self._text.append(token)
 
     def _longest_match(self, drafted: Sequence[int]) -> tuple[int, int]:
         context = (*self._text[-self.max_ngram :], *drafted)[-self.max_ngram :]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from foredraft.core import Draft, DraftStop, Prompt
 from foredraft.drafting.base import Drafter, admit
+from foredraft.drafting.suffix_automaton import continued
 from foredraft.gamma.base import GammaPolicy, Signal
 from foredraft.sampling.rng import Rng
 
@@ -124,8 +125,7 @@ class CopyingDrafter(RetrievalDrafter):
         self._restart()
 
     def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
-        for token in self._unseen(tokens):
-            self._append(token)
+        self._extend(list(self._unseen(tokens)))
         length, begin = self._longest_match(drafted)
         found = self._copy(begin, drafted, min(gamma, self._cap(length))) if length else []
         if not drafted:
@@ -151,8 +151,8 @@ class CopyingDrafter(RetrievalDrafter):
         """Forget the text, unless it is kept between generations."""
 
     @abstractmethod
-    def _append(self, token: int) -> None:
-        """Add a token to the text and the index; a negative one is a border, never matched."""
+    def _extend(self, tokens: Sequence[int]) -> None:
+        """Add tokens to the text and the index; a negative one is a border, never matched."""
 
     @abstractmethod
     def _longest_match(self, drafted: Sequence[int]) -> tuple[int, int]:
@@ -181,17 +181,5 @@ class CopyingDrafter(RetrievalDrafter):
         return -next(self._borders)
 
     def _copy(self, begin: int, drafted: Sequence[int], count: int) -> list[int]:
-        """Return up to `count` tokens from a position on.
-
-        A copy that reaches the end of the text goes on in itself, as repetitions do.
-        """
-        copied: list[int] = []
-        ahead = [*drafted]  # what stands, or will, after the text
-        for position in range(begin, begin + count):
-            beyond = position - len(self.text)
-            token = self.text[position] if beyond < 0 else ahead[beyond]
-            if token < 0:
-                break
-            copied.append(token)
-            ahead.append(token)
-        return copied
+        """Return up to `count` tokens from a position on."""
+        return continued(self.text, begin, drafted, count)

@@ -13,6 +13,7 @@ from typing import Annotated
 from foredraft.drafting.base import DRAFTERS, DraftParts, DraftSource
 from foredraft.drafting.retrieval import LONGEST_COPY, CopyingDrafter
 from foredraft.drafting.suffix_automaton import SuffixAutomaton
+from foredraft.native.retrieval import Automaton, calls
 from foredraft.ranges import Count, Range
 
 
@@ -49,7 +50,7 @@ class SuffixDrafter(CopyingDrafter):
     def __init__(self, vocab_size: int, settings: Suffix | None = None) -> None:
         super().__init__(vocab_size)
         self.settings = settings or Suffix()
-        self.automaton = SuffixAutomaton(self.settings.max_tokens)
+        self.automaton = new_automaton(self.settings.max_tokens)
 
     @property
     def text(self) -> list[int]:
@@ -57,16 +58,25 @@ class SuffixDrafter(CopyingDrafter):
 
     def _restart(self) -> None:
         if not self.settings.keep:
-            self.automaton = SuffixAutomaton(self.settings.max_tokens)
-        elif self.text:
-            self._append(self._new_border())
+            self.automaton = new_automaton(self.settings.max_tokens)
+        elif len(self.automaton):
+            self._extend([self._new_border()])
 
-    def _append(self, token: int) -> None:
-        self.automaton.append(token)
+    def _extend(self, tokens: Sequence[int]) -> None:
+        self.automaton.extend(tokens)
 
     def _longest_match(self, drafted: Sequence[int]) -> tuple[int, int]:
         length, begin = self.automaton.longest_match(drafted)
         return (length, begin) if length >= self.settings.min_match else (0, 0)
 
+    def _copy(self, begin: int, drafted: Sequence[int], count: int) -> list[int]:
+        return self.automaton.copy_from(begin, drafted, count)
+
     def _cap(self, length: int) -> int:
         return max(1, min(int(self.settings.factor * length), LONGEST_COPY))
+
+
+def new_automaton(max_tokens: int) -> SuffixAutomaton | Automaton:
+    """Return an automaton of no text: the compiled one where there is a compiler."""
+    compiled = calls()
+    return SuffixAutomaton(max_tokens) if compiled is None else Automaton(compiled, max_tokens)

@@ -29,6 +29,14 @@ class SuffixAutomaton:
         self.max_tokens = max_tokens
         self._build([])
 
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Add tokens to the text."""
+        for token in tokens:
+            self.append(token)
+
     def append(self, token: int) -> None:
         """Add a token to the text."""
         if len(self.text) >= self.max_tokens:
@@ -57,6 +65,10 @@ class SuffixAutomaton:
                 state = self._next[state][token]
                 length += 1
         return length, self._end[state]
+
+    def copy_from(self, begin: int, drafted: Sequence[int], most: int) -> list[int]:
+        """Return up to `most` tokens of the text from a position on: see `continued`."""
+        return continued(self.text, begin, drafted, most)
 
     def _build(self, text: list[int]) -> None:
         self.text: list[int] = []
@@ -110,3 +122,26 @@ class SuffixAutomaton:
                 return
             self._end[state] = len(self.text)
             state = self._link[state]
+
+
+def continued(text: Sequence[int], begin: int, drafted: Sequence[int], most: int) -> list[int]:
+    """Return up to `most` tokens of a text from a position on; a negative one, a border, ends it.
+
+    What reaches the end of the text goes on in itself, as repetitions do.
+
+    Args:
+        text: what was said.
+        begin: position of the first.
+        drafted: tokens that stand, or will, after the text.
+        most: tokens wanted.
+    """
+    copied: list[int] = []
+    ahead = [*drafted]
+    for position in range(begin, begin + most):
+        beyond = position - len(text)
+        token = text[position] if beyond < 0 else ahead[beyond]
+        if token < 0:
+            break
+        copied.append(token)
+        ahead.append(token)
+    return copied
