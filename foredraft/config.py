@@ -35,6 +35,7 @@ from foredraft.verification import VERIFIERS
 
 EGAG_BOUNDS = ("egag_gamma_min", "gamma", "egag_gamma_max")
 UNSAID = "fixed"  # policy that leaves lengths to a drafter which chooses them
+UNBOUNDED = GAMMA_POLICIES.spec(FixedGamma(LONGEST_DRAFT))  # which it then means
 METHODS = ("speculative", "ngram", "target", "drafter")  # the order in which they run
 
 
@@ -126,7 +127,7 @@ class DecodingConfig(Checked):
             method: `ngram` counts, and has no entropy.
         """
         if method == "speculative" and not self.egag and self._is_unbounded:
-            return GAMMA_POLICIES.spec(FixedGamma(LONGEST_DRAFT))
+            return UNBOUNDED
         if method != "speculative" or not self.egag:
             return self.policy
         return GAMMA_POLICIES.spec(

@@ -66,6 +66,7 @@ class Meter:
         rate: of all steps in which no model had much to read; of all texts together.
         rests: seconds of the newest steps of one text for which no drafter was asked: noted by the
             loop, and read when it tells of the next step.
+        steps: of all texts.
         texts: that share the next pass.
         company: rows of that pass beyond the first that are not of the draft to be made.
     """
@@ -83,7 +84,7 @@ class Meter:
         self._between = Curve()  # passes without draft calls, soon after some
         self._kind = 0, 0  # draft calls and tokens of the newest step
         self._quiet = SETTLED  # steps since the newest draft call
-        self._steps = self._plain_steps = self._plain_step = 0
+        self.steps = self._plain_steps = self._plain_step = 0
         self._prices: tuple[tuple[int, int, int, int], Prices] | None = None
 
     def pass_seconds(self, drafted: int, *, after_calls: bool = False) -> float:
@@ -137,7 +138,7 @@ class Meter:
         """
         if self.texts > 1:
             return False
-        waited = self._steps - self._plain_step
+        waited = self.steps - self._plain_step
         patience = PLAIN_MORE * (self._plain_steps - PLAIN_FIRST + 1)
         if waited < patience and waited < PLAIN_EVERY:
             return False
@@ -152,8 +153,8 @@ class Meter:
 
     def prices(self, most: int) -> Prices:
         """Return what drafts of 0 … `most` tokens cost; worked out anew every few steps."""
-        patience = FRESH if self._steps < NEWEST else STALE
-        key = self._steps // patience, self.texts, self.company, most
+        patience = FRESH if self.steps < NEWEST else STALE
+        key = self.steps // patience, self.texts, self.company, most
         if self._prices is None or self._prices[0] != key:
             plain = self.pass_seconds(0)
             draft = self.draft_seconds.up_to(most)[: most + 1]
@@ -182,13 +183,13 @@ class Meter:
             self._read_rests()
         draft = outcome.draft
         kind = draft.num_calls, len(draft.tokens)
-        self._steps += 1
+        self.steps += 1
         self._emitted += outcome.num_emitted
         # Well known are most steps like the one before, and Python takes time beside a quick pass.
-        is_known = kind == self._kind and self._steps > NEWEST and self._steps % FRESH != 0
+        is_known = kind == self._kind and self.steps > NEWEST and self.steps % FRESH != 0
         if is_known and not outcome.is_shared and outcome.is_typical:
             if kind == (0, 0) and self._quiet > SETTLED:
-                self._plain_step = self._steps
+                self._plain_step = self.steps
         else:
             self._measure(outcome)
             self._kind = kind
@@ -199,7 +200,7 @@ class Meter:
     def _read_rests(self) -> None:
         """Measure steps of plain decoding for which nobody was asked: by their lower quartile."""
         steps, seconds = len(self.rests), sorted(self.rests)
-        self._steps += steps
+        self.steps += steps
         self._emitted += steps
         self._quiet += steps
         self._kind = 0, 0
@@ -211,7 +212,7 @@ class Meter:
     def _measure_plain(self, seconds: float) -> None:
         self._rested.add(0, seconds)
         self.verify_seconds.add(0, seconds)
-        self._plain_step = self._steps
+        self._plain_step = self.steps
         self._plain_steps += 1
 
     def _measure(self, outcome: StepOutcome) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, fields
@@ -198,9 +199,16 @@ def _default(f: Field[object]) -> object:
 
 
 def _syntax(spec: str, kind: str) -> ast.expr:
-    """Return the syntax of a spec string."""
+    """Return the syntax of a spec string; nobody edits it."""
+    if not isinstance(spec, str):
+        raise _unreadable(spec, kind)
+    return _parsed(spec, kind)
+
+
+@functools.lru_cache(MOST_FROZEN)
+def _parsed(spec: str, kind: str) -> ast.expr:
     try:
-        if not isinstance(spec, str) or _is_too_much(spec):
+        if _is_too_much(spec):
             raise ValueError
         with warnings.catch_warnings(action="ignore"):
             syntax = ast.parse(spec.strip(), mode="eval").body

@@ -110,7 +110,7 @@ def begin(parts: Speculation, request: Request) -> None:
     parts.meter.begin_text()
     request.drafter.start(request.context.prompt, request.rng)
     request.policy.start()
-    request.is_plain = parts.first_target
+    request.is_plain, request.rest = parts.first_target, request.drafter.rest
 
 
 def step(parts: Speculation, requests: Sequence[Request]) -> list[StepRecord]:
@@ -171,7 +171,7 @@ def _accept(
     start += request.check_seconds
     request.forget_rejected()
     if request.drafter is None or request.policy is None or request.rest:
-        return _plain_record(parts, request, emitted, parts.clock() - start)
+        return _plain_record(parts, request, emitted, parts.clock() - start, len(feed.tokens))
     request.drafter.observe(request.tokens, len(emitted), output.logits)
     outcome = StepOutcome(
         draft,
@@ -204,14 +204,15 @@ def _accept(
 
 
 def _plain_record(
-    parts: Speculation, request: Request, emitted: list[int], seconds: float
+    parts: Speculation, request: Request, emitted: list[int], seconds: float, num_fed: int
 ) -> StepRecord:
     """Return the record of a step in which nobody was asked for a draft."""
     stopped = None
     if request.rest:
         request.rest -= 1
+        request.is_plain = False
         stopped = DraftStop.POLICY
-        if parts.meter.texts == 1:
+        if parts.meter.texts == 1 and num_fed == 1:  # no prompt was read
             parts.meter.rests.append(seconds)
     threads = parts.target.pass_threads
     return StepRecord([], 0, emitted, 0.0, seconds, stopped=stopped, num_threads=threads)

@@ -40,6 +40,17 @@ HORIZON = 8  # steps over which what the draft model must read is paid off, at m
 NOTHING, NO_DRAFT = Retrieved(), Draft([], stopped=DraftStop.POLICY)
 
 
+@dataclass
+class Lull:
+    """Until when plain decoding was decided on: a text that ends leaves the rest to the next one.
+
+    Attributes:
+        end: number of the step.
+    """
+
+    end: int = 0
+
+
 class AutoDrafter(Drafter):
     """Chooses who drafts, and how much, by what it is worth.
 
@@ -61,6 +72,7 @@ class AutoDrafter(Drafter):
     ) -> None:
         self.sources, self.models = [JudgedDrafter(source) for source in sources], list(models)
         self.rule, self.gamma_max = rule, gamma_max
+        self._lull = Lull()
 
     @property
     def _may_rest(self) -> bool:
@@ -77,8 +89,9 @@ class AutoDrafter(Drafter):
         self.rule = self.rule.for_text(self.meter)
         self.rule.start()
         self._proposers: Sequence[Drafter] = ()  # whose the newest draft is
-        self.rest = 0
+        self.rest = max(self._lull.end - self.meter.steps, 0) if self.meter.texts == 1 else 0
         self._heard = 0  # tokens of the text when it was told of a step; 0: it was not
+        self._num_rested = self.rest  # steps at its beginning
         self._length: int | None = None  # decided of drafts, or 0; None: for this step alone
         self._repeats, self._is_repeated = 0, False  # steps to come of it; whether this is one
         self._looked: Sequence[JudgedDrafter] = ()  # sources that were asked in this step
@@ -93,6 +106,8 @@ class AutoDrafter(Drafter):
                 self._drafted(tokens, gamma, self._repeated, policy) if self._length else NO_DRAFT
             )
         self._proposers, self._looked, self._used, self._length = (), [], None, None
+        if not self._heard and self._num_rested:
+            self._heard = len(tokens) - self._num_rested
         if len(tokens) > self._heard > 0:  # it has rested
             self.observe(tokens, len(tokens) - self._heard, NO_LOGITS)
         if self.meter.wants_plain:
@@ -108,6 +123,7 @@ class AutoDrafter(Drafter):
         else:
             self.rest = steps
             self.rule.save(steps * self.meter.pass_seconds(0))
+            self._lull.end = self.meter.steps + self._most_steps
         return draft
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
@@ -233,18 +249,21 @@ class AutoDrafter(Drafter):
         copied, _ = admit(found.signals(draft.num_calls), policy, drafted)
         return draft.followed_by(copied, DraftStop.POLICY) if copied else draft
 
+    @property
+    def _most_steps(self) -> int:
+        """Steps that one decision holds for at most, lest deciding take more than its share."""
+        seconds = self.meter.pass_seconds(0)
+        share = DECIDING_SHARE if self._length else RESTING_SHARE
+        return int(DECIDING_SECONDS / (share * seconds)) if seconds > 0 else 0
+
     def _steps_to_come(self) -> int:
         """Return for how many steps what was decided now is done again.
 
-        Copies are decided about at every step; else no longer than every source rests, and no more
-        often than deciding is worth its time.
+        Copies are decided about at every step; else no longer than every source rests.
         """
         if self._length is None:
             return 0
-        pass_seconds = self.meter.pass_seconds(0)
-        share = DECIDING_SHARE if self._length else RESTING_SHARE
-        most = int(DECIDING_SECONDS / (share * pass_seconds)) if pass_seconds > 0 else 0
-        steps = min([most, *[source.rest for source in self.sources]])
+        steps = min([self._most_steps, *[source.rest for source in self.sources]])
         if steps:
             for source in self.sources:
                 source.rest -= steps
