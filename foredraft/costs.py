@@ -73,7 +73,8 @@ class Meter:
 
     def __init__(self) -> None:
         self.draft_seconds, self.verify_seconds = Curve(from_nothing=True), Curve()
-        self.read_seconds, self.rate = 0.0, Rate(memory=32)
+        self.read_seconds, self._is_cold = 0.0, True
+        self.rate = Rate(memory=32)
         self.texts, self.company = 1, 0
         self.rests = list[float]()
         self._lengths = Mean(LONG, 0, NEWEST_TEXTS)
@@ -241,7 +242,10 @@ class Meter:
         self.verify_seconds.add(drafted, seconds)
 
     def _measure_reading(self, seconds: float) -> None:
-        """Believe a shorter time at once and a longer one by and by: the first is a cold start."""
+        """Believe a shorter time at once and a longer one by and by; not the first, a cold start."""
+        if self._is_cold:
+            self._is_cold = False
+            return
         known = self.read_seconds
         self.read_seconds = min(seconds, SLOWER * known) if known else seconds
 

@@ -86,3 +86,28 @@ def test_prices_of_a_pass_that_texts_share_are_worked_out_anew() -> None:
             meter.update_shared([judged_step(0, 0, is_shared=True)] * 4, 1.0)
         found.append(meter.prices(4).verify[4])
     assert found[1] > 2 * found[0]
+
+
+def test_the_usual_length_is_that_of_the_newest_texts_however_they_were_decoded() -> None:
+    meter = Meter()
+    assert meter.usual_length > 1e6, "nobody knows"
+    for _ in range(8):
+        meter.begin_text()
+        meter.update(judged_step(0, 0))
+        meter.update(judged_step(3, 2))
+        meter.rests = [1.0] * 6
+    meter.begin_text()
+    assert meter.usual_length == pytest.approx(10)
+    for _ in range(30):  # eight at once, of four tokens each
+        for _ in range(8):
+            meter.begin_text()
+        for _ in range(32):
+            meter.update(judged_step(0, 0))
+    assert meter.usual_length == pytest.approx(4, abs=0.5)
+
+
+def test_a_cold_start_says_nothing_of_what_reading_takes() -> None:
+    meter = Meter()
+    for seconds in (9.0, 1.0, 3.0, 0.5):
+        meter.update(judged_step(1, 0, draft_seconds=seconds, num_calls=1, num_read=100))
+    assert 0.004 < meter.read_seconds <= 0.01

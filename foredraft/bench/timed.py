@@ -131,9 +131,11 @@ class TimedDrafter(Drafter):
         self._unread = len(prompt)  # an encoder reads it with the first call
         self._clock.now += self._overhead.text
         self.inner.start(prompt, rng)
+        self.rest = self.inner.rest
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         draft = self.inner.propose(tokens, gamma, policy)
+        self.rest = self.inner.rest
         self._clock.now += self._overhead.step
         if draft.num_calls:
             read = max(draft.num_read, self._unread)

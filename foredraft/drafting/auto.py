@@ -34,9 +34,9 @@ from foredraft.sampling.rng import Rng
 # Python's part of a decision, beside a pass that has emptied its caches, and the share of the time
 # that decisions may take where drafts are made, and where nothing is: beside a quick pass one holds
 # for several steps.
-DECIDING_SECONDS, DECIDING_SHARE, RESTING_SHARE = 2.5e-4, 0.04, 0.02
-LOOK_SECONDS = 1.5e-4  # of a look at what a source finds, likewise
-HORIZON = 8  # steps over which what the draft model must read is paid off, at most
+DECIDING_SECONDS, DECIDING_SHARE, RESTING_SHARE = 2e-4, 0.02, 0.02
+LOOK_SECONDS = 6e-5  # of a look at what a source finds, likewise
+HORIZON = 24  # steps over which what the draft model must read is paid off, at most
 NOTHING, NO_DRAFT = Retrieved(), Draft([], stopped=DraftStop.POLICY)
 
 
@@ -89,13 +89,21 @@ class AutoDrafter(Drafter):
         self.rule = self.rule.for_text(self.meter)
         self.rule.start()
         self._proposers: Sequence[Drafter] = ()  # whose the newest draft is
-        self.rest = max(self._lull.end - self.meter.steps, 0) if self.meter.texts == 1 else 0
+        self.rest = self._left_of_lull()
         self._heard = 0  # tokens of the text when it was told of a step; 0: it was not
         self._num_rested = self.rest  # steps at its beginning
         self._length: int | None = None  # decided of drafts, or 0; None: for this step alone
         self._repeats, self._is_repeated = 0, False  # steps to come of it; whether this is one
         self._looked: Sequence[JudgedDrafter] = ()  # sources that were asked in this step
         self._used: JudgedDrafter | None = None  # the one of them whose copy is drafted
+
+    def _left_of_lull(self) -> int:
+        """Return the steps for which a text before decided; nothing of this one speaks against."""
+        expects_copies = any(not source.rest for source in self.sources)
+        expects_drafts = bool(self.models) and (self.rule.is_learning or self.rule.plan()[0] > 0)
+        if expects_copies or expects_drafts or self.meter.texts > 1:
+            return 0
+        return max(self._lull.end - self.meter.steps, 0)
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         gamma = min(gamma, self.gamma_max)

@@ -27,12 +27,13 @@ from foredraft.gamma.base import GAMMA_POLICIES, WIDEST_MARGIN, GammaPolicy, Sig
 from foredraft.gamma.calibration import MOST, Calibration, acceptance_labels, num_tested
 from foredraft.ranges import DraftLength, Range
 
-LEARNING = (4, 2, 1, 4, 2, 1)  # of the first drafts, before costs are believed
+LEARNING = (4, 2, 4, 3, 2, 4)  # of the first drafts, before costs are believed
 LOOK_AHEAD = 8  # tokens that are weighed together
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
 TRIAL_LENGTH = 3  # tokens of a draft that is made to see whether drafts pay again
 LEAST_HOPE = 4  # of so many shares of the time one is left for trials, where they are in vain
 MOST_CREDIT = 16  # plain steps whose time may be saved up for trials
+HOPE = 0.3  # by which a mean acceptance may be better than it looks after one draft
 NOTICED = 0.15  # change of a mean acceptance, in shares of what it lacks, that is weighed anew
 DEBT = 2  # plain steps whose time must be there before a trial, whatever it may cost
 
@@ -344,7 +345,9 @@ class CostAwareGamma(GammaPolicy):
         if self._unasked_seconds:
             self._learn_counts()
         prices = self.meter.prices(self.gamma_max)
-        mean, copied = self._mean.value, self._known.counted.mean
+        # Few drafts may have been unlucky ones, and what is not drafted is not learned about.
+        hope = HOPE / math.sqrt(max(self._known.called, 1))
+        mean, copied = min(self._mean.value + hope, MOST), self._known.counted.mean
         if not self._weighed.holds(prices, mean, copied):
             self._weighed = _Weighed(prices, mean, copied)
         return self._weighed

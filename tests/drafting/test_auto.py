@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ import torch
 from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import Clock, CostTable, Replay
 from foredraft.config import DecodingConfig
-from foredraft.core import DraftStop
+from foredraft.core import Draft, DraftStop
 from foredraft.costs import WORTHWHILE, Meter, Prices, best_length, quickest_length
 from foredraft.decoding import Request, Speculation, begin, step
 from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts, SuffixDrafter
+from foredraft.drafting.auto import AutoDrafter
 from foredraft.drafting.judged import JudgedDrafter
 from foredraft.errors import ConfigError
 from foredraft.gamma import FixedGamma
@@ -254,3 +256,25 @@ def test_a_step_without_a_draft_says_that_a_rule_wanted_none() -> None:
     drafter.start([1, 2, 3], Rng(0))
     draft = drafter.propose([1, 2, 3], 4, FixedGamma(4))
     assert (draft.tokens, draft.stopped) == ([], DraftStop.POLICY)
+
+
+def test_a_decision_for_plain_decoding_outlives_a_short_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Deciding takes time that a text of a few tokens does not bring back."""
+    asked, propose = list[int](), AutoDrafter.propose
+
+    def counted(self: AutoDrafter, tokens: list[int], *rest: Any) -> Draft:
+        asked.append(len(tokens))
+        return propose(self, tokens, *rest)
+
+    monkeypatch.setattr(AutoDrafter, "propose", counted)
+    short = [Recording([0], [5, 3, 6, 2], 4)] * 80
+    # Drafts of the model are in vain, and so are looks: a row more costs as much as a pass.
+    costs = CostTable(0.3e-3, 0.4e-3, 0.4e-3)
+    found = Replay(short, costs=costs, draft_model=guessing(short, 0.0)).play("auto", [UNBOUNDED])
+    assert len(found[0].records) == len(short)
+    before, later = asked[: len(asked) // 2], asked[len(asked) // 2 :]
+    assert before
+    assert len(asked) < 1.5 * len(short), "of three questions that a text has"
+    assert later
