@@ -242,7 +242,7 @@ class Meter:
         self.verify_seconds.add(drafted, seconds)
 
     def _measure_reading(self, seconds: float) -> None:
-        """Believe a shorter time at once and a longer one by and by; not the first, a cold start."""
+        """Believe a shorter time at once, a longer one by and by; not the first, a cold start."""
         if self._is_cold:
             self._is_cold = False
             return

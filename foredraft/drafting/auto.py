@@ -28,7 +28,7 @@ from foredraft.gamma.base import GammaPolicy
 from foredraft.gamma.cost_aware import CostAwareGamma, Explored
 from foredraft.gamma.fixed import FixedGamma
 from foredraft.gamma.within import Within
-from foredraft.ranges import DraftLength
+from foredraft.ranges import LONGEST_DRAFT, DraftLength
 from foredraft.sampling.rng import Rng
 
 # Python's part of a decision, beside a pass that has emptied its caches, and the share of the time
@@ -100,7 +100,10 @@ class AutoDrafter(Drafter):
     def _left_of_lull(self) -> int:
         """Return the steps for which a text before decided; nothing of this one speaks against."""
         expects_copies = any(not source.rest for source in self.sources)
-        expects_drafts = bool(self.models) and (self.rule.is_learning or self.rule.plan()[0] > 0)
+        expects_drafts = bool(self.models) and (
+            self.rule.is_learning
+            or (self.rule.plan()[0] > 0 and self._gained(len(self._begin[0]), LONGEST_DRAFT) > 0)
+        )
         if expects_copies or expects_drafts or self.meter.texts > 1:
             return 0
         return max(self._lull.end - self.meter.steps, 0)
@@ -210,12 +213,20 @@ class AutoDrafter(Drafter):
         if 0 < gained <= worth:
             return False
         unread = len(tokens) - self._read + self._unread_source(tokens)
-        reading = self.meter.read_seconds * unread
         if not length:
-            return worth <= 0 and self.rule.may_try(reading)
-        tokens_to_come = min(gamma, self.meter.usual_length)
-        steps = min(HORIZON, max(1.0, tokens_to_come / (1 + gained)))
-        return gained - self.meter.best_rate * reading / steps > worth
+            return worth <= 0 and self.rule.may_try(self.meter.read_seconds * unread)
+        return self._gained(unread, gamma) > worth
+
+    def _gained(self, unread: int, most: int) -> float:
+        """Return the tokens that a draft as planned gains, less what must be read for it.
+
+        Args:
+            unread: tokens that the model has yet to read; the drafts to come pay for them together.
+            most: tokens that may come.
+        """
+        _, gained = self.rule.plan()
+        steps = min(HORIZON, max(1.0, min(most, self.meter.usual_length) / (1 + gained)))
+        return gained - self.meter.best_rate * self.meter.read_seconds * unread / steps
 
     def _unread_source(self, tokens: list[int]) -> int:
         """Return how much the model's encoder has yet to read: nothing, if the text says it."""

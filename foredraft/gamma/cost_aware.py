@@ -33,7 +33,7 @@ FURTHER = 2  # tokens drafted at once beyond the length that is best on the whol
 TRIAL_LENGTH = 3  # tokens of a draft that is made to see whether drafts pay again
 LEAST_HOPE = 4  # of so many shares of the time one is left for trials, where they are in vain
 MOST_CREDIT = 16  # plain steps whose time may be saved up for trials
-HOPE = 0.3  # by which a mean acceptance may be better than it looks after one draft
+HOPE = 0.4  # by which a mean acceptance may be better than it looks after one draft
 NOTICED = 0.15  # change of a mean acceptance, in shares of what it lacks, that is weighed anew
 DEBT = 2  # plain steps whose time must be there before a trial, whatever it may cost
 
