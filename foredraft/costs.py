@@ -109,8 +109,9 @@ class Meter:
             for curve in curves:
                 if curve.is_known:
                     return curve.up_to(most)[: most + 1]
-        end = self.company + most
-        return self.verify_seconds.up_to(end)[self.company : end + 1]
+        if self.texts == 1:
+            return self.verify_seconds.up_to(most)[: most + 1]
+        return self.verify_seconds.straight(self.company, self.company + most)
 
     @property
     def usual_length(self) -> float:

@@ -86,6 +86,19 @@ class Curve:
             self._table = self._worked_out(most) if self.is_known else [0.0] * (most + 1)
         return self._table
 
+    def straight(self, first: int, last: int) -> list[float]:
+        """Return the seconds of `first` … `last` along the line that fits best.
+
+        Where counts vary much each is measured seldom, and the lucky ones would make steps that are
+        not there.
+        """
+        if not self.is_known:
+            return [0.0] * (last - first + 1)
+        if self._unread:
+            self._read()
+        constant, slope = self._line()
+        return [constant + slope * k for k in range(first, last + 1)]
+
     def _drop_oldest(self) -> None:
         """Forget counts that were not measured for long, but for the two that were last."""
         for count in sorted(self._times, key=self._times.__getitem__)[:-2]:

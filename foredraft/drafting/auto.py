@@ -271,7 +271,7 @@ class AutoDrafter(Drafter):
     @property
     def _most_steps(self) -> int:
         """Steps that one decision holds for at most, lest deciding take more than its share."""
-        seconds = self.meter.pass_seconds(0)
+        seconds = self.meter.pass_seconds(0) / self.meter.texts  # each of them decides
         share = DECIDING_SHARE if self._length else RESTING_SHARE
         return int(DECIDING_SECONDS / (share * seconds)) if seconds > 0 else 0
 

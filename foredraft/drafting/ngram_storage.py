@@ -112,6 +112,9 @@ class INgramStorage(Owned, ABC):
         return other
 
 
+ASKED = {"update", "next_token", "confidence"}  # what a run of tokens is made of
+
+
 class _NextTokens:
     """How often each token followed one context, and which leads."""
 
@@ -263,8 +266,8 @@ class _CountingStorage(INgramStorage):
 
     @property
     def _is_own(self) -> bool:
-        """Whether no subclass has a say in what is counted, and how."""
-        return type(self) in STORAGES.values()
+        """Whether nobody else has a say in what is counted, and how."""
+        return type(self) in STORAGES.values() and not ASKED & vars(self).keys()
 
     def empty(self) -> Self:
         if type(self).__init__ is not _CountingStorage.__init__:

@@ -22,19 +22,18 @@ from typing import Annotated
 
 from foredraft.chances import Luck, Mean
 from foredraft.core import StepOutcome
-from foredraft.costs import TINY, USUAL_LAG, Meter, Prices, quickest_length
+from foredraft.costs import USUAL_LAG, Meter
 from foredraft.gamma.base import GAMMA_POLICIES, WIDEST_MARGIN, GammaPolicy, Signal
 from foredraft.gamma.calibration import MOST, Calibration, acceptance_labels, num_tested
+from foredraft.gamma.weighed import NOTHING_WEIGHED, Weighed
 from foredraft.ranges import DraftLength, Range
 
 LEARNING = (4, 2, 4, 3, 2, 4)  # of the first drafts, before costs are believed
-LOOK_AHEAD = 8  # tokens that are weighed together
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
 TRIAL_LENGTH = 3  # tokens of a draft that is made to see whether drafts pay again
 LEAST_HOPE = 4  # of so many shares of the time one is left for trials, where they are in vain
 MOST_CREDIT = 16  # plain steps whose time may be saved up for trials
-HOPE = 0.4  # by which a mean acceptance may be better than it looks after one draft
-NOTICED = 0.15  # change of a mean acceptance, in shares of what it lacks, that is weighed anew
+HOPE = 0.3  # by which a mean acceptance may be better than it looks after one draft
 DEBT = 2  # plain steps whose time must be there before a trial, whatever it may cost
 
 Explored = Annotated[float, Range(0, 0.5)]
@@ -59,69 +58,6 @@ class _Knowledge:
         return self.counted if is_counted else self.drawn
 
 
-class _Weighed:
-    """What prices mean at a mean acceptance: worked out once, since both stay for a while.
-
-    Args:
-        prices: of now.
-        mean: of a token of the model.
-        copied: of a copied one.
-
-    Attributes:
-        plan: the length of a draft by the model, and the tokens that are gained by it.
-        rate: tokens per second that time brings elsewhere, in other steps like this one.
-    """
-
-    __slots__ = ("_bars", "copied", "mean", "plan", "prices", "rate")
-
-    def __init__(self, prices: Prices, mean: float, copied: float) -> None:
-        self.prices, self.mean, self.copied = prices, mean, copied
-        length, self.rate = quickest_length(mean, prices)
-        # From (texts + gain) / (plain + cost) = rate: what it gains beyond its cost at that rate.
-        gained = max(self.rate * prices.plain - prices.texts, TINY)
-        self.plan = (length, gained) if length else (0, 0.0)
-        self._bars: dict[tuple[int, int, bool], float] = {}
-
-    def holds(self, prices: Prices, mean: float, copied: float) -> bool:
-        """Whether it is still true, as far as means are known."""
-        return (
-            self.prices is prices
-            and abs(mean - self.mean) <= NOTICED * (1 - self.mean)
-            and abs(copied - self.copied) <= NOTICED
-        )
-
-    def bar(self, drafted: int, calls: int, *, is_counted: bool = False) -> float:
-        """Return the chance above which the next token is worth its time, alone or with more.
-
-        Args:
-            drafted: tokens before it.
-            calls: made so far: they are paid for.
-            is_counted: whether it is copied, which costs no further call.
-        """
-        key = drafted, calls, is_counted
-        found = self._bars.get(key)
-        if found is None:
-            found = self._bars[key] = self._least(*key)
-        return found
-
-    def _least(self, drafted: int, calls: int, is_counted: bool) -> float:
-        draft, most = self.prices.draft, len(self.prices.draft) - 1
-        verify = self.prices.verify if calls else self.prices.copied
-        mean = self.copied if is_counted else self.mean
-        paid = max(calls, drafted)
-        before = draft[min(calls, most)] + verify[min(drafted, most)]
-        least, gain, survival = math.inf, 0.0, 1.0
-        for length in range(drafted + 1, min(drafted + LOOK_AHEAD, most) + 1):
-            gain += survival
-            survival *= mean
-            made = calls if is_counted else calls + max(length - paid, 0)
-            least = min(least, (draft[min(made, most)] + verify[length] - before) / gain)
-        return least * (self.prices.rate if is_counted and not calls else self.rate)
-
-
-NOTHING_WEIGHED = _Weighed(Prices(1, 0.0, 0.0, [], [], [], [], []), 0.0, 0.0)
-
-
 @GAMMA_POLICIES.register("cost_aware")
 @dataclass
 class CostAwareGamma(GammaPolicy):
@@ -134,8 +70,7 @@ class CostAwareGamma(GammaPolicy):
 
     Attributes:
         gamma_max: upper bound.
-        explore: share of the time that may be spent on drafts which do not seem to pay, to see
-            whether they do.
+        explore: share of the time that may be spent on drafts which do not seem to pay.
     """
 
     gamma_max: DraftLength = 16
@@ -153,7 +88,7 @@ class CostAwareGamma(GammaPolicy):
     _unasked_seconds: float = field(init=False, compare=False, repr=False, default=0.0)
     _tested: int = field(init=False, compare=False, repr=False, default=0)
     _kept: int = field(init=False, compare=False, repr=False, default=0)
-    _weighed: _Weighed = field(init=False, compare=False, repr=False, default=NOTHING_WEIGHED)
+    _weighed: Weighed = field(init=False, compare=False, repr=False, default=NOTHING_WEIGHED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -222,9 +157,9 @@ class CostAwareGamma(GammaPolicy):
         chance = self._known.curve(signal.is_counted).acceptance(margin)
         self._asked[num_drafted:] = [(signal.is_counted, margin, chance)]
         self._chance = chance if signal.is_counted else min(chance * self._luck.factor, MOST)
-        return self._accepts_all(signal.is_counted) or self._is_worth(
-            self._chance, num_drafted, signal.num_calls, is_counted=signal.is_counted
-        )
+        asked = self._chance, num_drafted, signal.num_calls
+        is_counted = signal.is_counted
+        return self._accepts_all(is_counted) or self._is_worth(*asked, is_counted=is_counted)
 
     def after_token(self, token: int, signal: Signal, num_drafted: int) -> bool:
         self._survival *= self._chance
@@ -252,10 +187,8 @@ class CostAwareGamma(GammaPolicy):
             survival *= lucky
             drafted += 1
         self._survival, self._admitted = survival, drafted
-        goes_on = drafted == num_drafted + len(margins) and (
-            takes_all or survival * self._mean.value > weighed.bar(drafted, num_calls)
-        )
-        return drafted - num_drafted, goes_on
+        worth = takes_all or survival * self._mean.value > weighed.bar(drafted, num_calls)
+        return drafted - num_drafted, worth and drafted == num_drafted + len(margins)
 
     def update(self, outcome: StepOutcome) -> None:
         known, num_calls = self._known, outcome.draft.num_calls
@@ -336,18 +269,17 @@ class CostAwareGamma(GammaPolicy):
             calls: made so far: they are paid for.
             is_counted: whether they are copied, which costs no further call.
         """
-        return self._survival * acceptance > self._weigh().bar(
-            drafted, calls, is_counted=is_counted
-        )
+        bar = self._weigh().bar(drafted, calls, is_counted=is_counted)
+        return self._survival * acceptance > bar
 
-    def _weigh(self) -> _Weighed:
+    def _weigh(self) -> Weighed:
         """Return what the prices of now mean."""
         if self._unasked_seconds:
             self._learn_counts()
         prices = self.meter.prices(self.gamma_max)
-        # Few drafts may have been unlucky ones, and what is not drafted is not learned about.
+        # Few drafts may have been unlucky, and what is not drafted is not learned about.
         hope = HOPE / math.sqrt(max(self._known.called, 1))
-        mean, copied = min(self._mean.value + hope, MOST), self._known.counted.mean
-        if not self._weighed.holds(prices, mean, copied):
-            self._weighed = _Weighed(prices, mean, copied)
+        means = min(self._mean.value + hope, MOST), self._known.counted.mean
+        if not self._weighed.holds(prices, *means):
+            self._weighed = Weighed(prices, *means)
         return self._weighed
