@@ -58,17 +58,21 @@ def decides_by_numbers(rng: Randomness) -> TypeGuard[Foresight]:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a sampler does to logits: the filters first, the temperature last.
+    """What a sampler does to logits: the filters first, the temperature last, unless it says so.
 
     Attributes:
         temperature: of the softmax over what is kept.
         top_k: of the logits; None keeps all.
         top_p: mass of the nucleus of those; 1 keeps all.
+        min_p: share of the likeliest token's chance that a token of those must have; 0 keeps all.
+        temperature_first: the filters see the logits divided by the temperature.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float = 1.0
+    min_p: float = 0.0
+    temperature_first: bool = False
 
 
 class Drawing(Protocol):

@@ -66,6 +66,12 @@ class KeyValueMemory:
         """Positions there is room for."""
         return self.block.shape[3]
 
+    @property
+    def position_bytes(self) -> int:
+        """Bytes of a position."""
+        layers, one, heads, _, size = self.block.shape
+        return layers * one * heads * size * self.block.itemsize
+
     def reserve(self, end: int) -> bool:
         """Make room for `end` positions; return whether the block has moved."""
         if end <= self.capacity:
@@ -120,6 +126,7 @@ class NativeModel(TensorModel):
         positions = positions_of(config)
         super().__init__(int(config.vocab_size), vocab_size, positions, network.device)
         self.dtype = llama.dtype
+        self.position_bytes = self._new_memory().position_bytes
         self.invariant = invariant
         self._rotations = llama.rotations(0)
         self._steps, self._middle = torch.empty(0), 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -73,6 +74,7 @@ def structure_of(
 ) -> tuple[ctypes.Structure, Tensor]:
     """Return choices `[rows, vocab]` as C sees them, without logits, and the memory they need."""
     rows, vocab = shape
+    temperature = max(rule.temperature, TINIEST)
     space = torch.empty(_space(compiled, rows, vocab), dtype=torch.float64)
     made = structures.Choices(
         space=space.data_ptr(),
@@ -81,9 +83,18 @@ def structure_of(
         vocab=vocab,
         top_k=vocab if rule.top_k is None else rule.top_k,
         top_p=rule.top_p,
-        temperature=max(rule.temperature, TINIEST),
+        least=least_logit(rule),
+        temperature=temperature,
+        filtered_at=temperature if rule.temperature_first else 1.0,
     )
     return made, space
+
+
+def least_logit(rule: Rule) -> float:
+    """Return how far below the largest logit a token may be for `min_p`; −∞: as far as it likes."""
+    if rule.min_p <= 0:
+        return -math.inf
+    return math.log(rule.min_p) * (rule.temperature if rule.temperature_first else 1.0)
 
 
 @functools.cache

@@ -74,8 +74,8 @@ Choices = _structure(
     "Choices",
     pointers="logits space tops counts tokens probs",
     integers="stride rows vocab room top_k",
-    doubles="top_p",
-    floats="temperature",
+    doubles="top_p least",
+    floats="temperature filtered_at",
 )
 Draws = _structure("Draws", pointers="choices uniforms probs", integers="width")
 

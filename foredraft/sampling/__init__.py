@@ -6,6 +6,7 @@ from foredraft.sampling.samplers import (
     GreedySampler,
     MultinomialSampler,
     NucleusSampler,
+    TemperedSampler,
     TopKNucleusSampler,
     TopKSampler,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "NucleusSampler",
     "Rng",
     "Sampler",
+    "TemperedSampler",
     "TopKNucleusSampler",
     "TopKSampler",
     "fresh_seed",

@@ -1,7 +1,8 @@
-"""The nucleus filter: which tokens may be drawn at all. Pure; the caller's tensor is not edited."""
+"""Filters: which tokens may be drawn at all. Pure; the caller's tensor is not edited."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,17 @@ def keep_nucleus(logits: Tensor, top_p: float) -> Tensor:
     places = count - above.sum(-1, keepdim=True)  # that are left for the equals
     kept = above | (equal & (equal.cumsum(-1) <= places))
     return logits.masked_fill(~kept, NEVER)
+
+
+def keep_likely(logits: Tensor, min_p: float) -> Tensor:
+    """Keep the tokens with at least `min_p` of the likeliest token's probability, never none.
+
+    Nguyen et al., 2025. Shape `[..., vocab]`; tokens already at −∞ stay there.
+    """
+    if min_p <= 0:
+        return logits
+    least = (logits.amax(-1, keepdim=True).double() + math.log(min_p)).to(logits.dtype)
+    return logits.masked_fill(logits < least, NEVER)
 
 
 def _keep_on_cpu(logits: Tensor, top_p: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The five samplers of the command line: greedy, multinomial, top-k, nucleus, top-k + nucleus."""
+"""The samplers: greedy, multinomial, top-k, nucleus, top-k + nucleus; and that of servers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from torch import Tensor
 from foredraft.choices import Rule
 from foredraft.ranges import Range
 from foredraft.sampling.base import SAMPLERS, Sampler, as_float
-from foredraft.sampling.filters import keep_nucleus, largest_of, nucleus_of
+from foredraft.sampling.filters import keep_likely, keep_nucleus, largest_of, nucleus_of
 
 Temperature = Annotated[float, Range(0, 10_000, open_low=True)]
 TopK = Annotated[int, Range(1, 2**31 - 1)]
 TopP = Annotated[float, Range(0, 1, open_low=True)]
+MinP = Annotated[float, Range(0, 1)]
 
 
 @SAMPLERS.register("greedy")
@@ -131,6 +132,40 @@ class TopKNucleusSampler(Sampler):
         return _over_top_k(logits, self.top_k, probs)
 
 
+@SAMPLERS.register("tempered")
+@dataclass(frozen=True)
+class TemperedSampler(Sampler):
+    """The temperature first, then top-k, nucleus and min-p on what is left: as servers do it.
+
+    A higher temperature lets more tokens through the filters; with the other samplers it does not.
+    min-p: Nguyen et al., "Turning Up the Heat: Min-p Sampling", ICLR 2025.
+
+    Attributes:
+        temperature: of the softmax.
+        top_k: how many at most; None is all.
+        top_p: mass of what is kept of those; 1 keeps everything.
+        min_p: share of the likeliest token's probability that others must have; 0 keeps everything.
+    """
+
+    temperature: Temperature = 1.0
+    top_k: TopK | None = None
+    top_p: TopP = 1.0
+    min_p: MinP = 0.0
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.temperature, self.top_k, self.top_p, self.min_p, temperature_first=True)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        scaled = _scaled(logits, self.temperature)
+
+        def probs(kept: Tensor) -> Tensor:
+            kept = keep_nucleus(as_float(kept), self.top_p)
+            return keep_likely(kept, self.min_p).softmax(-1)
+
+        return _over_top_k(scaled, self.top_k or scaled.shape[-1], probs)
+
+
 def _over_top_k(logits: Tensor, top_k: int, probs: Callable[[Tensor], Tensor]) -> Tensor:
     """Return `probs` of the `top_k` largest logits of each row, and 0 for all others.
 
@@ -163,6 +198,10 @@ def _bounded(temperature: float) -> float:
 
 
 def _softmax(logits: Tensor, temperature: float) -> Tensor:
+    return _scaled(logits, temperature).softmax(-1)
+
+
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
     # The largest logit is moved to 0 first: a tiny temperature then divides into −∞, never into +∞.
     shifted = as_float(logits) - as_float(logits).amax(-1, keepdim=True)
-    return (shifted / _bounded(temperature)).softmax(-1)
+    return shifted / _bounded(temperature)

@@ -15,7 +15,7 @@ from tests.toy_engine import PROMPT, STORY, tokenizer
 
 TAKE_NOTHING = [c.name for c in COMMANDS.values() if not c.usage]
 SWITCHES = [c.name for c in COMMANDS.values() if c.usage == "[on|off]"]
-SAMPLERS = "legal: greedy, multinomial, topk, nucleus, topknucleus"
+SAMPLERS = "legal: greedy, multinomial, topk, nucleus, topknucleus, tempered"
 STORAGE_USAGE = "usage: /set_ngramstorage basic|onelevel <n>"
 POLICIES = (
     "legal: fixed, heuristic, confidence, svip, adaedl, entropy, entropy_cost, cost_aware, "

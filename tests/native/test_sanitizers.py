@@ -19,13 +19,15 @@ import torch
 from foredraft.choices import Dense
 from foredraft.core import Draft
 from foredraft.models import Feed
-from foredraft.native import fused, sampling, structures
+from foredraft.drafting import STORAGES
+from foredraft.native import fused, retrieval, sampling, structures
 from foredraft.native.compiler import load_library
 from tests.native.test_blocks import QUANTISED, Quantised, network
 from tests.native.test_cousins import COUSINS
 from tests.native.test_cousins import network as cousin
 from foredraft.sampling import Rng
 from foredraft.verification import VERIFIERS
+from tests.native import test_retrieval
 from tests.native.test_fused import rounded, wide
 from tests.native.test_seq2seq import by_c
 from tests.native.test_seq2seq import network as decoder
@@ -33,7 +35,14 @@ from tests.sampling.test_compiled import KINDS, logits_like, random_sampler
 from tests.tiny import random_tokens
 
 functions = structures.with_types(load_library(structures.SOURCE, *sys.argv[1:]))
-fused.library = sampling.functions = lambda: functions
+fused.library = sampling.functions = retrieval.functions = lambda: functions
+retrieval.calls.cache_clear()
+for letters in (1, 2, 7, 200):
+    test_retrieval.test_an_automaton_finds_and_copies_what_its_readable_form_does(letters)
+for kind in STORAGES:
+    for n in (2, 5, 64):
+        test_retrieval.test_counts_answer_as_their_readable_form_does(kind, n)
+test_retrieval.test_much_is_forgotten_in_bounded_memory_and_nothing_else()
 
 def walk(model):
     source = random.Random(0)

@@ -68,6 +68,7 @@ def random_sampler(source: random.Random, vocab: int) -> Sampler:
         "temperature": source.choice([1e-40, 0.01, 0.7, 1.0, 1.5, 9999.0]),
         "top_k": source.choice([1, 2, 5, 40, vocab, vocab + 3, 2 * (vocab // 3) + 1]),
         "top_p": source.choice([1e-9, 0.3, 0.5, 0.9, 0.95, 0.9999, 1.0]),
+        "min_p": source.choice([0.0, 0.0, 1e-6, 0.02, 0.2, 1.0]),
     }
     return SAMPLERS.get(name)(**{name_: values[name_] for name_ in SAMPLERS.parameters(name)})
 
@@ -82,12 +83,16 @@ def cases() -> Iterator[tuple[Sampler, Tensor]]:
 
 
 def is_on_edge(sampler: Sampler, logits: Tensor) -> bool:
-    """Whether the mass of some set of likeliest tokens is `top_p`, as far as float32 can tell."""
+    """Whether some token is where `top_p` or `min_p` ends, as far as float32 can tell."""
     rule = sampler.rule
     assert rule is not None
     kept = logits.double().sort(-1, descending=True).values[: rule.top_k or len(logits)]
-    mass = kept.softmax(-1).cumsum(-1)
-    return rule.top_p < 1 and float((mass - rule.top_p).abs().min()) < EDGE
+    if rule.temperature_first:
+        kept = (kept - kept[0]) / max(rule.temperature, 1e-30)
+    probs = kept.softmax(-1)
+    shares = probs / probs[0]
+    near = rule.min_p > 0 and float((shares / rule.min_p - 1).abs().min()) < 1e-4
+    return near or (rule.top_p < 1 and float((probs.cumsum(-1) - rule.top_p).abs().min()) < EDGE)
 
 
 def test_probabilities_and_draws_are_those_of_the_readable_rule() -> None:

@@ -57,7 +57,7 @@ static const Field fields[] = {
     AT(Choices, logits), AT(Choices, space), AT(Choices, tops), AT(Choices, counts),
     AT(Choices, tokens), AT(Choices, probs), AT(Choices, stride), AT(Choices, rows),
     AT(Choices, vocab), AT(Choices, room), AT(Choices, top_k), AT(Choices, top_p),
-    AT(Choices, temperature), SIZE(Choices),
+    AT(Choices, least), AT(Choices, temperature), AT(Choices, filtered_at), SIZE(Choices),
     AT(Draws, choices), AT(Draws, uniforms), AT(Draws, probs), AT(Draws, width), SIZE(Draws),
     {NULL, 0},
 };

@@ -249,6 +249,19 @@ static int64_t keep_largest(const float *x, int64_t n, int64_t top_k, int32_t *t
     return thin(kept, found, border, tokens, kept);
 }
 
+/* Tokens whose logit reaches `cut`: of all, or of those that are listed already. */
+static int64_t keep_above(const float *x, int64_t n, float cut, int is_listed, int32_t *tokens,
+                          float *kept) {
+    if (!is_listed) return collect(x, x, n, cut, tokens, kept);
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (x[i] < cut) continue;
+        tokens[count] = tokens[i];
+        kept[count++] = x[i];
+    }
+    return count;
+}
+
 INLINE float float_of(uint32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
@@ -392,13 +405,17 @@ static void make_row(const Choices *c, int64_t r) {
         values = kept;
     }
     if (c->top_p < 1) {
-        const double total = weigh(values, count, top, 1, s.keys);
+        const double total = weigh(values, count, top, c->filtered_at, s.keys);
         const Border border = nucleus(s.keys, count, total, c->top_p, s.buffer);
         if (values != kept) {
             count = collect(s.keys, values, count, border.last, tokens, kept);
-            if (count > border.count) weigh(kept, count, top, 1, s.keys);
+            if (count > border.count) weigh(kept, count, top, c->filtered_at, s.keys);
         }
         if (count > border.count) count = thin(s.keys, count, border, tokens, kept);
+        values = kept;
+    }
+    if (c->least > -INFINITY) {
+        count = keep_above(values, count, (float)(top + c->least), values == kept, tokens, kept);
         values = kept;
     }
     const float share = (float)(1 / weigh(values, count, top, c->temperature, kept));

@@ -17,7 +17,9 @@ typedef struct {
     int64_t stride, rows, vocab, room;
     int64_t top_k; /* vocab or more: no filter; so 1 is for top_p */
     double top_p;
+    double least;      /* logit below the largest from which on tokens are kept; −∞ keeps all */
     float temperature;
+    float filtered_at; /* temperature that the nucleus is chosen at */
 } Choices;
 
 /* How the texts of a pass draw: choices of one row and their columns for each. */
