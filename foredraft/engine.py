@@ -119,8 +119,24 @@ class Engine:
         with held(*self.networks):
             return self._generation(prompt, chosen)
 
+    def stream_tokens(self, tokens: Sequence[int], method: Method) -> Generation:
+        """Begin a generation from token ids, by a method that was read before: as `stream` does.
+
+        Raises:
+            RequestError: the model lacks one of the tokens.
+            ContextOverflow: they are more than the model's context holds.
+            ConfigError: the method needs the missing draft model.
+        """
+        of_type("method", method, Method, "give Method.of(config, name)")
+        ids = [checked("tokens", t, TokenId) for t in listed("tokens", tokens, "give ids")]
+        check_vocabulary_holds(ids, self.target.model.prompt_vocab_size)
+        with held(*self.networks):
+            return self._from_tokens(ids, method)
+
     def _generation(self, prompt: str, method: Method) -> Generation:
-        tokens = self.encode(prompt, chat=method.config.chat)
+        return self._from_tokens(self.encode(prompt, chat=method.config.chat), method)
+
+    def _from_tokens(self, tokens: list[int], method: Method) -> Generation:
         parts = self._assembly.parts(method)
         context = parts.target.open(tokens)
         return Generation.of(self.networks, self.target, method, parts, context)
@@ -317,10 +333,6 @@ def check_request(engine: Engine, prompt: str, config: DecodingConfig) -> None:
 def result_dict(result: Result) -> dict[str, object]:
     """Return one flat JSON object for a result."""
     done, matches = result.completion, result.matches_baseline
-    if isinstance(matches, Difference):
-        matches_value: object = matches.to_dict()
-    else:
-        matches_value = matches
     return {
         "method": done.method,
         "text": done.text,
@@ -329,7 +341,7 @@ def result_dict(result: Result) -> dict[str, object]:
         "seed": done.seed,
         **result.summary.to_dict(),
         "speedup": result.speedup,
-        "matches_baseline": matches_value,
+        "matches_baseline": matches.to_dict() if isinstance(matches, Difference) else matches,
     }
 
 

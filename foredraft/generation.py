@@ -12,7 +12,8 @@ from foredraft.loading import LoadedModel
 from foredraft.method import Method
 from foredraft.models import Context, Network
 from foredraft.ownership import held
-from foredraft.text import TextStream, check_stop_strings
+from foredraft.stops import check_stop_strings
+from foredraft.text import TextStream
 
 
 @dataclass(frozen=True)

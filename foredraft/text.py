@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from foredraft.doors import check_is_text
-from foredraft.errors import ConfigError, RequestError, foreign, quoted
+from foredraft.errors import RequestError, foreign, quoted
 from foredraft.template import render_messages, user_message
 
 if TYPE_CHECKING:
@@ -148,41 +148,14 @@ def _note(what: str) -> None:
     warnings.warn(what, PromptNote, stacklevel=1)
 
 
-def _unspelt(tokenizer: PreTrainedTokenizerBase, characters: set[str]) -> set[str]:
-    """Return the characters that no token holds; none of a tokenizer of bytes."""
-    missing = characters - set().union(*tokenizer.get_vocab()) if characters else characters
-    for token in range(len(tokenizer)):
-        if not missing:
-            break
-        said = _said(tokenizer, token)
-        missing = set() if UNFINISHED in said else missing - set(said)
-    return missing
-
-
-def check_stop_strings(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> None:
-    """Raise unless a tokenizer's tokens can spell every stop string.
-
-    Raises:
-        ConfigError: a stop string holds a character that is in none of them, so it can never come.
-    """
-    wanted = {c: s for s in stop for c in s if not c.isspace()}
-    with foreign("the tokenizer", REMEDY):
-        missing = _unspelt(tokenizer, set(wanted)) if hasattr(tokenizer, "get_vocab") else set()
-    if missing:
-        odd = min(missing)
-        raise ConfigError(
-            f"the stop string {quoted(wanted[odd])} can never come: no token of this model holds "
-            f"{quoted(odd)}; leave it out"
-        )
-
-
 def _said(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    return _decoded(tokenizer, [token], with_special=True)
+    return decoded(tokenizer, [token], with_special=True)
 
 
-def _decoded(
+def decoded(
     tokenizer: PreTrainedTokenizerBase, tokens: list[int], *, with_special: bool = False
 ) -> str:
+    """Return the text of tokens, special ones left out unless they are asked for."""
     with foreign("the tokenizer", REMEDY):
         return _text(tokenizer.decode(tokens, skip_special_tokens=not with_special))
 
@@ -234,7 +207,7 @@ class TextStream:
         stop: Sequence[str] = (),
         hidden: Collection[int] = (),
     ) -> None:
-        self._tokenizer, self._read_by = tokenizer, _reader(tokenizer)
+        self.tokenizer, self._read_by = tokenizer, _reader(tokenizer)
         self._tokens = list(context[-CONTEXT_TOKENS:])
         self._begin, self._read = 0, len(self._tokens)  # decode window, and how much of it is out
         self._pending = ""  # what the tokens that are not out read as so far
@@ -285,13 +258,13 @@ class TextStream:
             return self._read_by(self._tokens[self._begin :])[len(before) :]
 
     def _is_special(self, token: int) -> bool:
-        return not _decoded(self._tokenizer, [token]) and bool(_said(self._tokenizer, token))
+        return not decoded(self.tokenizer, [token]) and bool(_said(self.tokenizer, token))
 
     def _hide(self, token: int) -> None:
         """Say a token without showing it; a character it cuts in two will never be finished."""
         self._flush()
         if self._stop:
-            self._add(_said(self._tokenizer, token), shown=False)
+            self._add(_said(self.tokenizer, token), shown=False)
 
     def _flush(self) -> None:
         """Give out the unfinished character; its tokens are no context for what follows."""

@@ -35,6 +35,7 @@ COMMAND = re.compile(  # what a command line asks of our programs
 )
 # Of other programs: uv, mkdocs.
 FOREIGN_FLAGS = {"--group", "--extra", "--strict"}
+FOREIGN_FLAGS |= {"--index-url", "--no-cache-dir", "--no-install-recommends"}  # a container file
 
 
 def read() -> Pages:
@@ -172,13 +173,19 @@ def known_flags() -> frozenset[str]:
     return frozenset(found)
 
 
+def routes() -> set[str]:
+    """Return the first words of what the server answers at."""
+    source = (ROOT / "foredraft" / "server" / "app.py").read_text(encoding="utf-8")
+    return {"/openapi", *re.findall(r"@app\.\w+\(\s*\"(/\w+)", source)}
+
+
 def unknown_commands(pages: Pages) -> list[str]:
     """Complain about flags and slash commands that do not exist, or that no page explains."""
     wrong = []
     for name, text in pages.items():
         shown = re.sub(r"<!--.*?-->", "", text)
         flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", shown)) - known_flags()
-        slashed = set(re.findall(r"`(/[a-z]\w*)", shown)) - set(COMMANDS)
+        slashed = set(re.findall(r"`(/[a-z]\w*)", shown)) - set(COMMANDS) - routes()
         wrong += [f"{name}: nothing is called {word}" for word in sorted(flags | slashed)]
     for name in (n for n in pages if Path(n).name == "api-reference.md"):
         missing = {"flags", "commands"} - set(re.findall(r"<!-- begin ([\w-]+) -->", pages[name]))

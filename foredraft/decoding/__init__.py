@@ -7,6 +7,7 @@ from foredraft.decoding.speculative import (
     Speculation,
     autoregressive_steps,
     begin,
+    shared_step,
     speculative_steps,
     step,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "beam_search",
     "begin",
     "first_difference",
+    "shared_step",
     "speculative_steps",
     "step",
 ]

@@ -120,28 +120,40 @@ def step(parts: Speculation, requests: Sequence[Request]) -> list[StepRecord]:
         parts: what to decode with.
         requests: at least one, begun and not finished; each grows by at least one token.
     """
-    drafts, seconds = list[Draft](), list[float]()
-    meter, texts = parts.meter, len(requests)
-    meter.texts, meter.company = texts, texts - 1
-    for request in requests:
-        start = parts.clock()
+    return shared_step([(parts, request) for request in requests])
+
+
+def shared_step(texts: Sequence[tuple[Speculation, Request]]) -> list[StepRecord]:
+    """Make the step of several requests, each with parts of its own.
+
+    Args:
+        texts: as for `step`; their parts have one target, and its clock.
+    """
+    drafts, seconds, rows = list[Draft](), list[float](), len(texts) - 1
+    target, clock = texts[0][0].target, texts[0][0].clock
+    meters = {id(parts.meter): parts.meter for parts, _ in texts}.values()
+    for parts, request in texts:
+        parts.meter.texts, parts.meter.company = len(texts), rows
+        start = clock()
         drafts.append(_draft(parts, request))
-        seconds.append(parts.clock() - start)
-        meter.company += len(drafts[-1].tokens)
-    meter.company = texts - 1  # what is weighed from now on is a step to come
-    start = parts.clock()
-    feeds = [request.feed(draft.tokens) for request, draft in zip(requests, drafts, strict=True)]
-    outputs = parts.target.forward(feeds)
-    share = (parts.clock() - start) / sum(len(feed.tokens) for feed in feeds)  # of a row
+        seconds.append(clock() - start)
+        rows += len(drafts[-1].tokens)
+    for meter in meters:
+        meter.company = len(texts) - 1  # what is weighed from now on is a step to come
+    start = clock()
+    feeds = [request.feed(draft.tokens) for (_, request), draft in zip(texts, drafts, strict=True)]
+    outputs = target.forward(feeds)
+    share = (clock() - start) / sum(len(feed.tokens) for feed in feeds)  # of a row
     outcomes, records = list[StepOutcome](), list[StepRecord]()
-    for request, draft, feed, output, drafting in zip(
-        requests, drafts, feeds, outputs, seconds, strict=True
+    for (parts, request), draft, feed, output, drafting in zip(
+        texts, drafts, feeds, outputs, seconds, strict=True
     ):
         times = drafting, share * len(feed.tokens)
         records.append(_accept(parts, request, draft, feed, output, times, outcomes))
         start += request.check_seconds
-    if texts > 1 and outcomes:
-        meter.update_shared(outcomes, parts.clock() - start)
+    if len(texts) > 1 and outcomes:
+        for meter in meters:
+            meter.update_shared(outcomes, clock() - start)
     return records
 
 

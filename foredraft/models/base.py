@@ -48,8 +48,7 @@ class Context:
     @property
     def length(self) -> int:
         """Tokens held in memory."""
-        length: int = self.memory.length
-        return length
+        return int(self.memory.length)
 
     @property
     def is_open(self) -> bool:
@@ -174,13 +173,15 @@ class Network(Owned, ABC):
         vocab_size: columns of the logits.
         max_length: positions of a text, in tokens.
         dtype: precision of its arithmetic.
-        weight_bytes: of a weight in memory, on average; None: as the arithmetic's precision says.
+        weight_bytes: of a weight, on average; None: as the arithmetic's precision says.
+        position_bytes: of a position of a context; None: it is not known.
     """
 
     vocab_size: int
     max_length: int
     dtype: torch.dtype = torch.float32
     weight_bytes: float | None = None
+    position_bytes: int | None = None
 
     @property
     def pass_threads(self) -> int | None:
@@ -340,9 +341,8 @@ class Network(Owned, ABC):
 
 def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
     """Return with how many equal tokens two texts begin."""
-    pairs = zip(one, other, strict=False)
-    shortest = min(len(one), len(other))
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), shortest)
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _begins_with(prompt: Prompt, begin: Sequence[int]) -> bool:

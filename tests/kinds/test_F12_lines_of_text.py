@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parents[2] / "foredraft"
 ENDS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r"  # what str.splitlines takes for an end besides \n
 # Read what the kernel writes, or what the package itself ships.
 OTHERS = {
+    "server/memory.py",
     *("bench/machine.py", "native/compiler.py", "threads.py", "template.py"),
     *("zoo/__init__.py", "zoo/corpus.py"),
 }

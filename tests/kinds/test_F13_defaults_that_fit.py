@@ -111,6 +111,7 @@ def test_verify_checks_what_needs_no_draft_model(run: Run, stranger: str) -> Non
 def test_every_command_that_takes_a_drafter_is_tried() -> None:
     assert {name.split()[-1] for name in DRAFTED} == {
         *("generate", "chat", "infer.py", "advise", "verify", "ablate", "replay"),
+        "serve",  # tests/server
     }
 
 

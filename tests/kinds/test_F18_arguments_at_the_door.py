@@ -17,6 +17,7 @@ from foredraft.config import DecodingConfig
 from foredraft.conversation import Conversation
 from foredraft.engine import Engine
 from foredraft.errors import ForedraftError, ModelError, RequestError
+from foredraft.method import Method
 from foredraft.models.encoder_decoder import EncoderDecoderModel
 from tests.tiny import VOCAB, build, noisy
 from tests.toy_engine import PROMPT, toy_engine
@@ -122,6 +123,10 @@ def calls() -> dict[str, Call]:
         "Engine": (Engine, {"target": engine.target, "drafter": engine.drafter}),
         "Engine.load": (Engine.load, {"target": "nowhere/at.all"}),
         "Engine.stream": (engine.stream, {"prompt": PROMPT, "config": config}),
+        "Engine.stream_tokens": (
+            engine.stream_tokens,
+            {"tokens": [5, 6], "method": Method.of(config, "ngram")},
+        ),
         "Engine.generate": (engine.generate, {"prompt": PROMPT, "config": config}),
         "Engine.generate_many": (
             engine.generate_many,

@@ -19,7 +19,8 @@ from foredraft.engine import Engine
 from foredraft.errors import ConfigError
 from foredraft.loading import LoadedModel
 from foredraft.models import TableModel
-from foredraft.text import TextStream, check_stop_strings
+from foredraft.stops import check_stop_strings
+from foredraft.text import TextStream
 from foredraft.zoo.tokenizer import train_tokenizer
 from tests.doubles import repeatable
 

@@ -93,7 +93,8 @@ def test_a_flag_is_refused_in_one_line_and_its_help_shows_the_range(
     groups = [g for g in parser._mutually_exclusive_groups if g.required]
     needed += [g._group_actions[0].option_strings[0] for g in groups]
     words = [w for name in needed for w in (name, "x")]
-    words += ["x" for a in parser._actions if a.required and not a.option_strings]
+    placed = [a for a in parser._actions if a.required and not a.option_strings]
+    words += [next(iter(a.choices)) if a.choices else "x" for a in placed]
     for word in WORDS:
         try:
             value = getattr(parser.parse_args([*words, f"{flag}={word}"]), action.dest)
