@@ -12,6 +12,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 torch.set_num_threads(1)  # models this small gain nothing from threads and lose much to waiting
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let figures of the documents be made by the tests that look at what they show."""
+    shown = "write what the tests of pages see to docs/figures"
+    parser.addoption("--save-figures", action="store_true", help=shown)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Show tests of a processor no GPU, which they would choose by themselves."""
     if "not gpu" in config.option.markexpr:

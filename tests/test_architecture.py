@@ -39,7 +39,9 @@ GROUND = {
 }
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = (
-    GROUND | ROOMS | {"native", "loading", "config", "template", "text", "decoding", "method"}
+    GROUND
+    | ROOMS
+    | {"native", "loading", "config", "template", "text", "stops", "decoding", "method"}
 )
 # `auto` decides who drafts and how much at once, so that it has a length rule of its own; what is
 # copied and counted has compiled twins.
@@ -48,7 +50,7 @@ WHERE_ROOMS_MEET = {
     "ngram_storage.py": {"foredraft.native.retrieval"},
     "suffix.py": {"foredraft.native.retrieval"},
 }
-FRONT_ENDS = {"cli", "server"}
+FRONT_ENDS = {"cli": {"server"}, "server": set[str]()}  # `foredraft serve` starts a server
 MAY_IMPORT = {
     "arms": {"core", "costs", "curves"},
     "cache": {"files"},
@@ -71,6 +73,7 @@ MAY_IMPORT = {
     "threads": {"errors", "ownership"},
     "template": GROUND,
     "text": GROUND | {"template"},
+    "stops": GROUND | {"text"},
     "config": GROUND | {"sampling", "gamma", "verification", "drafting"},  # to check specs
     "models": GROUND,
     "native": GROUND | {"models"},
@@ -95,8 +98,8 @@ MAY_IMPORT = {
     "bench": BELOW_ENGINE | {"engine", "plugins", "zoo"},
     **{
         name: BELOW_ENGINE
-        | {"generation", "conversation", "engine", "plugins", "zoo", "checks", "bench"}
-        for name in FRONT_ENDS
+        | {"generation", "conversation", "engine", "plugins", "zoo", "checks", "bench", *others}
+        for name, others in FRONT_ENDS.items()
     },
     "__main__": {"cli"},
     "exports": BELOW_ENGINE | {"conversation", "engine", "functional", "seq2seq"},

@@ -154,7 +154,7 @@ def test_a_command_drafts_with_what_it_imports(run: Run) -> None:
 
 def test_everything_that_decodes_has_the_flag() -> None:
     having = {command for command, its in parsers() if "--import" in its._option_string_actions}
-    commands = ("generate", "chat", "advise", "replay", "verify", "ablate")
+    commands = ("generate", "chat", "serve", "advise", "replay", "verify", "ablate")
     assert having == {"uv run infer.py", *(f"foredraft {name}" for name in commands)}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from docs.site import measured, reference, rules, theory
+from docs.site import measured, reference, rules, serving, theory
 from docs.site.markdown import anchor, headings
 from foredraft.files import read_text, write_whole
 from tests.house import tree
@@ -38,6 +38,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "policies": rules.policies,
     "claims": rules.claims,
     "step-parts": rules.step_parts,
+    "serve": serving.serve,
     "peers": measured.peers,
     "ablation": measured.ablation,
     "results": measured.index,

@@ -22,6 +22,8 @@ from foredraft.version import __version__
 SUBCOMMANDS = {
     "generate": "generate text with one or more methods",
     "chat": "converse, or compare methods line by line",
+    "serve": "answer requests as OpenAI's endpoints do, with a playground",
+    "bench": "measure a server that runs",
     "advise": "measure whether speculation pays here",
     "replay": "replay recorded outputs without the target",
     "verify": "check that a pair of models decodes losslessly",

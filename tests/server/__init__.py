@@ -1,0 +1,1 @@
+"""The server: in process, over a real socket, and from outside."""
