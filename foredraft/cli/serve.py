@@ -54,6 +54,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--max-body", type=Number(Megabytes), default=4.0, metavar="MB", help=shown)
     shown = "origin of pages elsewhere that may ask; may be repeated"
     add("--cors-origin", action="append", default=[], metavar="URL", help=shown)
+    shown = "name by which clients may call it, besides those of this machine; may be repeated"
+    add("--allowed-host", action="append", default=[], metavar="NAME", help=shown)
     add("--served-name", metavar="NAME", help="name of the model in requests [that of --target]")
     shown = "let requests ask what each step did, as the playground does"
     add("--allow-trace", action="store_true", help=shown)
@@ -115,6 +117,7 @@ def _limits(args: argparse.Namespace) -> Limits:
         body_bytes=int(1e6 * args.max_body),
         reader_seconds=args.reader_seconds,
         key=key_of(args.api_key_file),
+        hosts=(*LOCAL, "[::1]", *args.allowed_host) if args.host in LOCAL else (),
         origins=tuple(args.cors_origin),
     )
 

@@ -6,7 +6,7 @@ FastAPI reads bodies and writes `/openapi.json`; errors are objects as OpenAI's 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from foredraft.version import __version__
 
 INVALID, FAILED, BUSY = "invalid_request_error", "server_error", "overloaded_error"
 RETRY_SECONDS = 1
+LONGEST_NAME = 100  # characters of a field's name that are said
 CLIENT_LEFT = 499  # what proxies write down for it; nobody reads it
 DOCUMENTED: dict[int | str, dict[str, Json]] = {
     code: {"description": told, "content": {"application/json": {}}}
@@ -60,12 +61,15 @@ class Limits:
         body_bytes: of a request.
         reader_seconds: that a reader may leave sent bytes unread.
         key: that requests must name; None: anybody may ask.
+        hosts: names by which clients may call the server; none: any. A page elsewhere whose name
+            leads to this machine could ask in its reader's stead.
         origins: of pages elsewhere that may ask.
     """
 
     body_bytes: int = 4_000_000
     reader_seconds: float = 30.0
     key: str | None = None
+    hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
 
 
@@ -91,6 +95,8 @@ def application(service: Service, metrics: Metrics, limits: Limits) -> FastAPI:
             allow_headers=["authorization", "content-type"],
         )
     app.add_middleware(BodyLimit, most=limits.body_bytes)
+    if limits.hosts:
+        app.add_middleware(KnownHosts, hosts=limits.hosts)
     return app
 
 
@@ -187,6 +193,28 @@ def _key_check(key: str | None) -> Callable[[Request], Awaitable[None]]:
     return check
 
 
+class KnownHosts:
+    """Refuses requests that call the server by a name that is not its own.
+
+    Args:
+        app: what is behind it.
+        hosts: names, without a port.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        self._app, self._hosts = app, frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            said = Request(scope).headers.get("host", "")
+            name = said.rpartition(":")[0] if said.rpartition(":")[2].isdigit() else said
+            if name not in self._hosts:
+                text = f"this server is not called {quoted(said)}; legal: {', '.join(self._hosts)}"
+                await JSONResponse(error_body(text, INVALID), 421)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 class BodyLimit:
     """Refuses bodies that are too long, before they are in memory.
 
@@ -279,7 +307,8 @@ def _unreadable(error: RequestValidationError) -> Json:
     if found is None:
         return error_body("the body is not readable; send a JSON object", INVALID)
     place = [str(part) for part in found["loc"] if part != "body"]
-    field = place[0] if place else None
+    # A field may be called anything, and its name must fit into the answer.
+    field = place[0][:LONGEST_NAME].encode("utf-8", "replace").decode() if place else None
     if found["type"] == "extra_forbidden":
         text = f"unknown field {quoted('.'.join(place))}; legal ones are listed in /openapi.json"
     elif found["type"] == "json_invalid":

@@ -189,7 +189,10 @@ class Scheduler:
                 if self.is_idle:
                     self._changed.wait(IDLE_SECONDS)
                     continue
-            self._turn()
+            try:
+                self._turn()
+            except Exception as error:  # a fault of ours: it hurts those who are here, no others
+                self._fail(self._running, error)
         for job in [*self._running, *self._waiting]:
             self._end(
                 job, Failed(ClosedError("the server was shut down before the text was whole"))
@@ -252,10 +255,13 @@ class Scheduler:
         try:
             work()
         except Exception as error:
-            if not isinstance(error, ForedraftError):
-                error = ModelError(f"a step failed ({type(error).__name__}: {error}); try again")
-            for job in jobs:
-                self._end(job, Failed(error))
+            self._fail(jobs, error)
+
+    def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
+        if not isinstance(error, ForedraftError):
+            error = ModelError(f"a step failed ({type(error).__name__}: {error}); try again")
+        for job in list(jobs):
+            self._end(job, Failed(error))
 
     def _end(self, job: Job, event: Event | None) -> None:
         with self._changed:

@@ -27,6 +27,7 @@ from foredraft.server.run import DrainingServer, config_of
 
 CONFIG = DecodingConfig(drafting="auto", verifier="coupled")
 MODEL = "bundled"
+PROMPT = "Once upon a time"
 SECONDS = 60.0
 
 
@@ -116,3 +117,17 @@ def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
             return
         yield json.loads(data)
     raise AssertionError("the stream has no end")
+
+
+def ask(served: Served, **body: Any) -> dict[str, Any]:
+    """Ask for a completion, which must come; return the answer."""
+    response = served.post("/v1/completions", **{"prompt": PROMPT, "max_tokens": 20} | body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def expected(length: int = 20, **settings: Any) -> str:
+    """Return what plain decoding says after `PROMPT`."""
+    config = CONFIG.replace(length=length, **settings)
+    return engine().generate(PROMPT, config, method="target").text

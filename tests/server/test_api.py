@@ -11,9 +11,17 @@ import httpx
 import pytest
 
 from foredraft.config import DecodingConfig
-from foredraft.server import Limits
-from foredraft.server.bodies import TO_COME
-from tests.server.house import CONFIG, MODEL, SECONDS, Served, engine, events, serving
+from tests.server.house import (
+    CONFIG,
+    MODEL,
+    SECONDS,
+    Served,
+    ask,
+    engine,
+    events,
+    expected,
+    serving,
+)
 
 PROMPT = "Once upon a time"
 SAMPLED = {"temperature": 0.8, "top_p": 0.9, "seed": 5}
@@ -26,24 +34,12 @@ def served() -> Iterator[Served]:
         yield one
 
 
-def ask(served: Served, **body: Any) -> dict[str, Any]:
-    response = served.post("/v1/completions", **{"prompt": PROMPT, "max_tokens": 20} | body)
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
-
-
 def streamed(served: Served, path: str, **body: Any) -> list[dict[str, Any]]:
     url = served.url + path
     with httpx.stream("POST", url, json=body | {"stream": True}, timeout=SECONDS) as response:
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/event-stream")
         return list(events(response))
-
-
-def expected(length: int = 20, **settings: Any) -> str:
-    config = CONFIG.replace(length=length, **settings)
-    return engine().generate(PROMPT, config, method="target").text
 
 
 @pytest.mark.parametrize(
@@ -188,141 +184,6 @@ def test_the_model_and_its_tokens(served: Served) -> None:
     tokens = served.post("/tokenize", prompt=PROMPT, add_special_tokens=False).json()
     assert served.post("/detokenize", tokens=tokens["tokens"]).json() == {"prompt": PROMPT}
     assert ask(served)["system_fingerprint"] == card["system_fingerprint"]
-
-
-# --- refusals ---------------------------------------------------------------------------------
-
-
-BAD: list[tuple[dict[str, Any], str, str | None]] = [
-    ({"frobnicate": 1}, "frobnicate", "frobnicate"),
-    ({"n": 2}, "not honoured yet", "n"),
-    ({"presence_penalty": 0.5}, "not honoured yet", "presence_penalty"),
-    ({"logit_bias": {"5": 1}}, "not honoured yet", "logit_bias"),
-    ({"response_format": {"type": "json_object"}}, "not honoured yet", "response_format"),
-    ({"prediction": {"type": "content", "content": "x"}}, "not honoured yet", "prediction"),
-    ({"logprobs": 3}, "not honoured yet", "logprobs"),
-    ({"temperature": -1}, "greater than or equal to 0", "temperature"),
-    ({"temperature": "0.5"}, "valid number", "temperature"),
-    ({"top_p": 0}, "greater than 0", "top_p"),
-    ({"max_tokens": 0}, "greater than or equal to 1", "max_tokens"),
-    ({"max_tokens": 2.5}, "integer", "max_tokens"),
-    ({"stop": ["a", "b", "c", "d", "e"]}, "at most 4", "stop"),
-    ({"stop": ""}, "at least 1", "stop"),
-    ({"prompt": ""}, "empty", None),
-    ({"prompt": [10**9]}, "token", None),
-    ({"prompt": "\x00"}, "U+0000", None),
-    ({"prompt": []}, "at least 1", "prompt"),
-    ({"trace": True}, "--allow-trace", "trace"),
-    ({"drafting": "no such thing"}, "drafter", None),
-    ({"drafting": "suffix(keep=True)"}, "keep", "drafting"),
-    ({"verifier": "rejection_without_residual"}, "lossless", "verifier"),
-    ({"num_draft_tokens": 4}, "chooses lengths", "num_draft_tokens"),
-    ({"num_draft_tokens": 4, "policy": "entropy"}, "leave one", "num_draft_tokens"),
-    ({"speculative": False, "drafting": "suffix"}, "means nothing", "drafting"),
-    ({"stream_options": {"include_usage": True}}, "stream", "stream_options"),
-]
-
-
-@pytest.mark.parametrize(("fields", "words", "param"), BAD, ids=[str(b[0])[:40] for b in BAD])
-def test_what_is_not_honoured_is_refused_by_name(
-    served: Served, fields: dict[str, Any], words: str, param: str | None
-) -> None:
-    response = served.post("/v1/completions", **{"prompt": PROMPT, "max_tokens": 4} | fields)
-    assert response.status_code == 400, response.text
-    error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert words in error["message"]
-    assert error["param"] == param
-    assert error["type"] == "invalid_request_error"
-
-
-def test_neutral_values_of_fields_to_come_are_taken(served: Served) -> None:
-    for name, values in TO_COME.items():
-        for value in values:
-            if name != "top_logprobs" and not (name == "logprobs" and value is False):
-                ask(served, **{name: value})
-    ask(served, presence_penalty=0.0, repetition_penalty=1.0, user="somebody")
-
-
-def test_a_body_that_is_none_is_refused_in_words(served: Served) -> None:
-    for content, words in ((b"{", "no JSON"), (b"[1]", "object"), (b'"x"', "object")):
-        response = httpx.post(
-            served.url + "/v1/completions",
-            content=content,
-            headers={"content-type": "application/json"},
-        )
-        assert response.status_code == 400
-        assert words in response.json()["error"]["message"]
-
-
-def test_another_model_and_another_place_are_not_found(served: Served) -> None:
-    response = served.post("/v1/completions", model="gpt-5", prompt=PROMPT)
-    assert response.status_code == 404
-    assert response.json()["error"]["code"] == "model_not_found"
-    assert served.get("/v1/nothing").status_code == 404
-    assert "error" in served.get("/v1/nothing").json()
-
-
-def test_a_prompt_beyond_the_context_is_refused_with_the_numbers(served: Served) -> None:
-    limit = engine().target.model.max_length
-    response = served.post("/v1/completions", prompt=[5] * (limit + 3), max_tokens=4)
-    assert response.status_code == 400
-    error = response.json()["error"]
-    assert error["code"] == "context_length_exceeded"
-    assert str(limit + 3) in error["message"]
-    assert str(limit) in error["message"]
-
-
-def test_a_step_that_fails_is_a_500_and_the_next_request_is_answered(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = engine().target.model
-
-    def failing(feeds: object) -> object:
-        raise RuntimeError("the machine is on fire")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(network, "forward", failing)
-        for streams in (False, True):
-            asked = {"prompt": PROMPT, "max_tokens": 4, "stream": streams}
-            response = served.post("/v1/completions", **asked)
-            assert response.status_code == 500
-            assert response.json()["error"]["type"] == "server_error"
-    assert ask(served, temperature=0)["choices"][0]["text"] == expected(sampler="greedy")
-
-
-def test_a_key_is_asked_for_and_the_health_is_open() -> None:
-    with serving(Limits(key="secret")) as served:
-        for headers in ({}, {"authorization": "Bearer wrong"}):
-            for path in ("/v1/models", "/metrics", "/openapi.json"):
-                assert served.get(path, headers=headers).status_code == 401
-        assert served.post("/v1/completions", prompt=PROMPT).status_code == 401
-        assert served.get("/health").status_code == 200
-        assert served.get("/").status_code == 200
-        right = {"authorization": "Bearer secret"}
-        assert served.get("/v1/models", headers=right).status_code == 200
-
-
-def test_long_bodies_are_refused_before_they_are_read() -> None:
-    with serving(Limits(body_bytes=1000)) as served:
-        assert served.post("/v1/completions", prompt="x" * 2000).status_code == 413
-
-        def pieces() -> Iterator[bytes]:
-            for _ in range(100):
-                yield b" " * 100
-
-        response = httpx.post(served.url + "/v1/completions", content=pieces())
-        assert response.status_code == 413
-        assert served.post("/v1/completions", prompt=PROMPT, max_tokens=2).status_code == 200
-
-
-def test_pages_elsewhere_may_ask_only_where_they_are_named() -> None:
-    origin = {"origin": "https://elsewhere.example"}
-    with serving() as served:
-        assert "access-control-allow-origin" not in served.get("/health", headers=origin).headers
-    with serving(Limits(origins=("https://elsewhere.example",))) as served:
-        found = served.get("/health", headers=origin).headers["access-control-allow-origin"]
-        assert found == "https://elsewhere.example"
 
 
 def test_a_server_without_a_draft_model_refuses_what_needs_one() -> None:

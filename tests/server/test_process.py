@@ -59,7 +59,8 @@ def process(*flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[
 
 
 def test_a_signal_lets_running_texts_end_and_takes_no_new_ones() -> None:
-    body: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 900, "temperature": 1.3, "seed": 1}
+    many = [f"{PROMPT} {i}" for i in range(16)]  # none of them may end before the signal comes
+    body: dict[str, Any] = {"prompt": many, "max_tokens": 900, "temperature": 1.3, "seed": 1}
     with process("--drain-seconds", "30") as (running, url):
         stream = httpx.stream("POST", url + "/v1/completions", json=body | {"stream": True})
         with stream as response, httpx.Client() as kept:
@@ -79,7 +80,7 @@ def test_a_signal_lets_running_texts_end_and_takes_no_new_ones() -> None:
 
 
 def test_what_does_not_end_in_time_is_ended_and_told() -> None:
-    body = {"prompt": PROMPT, "max_tokens": 1000, "temperature": 2, "stream": True}
+    body = {"prompt": [PROMPT] * 16, "max_tokens": 1000, "temperature": 2, "stream": True}
     with process("--drain-seconds", "0") as (running, url):
         with httpx.stream("POST", url + "/v1/completions", json=body) as response:
             lines = response.iter_lines()
@@ -148,7 +149,7 @@ def connected(served: Served, body: dict[str, Any]) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     sock.connect((host, int(port)))
     data = json.dumps(body).encode()
-    head = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     sock.sendall(head.encode() + f"content-length: {len(data)}\r\n\r\n".encode() + data)
     return sock
 
