@@ -327,7 +327,7 @@ static Query looking(const Pass *pass, const Layer *layer, const Feed *feed, int
     if (at_source) return (Query){.seen = feed->source_length};
     const int64_t seen = feed->begin + r + 1, reach = pass->positions;
     return (Query){
-        .nearness = pass->nearness ? pass->nearness + head * (reach + PANEL) + reach - seen : NULL,
+        .nearness = pass->nearness ? pass->nearness + head * (reach + 2 * PANEL) + reach - seen : NULL,
         .first = layer->window ? most(0, seen - layer->window) : 0,
         .seen = seen,
     };
