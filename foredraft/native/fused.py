@@ -233,7 +233,7 @@ class Passes:
         self._rotations = torch.stack(turns) if turns else torch.empty(0)
         if self._nearness_of:
             nearest_last = self._nearness_of(positions).float().flip(1)
-            # Whole panels are read, and of rows that are read together as many as the last one sees.
+            # Whole panels are read, and of rows that are read together what the last one sees.
             self._nearness = F.pad(nearest_last, (0, 2 * PANEL))
             step.nearness = self._nearness.data_ptr()
         floats = self._library.scratch_floats(self._given[0], PASS_ROWS, positions, threads)
