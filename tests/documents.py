@@ -95,12 +95,17 @@ def one_language_only(pages: Pages) -> list[str]:
 
 
 def stale(pages: Pages) -> list[str]:
-    """Complain about marked blocks that the generator would write differently."""
-    return [
+    """Complain about marked blocks that the generator would write differently, or does not see."""
+    wrong = [
         f"{name}: a marked block is not what the generator makes; run python -m docs.site.generate"
         for name, text in pages.items()
         if generated(text, language_of(name), pages) != text
     ]
+    for name, text in pages.items():
+        marks = re.findall(r"^<!-- (?:begin|end) ", text, re.MULTILINE)
+        if len(marks) != 2 * len(MARKED.findall(text)):
+            wrong.append(f"{name}: a mark has no partner, or no line between")
+    return wrong
 
 
 def typed_numbers(pages: Pages) -> list[str]:

@@ -185,6 +185,12 @@ MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
     ),
     "heading-words": (stale, THEORY, "\n## Block verification", "\n## Blockwise verification"),
     "chinese-heading": (stale, "docs/02-speculative-theory.md", "\n## 块验证", "\n## 分块验证"),
+    "unfilled": (
+        stale,
+        "docs/en/plan.md",
+        "<!-- begin ablation -->\n\n",
+        "<!-- begin ablation -->\n<!-- end ablation -->\n<!-- begin nothing -->\n\n",
+    ),
     "measured-number": (stale, THEORY, "3.326 ± 0.048", "3.426 ± 0.048"),
     "computed-number": (stale, THEORY, "6 · 2.47×", "7 · 2.47×"),
     "number-outside": (
