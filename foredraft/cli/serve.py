@@ -83,7 +83,7 @@ def _serve(args: argparse.Namespace) -> None:
     limits = _limits(args)  # what is refused is refused before models are loaded
     with closing(Place(args.host, args.port).taken()) as taken:
         engine = load_engine(args)
-        defaults = Defaults(_config(args, engine), allows_trace=args.allow_trace)
+        defaults = Defaults(default_config(args, engine), allows_trace=args.allow_trace)
         check_fits(engine.networks, args.max_parallel)
         warm_up(engine)
         metrics, places = Metrics(), (args.max_parallel, args.max_queue)
@@ -97,7 +97,7 @@ def _serve(args: argparse.Namespace) -> None:
         serve(application(service, metrics, limits), scheduler, taken, args.drain_seconds)
 
 
-def _config(args: argparse.Namespace, engine: Engine) -> DecodingConfig:
+def default_config(args: argparse.Namespace, engine: Engine) -> DecodingConfig:
     """Return what requests that say nothing are decoded with: texts depend on their seeds alone."""
     usual = {"drafting": "auto", "verifier": "coupled"}
     config = decoding_config(args)

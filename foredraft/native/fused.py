@@ -347,3 +347,4 @@ class FusedModel(CompiledModel):
         self._passes = Passes(weights, self.vocab_size, threads, single=single)
         self.weight_bytes = self._passes.laid.weight_bytes
         self.rounds = self._passes.laid.rounds
+        self.position_bytes = self._new_memory().position_bytes

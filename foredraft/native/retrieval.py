@@ -1,7 +1,7 @@
 """Copying and counting in C (kernels/automaton.c, counts.c): the answers of the readable forms.
 
-Beside a pass that has emptied the caches a line of Python takes ten times as long as in a loop; a
-look-up that is one call does not. Where there is no C compiler there is nothing here.
+Beside a pass that has emptied the caches a line of Python takes several times as long as in a loop;
+a look-up that is one call does not. Where there is no C compiler there is nothing here.
 """
 
 from __future__ import annotations

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from foredraft.config import DecodingConfig
+from foredraft.cli.main import command_parser
+from foredraft.cli.serve import default_config
+from foredraft.errors import ConfigError
+from foredraft.server.memory import check_fits, free_bytes
 from tests.server.house import (
     CONFIG,
     MODEL,
@@ -198,4 +202,26 @@ def test_a_server_without_a_draft_model_refuses_what_needs_one() -> None:
 
 
 def test_the_default_config_decodes_by_seed_and_place_alone() -> None:
-    assert DecodingConfig(drafting="auto", verifier="coupled") == CONFIG
+    args = command_parser(["serve"]).parse_args(["serve"])
+    assert default_config(args, engine()) == CONFIG
+    assert (CONFIG.drafting, CONFIG.verifier, CONFIG.seed) == ("auto", "coupled", None)
+    args = command_parser(["serve"]).parse_args(["serve", "--drafting", "suffix", "--gamma", "7"])
+    assert default_config(args, engine()) == CONFIG.replace(drafting="suffix", gamma=7)
+
+
+def test_what_cannot_fit_into_memory_is_said_at_the_start(tmp_path: Path) -> None:
+    networks = engine().networks
+    each = sum(n.max_length * (n.position_bytes or 0) for n in networks)
+    assert each > 0
+    check_fits(networks, 4, 5 * each)
+    with pytest.raises(ConfigError, match="--max-parallel to 3 or less"):
+        check_fits(networks, 9, 4 * each)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   7 kB\n")
+    assert free_bytes(tmp_path) == 7 * 1024
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("6000\n")
+    (group / "memory.current").write_text("1000\n")
+    assert free_bytes(tmp_path) == 5000
+    assert free_bytes(tmp_path / "nowhere") is None
