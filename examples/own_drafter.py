@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from foredraft.core import Prompt
 from foredraft.drafting import DRAFTERS, DraftParts, DraftSource, RetrievalDrafter
+from foredraft.drafting.base import Beginning
 from foredraft.drafting.retrieval import Retrieved
 from foredraft.ranges import Range
-from foredraft.sampling import Rng
 
 
 class EchoDrafter(RetrievalDrafter):
@@ -17,7 +16,7 @@ class EchoDrafter(RetrievalDrafter):
     def __init__(self, period: int) -> None:
         self.period = period
 
-    def start(self, prompt: Prompt, rng: Rng) -> None:
+    def start(self, text: Beginning) -> None:
         """Begin a generation; there is nothing to forget."""
 
     def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:

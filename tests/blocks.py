@@ -14,6 +14,7 @@ import torch
 from foredraft.choices import Dense
 from foredraft.core import Draft
 from foredraft.drafting import Drafter, DraftModelDrafter
+from foredraft.drafting.base import Beginning
 from foredraft.gamma import ConfidenceGamma, EntropyGamma, FixedGamma, GammaPolicy
 from foredraft.models import TableModel
 from foredraft.sampling import SAMPLERS, Rng
@@ -111,7 +112,7 @@ def drafts(pair: str, gamma: int, sampler: str, stopping: str) -> list[tuple[Dra
     seen: dict[tuple[int, ...], Draft] = {}
 
     def run(rng: Rng) -> tuple[int, ...]:
-        drafter.start(PROMPT, rng)
+        drafter.start(Beginning(PROMPT, rng))
         policy.start()
         draft = drafter.propose(PROMPT, gamma, policy)
         return tuple(seen.setdefault(tuple(draft.tokens), draft).tokens)
@@ -133,7 +134,7 @@ def block_distribution(
         drafter, policy = drafter_of(pair, gamma, sampler), STOPPING_RULES[stopping](gamma)
 
         def run(rng: Rng) -> tuple[int, ...]:
-            drafter.start(PROMPT, rng)
+            drafter.start(Beginning(PROMPT, rng))
             policy.start()
             draft = drafter.propose(PROMPT, gamma, policy)
             return judged(

@@ -13,9 +13,9 @@ from torch import Tensor
 from foredraft.choices import Dense, OneHot
 from foredraft.core import Draft, Prompt, StepOutcome, StepRecord, Verdict
 from foredraft.drafting import Drafter
+from foredraft.drafting.base import Beginning
 from foredraft.gamma import GammaPolicy, Signal
 from foredraft.models import Context, TableModel
-from foredraft.sampling import Rng
 
 Table = Callable[[tuple[int, ...]], list[float]]
 
@@ -70,8 +70,8 @@ class ScriptedDrafter(Drafter):
     def __init__(self, script: Sequence[int]) -> None:
         self.script = list(script)
 
-    def start(self, tokens: list[int], rng: Rng) -> None:
-        self._prompt_length = len(tokens)
+    def start(self, text: Beginning) -> None:
+        self._prompt_length = len(text.prompt)
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         first = len(tokens) - self._prompt_length

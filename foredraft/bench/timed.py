@@ -8,13 +8,13 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from foredraft.core import Draft, Prompt, StepOutcome
+from foredraft.core import Draft, StepOutcome
 from foredraft.costs import USUAL_LAG
 from foredraft.drafting import Drafter
+from foredraft.drafting.base import Beginning
 from foredraft.gamma import GammaPolicy
 from foredraft.models import Context, Drafted, Feed, Network, Wrapper
 from foredraft.ranges import Checked, Range
-from foredraft.sampling import Rng
 
 Cost = Annotated[float, Range(0, 10**9)]  # seconds, or target passes
 PassCost = Annotated[float, Range(1e-12, 10**9)]  # a pass takes some time: ratios are to it
@@ -127,10 +127,10 @@ class TimedDrafter(Drafter):
     def __init__(self, inner: Drafter, costs: Costs, overhead: Overhead, clock: Clock) -> None:
         self.inner, self._costs, self._overhead, self._clock = inner, costs, overhead, clock
 
-    def start(self, prompt: Prompt, rng: Rng) -> None:
-        self._unread = len(prompt)  # an encoder reads it with the first call
+    def start(self, text: Beginning) -> None:
+        self._unread = len(text.prompt)  # an encoder reads it with the first call
         self._clock.now += self._overhead.text
-        self.inner.start(prompt, rng)
+        self.inner.start(text)
         self.rest = self.inner.rest
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:

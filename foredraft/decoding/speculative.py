@@ -14,7 +14,7 @@ from foredraft.choices import Choices
 from foredraft.core import Draft, DraftStop, StepOutcome, StepRecord, Verdict
 from foredraft.costs import Meter
 from foredraft.decoding.request import Request
-from foredraft.drafting.base import Drafter
+from foredraft.drafting.base import Beginning, Drafter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy
 from foredraft.logits import check_decides
@@ -108,7 +108,7 @@ def begin(parts: Speculation, request: Request) -> None:
     request.drafter = request.drafter or parts.drafter.for_text(parts.meter)
     request.policy = parts.policy.for_text(parts.meter, request.ends)
     parts.meter.begin_text()
-    request.drafter.start(request.context.prompt, request.rng)
+    request.drafter.start(Beginning(request.context.prompt, request.rng))
     request.policy.start()
     request.is_plain, request.rest = parts.first_target, request.drafter.rest
 

@@ -2,7 +2,7 @@
 
 # The order of registration is the order in which users see the names.
 # isort: off
-from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
+from foredraft.drafting.base import DRAFTERS, Beginning, Drafter, DraftParts, DraftSource
 from foredraft.drafting.draft_model import DraftModelDrafter
 from foredraft.drafting.retrieval import RetrievalDrafter
 from foredraft.drafting.prompt_lookup import PromptLookupDrafter
@@ -25,6 +25,7 @@ __all__ = [
     "STORAGES",
     "AutoDrafter",
     "BanditDrafter",
+    "Beginning",
     "DraftModelDrafter",
     "DraftParts",
     "DraftSource",

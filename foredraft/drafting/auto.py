@@ -16,9 +16,17 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from foredraft.core import Draft, DraftStop, Prompt, StepOutcome
+from foredraft.core import Draft, DraftStop, StepOutcome
 from foredraft.costs import TINY, best_length
-from foredraft.drafting.base import DRAFTERS, Drafter, DraftModel, DraftParts, DraftSource, admit
+from foredraft.drafting.base import (
+    DRAFTERS,
+    Beginning,
+    Drafter,
+    DraftModel,
+    DraftParts,
+    DraftSource,
+    admit,
+)
 from foredraft.drafting.judged import NO_LOGITS, JudgedDrafter
 from foredraft.drafting.ngram import Ngram
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
@@ -29,7 +37,6 @@ from foredraft.gamma.cost_aware import CostAwareGamma, Explored
 from foredraft.gamma.fixed import FixedGamma
 from foredraft.gamma.within import Within
 from foredraft.ranges import LONGEST_DRAFT, DraftLength
-from foredraft.sampling.rng import Rng
 
 # Python's part of a decision, beside a pass that has emptied its caches, and the share of the time
 # that decisions may take where drafts are made, and where nothing is: beside a quick pass one holds
@@ -79,11 +86,11 @@ class AutoDrafter(Drafter):
         """Whether tokens are all that it need be told of a step."""
         return not any([source.learns_from_logits for source in self.sources])
 
-    def start(self, prompt: Prompt, rng: Rng) -> None:
+    def start(self, text: Beginning) -> None:
         for source in self.sources:
-            source.start(prompt, rng)
+            source.start(text)
         # The model hears of the text when it is first wanted: an encoder would read it at once.
-        self._begin, self._is_begun = (prompt, rng), False
+        self._begin, self._is_begun = text, False
         self._source: int | None = None  # what its encoder has yet to read; not looked at yet
         self._read = 0  # tokens of the text that the model has read
         self.rule = self.rule.for_text(self.meter)
@@ -102,7 +109,9 @@ class AutoDrafter(Drafter):
         expects_copies = any(not source.rest for source in self.sources)
         expects_drafts = bool(self.models) and (
             self.rule.is_learning
-            or (self.rule.plan()[0] > 0 and self._gained(len(self._begin[0]), LONGEST_DRAFT) > 0)
+            or (
+                self.rule.plan()[0] > 0 and self._gained(len(self._begin.prompt), LONGEST_DRAFT) > 0
+            )
         )
         if expects_copies or expects_drafts or self.meter.texts > 1:
             return 0
@@ -231,7 +240,7 @@ class AutoDrafter(Drafter):
     def _unread_source(self, tokens: list[int]) -> int:
         """Return how much the model's encoder has yet to read: nothing, if the text says it."""
         if self._source is None:
-            prompt = self._begin[0]
+            prompt = self._begin.prompt
             is_said = not isinstance(prompt, Tensor) and tokens[: len(prompt)] == list(prompt)
             self._source = 0 if is_said else len(prompt)
         return self._source
@@ -243,7 +252,7 @@ class AutoDrafter(Drafter):
         model, source = self.models[0], self._unread_source(tokens)
         self._proposers = self.models
         if not self._is_begun:
-            model.start(*self._begin)
+            model.start(self._begin)
             self._is_begun, self._source = True, 0
         draft = model.propose(tokens, gamma, Within(rule, bound))
         if draft.num_calls and source:

@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from foredraft.arms import Arms
-from foredraft.core import Draft, Prompt, StepOutcome
-from foredraft.drafting.base import DRAFTERS, Drafter, DraftModel, DraftParts, DraftSource
+from foredraft.core import Draft, StepOutcome
+from foredraft.drafting.base import (
+    DRAFTERS,
+    Beginning,
+    Drafter,
+    DraftModel,
+    DraftParts,
+    DraftSource,
+)
 from foredraft.drafting.hybrid import Hybrid
 from foredraft.drafting.plain import Plain
 from foredraft.drafting.suffix import Suffix
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy
 from foredraft.ranges import Exploration, Hold
-from foredraft.sampling.rng import Rng
 
 
 class BanditDrafter(Drafter):
@@ -36,9 +42,9 @@ class BanditDrafter(Drafter):
         self.drafters, self.scores = drafters, scores
         self._arm = scores.current  # of this text's step
 
-    def start(self, prompt: Prompt, rng: Rng) -> None:
+    def start(self, text: Beginning) -> None:
         for drafter in self.drafters:
-            drafter.start(prompt, rng)
+            drafter.start(text)
         self._arm = self.scores.current
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:

@@ -23,6 +23,20 @@ from foredraft.registry import Registry
 from foredraft.sampling.rng import Rng
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What a drafter is told of a text before it drafts for it.
+
+    Attributes:
+        prompt: what the target was started with: the tokens the sequence begins with, or what its
+            encoder reads.
+        rng: the generation's source of randomness, shared with verification.
+    """
+
+    prompt: Prompt
+    rng: Rng
+
+
 class Drafter(ABC):
     """Whatever proposes: a small model, n-gram counts, anything else.
 
@@ -57,15 +71,10 @@ class Drafter(ABC):
         return made[id(self)]  # type: ignore[return-value]
 
     @abstractmethod
-    def start(self, prompt: Prompt, rng: Rng) -> None:
+    def start(self, text: Beginning) -> None:
         """Begin a text: set whatever belongs to it.
 
         Begun again, with a text that begins alike, it may keep what it has read of it.
-
-        Args:
-            prompt: what the target was started with: the tokens the sequence begins with, or what
-                its encoder reads.
-            rng: the generation's source of randomness, shared with verification.
         """
 
     @abstractmethod

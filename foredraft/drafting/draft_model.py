@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from foredraft.choices import Dense, decides_by_numbers
-from foredraft.core import Draft, DraftStop, Prompt
-from foredraft.drafting.base import Drafter, admit
+from foredraft.core import Draft, DraftStop
+from foredraft.drafting.base import Beginning, Drafter, admit
 from foredraft.errors import ContextOverflow
 from foredraft.gamma.base import GammaPolicy, Signal
 from foredraft.logits import check_decides, undecided
 from foredraft.models.base import Context, Drafted, Network
 from foredraft.sampling.base import Sampler, as_float
-from foredraft.sampling.rng import Rng
 
 DRAFT_MODEL = "the draft model"
 
@@ -38,15 +37,15 @@ class DraftModelDrafter(Drafter):
     _tokens: list[int]  # what it follows
     _begin: int  # where it begins
 
-    def start(self, prompt: Prompt, rng: Rng) -> None:
-        self._rng, before = rng, self._context
+    def start(self, text: Beginning) -> None:
+        self._rng, before = text.rng, self._context
         # A prompt too long for the draft model is no reason to refuse: the target decodes plainly.
         try:
             if before is None:
-                self._context = self.draft_model.open(prompt)
+                self._context = self.draft_model.open(text.prompt)
             else:  # a turn later
                 held = self._tokens[: self._begin] + self._drafted
-                self._context = before.reopen(prompt, held)
+                self._context = before.reopen(text.prompt, held)
         except ContextOverflow:
             self._context = None
         self._drafted, self._tokens = [], []

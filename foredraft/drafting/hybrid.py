@@ -12,15 +12,22 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from foredraft.core import Draft, DraftStop, Prompt, StepOutcome
+from foredraft.core import Draft, DraftStop, StepOutcome
 from foredraft.costs import TINY, Meter
 from foredraft.curves import Rate
-from foredraft.drafting.base import DRAFTERS, Drafter, DraftModel, DraftParts, DraftSource, admit
+from foredraft.drafting.base import (
+    DRAFTERS,
+    Beginning,
+    Drafter,
+    DraftModel,
+    DraftParts,
+    DraftSource,
+    admit,
+)
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved, draft_of
 from foredraft.drafting.suffix import Suffix
 from foredraft.errors import ConfigError, quoted
 from foredraft.gamma.base import GammaPolicy
-from foredraft.sampling.rng import Rng
 
 SUFFIX, MODEL = Suffix(), DraftModel()
 CONFIDENT = 0.8  # of the first token, to copy before there are rates to compare
@@ -46,9 +53,9 @@ class HybridDrafter(Drafter):
         self.meter, self.rate = Meter(), Rate()  # the rate is of steps that the fallback drafts
         self._proposer: Drafter | None = None  # whose the newest draft is
 
-    def start(self, prompt: Prompt, rng: Rng) -> None:
-        self.first.start(prompt, rng)
-        self.fallback.start(prompt, rng)
+    def start(self, text: Beginning) -> None:
+        self.first.start(text)
+        self.fallback.start(text)
         self._proposer = None
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from foredraft.chances import Luck, Mean
-from foredraft.core import Prompt
+from foredraft.drafting.base import Beginning
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
-from foredraft.sampling.rng import Rng
 
 CLASSES = 12  # of confidence
 PRIOR = 4.0  # scored tokens that a source's own confidence counts for
@@ -80,9 +79,9 @@ class JudgedDrafter(RetrievalDrafter):
     def learns_from_logits(self) -> bool:
         return self.inner.learns_from_logits
 
-    def start(self, prompt: Prompt, rng: Rng) -> None:
+    def start(self, text: Beginning) -> None:
         # The source hears of the text when it is first asked: an index of it takes time.
-        self._begin, self._is_begun = (prompt, rng), False
+        self._begin, self._is_begun = text, False
         self._promise: tuple[int, Retrieved, list[float]] | None = None
         self._luck = Luck()
         # Looks in vain, one after another; what is not worth its time is not hoped for anew.
@@ -144,7 +143,7 @@ class JudgedDrafter(RetrievalDrafter):
     def _begin_text(self) -> None:
         if not self._is_begun:
             self.inner = self.inner.for_text(self.meter)
-            self.inner.start(*self._begin)
+            self.inner.start(self._begin)
             self._is_begun = True
 
     def _learn(self, target_logits: Tensor) -> None:

@@ -13,13 +13,11 @@ from typing import Self
 
 from torch import Tensor
 
-from foredraft.core import Prompt
 from foredraft.costs import Meter
-from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
+from foredraft.drafting.base import DRAFTERS, Beginning, Drafter, DraftParts, DraftSource
 from foredraft.drafting.ngram_storage import STORAGES, INgramStorage, check_storage
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
 from foredraft.ranges import Fillers, NgramOrder, Share, checked
-from foredraft.sampling.rng import Rng
 
 
 class NgramDrafter(RetrievalDrafter):
@@ -64,10 +62,10 @@ class NgramDrafter(RetrievalDrafter):
             own.storage = self.storage.empty()  # what one text counts is none of another's
         return own
 
-    def start(self, prompt: Prompt, rng: Rng) -> None:
+    def start(self, text: Beginning) -> None:
         if self.reset_in_between:
             self.storage.reset()
-        self.storage.initialize([] if isinstance(prompt, Tensor) else prompt)
+        self.storage.initialize([] if isinstance(text.prompt, Tensor) else text.prompt)
 
     def retrieve(self, tokens: Sequence[int], gamma: int, drafted: Sequence[int] = ()) -> Retrieved:
         window = self.storage.n - 1

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foredraft.core import Draft, Prompt
-from foredraft.drafting.base import DRAFTERS, Drafter, DraftParts, DraftSource
+from foredraft.core import Draft
+from foredraft.drafting.base import DRAFTERS, Beginning, Drafter, DraftParts, DraftSource
 from foredraft.gamma.base import GammaPolicy
-from foredraft.sampling.rng import Rng
 
 
 class PlainDrafter(Drafter):
     """Leaves every token to the target."""
 
-    def start(self, prompt: Prompt, rng: Rng) -> None:
+    def start(self, text: Beginning) -> None:
         pass
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:

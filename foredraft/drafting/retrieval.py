@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from foredraft.core import Draft, DraftStop, Prompt
-from foredraft.drafting.base import Drafter, admit
+from foredraft.core import Draft, DraftStop
+from foredraft.drafting.base import Beginning, Drafter, admit
 from foredraft.drafting.suffix_automaton import continued
 from foredraft.gamma.base import GammaPolicy, Signal
-from foredraft.sampling.rng import Rng
 
 LONGEST_COUNTED = 16  # tokens of a match; longer ones share their counts
 LONGEST_COPY = 64  # tokens of a draft
@@ -119,8 +118,8 @@ class CopyingDrafter(RetrievalDrafter):
     def learns_from_logits(self) -> bool:
         return False
 
-    def start(self, prompt: Prompt, rng: Rng) -> None:
-        self._source = [] if isinstance(prompt, Tensor) else list(prompt)
+    def start(self, text: Beginning) -> None:
+        self._source = [] if isinstance(text.prompt, Tensor) else list(text.prompt)
         self._num_seen, self._promise = 0, None
         self._restart()
 

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import CostTable, Replay
-from foredraft.core import Draft, DraftStop, Prompt, StepOutcome
+from foredraft.core import Draft, DraftStop, StepOutcome
 from foredraft.costs import SETTLED, Meter
 from foredraft.decoding import Request, Speculation, speculative_steps, step
 from foredraft.decoding.speculative import begin
 from foredraft.drafting import DRAFTERS, Drafter, DraftParts
+from foredraft.drafting.base import Beginning
 from foredraft.gamma import FixedGamma, GammaPolicy
 from foredraft.models import TableModel
 from foredraft.sampling import GreedySampler, Rng
@@ -30,7 +31,7 @@ class Resting(Drafter):
     def __init__(self, steps: int) -> None:
         self.steps, self.heard = steps, list[str]()
 
-    def start(self, prompt: Prompt, rng: Rng) -> None:
+    def start(self, text: Beginning) -> None:
         self.heard.append("start")
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:

@@ -17,6 +17,7 @@ from foredraft.costs import WORTHWHILE, Meter, Prices, best_length, quickest_len
 from foredraft.decoding import Request, Speculation, begin, step
 from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts, SuffixDrafter
 from foredraft.drafting.auto import AutoDrafter
+from foredraft.drafting.base import Beginning
 from foredraft.drafting.judged import JudgedDrafter
 from foredraft.errors import ConfigError
 from foredraft.gamma import FixedGamma
@@ -146,14 +147,14 @@ def test_copies_are_judged_whether_they_are_drafted_or_not() -> None:
     drafter = JudgedDrafter(SuffixDrafter(VOCAB))
     drafter.meter = Meter()
     prompt = [1, 2, 3, 4, 1, 2, 3]
-    drafter.start(prompt, Rng(0))
+    drafter.start(Beginning(prompt, Rng(0)))
     before = drafter.retrieve(prompt, 3).confidences[0]
     for _ in range(12):  # what was promised is never said
-        drafter.start(prompt, Rng(0))
+        drafter.start(Beginning(prompt, Rng(0)))
         drafter.retrieve(prompt, 3)
         drafter.observe([*prompt, 9], 1, torch.zeros(1, VOCAB))
         drafter.retrieve([*prompt, 9], 3)
-    drafter.start(prompt, Rng(0))
+    drafter.start(Beginning(prompt, Rng(0)))
     after = drafter.retrieve(prompt, 3).confidences[0]
     assert after < 0.6 * before
 
@@ -201,7 +202,7 @@ def test_a_policy_other_than_the_bare_fixed_bounds_it() -> None:
             meter.update(judged_step(0, 0, verify_seconds=1.0))
         drafter = method.source.build(DraftParts(VOCAB, None)).for_text(meter)
         tokens = [1, 2, 3, 4, 5, 6, 7, 8] * 4
-        drafter.start(tokens, Rng(0))
+        drafter.start(Beginning(tokens, Rng(0)))
         return len(drafter.propose(tokens, min(60, method.policy.budget), method.policy).tokens)
 
     assert longest() > 8
@@ -217,7 +218,7 @@ def test_a_model_that_is_not_wanted_is_never_begun() -> None:
     begun, meter = list[bool](), Meter()
     for one in recordings:
         own = drafter.for_text(meter)
-        own.start(one.prompt, Rng(0))
+        own.start(Beginning(one.prompt, Rng(0)))
         tokens = list(one.prompt)
         for token in one.tokens:
             draft = own.propose(tokens, 10, FixedGamma(10))
@@ -253,7 +254,7 @@ def test_what_cannot_be_is_refused_in_words(spec: str, message: str) -> None:
 
 def test_a_step_without_a_draft_says_that_a_rule_wanted_none() -> None:
     drafter = DRAFTERS.create("auto(suffix)").build(DraftParts(VOCAB, None)).for_text(Meter())
-    drafter.start([1, 2, 3], Rng(0))
+    drafter.start(Beginning([1, 2, 3], Rng(0)))
     draft = drafter.propose([1, 2, 3], 4, FixedGamma(4))
     assert (draft.tokens, draft.stopped) == ([], DraftStop.POLICY)
 

@@ -12,6 +12,7 @@ from foredraft.core import StepRecord
 from foredraft.costs import Meter
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DRAFTERS, BanditDrafter, Drafter, DraftModelDrafter, DraftParts
+from foredraft.drafting.base import Beginning
 from foredraft.gamma import FixedGamma, GammaPolicy, PlainGamma
 from foredraft.models import Context, Drafted, Feed, TableModel
 from foredraft.sampling import GreedySampler, Rng
@@ -105,7 +106,7 @@ def test_texts_in_one_pass_are_scored_each_for_the_arm_that_drafted() -> None:
     assert isinstance(shared, BanditDrafter)
     one, other = shared.for_text(Meter()), shared.for_text(Meter())
     for text in (one, other):
-        text.start(PROMPT, Rng(0))
+        text.start(Beginning(PROMPT, Rng(0)))
     for text in (one, other):  # both have drafted nothing, with the first arm
         text.update(judged_step(0, 0, verify_seconds=1.0))
     assert [rate.count for rate in shared.scores.rates] == [2, 0]

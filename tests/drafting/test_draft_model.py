@@ -10,6 +10,7 @@ import torch
 from foredraft.core import Draft, DraftStop, StepOutcome
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DraftModelDrafter
+from foredraft.drafting.base import Beginning
 from foredraft.gamma import (
     BanditGamma,
     ConfidenceGamma,
@@ -45,7 +46,7 @@ def started(
 ) -> DraftModelDrafter:
     """Return a drafter that has begun with `PROMPT`."""
     drafter = DraftModelDrafter(model or counting(), sampler or MultinomialSampler())
-    drafter.start(PROMPT, Rng(seed))
+    drafter.start(Beginning(PROMPT, Rng(seed)))
     return drafter
 
 
@@ -94,7 +95,7 @@ def test_trap_tokens_are_drawn_from_exactly_the_probabilities_handed_over(name: 
     handed: dict[tuple[int, ...], float] = {}
 
     def run(rng: Rng) -> tuple[int, ...]:
-        drafter.start(PROMPT, rng)
+        drafter.start(Beginning(PROMPT, rng))
         draft = drafter.propose(PROMPT, 2, FIVE)
         first, second = draft.tokens
         handed[first, second] = float(probs_of(draft)[0, first] * probs_of(draft)[1, second])
@@ -231,7 +232,7 @@ def test_a_prompt_too_long_for_the_draft_model_is_decoded_without_drafts() -> No
     drafter = started(model=model)
     assert drafter.propose(PROMPT, 5, FIVE) == Draft([], stopped=DraftStop.CONTEXT)
     assert drafter.propose([*PROMPT, 1], 5, FIVE) == Draft([], stopped=DraftStop.CONTEXT)
-    drafter.start([0], Rng(0))
+    drafter.start(Beginning([0], Rng(0)))
     assert len(drafter.propose([0], 5, FIVE).tokens) == 3  # the next prompt fits
 
 
@@ -241,7 +242,7 @@ def test_a_new_text_keeps_in_memory_what_it_shares_with_the_one_before() -> None
         model = counting()
         drafter = started(model=model)
         assert drafter.propose(PROMPT, 3, FIVE).tokens == drafted
-        drafter.start(begin, Rng(0))
+        drafter.start(Beginning(begin, Rng(0)))
         context = drafter._context
         assert context is not None
         assert context.length == shared

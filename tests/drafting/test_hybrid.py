@@ -18,6 +18,7 @@ from foredraft.drafting import (
     PromptLookupDrafter,
     SuffixDrafter,
 )
+from foredraft.drafting.base import Beginning
 from foredraft.gamma import FixedGamma, GammaPolicy
 from foredraft.models import DecoderOnlyModel, TableModel
 from foredraft.sampling import GreedySampler, MultinomialSampler, Rng, Sampler
@@ -63,9 +64,9 @@ REPEATED = [1, 2, 3, 1, 2]
 
 def test_before_rates_are_known_only_a_sure_match_is_copied() -> None:
     drafter = hybrid()
-    drafter.start(NOVEL, Rng(0))
+    drafter.start(Beginning(NOVEL, Rng(0)))
     assert drafter.propose(NOVEL, 3, FixedGamma(3)).num_calls == 3
-    drafter.start(REPEATED, Rng(0))
+    drafter.start(Beginning(REPEATED, Rng(0)))
     assert drafter.propose(REPEATED, 3, FixedGamma(3)).num_calls == 3  # 2 tokens: ⅔
     for _ in range(20):
         drafter.first.hit_rates.count(2, True)  # type: ignore[attr-defined]
@@ -78,9 +79,9 @@ def test_copies_are_used_where_they_promise_more_than_the_model_gives(
 ) -> None:
     # A match of two is trusted ⅔, then ¾: 1 + ⅔ + ½ tokens a step. The model gives 1, or 3.
     drafter = hybrid()
-    drafter.start(NOVEL, Rng(0))
+    drafter.start(Beginning(NOVEL, Rng(0)))
     told(drafter, NOVEL, accepted, seconds=1.0)
-    drafter.start(REPEATED, Rng(0))
+    drafter.start(Beginning(REPEATED, Rng(0)))
     draft = drafter.propose(REPEATED, 2, FixedGamma(2))
     assert (draft.num_calls == 0) is copies
     assert (draft.tokens == [3, 1]) is copies
@@ -88,12 +89,12 @@ def test_copies_are_used_where_they_promise_more_than_the_model_gives(
 
 def test_a_long_copy_is_cut_where_another_token_costs_more_than_it_brings() -> None:
     drafter = hybrid()
-    drafter.start(NOVEL, Rng(0))
+    drafter.start(Beginning(NOVEL, Rng(0)))
     told(drafter, NOVEL, 0, seconds=2.0)
     for k, seconds in ((0, 1.0), (1, 1.0), (4, 9.0)):
         for _ in range(40):
             drafter.meter.update(outcome(Draft([0] * k), 0, seconds))
-    drafter.start(REPEATED, Rng(0))
+    drafter.start(Beginning(REPEATED, Rng(0)))
     assert 1 <= len(drafter.propose(REPEATED, 4, FixedGamma(4)).tokens) < 4
 
 
@@ -108,7 +109,7 @@ def test_a_draft_stopped_for_its_cost_is_extended_with_one_hot_rows() -> None:
     neural = DraftModelDrafter(TableModel(lambda tokens: [0.0, 0.5, 0.5]), sampler)
     drafter = HybridDrafter(PromptLookupDrafter(3, max_ngram=1), neural)
     prompt = [1, 2, 1, 1, 2, 2, 1, 2]
-    drafter.start(prompt, Rng(0))
+    drafter.start(Beginning(prompt, Rng(0)))
     draft = drafter.propose(prompt, 6, Thrifty(6, after=2))
     assert draft.num_calls == 2
     assert probs_of(draft).shape == (len(draft.tokens), 3)
@@ -121,7 +122,7 @@ def test_a_draft_stopped_for_its_cost_is_extended_with_one_hot_rows() -> None:
 def test_a_doubtful_draft_is_not_extended() -> None:
     drafter = hybrid()
     prompt = [1, 2, 1, 1, 2, 2, 1, 2]
-    drafter.start(prompt, Rng(0))
+    drafter.start(Beginning(prompt, Rng(0)))
     draft = drafter.propose(prompt, 6, ScriptedPolicy(6, after=2))
     assert (len(draft.tokens), draft.stopped) == (2, DraftStop.POLICY)
 
@@ -130,7 +131,7 @@ def test_where_the_draft_model_has_no_position_left_copies_go_on() -> None:
     model = TableModel(random_table(6, seed=1), max_length=4)
     drafter = HybridDrafter(SuffixDrafter(6), DraftModelDrafter(model, GREEDY))
     prompt = [1, 2, 3, 1, 2]
-    drafter.start(prompt, Rng(0))
+    drafter.start(Beginning(prompt, Rng(0)))
     assert drafter.propose(prompt, 2, FixedGamma(2)).tokens == [3, 1]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from foredraft.core import Draft
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import NgramDrafter, NGramStorage
+from foredraft.drafting.base import Beginning
 from foredraft.errors import ConfigError
 from foredraft.gamma import FixedGamma
 from foredraft.models import TableModel
@@ -37,7 +38,7 @@ class RecordingStorage(NGramStorage):
 def started(prompt: list[int], n: int = 3, **options: Any) -> NgramDrafter:
     """Return a drafter that has begun a generation."""
     drafter = NgramDrafter(NGramStorage(n, VOCAB), **options)
-    drafter.start(prompt, Rng(0))
+    drafter.start(Beginning(prompt, Rng(0)))
     return drafter
 
 
@@ -47,7 +48,7 @@ def observed(
     """Return what is counted, in order, when `emitted` follows `prompt`."""
     storage = RecordingStorage(3, VOCAB)
     drafter = NgramDrafter(storage, filler_top_k=filler_top_k)
-    drafter.start(prompt, Rng(0))
+    drafter.start(Beginning(prompt, Rng(0)))
     drafter.observe(prompt + emitted, len(emitted), logits)
     return storage.counted
 
@@ -111,7 +112,7 @@ def test_without_it_the_rest_is_guessed() -> None:
 def test_guesses_repeat_from_one_generation_to_the_next() -> None:
     drafter = started([], stop_if_unknown=False)
     first = proposed(drafter, [7], gamma=20)
-    drafter.start([], Rng(99))
+    drafter.start(Beginning([], Rng(99)))
     assert proposed(drafter, [7], gamma=20) == first
 
 
@@ -156,7 +157,7 @@ def test_reset_in_between_decides_what_the_next_prompt_finds(
 ) -> None:
     drafter = started([1, 2, 3], reset_in_between=reset_in_between)
     drafter.observe([1, 2, 3, 4], 1, likeliest([0, 0]))
-    drafter.start([5, 6], Rng(0))
+    drafter.start(Beginning([5, 6], Rng(0)))
     assert drafter.storage.has_gram([1, 2]) == remembered
     assert drafter.storage.has_gram([2, 3]) == remembered
     assert drafter.storage.has_gram([5])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from foredraft.core import DraftStop
 from foredraft.decoding import Speculation, speculative_steps
 from foredraft.drafting import DRAFTERS, DraftParts, NgramDrafter, NGramStorage, RetrievalDrafter
+from foredraft.drafting.base import Beginning
 from foredraft.drafting.retrieval import HitRates
 from foredraft.errors import BadSpecString, ConfigError
 from foredraft.gamma import ConfidenceGamma, FixedGamma
@@ -26,7 +27,7 @@ NO_LOGITS = torch.zeros(1, 1)
 def retriever(spec: str, prompt: list[int], vocab_size: int = 1000) -> RetrievalDrafter:
     drafter = DRAFTERS.create(spec).build(DraftParts(vocab_size))
     assert isinstance(drafter, RetrievalDrafter)
-    drafter.start(prompt, Rng(0))
+    drafter.start(Beginning(prompt, Rng(0)))
     return drafter
 
 
@@ -115,7 +116,7 @@ def test_kept_text_serves_the_next_prompt_and_a_fresh_one_does_not() -> None:
     for spec, expected in (("suffix(keep=True)", [3]), ("suffix", [])):
         drafter = retriever(spec, [1, 2, 3])
         drafter.retrieve([1, 2, 3], 2)
-        drafter.start([1, 2], Rng(0))
+        drafter.start(Beginning([1, 2], Rng(0)))
         assert drafter.retrieve([1, 2], 4).tokens == expected
 
 
@@ -160,7 +161,7 @@ def test_ngram_drafts_stop_early_when_the_counts_are_unsure() -> None:
     prompt = [1, 2, 1, 2, 1, 3]
     for least, drafted in ((0.0, [2, 1, 2]), (0.3, [2, 1]), (0.5, [2]), (0.6, [])):
         drafter = NgramDrafter(NGramStorage(2, vocab_size=10), min_confidence=least)
-        drafter.start(prompt, Rng(0))
+        drafter.start(Beginning(prompt, Rng(0)))
         draft = drafter.propose([*prompt[:-1]], 3, FixedGamma(3))
         assert draft.tokens == drafted
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from foredraft.core import Draft
+from foredraft.drafting.base import Beginning
 from foredraft.gamma import GammaPolicy
 from foredraft.gamma.base import Signal
 from foredraft.sampling import GreedySampler, MultinomialSampler, rng_for
@@ -74,5 +75,5 @@ def test_a_sampler_without_a_rule_and_keyed_noise_are_asked_one_by_one() -> None
     drafter = started(Own())
     assert drafter.propose(PROMPT, 5, Striding(before=1)).num_calls == 2
     drafter = started()
-    drafter.start(PROMPT, rng_for(0, keyed=True))
+    drafter.start(Beginning(PROMPT, rng_for(0, keyed=True)))
     assert drafter.propose(PROMPT, 5, Striding(before=1)).num_calls == 2

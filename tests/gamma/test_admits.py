@@ -8,6 +8,7 @@ import pytest
 
 from foredraft.costs import Meter
 from foredraft.drafting import DraftModelDrafter
+from foredraft.drafting.base import Beginning
 from foredraft.gamma import GAMMA_POLICIES, CostAwareGamma, FixedGamma, GammaPolicy
 from foredraft.gamma.within import Within
 from foredraft.sampling import GreedySampler, Rng
@@ -79,11 +80,11 @@ def test_doubtful_tokens_end_a_stride() -> None:
 @pytest.mark.parametrize("end", [0, 1, 2])
 def test_nothing_is_drafted_after_an_end_token_of_a_stride(end: int) -> None:
     drafter = DraftModelDrafter(CountingTable(random_table(8, seed=3)), GreedySampler())
-    drafter.start([0], Rng(0))
+    drafter.start(Beginning([0], Rng(0)))
     whole = drafter.propose([0], 6, FixedGamma(6))
     assert len(whole.tokens) == 6
     policy = FixedGamma(6).for_text(Meter(), frozenset({whole.tokens[end]}))
-    drafter.start([0], Rng(0))
+    drafter.start(Beginning([0], Rng(0)))
     draft = drafter.propose([0], 6, policy)
     first = whole.tokens.index(whole.tokens[end])
     assert draft.tokens == whole.tokens[: first + 1]

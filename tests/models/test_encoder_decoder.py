@@ -19,6 +19,7 @@ from foredraft.decoding import (
     speculative_steps,
 )
 from foredraft.drafting import DraftModelDrafter, NgramDrafter, NGramStorage
+from foredraft.drafting.base import Beginning
 from foredraft.errors import ContextOverflow, ModelError, RequestError
 from foredraft.gamma import EntropyGamma, FixedGamma
 from foredraft.loading import fit_drafter, fit_target
@@ -201,14 +202,14 @@ def test_coupled_speculation_says_what_the_seed_says(name: str) -> None:
 def test_an_n_gram_of_the_encoders_input_is_drafted() -> None:
     storage = NGramStorage(3, VOCAB)
     drafter = NgramDrafter(storage, stop_if_unknown=True)
-    drafter.start([20, 21, 22, 23], Rng(0))
+    drafter.start(Beginning([20, 21, 22, 23], Rng(0)))
     draft = drafter.propose([2, 20, 21], 3, FixedGamma(3))  # the decoder's own start, then a copy
     assert draft.tokens == [22, 23]
 
 
 def test_an_input_token_the_decoder_cannot_say_is_never_drafted() -> None:
     drafter = NgramDrafter(NGramStorage(2, vocab_size=50), stop_if_unknown=True)
-    drafter.start([7, 60, 7, 8], Rng(0))
+    drafter.start(Beginning([7, 60, 7, 8], Rng(0)))
     assert drafter.propose([7], 2, FixedGamma(2)).tokens == [8]
 
 
