@@ -13,11 +13,18 @@ from foredraft.costs import Meter
 from foredraft.decoding import Speculation
 from foredraft.drafting import (
     STORAGES,
+    AutoDrafter,
     Drafter,
+    DraftModel,
     DraftModelDrafter,
     DraftParts,
+    DraftSource,
+    FirstDrafter,
+    ForcedDrafter,
     INgramStorage,
     Ngram,
+    PredictionDrafter,
+    RetrievalDrafter,
 )
 from foredraft.errors import ConfigError
 from foredraft.gamma import GammaPolicy
@@ -62,11 +69,15 @@ class Assembly:
         # Labels and rates depend on these: what is learned under one is not used under another.
         name, config = method.name, method.config
         spec = config.drafting_spec(name)
-        under = (name, spec, config.verifier, config.sampler, config.cache)
+        first = _first(method)
+        under = (
+            *(name, spec, config.verifier, config.sampler, config.cache),
+            *(bool(method.controls), *map(type, first)),
+        )
         policy_key = (config.policy_spec(name), config.gamma, *under)
         return Speculation(
             network,
-            self._drafter(method, under),
+            self._drafter(method, first, under),
             _kept(self._policies, policy_key, lambda: method.policy),
             method.verifier,
             method.sampler,
@@ -92,20 +103,30 @@ class Assembly:
             return loaded.model
         return _kept(self._uncached, loaded is self.target, lambda: Recomputing(loaded.model))
 
-    def _drafter(self, method: Method, under: Hashable) -> Drafter:
+    def _drafter(
+        self, method: Method, first: tuple[RetrievalDrafter, ...], under: Hashable
+    ) -> Drafter:
         source = method.source
         assert source is not None
         if method.name == "ngram" and isinstance(source, Ngram):
             parts = self._draft_parts(method)
-            return source.over(self._storage(source, parts.vocab_size), parts)
-        return _kept(self._drafters, under, lambda: source.build(self._draft_parts(method)))
+            inner: Drafter = source.over(self._storage(source, parts.vocab_size), parts)
+            return FirstDrafter(first, inner) if first else inner
+        return _kept(self._drafters, under, lambda: self._built(source, method, first))
 
-    def _draft_parts(self, method: Method) -> DraftParts:
+    def _built(
+        self, source: DraftSource, method: Method, first: tuple[RetrievalDrafter, ...]
+    ) -> Drafter:
+        inner = source.build(self._draft_parts(method, first))
+        # `auto` has taken them among its sources, and weighs them as it weighs all others.
+        return FirstDrafter(first, inner) if first and not isinstance(inner, AutoDrafter) else inner
+
+    def _draft_parts(self, method: Method, first: tuple[RetrievalDrafter, ...] = ()) -> DraftParts:
         neural = None
         if self.drafter is not None:
             network = self._network("drafter", cache=method.config.cache)
             neural = DraftModelDrafter(network, method.sampler)
-        return DraftParts(self.target.model.vocab_size, neural)
+        return DraftParts(self.target.model.vocab_size, neural, first=first)
 
     def _storage(self, source: Ngram, vocab_size: int) -> INgramStorage:
         """Return what NASD counts in: kept whatever else is changed between two texts."""
@@ -113,6 +134,13 @@ class Assembly:
         if key not in self._storages:
             self._storages = {key: STORAGES[source.storage](source.n, vocab_size)}
         return self._storages[key]
+
+
+def _first(method: Method) -> tuple[RetrievalDrafter, ...]:
+    """Return what drafts before anything else; a draft model knows of forced tokens by itself."""
+    config, is_neural = method.config, isinstance(method.source, DraftModel)
+    forced = [ForcedDrafter()] if config.is_structured and not is_neural else []
+    return (*forced, *([PredictionDrafter()] if config.prediction else []))
 
 
 def _kept(parts: dict[Hashable, Part], key: Hashable, make: Callable[[], Part]) -> Part:

@@ -10,7 +10,7 @@ import dataclasses
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
 
 from foredraft.doors import of_type
 from foredraft.drafting import DRAFTERS, Ngram, check_storage
@@ -19,6 +19,7 @@ from foredraft.gamma import GAMMA_POLICIES, FixedGamma
 from foredraft.gamma.entropy import Ema, EntropyGamma
 from foredraft.ranges import (
     LONGEST_DRAFT,
+    NUM_SEEDS,
     Checked,
     DraftLength,
     Fillers,
@@ -30,10 +31,26 @@ from foredraft.ranges import (
     hints_of,
 )
 from foredraft.registry import nearest
-from foredraft.sampling import SAMPLERS, fresh_seed
+from foredraft.sampling import SAMPLERS, Control, fresh_seed
+from foredraft.sampling.penalties import (
+    BadWords,
+    CountPenalty,
+    LogitBias,
+    MinNewTokens,
+    NewTokens,
+    NgramSize,
+    NoRepeatNgrams,
+    Penalty,
+    Repetition,
+    RepetitionPenalty,
+)
+from foredraft.sampling.structure import KINDS as STRUCTURES
+from foredraft.sampling.structure import Structure
 from foredraft.verification import VERIFIERS
 
 EGAG_BOUNDS = ("egag_gamma_min", "gamma", "egag_gamma_max")
+NumLogprobs = Annotated[int, Range(0, 1000)]
+Continuations = Annotated[int, Range(1, 64)]
 UNSAID = "fixed"  # policy that leaves lengths to a drafter which chooses them
 UNBOUNDED = GAMMA_POLICIES.spec(FixedGamma(LONGEST_DRAFT))  # which it then means
 METHODS = ("speculative", "ngram", "target", "drafter")  # the order in which they run
@@ -85,6 +102,27 @@ class DecodingConfig(Checked):
     chat: bool = _setting(False, "send prompts through the chat template")
     debug: bool = _setting(False, "show every step")
     stop: tuple[str, ...] = _setting((), "strings that end the text")
+    repetition_penalty: RepetitionPenalty = _setting(
+        1.0, "divides the logits of tokens that prompt or output hold; 1 is none"
+    )
+    presence_penalty: Penalty = _setting(0.0, "taken from logits of tokens that the output holds")
+    frequency_penalty: Penalty = _setting(0.0, "the same, for each time they came")
+    logit_bias: tuple[str, ...] = _setting((), "added to a token's logit, e.g. 42=-5.5: id=bias")
+    no_repeat_ngram_size: NgramSize = _setting(
+        0, "no n-gram of so many tokens comes twice; 0 is off"
+    )
+    bad_words: tuple[str, ...] = _setting((), "texts that must not come, spelt by their tokens")
+    min_new_tokens: NewTokens = _setting(0, "tokens before which no end token comes")
+    json_schema: str | None = _setting(None, "JSON schema that the text obeys", reads_file=True)
+    regex: str | None = _setting(None, "regular expression that the whole text matches")
+    grammar: str | None = _setting(None, "Lark grammar that the text obeys", reads_file=True)
+    prediction: str | None = _setting(
+        None, "text that the output will resemble, drafted from first", reads_file=True
+    )
+    logprobs: NumLogprobs | None = _setting(
+        None, "log-probabilities of each token and of so many likeliest ones"
+    )
+    n: Continuations = _setting(1, "continuations of the prompt, each from a seed of its own")
     speculative: bool = _setting(True, "run Speculative")
     ngram: bool = _setting(True, "run Ngram Assisted")
     target: bool = _setting(True, "run Target AR")
@@ -92,13 +130,15 @@ class DecodingConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for string in self.stop:
-            _check_stop(string)
+        for name in ("stop", "bad_words"):
+            for string in getattr(self, name):
+                _check_is_text(name, string)
         check_storage("ngramstorage", self.ngramstorage)
         SAMPLERS.create(self.sampler)
         VERIFIERS.create(self.verifier)
         GAMMA_POLICIES.create(self.policy, gamma=self.gamma)
         DRAFTERS.create(self.drafting)
+        _ = self.controls
         # EGAG is checked while off, too: switching it on must not be what is refused.
         _check_egag_bounds(vars(self), "egag_gamma_min")
 
@@ -140,6 +180,37 @@ class DecodingConfig(Checked):
         return self.policy == UNSAID and DRAFTERS.create(self.drafting).chooses_lengths
 
     @property
+    def controls(self) -> tuple[Control, ...]:
+        """What bends the distribution, in the order in which it does.
+
+        Biases and masks come first, then penalties, then what must not come.
+        """
+        penalties = CountPenalty(self.presence_penalty, self.frequency_penalty)
+        found: list[tuple[bool, Control]] = [
+            (bool(self.logit_bias), LogitBias.of_words(self.logit_bias)),
+            *((True, one) for one in self._structures),
+            (self.repetition_penalty != 1, Repetition(self.repetition_penalty)),
+            (penalties != CountPenalty(), penalties),
+            (self.no_repeat_ngram_size > 0, NoRepeatNgrams(max(self.no_repeat_ngram_size, 1))),
+            (bool(self.bad_words), BadWords(self.bad_words)),
+            (self.min_new_tokens > 0, MinNewTokens(self.min_new_tokens)),
+        ]
+        return tuple(control for is_on, control in found if is_on)
+
+    @property
+    def _structures(self) -> list[Structure]:
+        given = [(kind, getattr(self, kind)) for kind in STRUCTURES]
+        named = [kind for kind, source in given if source is not None]
+        if len(named) > 1:
+            raise ConfigError(f"{' and '.join(named)} exclude each other; leave one out")
+        return [Structure(kind, source) for kind, source in given if source is not None]
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether a structure says what the text may be."""
+        return bool(self._structures)
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """The methods that are switched on, in the order in which they run."""
         return tuple(m for m in METHODS if getattr(self, m))
@@ -163,12 +234,17 @@ class DecodingConfig(Checked):
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values, ready for JSON."""
-        return asdict(self) | {"stop": list(self.stop)}
+        values = asdict(self)
+        return values | {name: list(v) for name, v in values.items() if isinstance(v, tuple)}
 
     @property
     def with_seed(self) -> DecodingConfig:
         """This config; with a fresh seed, governed by `torch.manual_seed`, where it has none."""
         return self if self.seed is not None else self.replace(seed=fresh_seed())
+
+    def with_later_seed(self, count: int) -> DecodingConfig:
+        """Return it with a seed that is so much later; behind the last one comes the first."""
+        return self.replace(seed=((self.seed or 0) + count) % NUM_SEEDS)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> DecodingConfig:
@@ -193,14 +269,15 @@ def check_method(method: str, legal: Sequence[str] = METHODS) -> None:
         raise ConfigError(f"unknown method {quoted(method)}{guess}; legal: {', '.join(legal)}")
 
 
-def _check_stop(string: str) -> None:
-    """Raise if no text can hold the stop string."""
+def _check_is_text(name: str, string: str) -> None:
+    """Raise if no text can hold a string."""
     if not string:
-        raise ConfigError("stop must not hold an empty string, which stands everywhere; drop it")
+        raise ConfigError(f"{name} must not hold an empty string, which stands everywhere; drop it")
     odd = next((c for c in string if unicodedata.category(c) == "Cs"), None)
     if odd is not None:
+        what = "the stop string" if name == "stop" else "the text in bad_words"
         raise ConfigError(
-            f"the stop string {quoted(string)} is not text: it holds U+{ord(odd):04X}, which no "
+            f"{what} {quoted(string)} is not text: it holds U+{ord(odd):04X}, which no "
             "text holds; give valid UTF-8"
         )
 

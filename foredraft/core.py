@@ -26,6 +26,8 @@ class FinishReason(StrEnum):
     STOP = "stop"  # a stop string appeared in the text
     LENGTH = "length"  # the requested number of tokens is reached
     CONTEXT = "context"  # the target has no position left
+    UNSATISFIED = "unsatisfied"  # one of these two, before the text was what its structure wants
+    BLOCKED = "blocked"  # the controls left no token that may follow
     INTERRUPTED = "interrupted"  # its conversation went on without the rest of it
 
 
@@ -53,6 +55,7 @@ class Draft:
             draft model had rested, or had the prompt to read.
         stopped: why it has no more tokens; None: it has as many as were wanted, or the drafter does
             not say.
+        num_predicted: tokens at its end that were copied from the prediction.
     """
 
     tokens: list[int]
@@ -60,17 +63,22 @@ class Draft:
     num_calls: int = 0
     num_read: int = 0
     stopped: DraftStop | None = None
+    num_predicted: int = 0
 
     @property
     def choices(self) -> Choices:
         """What the tokens were drawn from: of those that were not drawn, themselves."""
         return OneHot(self.tokens) if self.drawn_from is None else self.drawn_from
 
-    def followed_by(self, copied: list[int], stopped: DraftStop | None) -> Draft:
+    def followed_by(
+        self, copied: list[int], stopped: DraftStop | None, *, is_predicted: bool = False
+    ) -> Draft:
         """Return it with tokens after it that were looked up: one-hot rows after soft ones."""
         drawn_from = None if self.drawn_from is None else self.drawn_from.followed_by(copied)
-        tokens = [*self.tokens, *copied]
-        return replace(self, tokens=tokens, drawn_from=drawn_from, stopped=stopped)
+        tokens, predicted = [*self.tokens, *copied], len(copied) if is_predicted else 0
+        return replace(
+            self, tokens=tokens, drawn_from=drawn_from, stopped=stopped, num_predicted=predicted
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,34 @@ class StepOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """What the target thought of a token at a position, in nats.
+
+    Attributes:
+        token: its id.
+        logprob: by the model's own distribution, at temperature 1 and before anything bends it.
+        controlled: after the controls, before temperature and filters; −∞ where they forbid it.
+    """
+
+    token: int
+    logprob: float
+    controlled: float
+
+
+@dataclass(frozen=True, slots=True)
+class PositionLogprobs:
+    """What the target thought at the position of an emitted token.
+
+    Attributes:
+        chosen: of the token that was emitted.
+        top: of the likeliest tokens of the model's own distribution, as many as were asked for.
+    """
+
+    chosen: TokenLogprob
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """One draft–verify–accept round, as data.
 
@@ -146,6 +182,8 @@ class StepRecord:
         draft_seconds: wall time of drafting.
         verify_seconds: wall time of the target pass and the verdict.
         num_threads: threads of the target pass; None where its runtime does not choose them.
+        num_predicted: drafted tokens, the last ones, that were copied from the prediction.
+        logprobs: one for each emitted token, where they were asked for.
     """
 
     drafted: list[int]
@@ -159,6 +197,8 @@ class StepRecord:
     raw_gamma: float | None = None
     stopped: DraftStop | None = None
     num_threads: int | None = None
+    num_predicted: int = 0
+    logprobs: SequenceOf[PositionLogprobs] = ()
 
     @property
     def gamma(self) -> int:
@@ -169,6 +209,11 @@ class StepRecord:
     def extra_token(self) -> int | None:
         """The recovered or bonus token; None when the block was cut before it."""
         return self.emitted[-1] if len(self.emitted) > self.num_accepted else None
+
+    @property
+    def num_predicted_accepted(self) -> int:
+        """Tokens from the prediction that stand in the output."""
+        return max(0, self.num_accepted - (len(self.drafted) - self.num_predicted))
 
     @property
     def is_rejection(self) -> bool:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 
 from foredraft.assembly import Assembly
 from foredraft.config import METHODS, DecodingConfig, check_method, config_of
 from foredraft.conversation import Conversation
-from foredraft.core import Completion, StepRecord
+from foredraft.core import Completion
 from foredraft.decoding import Difference, Speculation, first_difference, step
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import RequestError, foreign
@@ -24,28 +23,12 @@ from foredraft.models import Network, Seq2SeqModel
 from foredraft.models.refusals import check_vocabulary_holds
 from foredraft.ownership import held
 from foredraft.ranges import TokenId, checked
+from foredraft.results import Result
+from foredraft.sampling.processors import GivenControls, as_controls
 from foredraft.text import encode_prompt
-from foredraft.tracing import Summary, summarize
+from foredraft.tracing import summarize
 
 MOST_TEXTS = 16  # that share a pass
-
-
-@dataclass(frozen=True)
-class Result:
-    """One method's completion with its statistics, beside the baseline's.
-
-    Attributes:
-        completion: what was generated.
-        summary: its statistics.
-        speedup: baseline seconds per token / ours; None without a baseline.
-        matches_baseline: greedy equality with Target AR, or the first difference; None under
-            sampling or without a baseline.
-    """
-
-    completion: Completion
-    summary: Summary
-    speedup: float | None = None
-    matches_baseline: bool | Difference | None = None
 
 
 class Engine:
@@ -100,7 +83,12 @@ class Engine:
         return self._assembly.networks
 
     def stream(
-        self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
+        self,
+        prompt: str,
+        config: DecodingConfig | None = None,
+        *,
+        method: str = "speculative",
+        controls: GivenControls = (),
     ) -> Generation:
         """Begin a generation; nothing is computed until it is iterated.
 
@@ -109,13 +97,15 @@ class Engine:
             config: how to decode; None means the defaults.
             method: `speculative`, `ngram`, `target` or `drafter`; what the first drafts with is
                 `config.drafting`.
+            controls: that bend the distributions after those of the config: `Control` objects, or a
+                `LogitsProcessorList` of transformers.
 
         Raises:
             RequestError: the prompt is empty or not text.
             ContextOverflow: the prompt is longer than the model's context.
             ConfigError: an unknown method, or one that needs the missing draft model.
         """
-        chosen = Method.of(config_of(config).with_seed, method)
+        chosen = Method.of(config_of(config).with_seed, method, as_controls(controls))
         with held(*self.networks):
             return self._generation(prompt, chosen)
 
@@ -154,11 +144,39 @@ class Engine:
         return Conversation(self._assembly, system)
 
     def generate(
-        self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
+        self,
+        prompt: str,
+        config: DecodingConfig | None = None,
+        *,
+        method: str = "speculative",
+        controls: GivenControls = (),
     ) -> Completion:
         """Generate to the end; arguments and errors as for `stream`."""
         with held(*self.networks):
-            return self.stream(prompt, config, method=method).completion
+            return self.stream(prompt, config, method=method, controls=controls).completion
+
+    def continuations(
+        self,
+        prompt: str,
+        config: DecodingConfig | None = None,
+        *,
+        method: str = "speculative",
+        controls: GivenControls = (),
+    ) -> list[Completion]:
+        """Generate `config.n` continuations of one prompt, which is read once, in shared passes.
+
+        The first is the one that `generate` gives; each of the others is the one that it gives with
+        the next seed. Arguments and errors as for `stream`.
+        """
+        config, given = config_of(config).with_seed, as_controls(controls)
+        with held(*self.networks):
+            first = self._generation(prompt, Method.of(config, method, given))
+            others = [
+                Method.of(config.with_later_seed(i), method, given) for i in range(1, config.n)
+            ]
+            every = [first, *(first.fork(other) for other in others)]
+            ended = dict(self._ended(every))
+        return [ended[index] for index in range(len(ended))]
 
     def generate_many(
         self,
@@ -166,6 +184,7 @@ class Engine:
         config: DecodingConfig | None = None,
         *,
         method: str = "speculative",
+        controls: GivenControls = (),
     ) -> list[Completion]:
         """Generate several texts to their ends; arguments and errors as for `stream_many`.
 
@@ -173,7 +192,7 @@ class Engine:
             The completions, in the order of the prompts.
         """
         with held(*self.networks):
-            ended = dict(self.stream_many(prompts, config, method=method))
+            ended = dict(self.stream_many(prompts, config, method=method, controls=controls))
         return [ended[index] for index in range(len(ended))]
 
     def stream_many(
@@ -182,6 +201,7 @@ class Engine:
         config: DecodingConfig | None = None,
         *,
         method: str = "speculative",
+        controls: GivenControls = (),
     ) -> Iterator[tuple[int, Completion]]:
         """Generate several texts, `MOST_TEXTS` of them in each pass; yield each as it ends.
 
@@ -193,6 +213,7 @@ class Engine:
             prompts: texts.
             config: how to decode; each text starts from its seed, or from a fresh one of its own.
             method: as for `stream`.
+            controls: as for `stream`.
 
         Returns:
             The index of a prompt and its completion, again and again. The time of a shared pass is
@@ -204,8 +225,10 @@ class Engine:
         config = config_of(config)
         prompts = listed("prompts", prompts, "give a list of texts")
         with held(*self.networks):
+            given = as_controls(controls)
             every = [
-                self._generation(prompt, Method.of(config.with_seed, method)) for prompt in prompts
+                self._generation(prompt, Method.of(config.with_seed, method, given))
+                for prompt in prompts
             ]
         return self._ended(every)
 
@@ -315,36 +338,3 @@ class Engine:
         ids = [checked("tokens", t, TokenId) for t in listed("tokens", tokens, "give ids")]
         with foreign("the tokenizer", "give ids of its vocabulary", RequestError):
             return str(self.target.tokenizer.decode(ids))
-
-
-def check_methods(config: DecodingConfig) -> None:
-    """Raise unless a method is switched on."""
-    if not config.methods:
-        raise RequestError("every method is switched off; switch one on, e.g. /speculative")
-
-
-def check_request(engine: Engine, prompt: str, config: DecodingConfig) -> None:
-    """Raise what any of the switched-on methods would raise for this prompt, computing nothing."""
-    check_methods(config)
-    for method in config.methods:
-        engine.stream(prompt, config, method=method)
-
-
-def result_dict(result: Result) -> dict[str, object]:
-    """Return one flat JSON object for a result."""
-    done, matches = result.completion, result.matches_baseline
-    return {
-        "method": done.method,
-        "text": done.text,
-        "tokens": done.tokens,
-        "finish_reason": str(done.finish_reason),
-        "seed": done.seed,
-        **result.summary.to_dict(),
-        "speedup": result.speedup,
-        "matches_baseline": matches.to_dict() if isinstance(matches, Difference) else matches,
-    }
-
-
-def step_dict(record: StepRecord) -> dict[str, object]:
-    """Return one JSON object for a step."""
-    return asdict(record) | {"gamma": record.gamma}

@@ -37,11 +37,11 @@ from foredraft.inputs import (
     begin,
     check_columns,
     draft_model,
-    without_residual,
 )
 from foredraft.ownership import holding
 from foredraft.ranges import Count, DraftLength, Fillers, Length, Seed, TokenId
 from foredraft.sampling import GreedySampler, Rng, Sampler, fresh_seed, rng_for
+from foredraft.sampling.processors import GivenControls
 from foredraft.tracing import print_step, summarize
 from foredraft.verification import (
     Verifier,
@@ -58,6 +58,7 @@ def autoregressive_generate(
     *,
     max_gen_len: Length = 40,
     logits_processor: Sampler = GREEDY,
+    controls: GivenControls = (),
     eos_tokens_id: EosIds = 1,
     pad_token_id: TokenId | None = 0,
     use_cache: bool = True,
@@ -73,6 +74,8 @@ def autoregressive_generate(
         model: a Hugging Face causal LM, or a `Network`.
         max_gen_len: most tokens to generate.
         logits_processor: a sampler.
+        controls: that bend the distribution before it, in order: `foredraft.sampling.Control`
+            objects, or a `LogitsProcessorList` of transformers.
         eos_tokens_id: end token, or several; None ends at the length alone.
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
         use_cache: False computes the whole prefix at every pass.
@@ -91,7 +94,9 @@ def autoregressive_generate(
     """
     sampler, rule = as_sampler(logits_processor), as_verifier(verifier)
     rng = _rng(seed, rule)
-    request = begin(inputs, model, rng, max_gen_len, eos_tokens_id, use_cache, runtime, "model")
+    request = begin(
+        inputs, model, rng, max_gen_len, eos_tokens_id, use_cache, runtime, controls, "model"
+    )
     _run(autoregressive_steps(request, sampler), None, debug)
     return request.output
 
@@ -107,6 +112,7 @@ def beam_search_generate(
     top_k: Count = 3,
     min_length: float = 5.0,
     alpha: float = 1.2,
+    controls: GivenControls = (),
     eos_tokens_id: EosIds = 1,
     pad_token_id: TokenId | None = 0,
     use_cache: bool = True,
@@ -124,6 +130,7 @@ def beam_search_generate(
         top_k: continuations considered for each.
         min_length: constant of the length penalty, in tokens.
         alpha: exponent of the length penalty.
+        controls: that bend the distribution, as for `autoregressive_generate`.
         eos_tokens_id: end token, or several; None ends at the length alone.
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
         use_cache: False computes the whole prefix at every pass.
@@ -136,7 +143,9 @@ def beam_search_generate(
     """
     settings = BeamSettings(num_beams, top_k, min_length, alpha)
     decodes = as_tokenizer(tokenizer)
-    request = begin(inputs, model, Rng(0), max_gen_len, eos_tokens_id, use_cache, runtime, "model")
+    request = begin(
+        inputs, model, Rng(0), max_gen_len, eos_tokens_id, use_cache, runtime, controls, "model"
+    )
 
     def show(beams: list[Hypothesis]) -> None:
         for beam in beams:
@@ -161,6 +170,7 @@ def speculative_generate(
     gamma_max: DraftLength | None = None,
     egag_ema_beta: Ema = 0.0,
     logits_processor: Sampler = GREEDY,
+    controls: GivenControls = (),
     max_gen_len: Length = 40,
     eos_tokens_id: EosIds = 1,
     pad_token_id: TokenId | None = 0,
@@ -185,6 +195,7 @@ def speculative_generate(
         gamma_max: upper bound for EGAG; None means `gamma`.
         egag_ema_beta: smoothing for EGAG, 0 none.
         logits_processor: a sampler, used for both models.
+        controls: as for `autoregressive_generate`.
         max_gen_len: most tokens to generate, never overshot.
         eos_tokens_id: end token, or several; None ends at the length alone.
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
@@ -199,12 +210,10 @@ def speculative_generate(
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
     """
-    # EGAG is checked while off, too: switching it on must not be what is refused.
-    egag = EntropyGamma(gamma_min, gamma if gamma_max is None else gamma_max, egag_ema_beta)
-    rule, sampler = as_verifier(verifier), as_sampler(logits_processor)
-    rule = without_residual(rule) if skip_sample_adjustment else rule
+    egag = EntropyGamma(gamma_min, gamma_max or gamma, egag_ema_beta)  # checked while off, too
+    rule, sampler = as_verifier(verifier, skip_sample_adjustment), as_sampler(logits_processor)
     rng = _rng(seed, rule)
-    request = begin(inputs, target, rng, max_gen_len, eos_tokens_id, use_cache, runtime)
+    request = begin(inputs, target, rng, max_gen_len, eos_tokens_id, use_cache, runtime, controls)
     drafting = DraftModelDrafter(draft_model(drafter, request, use_cache, runtime), sampler)
     policy: GammaPolicy = egag if use_egag else FixedGamma(gamma)
     parts = Speculation(request.context.network, drafting, policy, rule, sampler, first_target)
@@ -222,6 +231,7 @@ def ngram_assisted_speculative_generate(
     *,
     filler_top_k: Fillers = 3,
     logits_processor: Sampler = GREEDY,
+    controls: GivenControls = (),
     max_gen_len: Length = 40,
     eos_tokens_id: EosIds = 1,
     pad_token_id: TokenId | None = 0,
@@ -243,6 +253,8 @@ def ngram_assisted_speculative_generate(
         gamma: most tokens drafted in a step.
         filler_top_k: target tokens counted at each position; 1 counts the emitted one alone.
         logits_processor: a sampler.
+        controls: that bend the distribution before it, in order: `foredraft.sampling.Control`
+            objects, or a `LogitsProcessorList` of transformers.
         max_gen_len: most tokens to generate, never overshot.
         eos_tokens_id: end token, or several; None ends at the length alone.
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
@@ -266,7 +278,7 @@ def ngram_assisted_speculative_generate(
     )
     rule, sampler = as_verifier(verifier), as_sampler(logits_processor)
     rng = _rng(seed, rule)
-    request = begin(inputs, target, rng, max_gen_len, eos_tokens_id, use_cache, runtime)
+    request = begin(inputs, target, rng, max_gen_len, eos_tokens_id, use_cache, runtime, controls)
     network = request.context.network
     check_columns("the storage", getattr(ngramstorage, "vocab_size", network.vocab_size), network)
     parts = Speculation(network, drafting, FixedGamma(gamma), rule, sampler, first_target)

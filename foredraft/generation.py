@@ -12,8 +12,9 @@ from foredraft.loading import LoadedModel
 from foredraft.method import Method
 from foredraft.models import Context, Network
 from foredraft.ownership import held
+from foredraft.sampling import ControlledText, Controls
 from foredraft.stops import check_stop_strings
-from foredraft.text import TextStream
+from foredraft.text import TextStream, tokens_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Generation:
     """
 
     networks: list[Network]
+    target: LoadedModel
     method: Method
     parts: Speculation
     request: Request
@@ -51,11 +53,16 @@ class Generation:
         """Return the generation that answers a context of `parts.target`, not begun.
 
         Raises:
-            ConfigError: a stop string can never come.
+            ConfigError: a stop string can never come, or a control cannot be had for this model.
         """
         config, ends = method.config, target.eos_token_ids
         check_stop_strings(target.tokenizer, config.stop)
-        stream = TextStream(target.tokenizer, context.begin, config.stop, hidden=ends)
+        tokenizer, controls = target.tokenizer, None
+        stream = TextStream(tokenizer, context.begin, config.stop, hidden=ends)
+        if method.controls:
+            vocab_size = context.network.vocab_size
+            text = ControlledText(context.begin, frozenset(ends), vocab_size, tokenizer)
+            controls = Controls(method.controls, text)
         request = Request(
             context,
             method.rng,
@@ -63,8 +70,23 @@ class Generation:
             eos_token_ids=ends,
             # The text is needed inside the loop only where a stop string may end it.
             stop_check=stream.push if config.stop else None,
+            controls=controls,
+            prediction=tokens_of(tokenizer, config.prediction) if config.prediction else (),
+            num_logprobs=config.logprobs,
         )
-        return cls(networks, method, parts, request, stream)
+        return cls(networks, target, method, parts, request, stream)
+
+    def fork(self, method: Method) -> Self:
+        """Return another generation of the same prompt, not begun; the prompt is read for both.
+
+        Args:
+            method: how it is decoded: as this one, but for its seed.
+        """
+        context = self.request.context
+        unread = context.begin[context.length : -1]  # the last token is the first step's
+        if unread:
+            context.extend(unread)
+        return self.of(self.networks, self.target, method, self.parts, context.fork())
 
     def __iter__(self) -> Iterator[Chunk]:
         while not self.request.finished:

@@ -20,7 +20,8 @@ from foredraft.method import verifier_named
 from foredraft.models import Network, Recomputing
 from foredraft.models.refusals import check_is_network, check_vocabulary_holds
 from foredraft.ranges import TokenId, checked
-from foredraft.sampling import Rng, Sampler
+from foredraft.sampling import ControlledText, Controls, Rng, Sampler
+from foredraft.sampling.processors import GivenControls, as_controls
 from foredraft.verification import (
     VERIFIERS,
     RejectionVerifier,
@@ -48,6 +49,7 @@ def begin(
     eos_tokens_id: EosIds,
     use_cache: bool,
     runtime: str,
+    controls: GivenControls,
     name: str = "target",
 ) -> Request:
     """Return the request that a call makes of its target.
@@ -60,6 +62,7 @@ def begin(
         eos_tokens_id: end tokens.
         use_cache: whether passes build on what was computed before.
         runtime: what computes it, if it is a module.
+        controls: that bend its distribution.
         name: what the function calls its target.
 
     Raises:
@@ -74,8 +77,16 @@ def begin(
     else:
         target = fit_target(check_is_network(name, model), chosen)
     prompt = as_prompt(inputs, target.prompt_vocab_size)
+    every = as_controls(controls)
     context = (target if use_cache else Recomputing(target)).open(prompt)
-    return Request(context, rng, max_new_tokens=max_gen_len, eos_token_ids=ends)
+    text = ControlledText(context.begin, frozenset(ends), target.vocab_size)
+    return Request(
+        context,
+        rng,
+        max_new_tokens=max_gen_len,
+        eos_token_ids=ends,
+        controls=Controls(every, text) if every else None,
+    )
 
 
 def draft_model(drafter: Model, request: Request, use_cache: bool, runtime: str) -> Network:
@@ -191,15 +202,15 @@ def as_storage(storage: INgramStorage) -> INgramStorage:
     return of_type("ngramstorage", storage, INgramStorage, remedy)  # type: ignore[type-abstract]
 
 
-def as_verifier(verifier: str | Verifier) -> Verifier:
-    """Return the accept/reject rule of a name, or the rule itself."""
+def as_verifier(verifier: str | Verifier, skip_sample_adjustment: bool = False) -> Verifier:
+    """Return the accept/reject rule of a name, or the rule itself; without residual if asked."""
     rule = verifier_named(verifier) if isinstance(verifier, str) else verifier
     if not isinstance(rule, Verifier):
         raise ConfigError(
             f"verifier must be a name or a Verifier object, not {quoted(verifier)}; "
             f"legal names: {', '.join(VERIFIERS.names)}"
         )
-    return rule
+    return _without_residual(rule) if skip_sample_adjustment else rule
 
 
 def as_sampler(logits_processor: Sampler) -> Sampler:
@@ -212,7 +223,7 @@ def as_sampler(logits_processor: Sampler) -> Sampler:
     return logits_processor
 
 
-def without_residual(verifier: Verifier) -> Verifier:
+def _without_residual(verifier: Verifier) -> Verifier:
     """Return the lossy variant of the rejection verifier."""
     if not isinstance(verifier, RejectionVerifier):
         raise ConfigError(

@@ -5,12 +5,13 @@ Behind it nothing is text: drafter, policy, verifier and sampler are objects.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foredraft.config import DecodingConfig, check_method
 from foredraft.drafting import DRAFTERS, DraftSource
 from foredraft.gamma import GAMMA_POLICIES, GammaPolicy
-from foredraft.sampling import SAMPLERS, Rng, Sampler, rng_for
+from foredraft.sampling import SAMPLERS, Control, Rng, Sampler, rng_for
 from foredraft.verification import VERIFIERS, Verifier
 
 
@@ -25,6 +26,7 @@ class Method:
         policy: how long drafts are.
         verifier: accepts or rejects.
         sampler: decides the distributions.
+        controls: bend them before, in order.
     """
 
     name: str
@@ -33,10 +35,16 @@ class Method:
     policy: GammaPolicy
     verifier: Verifier
     sampler: Sampler
+    controls: tuple[Control, ...] = ()
 
     @classmethod
-    def of(cls, config: DecodingConfig, name: str) -> Method:
+    def of(cls, config: DecodingConfig, name: str, controls: Sequence[Control] = ()) -> Method:
         """Read a config.
+
+        Args:
+            config: how to decode.
+            name: of the method.
+            controls: that bend the distributions after those of the config.
 
         Raises:
             ConfigError: no such method.
@@ -50,6 +58,7 @@ class Method:
             GAMMA_POLICIES.create(config.policy_spec(name), gamma=config.gamma),
             verifier_named(config.verifier),
             SAMPLERS.create(config.sampler),
+            (*config.controls, *controls),
         )
 
     @property

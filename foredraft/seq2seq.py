@@ -23,6 +23,7 @@ from foredraft.models import Network
 from foredraft.models.refusals import check_is_network
 from foredraft.ranges import Count, DraftLength, Fillers, Length, Seed, TokenId
 from foredraft.sampling import Sampler
+from foredraft.sampling.processors import GivenControls
 from foredraft.verification import Verifier
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ def autoregressive_generate_encoder_decoder(
     *,
     max_gen_len: Length = 40,
     logits_processor: Sampler = GREEDY,
+    controls: GivenControls = (),
     eos_tokens_id: EosIds = 1,
     pad_token_id: TokenId | None = 0,
     use_cache: bool = True,
@@ -72,6 +74,7 @@ def beam_search_generate_encoder_decoder(
     top_k: Count = 3,
     min_length: float = 5.0,
     alpha: float = 1.2,
+    controls: GivenControls = (),
     eos_tokens_id: EosIds = 1,
     pad_token_id: TokenId | None = 0,
     use_cache: bool = True,
@@ -105,6 +108,7 @@ def speculative_generate_encoder_decoder(
     gamma_max: DraftLength | None = None,
     egag_ema_beta: Ema = 0.0,
     logits_processor: Sampler = GREEDY,
+    controls: GivenControls = (),
     max_gen_len: Length = 40,
     eos_tokens_id: EosIds = 1,
     pad_token_id: TokenId | None = 0,
@@ -142,6 +146,7 @@ def ngram_assisted_speculative_generate_encoder_decoder(
     *,
     filler_top_k: Fillers = 3,
     logits_processor: Sampler = GREEDY,
+    controls: GivenControls = (),
     max_gen_len: Length = 40,
     eos_tokens_id: EosIds = 1,
     pad_token_id: TokenId | None = 0,

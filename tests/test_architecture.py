@@ -38,11 +38,8 @@ GROUND = {
     *("ownership", "phases", "ranges", "registry", "threads", "version"),
 }
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
-BELOW_ENGINE = (
-    GROUND
-    | ROOMS
-    | {"native", "loading", "config", "template", "text", "stops", "decoding", "method"}
-)
+BELOW_ENGINE = GROUND | ROOMS
+BELOW_ENGINE |= {"native", "loading", "config", "template", "text", "stops", "decoding", "method"}
 # `auto` decides who drafts and how much at once, so that it has a length rule of its own; what is
 # copied and counted has compiled twins.
 WHERE_ROOMS_MEET = {
@@ -84,11 +81,12 @@ MAY_IMPORT = {
     "tracing": GROUND,
     "drafting": GROUND | {"models", "native", "sampling", "gamma"},  # what is looked up in C
     "decoding": GROUND | ROOMS,
+    "results": GROUND | {"decoding", "tracing"},
     "method": GROUND | {"config", "sampling", "gamma", "verification", "drafting"},
     "assembly": BELOW_ENGINE,
     "generation": BELOW_ENGINE,
     "conversation": BELOW_ENGINE | {"assembly", "generation"},
-    "engine": BELOW_ENGINE | {"assembly", "conversation", "generation"},
+    "engine": BELOW_ENGINE | {"assembly", "conversation", "generation", "results"},
     "adapters": GROUND | {"models", "native", "loading"},
     "inputs": BELOW_ENGINE | {"adapters"},
     "functional": BELOW_ENGINE | {"inputs"},
@@ -98,7 +96,8 @@ MAY_IMPORT = {
     "bench": BELOW_ENGINE | {"engine", "plugins", "zoo"},
     **{
         name: BELOW_ENGINE
-        | {"generation", "conversation", "engine", "plugins", "zoo", "checks", "bench", *others}
+        | {"generation", "conversation", "engine", "results", "plugins", "zoo", "checks", "bench"}
+        | others
         for name, others in FRONT_ENDS.items()
     },
     "__main__": {"cli"},
@@ -183,7 +182,8 @@ def test_loading_knows_of_the_zoo_only_where_it_stands() -> None:
 
 @pytest.mark.parametrize("room", ["decoding", "drafting"])
 def test_loops_and_drafters_know_other_rooms_by_their_interfaces(room: str) -> None:
-    interfaces = {f"foredraft.{other}.base" for other in ROOMS} | {"foredraft.sampling.rng"}
+    rooms = {f"foredraft.{other}.base" for other in ROOMS}
+    interfaces = rooms | {"foredraft.sampling.controls", "foredraft.sampling.rng"}
     for path in (PACKAGE / room).glob("*.py"):
         others = {m for m in own_imports(path) if room_of(m) not in GROUND | {room}}
         assert others <= interfaces | WHERE_ROOMS_MEET.get(path.name, set()), path.name

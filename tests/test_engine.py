@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from foredraft.cli.session import check_request
 from foredraft.config import METHODS, DecodingConfig
 from foredraft.core import FinishReason
 from foredraft.decoding import Difference
-from foredraft.engine import Engine, check_request, result_dict
+from foredraft.engine import Engine
 from foredraft.errors import ConfigError, ContextOverflow, ForedraftError, RequestError
 from foredraft.loading import LoadedModel
 from foredraft.models import DecoderOnlyModel, Network, TableModel
+from foredraft.results import result_dict
 from tests.tiny import MAX_LENGTH, TEXT_VOCAB, build, full_logits, tokenizer
 
 PROMPT = "The dog"

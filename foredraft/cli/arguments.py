@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from functools import partial
+from pathlib import Path
 
 from foredraft.cli.parser import Number
 from foredraft.config import DecodingConfig
+from foredraft.files import read_text
 from foredraft.loading.device import DEVICE_CHOICES
 from foredraft.loading.loader import BUNDLED, BUNDLED_FOLDERS, NO_DRAFTER
 from foredraft.loading.options import ACTIVATIONS_CHOICES, DTYPE_CHOICES, LoadOptions
@@ -18,6 +20,7 @@ from foredraft.loading.quantized import QUANTIZE_CHOICES
 from foredraft.loading.runtime import RUNTIME_CHOICES
 from foredraft.ranges import hints_of
 
+STRUCTURED_LENGTH = 1024  # tokens of a text that must obey a structure, where nothing was said
 SWITCHES = ("speculative", "ngram", "target", "drafter", "debug")  # `--method`, `--trace` instead
 
 
@@ -95,8 +98,10 @@ def add_decoding_flags(parser: argparse.ArgumentParser, names: tuple[str, ...] =
             add(action=argparse.BooleanOptionalAction)
         elif hint == tuple[str, ...]:
             add(action="append", metavar="TEXT")
+        elif field.metadata.get("reads_file"):
+            add(type=str, metavar="FILE")
         else:
-            add(type=str if hint is str else Number(hint), metavar="V")
+            add(type=str if hint in (str, str | None) else Number(hint), metavar="V")
 
 
 def decoding_config(args: argparse.Namespace, **fixed: object) -> DecodingConfig:
@@ -108,9 +113,21 @@ def decoding_config(args: argparse.Namespace, **fixed: object) -> DecodingConfig
     settings = [f for f in dataclasses.fields(DecodingConfig) if f.name not in SWITCHES]
     usual = {f.name: f.metadata["flag"] for f in settings if "flag" in f.metadata}
     given = usual | {f.name: getattr(args, f.name) for f in settings if f.name in args}
-    if "stop" in given:
-        given["stop"] = tuple(given["stop"])
-    return DecodingConfig().replace(**given, **fixed)
+    hints = hints_of(DecodingConfig)
+    for field in settings:
+        if field.name in given and hints[field.name] == tuple[str, ...]:
+            given[field.name] = tuple(given[field.name])
+        elif field.name in given and field.metadata.get("reads_file"):
+            given[field.name] = text_of(given[field.name])
+    config = DecodingConfig().replace(**given, **fixed)
+    if config.is_structured and "length" not in given and "length" not in fixed:
+        return config.replace(length=STRUCTURED_LENGTH)  # it ends by itself, and is no good before
+    return config
+
+
+def text_of(named: str) -> str:
+    """Return the text of a file that a flag or a command names; JSON may stand for itself."""
+    return named if named.lstrip().startswith("{") else read_text(Path(named).expanduser())
 
 
 def _shown(default: object) -> str:

@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from foredraft.cli.arguments import text_of
 from foredraft.cli.layout import WIDTH
 from foredraft.cli.output import json_line
 from foredraft.cli.session import Session
-from foredraft.config import METHODS, DecodingConfig
+from foredraft.config import EGAG_BOUNDS, METHODS, DecodingConfig
 from foredraft.drafting import DRAFTERS, STORAGES
-from foredraft.engine import Result, result_dict
 from foredraft.errors import ConfigError, RequestError, quoted
 from foredraft.files import PATH_LIMIT, reason_of, write_whole
 from foredraft.gamma import GAMMA_POLICIES
 from foredraft.ranges import hints_of, read
 from foredraft.registry import nearest
+from foredraft.results import Result, result_dict
 from foredraft.sampling import SAMPLERS
 from foredraft.verification import VERIFIERS
 
@@ -33,6 +34,7 @@ PROMPTS = (
     "begins with //, or with a space. A pasted block is one prompt, unless its first line is a "
     "command: then each line of it is run."
 )
+FILES = [f.name for f in dataclasses.fields(DecodingConfig) if f.metadata.get("reads_file")]
 HELP = {f.name: f.metadata["help"] for f in dataclasses.fields(DecodingConfig)}
 
 
@@ -61,9 +63,8 @@ def find_command(name: str) -> Command:
     """
     if name not in COMMANDS:
         shown = repr(name if len(name) <= 40 else name[:37] + "...")
-        raise RequestError(
-            f"unknown command {shown}{nearest(name, COMMANDS)}; /help lists all commands"
-        )
+        guess = nearest(name, COMMANDS) if len(name) > 2 else ""
+        raise RequestError(f"unknown command {shown}{guess}; /help lists all commands")
     return COMMANDS[name]
 
 
@@ -99,12 +100,39 @@ def _spec(name: str, setting: str, names: Callable[[], Sequence[str]]) -> Comman
     return Command(name, "<spec>", HELP[setting], run, _shows(setting), names)
 
 
+def _several(setting: str) -> Command:
+    """Return the command of a setting that holds several texts: each use adds one."""
+
+    def run(session: Session, rest: str) -> None:
+        values = getattr(session.config, setting)
+        session.set(**{setting: (*values, rest) if rest else ()})
+
+    return Command(
+        f"/{setting}", "[text]", f"{HELP[setting]}; without one: none", run, _shows(setting)
+    )
+
+
+def _text(setting: str, usage: str, read_value: Callable[[str], str] = str) -> Command:
+    """Return the command of a setting that holds a text, or none."""
+
+    def run(session: Session, rest: str) -> None:
+        session.set(**{setting: read_value(rest) if rest else None})
+
+    return Command(
+        f"/{setting}", usage, f"{HELP[setting]}; without one: none", run, _shows(setting)
+    )
+
+
 def _shows(setting: str) -> Callable[[Session], str]:
     def value(session: Session) -> str:
         current = getattr(session.config, setting)
         if isinstance(current, bool):
             return "on" if current else "off"
-        return f"= gamma ({session.config.gamma})" if current is None else str(current)
+        if current is None:
+            return f"= gamma ({session.config.gamma})" if setting in EGAG_BOUNDS else "none"
+        if isinstance(current, tuple):
+            return " · ".join(current) or "none"
+        return f"{len(current)} letters" if setting in FILES else str(current)
 
     return value
 
@@ -222,6 +250,12 @@ _ALL = [
     ),
     _toggle("reset_in_between"),
     _number("seed"),
+    *map(_number, ("repetition_penalty", "presence_penalty", "frequency_penalty")),
+    *map(_several, ("logit_bias", "bad_words", "stop")),
+    *map(_number, ("no_repeat_ngram_size", "min_new_tokens")),
+    *(_text(setting, "[file]", text_of) for setting in FILES),
+    _text("regex", "[pattern]"),
+    *map(_number, ("logprobs", "n")),
     _spec("/verifier", "verifier", lambda: VERIFIERS.names),
     _spec("/policy", "policy", lambda: GAMMA_POLICIES.names),
     _spec("/drafting", "drafting", lambda: DRAFTERS.names),

@@ -9,17 +9,19 @@ from foredraft.cli.arguments import add_decoding_flags, add_model_flags, decodin
 from foredraft.cli.loading import fitting, load_engine, warm_up
 from foredraft.cli.output import say_json, say_text
 from foredraft.cli.prompts_file import place, read_prompts
-from foredraft.cli.session import Session
+from foredraft.cli.session import Session, check_request
 from foredraft.cli.view import View
 from foredraft.config import METHODS, DecodingConfig
-from foredraft.engine import Engine, Result, check_request, result_dict, step_dict
+from foredraft.engine import Engine
 from foredraft.errors import ConfigError, ForedraftError
+from foredraft.results import Result, logprob_dicts, result_dict, step_dict
 
 ALL = "all"
 OF_ONE = {  # what is of one prompt, and why
     "trace": "--trace shows the steps of one text",
     "text_only": "--text-only does not tell several texts apart, as --json does",
 }
+SEVERAL = "leave it out, or give one prompt with --prompt and no --n"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +46,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def _generate(args: argparse.Namespace) -> None:
     prompts = None if args.prompts_file is None else _prompts(args)
     config = decoding_config(args, debug=args.trace and not args.json)
+    if config.n > 1:
+        _check_is_of_several(args)
+        if prompts is not None:
+            raise ConfigError(f"--n continues one prompt, and a file has several; {SEVERAL}")
     is_free = args.method in (None, ALL)
     if not is_free:
         config = _only(args.method, config)
@@ -70,14 +76,19 @@ def _only(method: str, config: DecodingConfig) -> DecodingConfig:
 
 def _prompts(args: argparse.Namespace) -> dict[int, str]:
     """Return the prompts of the file by their lines; refuse what is of one prompt."""
-    for flag, reason in OF_ONE.items():
-        if getattr(args, flag):
-            raise ConfigError(f"{reason}; leave it out, or give one prompt with --prompt")
+    _check_is_of_several(args)
     if args.method == ALL:
         raise ConfigError(
             f"--prompts-file runs one method, not --method {ALL}; legal: {', '.join(METHODS)}"
         )
     return read_prompts(args.prompts_file)
+
+
+def _check_is_of_several(args: argparse.Namespace) -> None:
+    """Raise if a flag was given that is of one text."""
+    for flag, reason in OF_ONE.items():
+        if getattr(args, flag):
+            raise ConfigError(f"{reason}; {SEVERAL}")
 
 
 def _run_together(
@@ -99,7 +110,8 @@ def _run_together(
         number = lines[index]
         results += engine.results([completion], prompts[number], config)
         if args.json:
-            say_json({"line": number, "prompt": prompts[number]} | result_dict(results[-1]))
+            said = _line(engine, prompts[number], results[-1], config)
+            say_json({"line": number} | said)
         else:
             view.numbered(number, completion.text)
     if not args.json:
@@ -107,8 +119,22 @@ def _run_together(
 
 
 def _print_json(engine: Engine, prompt: str, config: DecodingConfig, *, with_steps: bool) -> None:
-    for result in engine.compare(prompt, config):
-        line = {"prompt": prompt} | result_dict(result)
-        if with_steps:
-            line["steps"] = [step_dict(record) for record in result.completion.records]
-        say_json(line)
+    if config.n == 1:
+        for result in engine.compare(prompt, config):
+            line = _line(engine, prompt, result, config)
+            if with_steps:
+                line["steps"] = [step_dict(record) for record in result.completion.records]
+            say_json(line)
+        return
+    for method in config.methods:
+        done = engine.continuations(prompt, config, method=method)
+        for index, result in enumerate(engine.results(done, prompt, config)):
+            say_json({"index": index} | _line(engine, prompt, result, config))
+
+
+def _line(engine: Engine, prompt: str, result: Result, config: DecodingConfig) -> dict[str, object]:
+    """Return what is said of one text."""
+    line: dict[str, object] = {"prompt": prompt} | result_dict(result)
+    if config.logprobs is not None:
+        line["logprobs"] = logprob_dicts(result.completion.records, engine.decode)
+    return line

@@ -5,7 +5,7 @@ Knows neither slash commands nor where lines come from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from foredraft.cli.loading import FALLBACK, can_draft, load_default, unfit
@@ -13,11 +13,12 @@ from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
 from foredraft.conversation import Conversation
 from foredraft.core import Completion
-from foredraft.engine import Engine, Result, check_methods, check_request
-from foredraft.errors import ConfigError, ForedraftError, foreign
+from foredraft.engine import Engine
+from foredraft.errors import ConfigError, ForedraftError, RequestError, foreign
 from foredraft.generation import Generation
 from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter
 from foredraft.loading.loader import BUNDLED_FOLDERS, NO_DRAFTER
+from foredraft.results import Result, logprob_dicts
 from foredraft.threads import fit_threads
 from foredraft.tracing import summarize, undrafted
 
@@ -57,10 +58,13 @@ class Session:
         """Run every method that is switched on; nothing runs if one of them must refuse."""
         with self._reading(config):
             check_request(self.engine, prompt, config)
-        done = []
+        done = list[Completion]()
         for method in config.methods:
             self.view.heading(method)
-            done.append(self._run_method(prompt, config, method))
+            if config.n > 1:
+                done += self._run_several(prompt, config, method)
+            else:
+                done.append(self._run_method(prompt, config, method))
         self.results, self.prompt = self.engine.results(done, prompt, config), prompt
         self.view.ratios(self.results)
 
@@ -97,6 +101,8 @@ class Session:
             KeyboardInterrupt: with what becomes of the answer.
         """
         check_methods(self.config)
+        if self.config.n > 1:
+            raise ConfigError("a turn has one answer, and n is more than 1; /n 1, or /chat off")
         method = self.config.methods[0]
         with self._reading(self.config):
             conversation = self.conversation
@@ -136,8 +142,29 @@ class Session:
 
     def _run_method(self, prompt: str, config: DecodingConfig, method: str) -> Completion:
         completion = self._shown(self.engine.stream(prompt, config, method=method))
-        self.view.numbers(summarize(completion.records), self._undrafted(completion))
+        self.view.unsatisfied(completion)
+        self._show_logprobs(completion)
+        self.view.numbers(
+            summarize(completion.records),
+            self._undrafted(completion),
+            tells_free=config.is_structured or bool(config.prediction),
+        )
         return completion
+
+    def _run_several(
+        self, prompt: str, config: DecodingConfig, method: str
+    ) -> Sequence[Completion]:
+        """Run the continuations of a prompt and show each when all have come."""
+        done = self.engine.continuations(prompt, config, method=method)
+        for number, completion in enumerate(done, start=1):
+            self.view.numbered(number, completion.text)
+            self.view.unsatisfied(completion)
+            self._show_logprobs(completion)
+        self.view.total([Result(one, summarize(one.records)) for one in done])
+        return done
+
+    def _show_logprobs(self, completion: Completion) -> None:
+        self.view.logprobs(logprob_dicts(completion.records, self.engine.decode))
 
     def _shown(self, generation: Generation) -> Completion:
         """Run a generation and show it as it comes."""
@@ -198,11 +225,25 @@ class Session:
             if not is_wanted:
                 told = unfit(engine.target.name)
                 self.view.line(f"note: {told}; name one with /model drafter NAME")
-        for setting, value in config.to_dict().items():
-            if value != getattr(self.config, setting) and setting != "stop":
+        for setting in config.to_dict():
+            value = getattr(config, setting)
+            if value != getattr(self.config, setting):
                 self.view.line(f"{setting}: {value or 'off'}, since there is no draft model")
         if self._conversation is not None:
             if self._conversation.messages:
                 self.view.line("note: the conversation begins anew with these models")
             self._system, self._conversation = self._conversation.system, None
         self.engine, self.config = engine, config
+
+
+def check_methods(config: DecodingConfig) -> None:
+    """Raise unless a method is switched on."""
+    if not config.methods:
+        raise RequestError("every method is switched off; switch one on, e.g. /speculative")
+
+
+def check_request(engine: Engine, prompt: str, config: DecodingConfig) -> None:
+    """Raise what any of the switched-on methods would raise for this prompt, computing nothing."""
+    check_methods(config)
+    for method in config.methods:
+        engine.stream(prompt, config, method=method)

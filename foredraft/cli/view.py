@@ -13,8 +13,10 @@ from foredraft.cli.layout import columns, settings
 from foredraft.conversation import Reading
 from foredraft.core import Completion, FinishReason, StepRecord
 from foredraft.decoding import Difference
-from foredraft.engine import Engine, Result
+from foredraft.engine import Engine
 from foredraft.escape import for_line, for_terminal
+from foredraft.files import Json
+from foredraft.results import Result
 from foredraft.tracing import Summary, print_step
 from foredraft.tracing.render import percent, rate
 
@@ -61,8 +63,14 @@ class View:
         """Print one step of the trace."""
         print_step(number, record, engine.decode, self.console)
 
-    def numbers(self, summary: Summary, undrafted: str = "") -> None:
-        """End a method's section with its acceptance rate and speed, and why it drafted nothing."""
+    def numbers(self, summary: Summary, undrafted: str = "", *, tells_free: bool = False) -> None:
+        """End a method's section with its acceptance rate and speed, and why it drafted nothing.
+
+        Args:
+            summary: its statistics.
+            undrafted: why it drafted nothing, if it did not.
+            tells_free: whether to say how many tokens cost no pass.
+        """
         parts = [f"{rate(summary.tokens_per_second)} tokens/s"]
         if summary.num_drafted_tokens:
             parts.insert(0, f"acceptance rate {percent(summary.acceptance_rate)}")
@@ -70,7 +78,17 @@ class View:
             parts.append(f"mean gamma {summary.mean_gamma:.2f}")
         if summary.mean_normalized_entropy is not None:
             parts.append(f"mean H_norm {summary.mean_normalized_entropy:.3f}")
+        if tells_free:
+            parts.append(f"{percent(summary.free_token_share)} of the tokens without a pass")
         self.line(" · ".join([*parts, undrafted] if undrafted else parts), style="cyan")
+
+    def logprobs(self, positions: Sequence[dict[str, Json]]) -> None:
+        """Print the log-probabilities of each token, and of the likeliest ones beside it."""
+        for one in positions:
+            others = [f"{_spelt(other)} {_nats(other)}" for other in one["top"]]
+            self.line(
+                f"  {_spelt(one):<18} {_nats(one)}  {'  '.join(others)}".rstrip(), style="dim"
+            )
 
     def turn(self, summary: Summary, drafting: str, reading: Reading, undrafted: str = "") -> None:
         """End an answer with its numbers, τ in tokens a pass of the target, and what was read."""
@@ -99,6 +117,14 @@ class View:
         elif done.finish_reason is FinishReason.CONTEXT:
             told = f"cut, since the context of {positions} tokens is full"
             self.line(f"[{told}; the next turn drops the oldest ones]", style="yellow")
+        else:
+            self.unsatisfied(done)
+
+    def unsatisfied(self, done: Completion) -> None:
+        """Say that a text was cut off before it was what its structure wants, if it was."""
+        if done.finish_reason is FinishReason.UNSATISFIED:
+            told = f"cut at {len(done.tokens)} tokens, before the structure was complete"
+            self.line(f"[{told}; a larger length allows more]", style="yellow")
 
     def numbered(self, number: int, text: str) -> None:
         """Print one of several texts under its number."""
@@ -143,6 +169,19 @@ class View:
     def clear(self) -> None:
         """Clear the screen; does nothing in a pipe."""
         self.console.clear()
+
+
+def _spelt(one: dict[str, Json]) -> str:
+    return repr(one["text"])
+
+
+def _nats(one: dict[str, Json]) -> str:
+    """Return a log-probability, and what the controls made of it if they did anything."""
+    raw, controlled = (
+        "−∞" if value is None else f"{value:.3f}"
+        for value in (one["logprob"], one["controlled_logprob"])
+    )
+    return raw if raw == controlled else f"{raw}→{controlled}"
 
 
 def _difference_sentence(result: Result, difference: Difference) -> str:

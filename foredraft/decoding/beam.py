@@ -94,7 +94,9 @@ def _best(
     beams, best = [Hypothesis((), 0.0)], Hypothesis((), -INFINITY)
     while True:
         check_decides(logits, MODEL, target.dtype)
-        candidates = _expand(beams, logits, settings, request.is_end)
+        candidates = _expand(beams, _bent(request, beams, logits), settings, request.is_end)
+        if not candidates:  # the controls let nothing follow: these are texts as they stand
+            return max([best, *beams], key=lambda h: h.score(settings) if h.tokens else -INFINITY)
         beams = []
         for candidate in candidates:
             if candidate.ended or len(candidate.tokens) == limit:
@@ -131,6 +133,18 @@ def _continued(contexts: list[Context], parents: list[int]) -> list[Context]:
     return continued
 
 
+def _bent(request: Request, beams: list[Hypothesis], logits: Tensor) -> Tensor:
+    """Return logits `[beams, vocab]` after the controls, which follow one beam after another."""
+    controls = request.controls
+    if controls is None:
+        return logits
+    rows = [
+        controls.applied(row[None], beam.tokens, len(beam.tokens))
+        for beam, row in zip(beams, logits, strict=True)
+    ]
+    return torch.cat(rows)
+
+
 def _expand(
     beams: list[Hypothesis],
     logits: Tensor,
@@ -146,6 +160,7 @@ def _expand(
             zip(beams, values.tolist(), indices.tolist(), strict=True)
         )
         for value, token in zip(row, tokens, strict=True)
+        if value > -INFINITY  # what may come at all
     ]
     return sorted(candidates, key=lambda h: h.log_prob, reverse=True)
 

@@ -6,7 +6,7 @@ tokens than asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
 
 from foredraft.core import FinishReason
@@ -14,7 +14,10 @@ from foredraft.drafting.base import Drafter
 from foredraft.gamma.base import GammaPolicy
 from foredraft.models.base import Context, Feed
 from foredraft.ranges import Length, checked
+from foredraft.sampling.controls import Controls
 from foredraft.sampling.rng import Rng
+
+NO_TOKEN = -1  # stands where the controls let no token come
 
 
 class Request:
@@ -26,6 +29,10 @@ class Request:
         max_new_tokens: most tokens to emit.
         eos_token_ids: tokens that end the generation; the end token is emitted.
         stop_check: called once with each emitted token; True ends the generation after it.
+        controls: of this text, at its beginning; None bends nothing.
+        prediction: tokens that the output is expected to resemble; drafted from, never trusted.
+        num_logprobs: likeliest tokens whose log-probabilities are recorded, beside the emitted
+            one's; None records none.
         clock: of the check's seconds, which are no part of a step's: that of the loop.
 
     Attributes:
@@ -50,10 +57,14 @@ class Request:
         max_new_tokens: int,
         eos_token_ids: Collection[int] = (),
         stop_check: Callable[[int], bool] | None = None,
+        controls: Controls | None = None,
+        prediction: Sequence[int] = (),
+        num_logprobs: int | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         max_new_tokens = checked("max_new_tokens", max_new_tokens, Length)
-        self.context, self.rng = context, rng
+        self.context, self.rng, self.controls = context, rng, controls
+        self.prediction, self.num_logprobs = prediction, num_logprobs
         self.tokens = list(context.begin)
         self._first = len(self.tokens)
         self.finish_reason: FinishReason | None = None
@@ -94,14 +105,22 @@ class Request:
         return token in self.ends
 
     def commit(self, block: list[int]) -> list[int]:
-        """Append tokens until one of them ends the generation; return those appended."""
+        """Append tokens until one of them ends the generation, or none may follow; return those."""
         before, self.check_seconds = len(self.tokens), 0.0
         for token in block:
+            if token == NO_TOKEN:
+                self.finish_reason = FinishReason.BLOCKED
+                break
             self.tokens.append(token)
             self.finish_reason = self._reason_to_stop(token)
             if self.finished:
                 break
-        return self.tokens[before:]
+        emitted = self.tokens[before:]
+        if self.controls is not None:
+            self.controls.commit(emitted)
+            if self.finish_reason is self._at_limit and self.controls.is_unfinished:
+                self.finish_reason = FinishReason.UNSATISFIED
+        return emitted
 
     def interrupt(self) -> None:
         """End an unfinished generation where it is."""

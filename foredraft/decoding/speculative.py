@@ -11,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from foredraft.choices import Choices
-from foredraft.core import Draft, DraftStop, StepOutcome, StepRecord, Verdict
+from foredraft.core import Draft, DraftStop, PositionLogprobs, StepOutcome, StepRecord, Verdict
 from foredraft.costs import Meter
-from foredraft.decoding.request import Request
+from foredraft.decoding.logprobs import logprobs_of
+from foredraft.decoding.request import NO_TOKEN, Request
 from foredraft.drafting.base import Beginning, Drafter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy
 from foredraft.logits import check_decides
 from foredraft.models.base import Feed, Network, Output
 from foredraft.sampling.base import Sampler
-from foredraft.sampling.rng import Rng
 from foredraft.verification.base import Verifier
 
 MODEL = "the model"  # that decodes alone
@@ -108,7 +108,9 @@ def begin(parts: Speculation, request: Request) -> None:
     request.drafter = request.drafter or parts.drafter.for_text(parts.meter)
     request.policy = parts.policy.for_text(parts.meter, request.ends)
     parts.meter.begin_text()
-    request.drafter.start(Beginning(request.context.prompt, request.rng))
+    request.drafter.start(
+        Beginning(request.context.prompt, request.rng, request.controls, request.prediction)
+    )
     request.policy.start()
     request.is_plain, request.rest = parts.first_target, request.drafter.rest
 
@@ -178,13 +180,15 @@ def _accept(
         outcomes: of this step's texts so far; this one is added.
     """
     start = parts.clock() - seconds[1]
-    verdict, choices = _judged(parts, draft, output, request.rng, request.length)
+    bent = _bent(request, draft, output)
+    verdict, choices = _judged(parts, request, draft, output, bent)
     emitted = request.commit([*draft.tokens[: verdict.num_accepted], verdict.next_token])
     start += request.check_seconds
     request.forget_rejected()
+    told = logprobs_of(output.logits, bent.logits, emitted, request.num_logprobs)
     if request.drafter is None or request.policy is None or request.rest:
-        return _plain_record(parts, request, emitted, parts.clock() - start, len(feed.tokens))
-    request.drafter.observe(request.tokens, len(emitted), output.logits)
+        taken = parts.clock() - start
+        return _plain_record(parts, request, emitted, taken, len(feed.tokens), told)
     outcome = StepOutcome(
         draft,
         verdict,
@@ -198,9 +202,8 @@ def _accept(
     )
     outcomes.append(outcome)
     measured = request.policy.normalized_entropy, request.policy.raw_gamma  # of this step still
-    for learner in (parts.meter, request.drafter, request.policy):
-        learner.update(outcome)
-    request.is_plain, request.rest = False, request.drafter.rest
+    if emitted:
+        _learn(parts, request, outcome, bent)
     return StepRecord(
         draft.tokens,
         min(verdict.num_accepted, len(emitted)),
@@ -212,11 +215,28 @@ def _accept(
         raw_gamma=measured[1],
         stopped=draft.stopped,
         num_threads=parts.target.pass_threads,
+        num_predicted=draft.num_predicted,
+        logprobs=told,
     )
 
 
+def _learn(parts: Speculation, request: Request, outcome: StepOutcome, bent: Output) -> None:
+    """Tell everybody who learns of a step in which the text has grown."""
+    assert request.drafter is not None
+    assert request.policy is not None
+    request.drafter.observe(request.tokens, outcome.num_emitted, bent.logits)
+    for learner in (parts.meter, request.drafter, request.policy):
+        learner.update(outcome)
+    request.is_plain, request.rest = False, request.drafter.rest
+
+
 def _plain_record(
-    parts: Speculation, request: Request, emitted: list[int], seconds: float, num_fed: int
+    parts: Speculation,
+    request: Request,
+    emitted: list[int],
+    seconds: float,
+    num_fed: int,
+    told: Sequence[PositionLogprobs],
 ) -> StepRecord:
     """Return the record of a step in which nobody was asked for a draft."""
     stopped = None
@@ -227,26 +247,38 @@ def _plain_record(
         if parts.meter.texts == 1 and num_fed == 1:  # no prompt was read
             parts.meter.rests.append(seconds)
     threads = parts.target.pass_threads
-    return StepRecord([], 0, emitted, 0.0, seconds, stopped=stopped, num_threads=threads)
+    return StepRecord(
+        [], 0, emitted, 0.0, seconds, stopped=stopped, num_threads=threads, logprobs=told
+    )
+
+
+def _bent(request: Request, draft: Draft, output: Output) -> Output:
+    """Return what the controls make of a pass: row i follows the first i drafted tokens."""
+    if request.controls is None:
+        return output
+    return Output(request.controls.applied(output.logits, draft.tokens))
 
 
 def _judged(
-    parts: Speculation, draft: Draft, output: Output, rng: Rng, position: int
+    parts: Speculation, request: Request, draft: Draft, output: Output, bent: Output
 ) -> tuple[Verdict, Choices]:
     """Return the verdict, and what the target draws from, `drafted + 1` rows.
 
+    Where the controls let no token follow what is kept, the next one is `NO_TOKEN`.
+
     Args:
         parts: verifier and sampler.
+        request: whose text it is.
         draft: `drafted` tokens.
         output: the target's, `drafted + 1` rows.
-        rng: the request's source of randomness.
-        position: of the first drafted token.
+        bent: the same after the controls.
 
     Raises:
         ModelError: the row that decides the next token holds no number. Rows behind it, which
             answer what the text does not say, are allowed to be anything.
     """
-    choices, decided = parts.sampler.choices(output.logits, output.likeliest)
+    rng, position = request.rng, request.length
+    choices, decided = parts.sampler.choices(bent.logits, bent.likeliest)
     if parts.verifier is None or not draft.tokens:  # by every rule the target's own draw
         verdict = Verdict(0, choices.draw(0, rng, position))
     else:
@@ -254,6 +286,7 @@ def _judged(
     if verdict.num_accepted >= decided:
         who = MODEL if parts.verifier is None else TARGET
         check_decides(output.logits[decided : decided + 1], who, parts.target.dtype)
+        return Verdict(decided, NO_TOKEN), choices  # it is the controls that let nothing follow
     return verdict, choices
 
 

@@ -2,7 +2,14 @@
 
 # The order of registration is the order in which users see the names.
 # isort: off
-from foredraft.drafting.base import DRAFTERS, Beginning, Drafter, DraftParts, DraftSource
+from foredraft.drafting.base import (
+    DRAFTERS,
+    Beginning,
+    Drafter,
+    DraftModel,
+    DraftParts,
+    DraftSource,
+)
 from foredraft.drafting.draft_model import DraftModelDrafter
 from foredraft.drafting.retrieval import RetrievalDrafter
 from foredraft.drafting.prompt_lookup import PromptLookupDrafter
@@ -19,6 +26,9 @@ from foredraft.drafting.plain import PlainDrafter
 from foredraft.drafting.hybrid import HybridDrafter
 from foredraft.drafting.bandit import BanditDrafter
 from foredraft.drafting.auto import AutoDrafter
+from foredraft.drafting.forced import ForcedDrafter
+from foredraft.drafting.prediction import PredictionDrafter
+from foredraft.drafting.first import FirstDrafter
 
 __all__ = [
     "DRAFTERS",
@@ -26,10 +36,13 @@ __all__ = [
     "AutoDrafter",
     "BanditDrafter",
     "Beginning",
+    "DraftModel",
     "DraftModelDrafter",
     "DraftParts",
     "DraftSource",
     "Drafter",
+    "FirstDrafter",
+    "ForcedDrafter",
     "HybridDrafter",
     "INgramStorage",
     "NGramStorage",
@@ -37,6 +50,7 @@ __all__ = [
     "NgramDrafter",
     "OneLevelNGramStorage",
     "PlainDrafter",
+    "PredictionDrafter",
     "PromptLookupDrafter",
     "RetrievalDrafter",
     "SuffixDrafter",

@@ -175,8 +175,9 @@ class AutoDrafter(Drafter):
             return NO_DRAFT
         self._proposers, self._used = self.sources, source
         admitted, _ = admit(found.signals(), policy)
-        is_cut = len(admitted) < gamma
-        return Draft(admitted, stopped=DraftStop.POLICY if is_cut else None)
+        stopped = DraftStop.POLICY if len(admitted) < gamma else None
+        num_predicted = len(admitted) if found.is_predicted else 0
+        return Draft(admitted, stopped=stopped, num_predicted=num_predicted)
 
     def _best_copy(
         self, tokens: list[int], gamma: int, drafted: Sequence[int] = (), survival: float = 1.0
@@ -275,7 +276,9 @@ class AutoDrafter(Drafter):
             return draft
         self._used.looks.add(gained - LOOK_SECONDS * self.meter.best_rate)
         copied, _ = admit(found.signals(draft.num_calls), policy, drafted)
-        return draft.followed_by(copied, DraftStop.POLICY) if copied else draft
+        if not copied:
+            return draft
+        return draft.followed_by(copied, DraftStop.POLICY, is_predicted=found.is_predicted)
 
     @property
     def _most_steps(self) -> int:
@@ -341,7 +344,7 @@ class Auto(DraftSource):
 
     def build(self, parts: DraftParts) -> AutoDrafter:
         neural = [parts.neural] if parts.neural and DraftModel() in self.sources else []
-        made = [one.build(parts) for one in self.sources if one.retrieves]
+        made = [*parts.first, *(one.build(parts) for one in self.sources if one.retrieves)]
         retrieving = [one for one in made if isinstance(one, RetrievalDrafter)]
         rule = CostAwareGamma(self.gamma_max, self.explore)
         return AutoDrafter(retrieving, neural, rule, self.gamma_max)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -20,6 +20,7 @@ from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy, Signal
 from foredraft.ranges import Checked
 from foredraft.registry import Registry
+from foredraft.sampling.controls import Controls
 from foredraft.sampling.rng import Rng
 
 
@@ -31,10 +32,15 @@ class Beginning:
         prompt: what the target was started with: the tokens the sequence begins with, or what its
             encoder reads.
         rng: the generation's source of randomness, shared with verification.
+        controls: that bend the target's distribution, and should bend what drafts are drawn from;
+            None: there are none. They stand where the text stands.
+        prediction: tokens that the output is expected to resemble.
     """
 
     prompt: Prompt
     rng: Rng
+    controls: Controls | None = None
+    prediction: Sequence[int] = ()
 
 
 class Drafter(ABC):
@@ -140,11 +146,14 @@ class DraftParts:
             share one context. None: there is no draft model.
         knows_logits: whether the target's logits are its own, and not made from a recording; else
             nothing is to be learned from them.
+        first: retrieve what belongs to one text: forced and predicted tokens, to be drafted before
+            anything else.
     """
 
     vocab_size: int
     neural: Drafter | None = None
     knows_logits: bool = True
+    first: tuple[Drafter, ...] = ()
 
 
 class DraftSource(Checked, ABC):

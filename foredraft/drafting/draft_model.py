@@ -6,16 +6,17 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
 
-from foredraft.choices import Dense, decides_by_numbers
+from foredraft.choices import Choices, Dense, OneHot, decides_by_numbers
 from foredraft.core import Draft, DraftStop
 from foredraft.drafting.base import Beginning, Drafter, admit
+from foredraft.drafting.retrieval import CERTAIN, Retrieved
 from foredraft.errors import ContextOverflow
 from foredraft.gamma.base import GammaPolicy, Signal
 from foredraft.logits import check_decides, undecided
 from foredraft.models.base import Context, Drafted, Network
 from foredraft.sampling.base import Sampler, as_float
+from foredraft.sampling.controls import Controls, leaves_any
 
 DRAFT_MODEL = "the draft model"
 
@@ -33,12 +34,13 @@ class DraftModelDrafter(Drafter):
         self.sampler = sampler
 
     _context: Context | None = None  # of this text; None: it is too long
+    _controls: Controls | None = None  # likewise
     _drafted: list[int]  # the newest draft
     _tokens: list[int]  # what it follows
     _begin: int  # where it begins
 
     def start(self, text: Beginning) -> None:
-        self._rng, before = text.rng, self._context
+        self._rng, self._controls, before = text.rng, text.controls, self._context
         # A prompt too long for the draft model is no reason to refuse: the target decodes plainly.
         try:
             if before is None:
@@ -61,9 +63,15 @@ class DraftModelDrafter(Drafter):
         self._begin, self._drafted, self._calls = len(tokens), list[int](), 0
         self._tokens = tokens
         num_read = len(tokens) - context.length
-        probs = list[Tensor]()  # [some, vocab] each
+        rows = list[Choices]()  # of the tokens that were drawn, or forced
         goes_on = True
         while goes_on and (before := len(self._drafted)) < most:
+            if forced := self._forced(most - before):
+                signals = Retrieved(forced, [CERTAIN] * len(forced)).signals(self._calls)
+                admitted, goes_on = admit(signals, policy, before)
+                rows.append(OneHot(admitted))
+                self._drafted += admitted
+                continue
             stride = min(policy.stride(before), most - before)
             if stride <= 0:
                 goes_on = False
@@ -72,29 +80,39 @@ class DraftModelDrafter(Drafter):
             unseen = [*tokens[held:], *self._drafted[max(held - len(tokens), 0) :]]
             ahead = self._drafted_ahead(context, unseen, stride) if stride > 1 else None
             if ahead is None:
-                question, draw = self._asked(context, unseen), self._drawing(probs)
+                question, draw = self._asked(context, unseen), self._drawing(rows)
                 admitted, goes_on = admit(question, policy, before, draw)
+                if goes_on and not admitted:  # no token may follow here, for the target neither
+                    break
             else:
                 self._calls += stride
                 admitted, goes_on = self._admitted(ahead, policy)
                 if ahead.probs is not None and admitted:
                     is_whole = len(admitted) == len(ahead.tokens)
-                    probs.append(ahead.probs if is_whole else ahead.probs[: len(admitted)])
+                    rows.append(Dense(ahead.probs if is_whole else ahead.probs[: len(admitted)]))
             self._drafted += admitted
         is_cut = not goes_on and len(self._drafted) < gamma  # at its bound it would have ended
         return Draft(
             list(self._drafted),
-            Dense(probs[0] if len(probs) == 1 else torch.cat(probs)) if probs else None,
+            _joined(rows),
             num_calls=self._calls,
             num_read=num_read if self._calls else 0,
             stopped=_why(is_cut, room < gamma),
         )
+
+    def _forced(self, most: int) -> list[int]:
+        """Return tokens that must come next, which no model need be asked for."""
+        return [] if self._controls is None else self._controls.forced(self._drafted)[:most]
 
     def _asked(self, context: Context, unseen: list[int]) -> Iterator[Signal]:
         """Yield what is known of the next token, once it is asked for."""
         self._calls += 1
         logits = context.extend(unseen)  # [1, vocab]
         check_decides(logits, DRAFT_MODEL, self.draft_model.dtype)
+        if self._controls is not None:
+            logits = self._controls.applied(logits, self._drafted, len(self._drafted))
+            if not leaves_any(logits[0]):
+                return
         yield Signal(logits[0], num_calls=self._calls)
 
     def _admitted(self, ahead: Drafted, policy: GammaPolicy) -> tuple[list[int], bool]:
@@ -134,6 +152,8 @@ class DraftModelDrafter(Drafter):
         number is as good as new, and a seed gives the text that it gives where each token is asked
         for.
         """
+        if self._controls is not None:  # each token is bent by those before it
+            return None
         if self.sampler.is_greedy:
             return context.draft(unseen, stride)
         if not decides_by_numbers(self._rng):
@@ -141,7 +161,7 @@ class DraftModelDrafter(Drafter):
         drawing = self.sampler.drawing(self._rng.ahead(stride))
         return None if drawing is None else context.draw(unseen, stride, drawing)
 
-    def _drawing(self, probs: list[Tensor]) -> Callable[[Signal, int], int]:
+    def _drawing(self, rows: list[Choices]) -> Callable[[Signal, int], int]:
         """Return what draws a token and keeps its distribution; under greedy there is none."""
 
         def draw(signal: Signal, num_drafted: int) -> int:
@@ -149,7 +169,7 @@ class DraftModelDrafter(Drafter):
                 return signal.likeliest
             assert signal.logits is not None
             choices, _ = self.sampler.choices(signal.logits[None])
-            probs.append(choices.dense(as_float(signal.logits)[None]))
+            rows.append(Dense(choices.dense(as_float(signal.logits)[None])))
             return choices.draw(0, self._rng, self._begin + num_drafted)
 
         return draw
@@ -160,6 +180,14 @@ class DraftModelDrafter(Drafter):
         pairs = zip(self._drafted, emitted, strict=False)
         kept = next((i for i, (a, b) in enumerate(pairs) if a != b), len(self._drafted))
         context.rollback_to(min(context.length, self._begin + kept, len(tokens) - 1))
+
+
+def _joined(rows: list[Choices]) -> Choices | None:
+    """Return what the tokens of a draft were drawn from; None: none of them was drawn."""
+    drawn = next((row for row in rows if isinstance(row, Dense)), None)
+    if drawn is None or len(rows) == 1:
+        return drawn
+    return Dense(torch.cat([row.dense(drawn.probs) for row in rows]))
 
 
 def _why(is_cut: bool, is_short_of_positions: bool) -> DraftStop | None:

@@ -109,8 +109,8 @@ class HybridDrafter(Drafter):
         copied, _ = admit(found.signals(draft.num_calls), policy, length)
         if not copied:
             return draft
-        is_cut = len(copied) < len(found.tokens)
-        return draft.followed_by(copied, DraftStop.POLICY if is_cut else None)
+        stopped = DraftStop.POLICY if len(copied) < len(found.tokens) else None
+        return draft.followed_by(copied, stopped, is_predicted=found.is_predicted)
 
 
 def _expected_tokens(found: Retrieved) -> Iterator[float]:

@@ -131,7 +131,7 @@ class JudgedDrafter(RetrievalDrafter):
                 break
         if not drafted:
             self._promise = len(tokens), found, chances
-        return Retrieved(found.tokens[: len(chances)], chances)
+        return Retrieved(found.tokens[: len(chances)], chances, found.is_predicted)
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
         # What is learned of tokens alone can wait until somebody asks: in a row it takes less time.

@@ -21,18 +21,26 @@ from foredraft.gamma.base import GammaPolicy, Signal
 LONGEST_COUNTED = 16  # tokens of a match; longer ones share their counts
 LONGEST_COPY = 64  # tokens of a draft
 PRIOR_TRIES = 2.0
+CERTAIN = 0.999  # of a token that must come: only the end of the text may come before it
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """Tokens found, and for each the chance that the target says it if it said those before."""
+    """Tokens found, and for each the chance that the target says it if it said those before.
+
+    Attributes:
+        tokens: found.
+        confidences: their chances.
+        is_predicted: whether they were found in the prediction.
+    """
 
     tokens: list[int] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
+    is_predicted: bool = False
 
     def first(self, count: int) -> Retrieved:
         """Return the first `count` of them."""
-        return Retrieved(self.tokens[:count], self.confidences[:count])
+        return Retrieved(self.tokens[:count], self.confidences[:count], self.is_predicted)
 
     def signals(self, num_calls: int = 0) -> Iterator[Signal]:
         """Yield what a policy is told of each, after so many draft calls for other tokens."""
@@ -69,8 +77,11 @@ class RetrievalDrafter(Drafter):
 def draft_of(found: Retrieved, policy: GammaPolicy) -> Draft:
     """Return what a policy makes of retrieved tokens."""
     tokens, _ = admit(found.signals(), policy)
-    is_cut = len(tokens) < len(found.tokens)
-    return Draft(tokens, stopped=DraftStop.POLICY if is_cut else None)
+    return Draft(
+        tokens,
+        stopped=DraftStop.POLICY if len(tokens) < len(found.tokens) else None,
+        num_predicted=len(tokens) if found.is_predicted else 0,
+    )
 
 
 class HitRates:

@@ -1,6 +1,7 @@
 """Logits → distribution → token."""
 
 from foredraft.sampling.base import SAMPLERS, Sampler
+from foredraft.sampling.controls import Control, ControlledText, Controls
 from foredraft.sampling.rng import KeyedRng, Rng, fresh_seed, rng_for
 from foredraft.sampling.samplers import (
     GreedySampler,
@@ -13,6 +14,9 @@ from foredraft.sampling.samplers import (
 
 __all__ = [
     "SAMPLERS",
+    "Control",
+    "ControlledText",
+    "Controls",
     "GreedySampler",
     "KeyedRng",
     "MultinomialSampler",

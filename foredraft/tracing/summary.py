@@ -35,6 +35,7 @@ class Summary:
         mean_gamma: drafted tokens a drafting step.
         mean_normalized_entropy: mean H / ln V over the steps that measured it.
         undrafted_step_share: share of steps whose draft was empty.
+        free_token_share: share of the output beyond one token a pass of the target, 1 − 1/τ.
         tokens_per_second: emitted / seconds, the first step (the prompt) left out of both.
         total_seconds: all steps, the first too.
         time_to_first_token_seconds: the first step.
@@ -58,6 +59,7 @@ class Summary:
     mean_gamma: float | None
     mean_normalized_entropy: float | None
     undrafted_step_share: float | None
+    free_token_share: float | None
     tokens_per_second: float | None
     total_seconds: float | None
     time_to_first_token_seconds: float | None
@@ -101,6 +103,7 @@ def summarize(records: Sequence[StepRecord]) -> Summary:
         mean_gamma=_ratio(drafted, drafting),
         mean_normalized_entropy=fmean(entropies) if entropies else None,
         undrafted_step_share=_ratio(len(records) - drafting, len(records)),
+        free_token_share=_ratio(emitted - sum(r.num_target_calls for r in records), emitted),
         tokens_per_second=_ratio(sum(len(r.emitted) for r in later), sum(r.seconds for r in later)),
         total_seconds=sum(r.seconds for r in records) if records else None,
         time_to_first_token_seconds=records[0].seconds if records else None,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from foredraft.cli.arguments import SWITCHES, add_decoding_flags, decoding_config
+from foredraft.cli.arguments import STRUCTURED_LENGTH, SWITCHES, add_decoding_flags, decoding_config
 from foredraft.cli.main import main
 from foredraft.cli.parser import Parser
 from foredraft.config import DecodingConfig
@@ -27,6 +27,10 @@ OTHER = {
     "policy": "heuristic",
     "drafting": "hybrid(suffix, model)",
     "ngramstorage": "onelevel",
+    "json_schema": '{"type": "string"}',
+    "regex": "a+",
+    "grammar": '{"grammars": [{"lark_grammar": "start: /a/"}]}',
+    "prediction": "{ JSON may stand for itself",
 }
 FLAGGED = [f for f in dataclasses.fields(DecodingConfig) if f.name not in SWITCHES]
 
@@ -37,8 +41,12 @@ def _given(field: dataclasses.Field[Any]) -> tuple[list[str], Any]:
     match str(field.type):
         case "bool":
             return [flag if not field.default else f"--no-{flag[2:]}"], not field.default
+        case "tuple[str, ...]" if field.name == "logit_bias":
+            return [flag, "7=1", flag, "8=-2.5"], ("7=1", "8=-2.5")
         case "tuple[str, ...]":
             return [flag, "a", flag, "b c"], ("a", "b c")
+        case "str | None":
+            return [flag, OTHER[field.name]], OTHER[field.name]
         case "Ema":
             return [flag, "0.5"], 0.5
         case "str":
@@ -61,7 +69,8 @@ def test_every_setting_is_a_flag_with_its_default_in_the_help(
     add_decoding_flags(parser)
     words, value = _given(field)
     given = decoding_config(parser.parse_args(words))
-    assert given == DecodingConfig(seed=42).replace(**{field.name: value})
+    length = {"length": STRUCTURED_LENGTH} if given.is_structured else {}
+    assert given == DecodingConfig(seed=42).replace(**{field.name: value}, **length)
     assert decoding_config(parser.parse_args([])) == DecodingConfig(seed=42)
     text = " ".join(parser.format_help().split())
     assert f"{field.metadata['help']} [{_shown(field.metadata.get('flag', field.default))}]" in text

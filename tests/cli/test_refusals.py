@@ -39,6 +39,34 @@ REFUSALS = {
     "/top_k_filler 0": "top_k_filler must lie in [1, 1024], not 0",
     "/seed": f"seed must be a whole number in [0, {2**63 - 1}], not ''",
     "/seed 1.5": f"seed must be a whole number in [0, {2**63 - 1}], not '1.5'",
+    "/repetition_penalty 0": "repetition_penalty must lie in (0, 100], not 0.0",
+    "/presence_penalty much": "presence_penalty must be a number in [-100, 100], not 'much'",
+    "/frequency_penalty 101": "frequency_penalty must lie in [-100, 100], not 101.0",
+    "/logit_bias the": (
+        "logit_bias 'the': logit_bias must be a whole number in [0, 2147483647], not 'the'; "
+        "write id=bias, e.g. 42=-5.5"
+    ),
+    "/no_repeat_ngram_size -1": "no_repeat_ngram_size must lie in [0, 1024], not -1",
+    "/min_new_tokens some": (
+        "min_new_tokens must be a whole number in [0, 1000000000], not 'some'"
+    ),
+    "/json_schema nowhere.json": "cannot read 'nowhere.json': No such file or directory",
+    "/grammar nowhere.lark": "cannot read 'nowhere.lark': No such file or directory",
+    "/prediction nowhere.txt": "cannot read 'nowhere.txt': No such file or directory",
+    "/stop \ud800": (
+        "the stop string '\\ud800' is not text: it holds U+D800, which no text holds; "
+        "give valid UTF-8"
+    ),
+    "/bad_words \ud800": (
+        "the text in bad_words '\\ud800' is not text: it holds U+D800, which no text holds; "
+        "give valid UTF-8"
+    ),
+    "/regex [a": (
+        "regex '[a' cannot be obeyed: 'at 1(8): invalid regex \"[a\" (in regex): regex parse "
+        "error: [a ^ error: unclosed character class 1 | start: /[a/ ^'; correct it"
+    ),
+    "/logprobs -1": "logprobs must lie in [0, 1000], not -1",
+    "/n 0": "n must lie in [1, 64], not 0",
     "/egag_gamma_min": "egag_gamma_min must be a whole number in [1, 1024], not ''",
     "/egag_gamma_max ∞": ("egag_gamma_max must be a whole number in [1, 1024], not '∞'"),
     "/egag_ema": "egag_ema must be a number in [0, 1), not ''",

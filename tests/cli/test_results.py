@@ -48,6 +48,7 @@ mean_acceptance_length  3.2  1
 mean_gamma  3.25  –
 mean_normalized_entropy  –  –
 undrafted_step_share  0.2  1
+free_token_share  0.6875  0
 tokens_per_second  #  #
 total_seconds  #  #
 time_to_first_token_seconds  #  #

@@ -131,6 +131,33 @@ error: gamma must lie in [1, 1024], not -3
 /seed <v>  42  seed of every random decision; each
                                            method starts from it anew; none: a
                                            fresh one
+/repetition_penalty <v>  1.0  divides the logits of tokens that
+                                           prompt or output hold; 1 is none
+/presence_penalty <v>  0.0  taken from logits of tokens that the
+                                           output holds
+/frequency_penalty <v>  0.0  the same, for each time they came
+/logit_bias [text]  none  added to a token's logit, e.g.
+                                           42=-5.5: id=bias; without one: none
+/bad_words [text]  none  texts that must not come, spelt by
+                                           their tokens; without one: none
+/stop [text]  none  strings that end the text; without
+                                           one: none
+/no_repeat_ngram_size <v>  0  no n-gram of so many tokens comes
+                                           twice; 0 is off
+/min_new_tokens <v>  0  tokens before which no end token
+                                           comes
+/json_schema [file]  none  JSON schema that the text obeys;
+                                           without one: none
+/grammar [file]  none  Lark grammar that the text obeys;
+                                           without one: none
+/prediction [file]  none  text that the output will resemble,
+                                           drafted from first; without one: none
+/regex [pattern]  none  regular expression that the whole
+                                           text matches; without one: none
+/logprobs <v>  none  log-probabilities of each token and
+                                           of so many likeliest ones
+/n <v>  1  continuations of the prompt, each
+                                           from a seed of its own
 /verifier <spec>  rejection  accept/reject rule: rejection, block,
                                            exact_match or coupled
 /policy <spec>  fixed  spec string of the gamma policy of

@@ -23,11 +23,12 @@ from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
 from foredraft.conversation import Reading
 from foredraft.core import Completion, FinishReason, StepRecord
-from foredraft.engine import Engine, Result
+from foredraft.engine import Engine
 from foredraft.errors import ModelError
 from foredraft.escape import for_terminal
 from foredraft.loading import LoadedModel
 from foredraft.models import TableModel
+from foredraft.results import Result
 from foredraft.tracing import print_step, step_text, summarize
 from foredraft.zoo.tokenizer import train_tokenizer
 from tests.cli.conftest import Run, run
@@ -74,6 +75,7 @@ def results_that_say(text: str) -> list[Result]:
 # --- the view -------------------------------------------------------------------------------------
 
 RECORD = StepRecord([1, 2], 1, [1, 3], 0.1, 0.1)
+TOLD = {"token": 1, "text": HOSTILE, "logprob": -1.0, "controlled_logprob": None}
 CALLS: dict[str, Callable[[View], object]] = {
     "line": lambda view: view.line(HOSTILE, style="red"),
     "error": lambda view: view.error(ModelError(HOSTILE)),
@@ -82,6 +84,10 @@ CALLS: dict[str, Callable[[View], object]] = {
     "text": lambda view: [view.text(piece) for piece in HOSTILE],
     "step": lambda view: view.step(1, RECORD, engine_that_says(HOSTILE)),
     "numbers": lambda view: view.numbers(summarize([RECORD]), HOSTILE),
+    "logprobs": lambda view: view.logprobs([TOLD | {"top": [TOLD]}]),
+    "unsatisfied": lambda view: view.unsatisfied(
+        Completion("target", [1], "", FinishReason.UNSATISFIED, 1)
+    ),
     "turn": lambda view: view.turn(summarize([RECORD]), HOSTILE, Reading(9, 3), HOSTILE),
     "dropped": lambda view: view.dropped(Reading(9, 3, 2, 5), 64),
     "cut": lambda view: view.cut(Completion("target", [1], "", FinishReason.LENGTH, 1), 64),

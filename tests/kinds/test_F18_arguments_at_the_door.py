@@ -128,6 +128,7 @@ def calls() -> dict[str, Call]:
             {"tokens": [5, 6], "method": Method.of(config, "ngram")},
         ),
         "Engine.generate": (engine.generate, {"prompt": PROMPT, "config": config}),
+        "Engine.continuations": (engine.continuations, {"prompt": PROMPT, "config": config}),
         "Engine.generate_many": (
             engine.generate_many,
             {"prompts": [PROMPT, PROMPT], "config": config},

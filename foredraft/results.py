@@ -1,0 +1,71 @@
+"""Results: what a generation brought, beside a baseline; and as plain values, ready for JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from foredraft.core import Completion, StepRecord, TokenLogprob
+from foredraft.decoding import Difference
+from foredraft.files import Json
+from foredraft.tracing import Summary
+
+
+@dataclass(frozen=True)
+class Result:
+    """One method's completion with its statistics, beside the baseline's.
+
+    Attributes:
+        completion: what was generated.
+        summary: its statistics.
+        speedup: baseline seconds per token / ours; None without a baseline.
+        matches_baseline: greedy equality with Target AR, or the first difference; None under
+            sampling or without a baseline.
+    """
+
+    completion: Completion
+    summary: Summary
+    speedup: float | None = None
+    matches_baseline: bool | Difference | None = None
+
+
+def result_dict(result: Result) -> dict[str, object]:
+    """Return one flat JSON object for a result."""
+    done, matches = result.completion, result.matches_baseline
+    return {
+        "method": done.method,
+        "text": done.text,
+        "tokens": done.tokens,
+        "finish_reason": str(done.finish_reason),
+        "seed": done.seed,
+        **result.summary.to_dict(),
+        "speedup": result.speedup,
+        "matches_baseline": matches.to_dict() if isinstance(matches, Difference) else matches,
+    }
+
+
+def step_dict(record: StepRecord) -> dict[str, object]:
+    """Return one JSON object for a step."""
+    values = asdict(record) | {"gamma": record.gamma}
+    del values["logprobs"]  # they are the tokens', see `logprob_dicts`
+    return values
+
+
+def logprob_dicts(
+    records: Sequence[StepRecord], spell: Callable[[Sequence[int]], str]
+) -> list[dict[str, Json]]:
+    """Return one JSON object for each emitted token whose log-probabilities were asked for.
+
+    Args:
+        records: of its steps.
+        spell: returns the text of tokens.
+    """
+
+    def told(one: TokenLogprob) -> dict[str, Json]:
+        numbers = {"logprob": one.logprob, "controlled_logprob": one.controlled}
+        finite = {name: n if math.isfinite(n) else None for name, n in numbers.items()}
+        return {"token": one.token, "text": spell([one.token]), **finite}
+
+    positions = [position for record in records for position in record.logprobs]
+    return [told(one.chosen) | {"top": [told(other) for other in one.top]} for one in positions]
