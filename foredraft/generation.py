@@ -77,7 +77,7 @@ class Generation:
         return cls(networks, target, method, parts, request, stream)
 
     def fork(self, method: Method) -> Self:
-        """Return another generation of the same prompt, not begun; the prompt is read for both.
+        """Return another generation of the same prompt, not begun; the prompt is read once.
 
         Args:
             method: how it is decoded: as this one, but for its seed.
@@ -86,7 +86,9 @@ class Generation:
         unread = context.begin[context.length : -1]  # the last token is the first step's
         if unread:
             context.extend(unread)
-        return self.of(self.networks, self.target, method, self.parts, context.fork())
+        other = context.fork()
+        other.rollback_to(len(context.begin) - 1)
+        return self.of(self.networks, self.target, method, self.parts, other)
 
     def __iter__(self) -> Iterator[Chunk]:
         while not self.request.finished:

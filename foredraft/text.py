@@ -5,7 +5,9 @@ The only room that knows a tokenizer; everything after it deals in token ids.
 
 from __future__ import annotations
 
+import functools
 import operator
+import re
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 CONTEXT_TOKENS = 8  # tokens of the prompt that decide how the first new token reads
 UNFINISHED = "\ufffd"  # what an incomplete UTF-8 sequence decodes to
+BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 REMEDY = "load the model with a tokenizer that reads text"
 
 
@@ -158,6 +161,27 @@ def decoded(
     """Return the text of tokens, special ones left out unless they are asked for."""
     with foreign("the tokenizer", REMEDY):
         return _text(tokenizer.decode(tokens, skip_special_tokens=not with_special))
+
+
+def bytes_of(tokenizer: PreTrainedTokenizerBase, token: int) -> bytes:
+    """Return the bytes that a token says, which may be a part of a character."""
+    said = decoded(tokenizer, [token], with_special=True)
+    if UNFINISHED not in said:
+        return said.encode()
+    with foreign("the tokenizer", REMEDY):
+        piece = str(tokenizer.convert_ids_to_tokens(token))
+    if BYTE_PIECE.fullmatch(piece):  # as SentencePiece spells a byte
+        return bytes([int(piece[3:5], 16)])
+    letters = _letters_of_bytes()
+    return bytes(letters[c] for c in piece) if set(piece) <= letters.keys() else said.encode()
+
+
+@functools.cache
+def _letters_of_bytes() -> dict[str, int]:
+    """Return the byte that each letter of a byte-level tokenizer stands for."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    return {letter: byte for byte, letter in bytes_to_unicode().items()}
 
 
 def _reader(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:

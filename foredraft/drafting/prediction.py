@@ -4,7 +4,7 @@ One place is known at every moment: where output and prediction were last in ste
 the place is looked for again by the newest tokens of the output, ahead of the old one first: an
 edit leaves something out, puts something in, or puts something else.
 
-Derived in `docs/en/06-tricks-and-optimizations.md#prediction`.
+Derived in `docs/en/controls.md#predictions`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Since a control sees nothing else, row i of a verification pass is bent with the
 i drafted tokens, and so is the drafter's: target and drafter are bent alike, and every law of
 verification holds for what comes out. Knows token ids and logits; knows no model and no drafter.
 
-Derived in `docs/en/02-speculative-theory.md#controls`.
+Derived in `docs/en/controls.md#what-a-control-is`.
 """
 
 from __future__ import annotations

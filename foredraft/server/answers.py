@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from foredraft.core import Completion, FinishReason
 from foredraft.files import Json
+from foredraft.server.logprobs import of_chat, of_completion
 from foredraft.server.scheduler import Job
 from foredraft.tracing import summarize
 
@@ -21,7 +22,10 @@ REASONS = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "length",
     FinishReason.CONTEXT: "length",
+    FinishReason.UNSATISFIED: "length",
+    FinishReason.BLOCKED: "stop",
 }
+OURS = (FinishReason.UNSATISFIED, FinishReason.BLOCKED)  # told as `stop_reason`, too
 
 
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> Json:
@@ -52,6 +56,12 @@ class Ended:
         """Why it ended, as clients know it."""
         return REASONS[self.completion.finish_reason]
 
+    @property
+    def detail(self) -> str | None:
+        """What clients have no word for: an unfinished structure, or no token that may come."""
+        reason = self.completion.finish_reason
+        return str(reason) if reason in OURS else None
+
 
 @dataclass(frozen=True)
 class Header:
@@ -76,28 +86,46 @@ class Header:
         """Whether it answers messages."""
         return self.kind == "chat.completion"
 
-    def whole(self, texts: Sequence[str], ended: Sequence[Ended], usage: Json) -> Json:
+    def logprobs(self, entries: Sequence[Json], begin: int) -> Json:
+        """Return what is said of some tokens of a choice, which so many characters stand before."""
+        return of_chat(entries) if self.is_chat else of_completion(entries, begin)
+
+    def whole(
+        self,
+        texts: Sequence[str],
+        ended: Sequence[Ended],
+        usage: Json,
+        logprobs: Sequence[Json],
+    ) -> Json:
         """Return an answer that comes at once.
 
         Args:
             texts: one a choice.
             ended: the ends of the texts.
             usage: tokens.
+            logprobs: one a choice.
         """
         choices = [
             {
                 "index": index,
                 **({"message": _message(text)} if self.is_chat else {"text": text}),
-                "logprobs": None,
+                "logprobs": told,
                 "finish_reason": end.reason,
+                "stop_reason": end.detail,
             }
-            for index, (text, end) in enumerate(zip(texts, ended, strict=True))
+            for index, (text, end, told) in enumerate(zip(texts, ended, logprobs, strict=True))
         ]
         said = {"choices": choices, "usage": usage}
         return {**self._object(self.kind), **said, **figures(ended, usage)}
 
     def piece(
-        self, index: int, text: str, *, is_first: bool = False, reason: str | None = None
+        self,
+        index: int,
+        text: str,
+        *,
+        is_first: bool = False,
+        end: Ended | None = None,
+        logprobs: Json = None,
     ) -> dict[str, Json]:
         """Return a piece of a stream: what is new of one text, or why it has ended."""
         if self.is_chat:
@@ -107,7 +135,9 @@ class Header:
             said: dict[str, Json] = {"delta": delta}
         else:
             said = {"text": text}
-        choice = {"index": index, **said, "logprobs": None, "finish_reason": reason}
+        choice = {"index": index, **said, "logprobs": logprobs, "finish_reason": None}
+        if end is not None:
+            choice |= {"finish_reason": end.reason, "stop_reason": end.detail}
         return self._piece() | {"choices": [choice]}
 
     def usage_piece(self, ended: Sequence[Ended], usage: Json) -> Json:
@@ -135,6 +165,19 @@ def usage_of(prompts: Sequence[Sequence[int]], ended: Sequence[Ended]) -> Json:
     """Return the tokens of prompts and answers."""
     read, said = sum(map(len, prompts)), sum(len(end.completion.tokens) for end in ended)
     return {"prompt_tokens": read, "completion_tokens": said, "total_tokens": read + said}
+
+
+def prediction_details(ended: Sequence[Ended]) -> dict[str, Json]:
+    """Return what became of predicted tokens, as OpenAI's usage tells it."""
+    records = [record for end in ended for record in end.completion.records]
+    accepted = sum(record.num_predicted_accepted for record in records)
+    drafted = sum(record.num_predicted for record in records)
+    return {
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": accepted,
+            "rejected_prediction_tokens": drafted - accepted,
+        }
+    }
 
 
 def figures(ended: Sequence[Ended], usage: Json) -> Mapping[str, Json]:

@@ -28,10 +28,10 @@ from foredraft.errors import (
 from foredraft.files import Json, read_text
 from foredraft.server.answers import error_body
 from foredraft.server.bodies import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
+from foredraft.server.controls import FieldError
 from foredraft.server.metrics import Metrics
 from foredraft.server.scheduler import ClosedError, QueueFullError
 from foredraft.server.service import Ask, Running, Service, UnknownModelError
-from foredraft.server.settings import FieldError
 from foredraft.server.streams import EventStream, unless_gone
 from foredraft.version import __version__
 

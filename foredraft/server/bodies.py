@@ -1,7 +1,6 @@
 """What a request may say: its fields, their types and their ranges, as `/openapi.json` shows them.
 
-A field that is not here is refused by name, and so is one that stands in `TO_COME` with a value
-that would change something. Numbers are numbers: the text "5" is none.
+A field that is not here is refused by name. Numbers are numbers: the text "5" is none.
 """
 
 from __future__ import annotations
@@ -14,21 +13,8 @@ from foredraft.files import Json
 from foredraft.ranges import LONGEST_DRAFT
 
 MOST_STOPS, MOST_PROMPTS, MOST_MESSAGES = 4, 64, 2048
+MOST_CHOICES, MOST_LOGPROBS, MOST_BIASES, MOST_WORDS = 64, 20, 1024, 256
 LONGEST = 10**9  # tokens of an answer; the context ends it long before
-# Fields that are honoured later, and the values of each that say nothing: clients send them.
-TO_COME: dict[str, tuple[object, ...]] = {
-    "n": (None, 1),
-    "best_of": (None, 1),
-    "presence_penalty": (None, 0),
-    "frequency_penalty": (None, 0),
-    "repetition_penalty": (None, 1),
-    "logit_bias": (None, {}),
-    "logprobs": (None, False),
-    "top_logprobs": (None, 0),
-    "prediction": (None,),
-    "response_format": (None, {"type": "text"}),
-}
-
 Temperature = Annotated[float, Field(ge=0, le=10_000)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 TopK = Annotated[int, Field(ge=-1, le=2**31 - 1, description="tokens; −1 or 0: all")]
@@ -36,6 +22,9 @@ MinP = Annotated[float, Field(ge=0, le=1, description="share of the likeliest to
 Tokens = Annotated[int, Field(ge=1, le=LONGEST)]
 TokenIds = list[Annotated[int, Field(ge=0, le=2**31 - 1)]]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+Source = Annotated[str, Field(min_length=1, max_length=100_000)]
+Penalty = Annotated[float, Field(ge=-100, le=100)]
+Logprobs = Annotated[int, Field(ge=0, le=MOST_LOGPROBS)]
 Spec = Annotated[str, Field(max_length=1000, description="a spec string, as on the command line")]
 
 
@@ -49,6 +38,46 @@ class StreamOptions(Body):
     """What a stream tells besides its text."""
 
     include_usage: bool = False
+
+
+class TextPart(Body):
+    """A piece of a text."""
+
+    type: Literal["text"]
+    text: str
+
+
+def _joined(content: str | list[TextPart]) -> str:
+    """Return a text, pieces one after another."""
+    return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+class Prediction(Body):
+    """A text that the answer is expected to resemble."""
+
+    type: Literal["content"]
+    content: str | Annotated[list[TextPart], Field(min_length=1)]
+
+    @property
+    def text(self) -> str:
+        """The text."""
+        return _joined(self.content)
+
+
+class JsonSchema(Body):
+    """A schema, and what it is called."""
+
+    name: str | None = Field(None, max_length=1000)
+    description: str | None = Field(None, max_length=10_000)
+    definition: dict[str, Json] = Field(alias="schema")
+    strict: bool | None = Field(None, description="it is obeyed either way")
+
+
+class ResponseFormat(Body):
+    """What an answer must be as a whole."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
 
 
 class Sampled(Body):
@@ -70,13 +99,22 @@ class Sampled(Body):
     speculative: bool | None = Field(None, description="false: plain decoding")
     num_draft_tokens: Annotated[int, Field(ge=1, le=LONGEST_DRAFT)] | None = None
     trace: bool | None = Field(None, description="needs a server with --allow-trace")
-    n: int | None = Field(None, description="1 for now")
-    presence_penalty: float | None = Field(None, description="0 for now")
-    frequency_penalty: float | None = Field(None, description="0 for now")
-    repetition_penalty: float | None = Field(None, description="1 for now")
-    logit_bias: dict[str, Json] | None = Field(None, description="empty for now")
-    response_format: dict[str, Json] | None = Field(None, description="text for now")
-    prediction: dict[str, Json] | None = Field(None, description="to come")
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = Field(
+        None, description="texts for each prompt; the next seed for each next one [1]"
+    )
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    no_repeat_ngram_size: Annotated[int, Field(ge=0, le=1024)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=LONGEST)] | None = None
+    bad_words: Annotated[list[Stop], Field(max_length=MOST_WORDS)] | None = None
+    logit_bias: Annotated[dict[str, Penalty], Field(max_length=MOST_BIASES)] | None = Field(
+        None, description="token ids, as texts, and what is added to their logits"
+    )
+    response_format: ResponseFormat | None = None
+    regex: Source | None = Field(None, description="that the whole text matches")
+    grammar: Source | None = Field(None, description="of Lark's kind, that the text obeys")
+    prediction: Prediction | None = None
 
 
 class CompletionBody(Sampled):
@@ -89,15 +127,8 @@ class CompletionBody(Sampled):
     )
     max_tokens: Tokens | None = Field(None, description="[16]")
     echo: bool | None = Field(None, description="the answer begins with the prompt")
-    best_of: int | None = Field(None, description="1 for now")
-    logprobs: int | None = Field(None, description="to come")
-
-
-class TextPart(Body):
-    """A piece of a message."""
-
-    type: Literal["text"]
-    text: str
+    best_of: int | None = Field(None, description="what n is, if anything")
+    logprobs: Logprobs | None = Field(None, description="likeliest tokens told beside each")
 
 
 class MessageBody(Body):
@@ -109,9 +140,7 @@ class MessageBody(Body):
     @property
     def text(self) -> str:
         """Its content, pieces one after another."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
+        return _joined(self.content)
 
 
 class ChatBody(Sampled):
@@ -120,8 +149,8 @@ class ChatBody(Sampled):
     messages: Annotated[list[MessageBody], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_tokens: Tokens | None = Field(None, description="[what the context has room for]")
     max_completion_tokens: Tokens | None = Field(None, description="the same")
-    logprobs: bool | None = Field(None, description="to come")
-    top_logprobs: int | None = Field(None, description="to come")
+    logprobs: bool | None = False
+    top_logprobs: Logprobs | None = Field(None, description="likeliest tokens told beside each")
 
 
 class TokenizeBody(Body):

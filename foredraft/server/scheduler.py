@@ -47,12 +47,14 @@ class Job:
     Attributes:
         begin: opens its generation; called by the scheduler's thread.
         tell: told what becomes of it, by that thread; must return at once.
+        source: of the same prompt: this one waits until it has been read there.
         is_cancelled: whether nobody waits for it any more.
         prompt_seconds: that reading its prompt took.
     """
 
     begin: Callable[[], Generation]
     tell: Callable[[Job, Event], None]
+    source: Job | None = None
     is_cancelled: bool = False
     prompt_seconds: float = 0.0
     created: float = field(default_factory=time.monotonic)
@@ -63,6 +65,12 @@ class Job:
         """Tokens of its text that the target has yet to read, beyond the newest."""
         request = self.running.request
         return request.length - request.context.length - 1
+
+    @property
+    def can_be_forked(self) -> bool:
+        """Whether its prompt has been read, and is in memory still."""
+        generation = self.generation
+        return generation is not None and generation.request.context.is_open and not self.unread
 
     @property
     def running(self) -> Generation:
@@ -217,9 +225,13 @@ class Scheduler:
             self._end(job, None)
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self.max_parallel:
+        for job in list(self._waiting):
+            if len(self._running) >= self.max_parallel:
+                break
+            if job.source in self._running and not job.source.can_be_forked:
+                continue
             with self._changed:
-                job = self._waiting.popleft()
+                self._waiting.remove(job)
                 self._running.append(job)
             self._attempt([job], partial(self._begin, job))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from foredraft.core import Completion
@@ -13,11 +13,13 @@ from foredraft.errors import RequestError
 from foredraft.files import Json
 from foredraft.generation import Chunk, Generation
 from foredraft.method import Method
-from foredraft.server.answers import Ended, Header, usage_of
+from foredraft.server.answers import Ended, Header, prediction_details, usage_of
 from foredraft.server.bodies import ChatBody, CompletionBody, Sampled
+from foredraft.server.controls import FieldError, num_choices
+from foredraft.server.logprobs import entries_of
 from foredraft.server.reader import Reader
 from foredraft.server.scheduler import Event, Failed, Job, Scheduler
-from foredraft.server.settings import Defaults, FieldError, method_of
+from foredraft.server.settings import Defaults, methods_of
 from foredraft.server.traces import Tracer
 
 SYSTEM_ROLES = {"developer": "system"}  # as OpenAI calls it now
@@ -36,16 +38,30 @@ class Ask:
         prompts: tokens, one list a text.
         methods: how each is decoded.
         echoed: what each text begins with, for whoever wants to see his prompt again.
+        num_choices: texts for each prompt, which stand behind each other.
         wants_usage: whether a stream ends with its usage.
         wants_trace: whether each piece says what its step did.
+        has_prediction: whether the usage says what became of predicted tokens.
     """
 
     header: Header
     prompts: list[list[int]]
     methods: list[Method]
     echoed: list[str]
+    num_choices: int
     wants_usage: bool
     wants_trace: bool
+    has_prediction: bool
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether log-probabilities are told."""
+        return self.methods[0].config.logprobs is not None
+
+    def usage(self, ended: Sequence[Ended]) -> Json:
+        """Return the tokens of prompts and answers; a prompt is read once for all its choices."""
+        usage = usage_of(self.prompts[:: self.num_choices], ended)
+        return usage | (prediction_details(ended) if self.has_prediction else {})
 
 
 @dataclass(frozen=True)
@@ -56,11 +72,13 @@ class Told:
         index: of the text.
         event: what.
         trace: what the step did, where that was asked for.
+        logprobs: of the tokens that the step emitted, likewise.
     """
 
     index: int
     event: Event
     trace: Json = None
+    logprobs: Sequence[Json] = ()
 
 
 class Running:
@@ -78,18 +96,23 @@ class Running:
         self.jobs = list[Job]()
         for index, (prompt, method) in enumerate(zip(ask.prompts, ask.methods, strict=True)):
             tracer = Tracer() if ask.wants_trace else None
-            begin = service.beginning(prompt, method, tracer)
-            self.jobs.append(Job(begin, self._teller(index, tracer)))
+            first = index - index % ask.num_choices
+            # What a tracer watches cannot be shared.
+            source = None if index == first or tracer else self.jobs[first]
+            begin = service.beginning(prompt, method, tracer, source)
+            self.jobs.append(Job(begin, self._teller(index, tracer), source))
         self._scheduler.submit(self.jobs)
 
     def _teller(self, index: int, tracer: Tracer | None) -> Callable[[Job, Event], None]:
         """Return what the scheduler's thread tells what becomes of a text."""
 
         def tell(job: Job, event: Event) -> None:
-            trace = None
-            if tracer is not None and isinstance(event, Chunk):
-                trace = tracer.described(event.record)
-            told = Told(index, event, trace)
+            trace, logprobs = None, list[Json]()
+            if isinstance(event, Chunk):
+                logprobs = entries_of(event.record.logprobs, job.running.stream.tokenizer)
+                if tracer is not None:
+                    trace = tracer.described(event.record)
+            told = Told(index, event, trace, logprobs)
             try:
                 self._loop.call_soon_threadsafe(self._events.put_nowait, told)
             except RuntimeError:  # the loop has ended, and everybody with it
@@ -197,11 +220,20 @@ class Service:
         return self._ask("chat.completion", body, [await self.reader.conversation(messages)], [""])
 
     def beginning(
-        self, prompt: list[int], method: Method, tracer: Tracer | None
+        self, prompt: list[int], method: Method, tracer: Tracer | None, source: Job | None
     ) -> Callable[[], Generation]:
-        """Return what opens a generation, for the scheduler's thread."""
+        """Return what opens a generation, for the scheduler's thread.
+
+        Args:
+            prompt: its tokens.
+            method: how it is decoded.
+            tracer: follows it.
+            source: of the same prompt; where it goes on still, nothing need be read again.
+        """
 
         def begin() -> Generation:
+            if source is not None and source.can_be_forked:
+                return source.running.fork(method)
             generation = self.engine.stream_tokens(prompt, method)
             return generation if tracer is None else tracer.watched(generation)
 
@@ -211,19 +243,27 @@ class Service:
         """Return an answer that comes at once."""
         ended: dict[int, Ended] = {}
         traces: list[list[Json]] = [[] for _ in ask.prompts]
+        logprobs: list[list[Json]] = [[] for _ in ask.prompts]
         async for told in running.events():
             if isinstance(told.event, Completion):
                 ended[told.index] = Ended.of(running.jobs[told.index], told.event)
-            elif ask.wants_trace:
+                continue
+            logprobs[told.index] += told.logprobs
+            if ask.wants_trace:
                 traces[told.index].append(told.trace)
         every = [ended[index] for index in range(len(ended))]
         texts = [e + end.completion.text for e, end in zip(ask.echoed, every, strict=True)]
-        answer = ask.header.whole(texts, every, usage_of(ask.prompts, every))
+        told_of = [
+            ask.header.logprobs(entries, len(echoed)) if ask.wants_logprobs else None
+            for entries, echoed in zip(logprobs, ask.echoed, strict=True)
+        ]
+        answer = ask.header.whole(texts, every, ask.usage(every), told_of)
         return answer | ({"trace": traces} if ask.wants_trace else {})
 
     async def pieces(self, ask: Ask, running: Running) -> AsyncIterator[Json]:
         """Yield an answer piece by piece."""
         ended: dict[int, Ended] = {}
+        told_of = [len(echoed) for echoed in ask.echoed]  # characters of each text
         for index, echoed in enumerate(ask.echoed):
             if ask.header.is_chat or echoed:
                 yield ask.header.piece(index, echoed, is_first=True)
@@ -231,13 +271,17 @@ class Service:
             event = told.event
             if isinstance(event, Completion):
                 end = ended[told.index] = Ended.of(running.jobs[told.index], event)
-                yield ask.header.piece(told.index, "", reason=end.reason)
-            elif isinstance(event, Chunk) and (event.text or ask.wants_trace):
-                piece = ask.header.piece(told.index, event.text)
+                yield ask.header.piece(told.index, "", end=end)
+            elif isinstance(event, Chunk) and (event.text or told.logprobs or ask.wants_trace):
+                logprobs = None
+                if ask.wants_logprobs:
+                    logprobs = ask.header.logprobs(told.logprobs, told_of[told.index])
+                    told_of[told.index] += sum(len(one["token"]) for one in told.logprobs)
+                piece = ask.header.piece(told.index, event.text, logprobs=logprobs)
                 yield piece | ({"trace": told.trace} if ask.wants_trace else {})
         if ask.wants_usage:
             every = [ended[index] for index in range(len(ended))]
-            yield ask.header.usage_piece(every, usage_of(ask.prompts, every))
+            yield ask.header.usage_piece(every, ask.usage(every))
 
     def _check_model(self, body: Sampled) -> None:
         if body.model is not None and body.model != self.model:
@@ -247,17 +291,20 @@ class Service:
 
     def _ask(self, kind: str, body: Sampled, prompts: list[list[int]], echoed: list[str]) -> Ask:
         room = self.engine.target.model.max_length - max(map(len, prompts))
-        methods = [method_of(body, self.defaults, room) for _ in prompts]
+        count = num_choices(body)
+        methods = [one for _ in prompts for one in methods_of(body, self.defaults, room, count)]
+        prompts = [prompt for prompt in prompts for _ in range(count)]
+        echoed = [text for text in echoed for _ in range(count)]
         if len(prompts) > self.scheduler.max_queue + self.scheduler.max_parallel:
-            raise FieldError(
-                "prompt", f"{len(prompts)} prompts are more than this server ever takes"
-            )
+            raise FieldError("prompt", f"{len(prompts)} texts are more than this server ever takes")
         options = body.stream_options
         return Ask(
             Header(kind, self.model, self.fingerprint),
             prompts,
             methods,
             echoed,
+            count,
             wants_usage=options is not None and options.include_usage,
             wants_trace=bool(body.trace),
+            has_prediction=body.prediction is not None,
         )

@@ -5,25 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 
 from foredraft.config import UNSAID, DecodingConfig
-from foredraft.errors import RequestError
 from foredraft.method import Method
 from foredraft.sampling import SAMPLERS, GreedySampler, TemperedSampler
-from foredraft.server.bodies import TO_COME, ChatBody, CompletionBody, Sampled
+from foredraft.server.bodies import ChatBody, CompletionBody, Sampled
+from foredraft.server.controls import FieldError, controlled
 
 COMPLETION_LENGTH = 16  # tokens of a completion that does not say how many, as clients expect
 ONLY_SPECULATIVE = ("drafting", "policy", "num_draft_tokens")
-
-
-class FieldError(RequestError):
-    """A field of a request that is not honoured as it stands.
-
-    Attributes:
-        field: its name.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 @dataclass(frozen=True)
@@ -39,13 +27,14 @@ class Defaults:
     allows_trace: bool = False
 
 
-def method_of(body: Sampled, defaults: Defaults, room: int) -> Method:
-    """Return how a request is decoded; one without a seed gets a fresh one.
+def methods_of(body: Sampled, defaults: Defaults, room: int, count: int = 1) -> list[Method]:
+    """Return how the texts of a request are decoded; one without a seed gets a fresh one.
 
     Args:
         body: the request.
         defaults: of the server.
         room: positions behind the prompt, for an answer that may take them all.
+        count: texts, each with the seed behind that of the one before.
 
     Raises:
         FieldError: a field is not honoured here.
@@ -59,15 +48,14 @@ def method_of(body: Sampled, defaults: Defaults, room: int) -> Method:
         stop=tuple([body.stop] if isinstance(body.stop, str) else body.stop or ()),
         **_drafting(body),
     )
-    method = Method.of(config.with_seed, "target" if body.speculative is False else "speculative")
-    _check_method(body, method)
-    return method
+    config = controlled(config, body).with_seed
+    name = "target" if body.speculative is False else "speculative"
+    methods = [Method.of(config.with_later_seed(i), name) for i in range(count)]
+    _check_method(body, methods[0])
+    return methods
 
 
 def _check_fields(body: Sampled, defaults: Defaults) -> None:
-    for name, neutral in TO_COME.items():
-        if not any(_says_the_same(getattr(body, name, None), value) for value in neutral):
-            raise FieldError(name, f"{name} is not honoured yet; leave it out")
     if body.trace and not defaults.allows_trace:
         raise FieldError("trace", "trace needs a server that was started with --allow-trace")
     if body.stream_options is not None and not body.stream:
@@ -76,12 +64,6 @@ def _check_fields(body: Sampled, defaults: Defaults) -> None:
         for name in ONLY_SPECULATIVE:
             if getattr(body, name) is not None:
                 raise FieldError(name, f"{name} means nothing where speculative is false")
-
-
-def _says_the_same(one: object, other: object) -> bool:
-    """Whether two values of JSON do: 0.0 is 0, but false is not."""
-    numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in (one, other)]
-    return one == other and (all(numbers) or type(one) is type(other))
 
 
 def _length(body: Sampled, room: int) -> int:

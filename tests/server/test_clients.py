@@ -57,9 +57,9 @@ def test_conversations_whole_and_in_pieces(client: openai.OpenAI) -> None:
 
 def test_models_and_errors(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
-    with pytest.raises(openai.BadRequestError, match="not honoured") as error:
-        client.completions.create(model=MODEL, prompt=PROMPT, n=3)
-    assert error.value.param == "n"
+    with pytest.raises(openai.BadRequestError, match="thrown away") as error:
+        client.completions.create(model=MODEL, prompt=PROMPT, best_of=3)
+    assert error.value.param == "best_of"
     with pytest.raises(openai.NotFoundError) as missing:
         client.completions.create(model="gpt-5", prompt=PROMPT)
     assert missing.value.code == "model_not_found"

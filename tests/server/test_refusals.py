@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from foredraft.server import Limits
-from foredraft.server.bodies import TO_COME
 from tests.server.house import Served, ask, engine, expected, serving
 
 PROMPT = "Once upon a time"
@@ -23,12 +22,31 @@ def served() -> Iterator[Served]:
 
 BAD: list[tuple[dict[str, Any], str, str | None]] = [
     ({"frobnicate": 1}, "frobnicate", "frobnicate"),
-    ({"n": 2}, "not honoured yet", "n"),
-    ({"presence_penalty": 0.5}, "not honoured yet", "presence_penalty"),
-    ({"logit_bias": {"5": 1}}, "not honoured yet", "logit_bias"),
-    ({"response_format": {"type": "json_object"}}, "not honoured yet", "response_format"),
-    ({"prediction": {"type": "content", "content": "x"}}, "not honoured yet", "prediction"),
-    ({"logprobs": 3}, "not honoured yet", "logprobs"),
+    ({"n": 0}, "greater than or equal to 1", "n"),
+    ({"n": 65}, "less than or equal to 64", "n"),
+    ({"best_of": 3}, "thrown away", "best_of"),
+    ({"presence_penalty": 101}, "less than or equal to 100", "presence_penalty"),
+    ({"frequency_penalty": -101}, "greater than or equal to", "frequency_penalty"),
+    ({"repetition_penalty": 0}, "greater than 0", "repetition_penalty"),
+    ({"no_repeat_ngram_size": -1}, "greater than or equal to 0", "no_repeat_ngram_size"),
+    ({"logit_bias": {"the": 1}}, "id=bias", "logit_bias"),
+    ({"logit_bias": {"5": 101}}, "less than or equal to 100", "logit_bias"),
+    ({"logit_bias": {"99999999": 1}}, "leave it out", None),
+    ({"bad_words": [""]}, "at least 1", "bad_words"),
+    ({"min_tokens": -1}, "greater than or equal to 0", "min_tokens"),
+    ({"logprobs": 21}, "less than or equal to 20", "logprobs"),
+    ({"logprobs": True}, "integer", "logprobs"),
+    ({"response_format": {"type": "xml"}}, "json_schema", "response_format"),
+    ({"response_format": {"type": "json_schema"}}, "missing", "response_format"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 5}}}},
+        "cannot be obeyed",
+        "response_format",
+    ),
+    ({"regex": "[a"}, "cannot be obeyed", "regex"),
+    ({"grammar": "start: x"}, "cannot be obeyed", "grammar"),
+    ({"grammar": 'start: "a"', "regex": "a"}, "exclude each other", "grammar"),
+    ({"prediction": {"type": "file", "content": "x"}}, "content", "prediction"),
     ({"temperature": -1}, "greater than or equal to 0", "temperature"),
     ({"temperature": "0.5"}, "valid number", "temperature"),
     ({"top_p": 0}, "greater than 0", "top_p"),
@@ -64,12 +82,28 @@ def test_what_is_not_honoured_is_refused_by_name(
     assert error["type"] == "invalid_request_error"
 
 
-def test_neutral_values_of_fields_to_come_are_taken(served: Served) -> None:
-    for name, values in TO_COME.items():
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "n": (None, 1),
+    "best_of": (None, 1),
+    "presence_penalty": (None, 0, 0.0),
+    "frequency_penalty": (None, 0),
+    "repetition_penalty": (None, 1, 1.0),
+    "no_repeat_ngram_size": (None, 0),
+    "min_tokens": (None, 0),
+    "bad_words": (None, []),
+    "logit_bias": (None, {}),
+    "logprobs": (None,),
+    "prediction": (None,),
+    "response_format": (None, {"type": "text"}),
+    "user": ("somebody",),
+}
+
+
+def test_neutral_values_change_nothing(served: Served) -> None:
+    for name, values in NEUTRAL.items():
         for value in values:
-            if name != "top_logprobs" and not (name == "logprobs" and value is False):
-                ask(served, **{name: value})
-    ask(served, presence_penalty=0.0, repetition_penalty=1.0, user="somebody")
+            answer = ask(served, temperature=0, **{name: value})
+            assert answer["choices"][0]["text"] == expected(), name
 
 
 def test_a_body_that_is_none_is_refused_in_words(served: Served) -> None:
