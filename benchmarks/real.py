@@ -15,6 +15,7 @@ their own, in `runs/peers/` or where FOREDRAFT_PEERS says; one that is absent is
 
     uv run python benchmarks/real.py --quick   # the bounds, each beside what it is here: minutes
     uv run python benchmarks/real.py --save    # everything; keeps benchmarks/results/real.{json,md}
+    uv run python benchmarks/real.py --controls  # penalties, JSON, predictions: see controlled.py
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 import bounds
 import tables
 from contest import CONTENDERS, GREEDY, LLAMACPP, NUCLEUS, OPENVINO, TRANSFORMERS, Contest
+from controlled import measure_controls
 from peers import ratio_rows, ratio_table
 from real_ours import HYBRID, LOOKUP, METHODS, NASD, PLAIN, SUFFIX
 from real_worker import TEMPERATURE, TOP_P
@@ -192,6 +194,7 @@ def parser_of() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("model", nargs="?", default="smollm2", help="a GGUF model by its name [%(default)s]")
     add("--quick", action="store_true", help="the bounds alone, greedy: " + str(QUICK))
+    add("--controls", action="store_true", help="ours alone, under controls: see controlled.py")
     for name, words in {
         "rounds": "passes over the prompts",
         "prompts": "prompts of each kind",
@@ -211,6 +214,9 @@ def main(arguments: list[str]) -> None:
     for name, value in (QUICK if args.quick else FULL).items():
         setattr(args, name, value if getattr(args, name) is None else getattr(args, name))
     tables.check_least(parser, args, rounds=1, prompts=1, length=2, repeats=1)
+    if args.controls:
+        measure_controls(args.model, rounds=args.rounds, each=args.prompts, is_kept=args.save)
+        return
     try:
         told = {"model": args.model, "path": resolve_name(args.model)}
         tokenizer = load_tokenizer(args.model)

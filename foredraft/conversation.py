@@ -22,6 +22,7 @@ from foredraft.method import Method
 from foredraft.models import Context, Network, Seq2SeqModel
 from foredraft.models.refusals import check_vocabulary_holds
 from foredraft.ownership import held
+from foredraft.sampling.processors import GivenControls, as_controls
 from foredraft.template import Message, render_messages, user_message
 from foredraft.text import TextStream, encode_text, tokens_of
 
@@ -124,7 +125,12 @@ class Conversation:
             return self._messages([*self._turns, newest] if newest else self._turns)
 
     def say(
-        self, prompt: str, config: DecodingConfig | None = None, *, method: str = "speculative"
+        self,
+        prompt: str,
+        config: DecodingConfig | None = None,
+        *,
+        method: str = "speculative",
+        controls: GivenControls = (),
     ) -> Generation:
         """Begin the answer to a prompt; nothing is computed until it is iterated.
 
@@ -135,6 +141,7 @@ class Conversation:
             prompt: text.
             config: how to decode, as for `Engine.stream`; it may change from turn to turn.
             method: as for `Engine.stream`.
+            controls: as for `Engine.stream`.
 
         Raises:
             RequestError: the prompt is empty or not text.
@@ -142,7 +149,7 @@ class Conversation:
             ModelError: the chat template failed.
             ConfigError: as for `Engine.stream`.
         """
-        chosen = Method.of(config_of(config).with_seed, method)
+        chosen = Method.of(config_of(config).with_seed, method, as_controls(controls))
         with held(*self._assembly.networks):
             check_is_text(prompt)
             parts = self._assembly.parts(chosen)
@@ -294,7 +301,7 @@ class Conversation:
             reason = None  # in the middle of a step
         if reason is FinishReason.EOS:
             return emitted[:-1], text, ""
-        if reason in (FinishReason.LENGTH, FinishReason.CONTEXT):
+        if reason not in (None, FinishReason.STOP):  # it stands as it was said
             return emitted, text, ""
         kept, said = self._said(opened.tokens, emitted, None if reason is None else text)
         return (

@@ -12,7 +12,7 @@ from foredraft.assembly import Assembly
 from foredraft.config import METHODS, DecodingConfig, check_method, config_of
 from foredraft.conversation import Conversation
 from foredraft.core import Completion
-from foredraft.decoding import Difference, Speculation, first_difference, step
+from foredraft.decoding import Difference, Speculation, step
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import RequestError, foreign
 from foredraft.generation import Generation
@@ -23,7 +23,7 @@ from foredraft.models import Network, Seq2SeqModel
 from foredraft.models.refusals import check_vocabulary_holds
 from foredraft.ownership import held
 from foredraft.ranges import TokenId, checked
-from foredraft.results import Result
+from foredraft.results import Result, compared
 from foredraft.sampling.processors import GivenControls, as_controls
 from foredraft.text import encode_prompt
 from foredraft.tracing import summarize
@@ -249,7 +249,12 @@ class Engine:
                     yield index, running.pop(index).completion
 
     def compare(
-        self, prompt: str, config: DecodingConfig | None = None, methods: Sequence[str] = ()
+        self,
+        prompt: str,
+        config: DecodingConfig | None = None,
+        methods: Sequence[str] = (),
+        *,
+        controls: GivenControls = (),
     ) -> list[Result]:
         """Run several methods on one prompt and compare each with Target AR, if it is among them.
 
@@ -257,12 +262,16 @@ class Engine:
             prompt: text.
             config: how to decode; each method starts from its seed.
             methods: which; empty means those switched on in the config.
+            controls: as for `stream`.
         """
         config = config_of(config).with_seed
         for method in listed("methods", methods, f"legal names: {', '.join(METHODS)}"):
             check_method(method)
         with held(*self.networks):
-            done = [self.generate(prompt, config, method=m) for m in methods or config.methods]
+            done = [
+                self.generate(prompt, config, method=m, controls=controls)
+                for m in methods or config.methods
+            ]
             return self.results(done, prompt, config)
 
     def results(
@@ -284,10 +293,10 @@ class Engine:
             return Result(done, summary)
         ours, theirs = summary.tokens_per_second, summarize(baseline.records).tokens_per_second
         matches: bool | Difference | None = None
-        if Method.of(config, done.method).sampler.is_greedy and done.method != "drafter":
+        method = Method.of(config, done.method)
+        if method.sampler.is_greedy and done.method != "drafter":
             tokens = self.encode(prompt, chat=config.chat)
-            difference = first_difference(self.target.model, tokens, done.tokens, baseline.tokens)
-            matches = difference or True
+            matches = compared(self.target, method, tokens, done.tokens, baseline.tokens)
         return Result(done, summary, ours / theirs if ours and theirs else None, matches)
 
     def speculation(self, method: str, config: DecodingConfig) -> Speculation:

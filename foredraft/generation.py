@@ -57,12 +57,8 @@ class Generation:
         """
         config, ends = method.config, target.eos_token_ids
         check_stop_strings(target.tokenizer, config.stop)
-        tokenizer, controls = target.tokenizer, None
+        tokenizer = target.tokenizer
         stream = TextStream(tokenizer, context.begin, config.stop, hidden=ends)
-        if method.controls:
-            vocab_size = context.network.vocab_size
-            text = ControlledText(context.begin, frozenset(ends), vocab_size, tokenizer)
-            controls = Controls(method.controls, text)
         request = Request(
             context,
             method.rng,
@@ -70,7 +66,7 @@ class Generation:
             eos_token_ids=ends,
             # The text is needed inside the loop only where a stop string may end it.
             stop_check=stream.push if config.stop else None,
-            controls=controls,
+            controls=controls_of(method, target, context),
             prediction=tokens_of(tokenizer, config.prediction) if config.prediction else (),
             num_logprobs=config.logprobs,
         )
@@ -142,3 +138,16 @@ class Generation:
             seed=self.seed,
             records=tuple(self.records),
         )
+
+
+def controls_of(method: Method, target: LoadedModel, context: Context) -> Controls | None:
+    """Return the controls of a text that begins in a context; None: a method has none.
+
+    Raises:
+        ConfigError: one of them cannot be had for this model.
+    """
+    if not method.controls:
+        return None
+    ends, vocab_size = frozenset(target.eos_token_ids), context.network.vocab_size
+    text = ControlledText(context.begin, ends, vocab_size, target.tokenizer)
+    return Controls(method.controls, text)

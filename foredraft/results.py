@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from foredraft.core import Completion, StepRecord, TokenLogprob
-from foredraft.decoding import Difference
+from foredraft.decoding import Difference, first_difference
 from foredraft.files import Json
+from foredraft.generation import controls_of
+from foredraft.loading import LoadedModel
+from foredraft.method import Method
 from foredraft.tracing import Summary
 
 
@@ -28,6 +31,26 @@ class Result:
     summary: Summary
     speedup: float | None = None
     matches_baseline: bool | Difference | None = None
+
+
+def compared(
+    target: LoadedModel, method: Method, prompt: list[int], ours: list[int], baseline: list[int]
+) -> bool | Difference:
+    """Return whether a greedy output is the baseline's, or where it first differs.
+
+    Args:
+        target: loaded.
+        method: of our output; its controls bend both.
+        prompt: tokens.
+        ours: output to judge.
+        baseline: output of plain decoding.
+    """
+    if ours == baseline:
+        return True
+    context = target.model.open(prompt)
+    controls = controls_of(method, target, context)
+    context.close()
+    return first_difference(target.model, prompt, ours, baseline, controls) or True
 
 
 def result_dict(result: Result) -> dict[str, object]:

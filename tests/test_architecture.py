@@ -81,7 +81,7 @@ MAY_IMPORT = {
     "tracing": GROUND,
     "drafting": GROUND | {"models", "native", "sampling", "gamma"},  # what is looked up in C
     "decoding": GROUND | ROOMS,
-    "results": GROUND | {"decoding", "tracing"},
+    "results": BELOW_ENGINE | {"generation"},
     "method": GROUND | {"config", "sampling", "gamma", "verification", "drafting"},
     "assembly": BELOW_ENGINE,
     "generation": BELOW_ENGINE,

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from foredraft.models.base import Network
+from foredraft.sampling.controls import Controls
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,11 @@ class Difference:
 
 
 def first_difference(
-    model: Network, prompt: list[int], ours: list[int], baseline: list[int]
+    model: Network,
+    prompt: list[int],
+    ours: list[int],
+    baseline: list[int],
+    controls: Controls | None = None,
 ) -> Difference | None:
     """Compare two greedy outputs of one prompt; None means they are equal.
 
@@ -47,6 +52,7 @@ def first_difference(
         prompt: its tokens.
         ours: output to judge.
         baseline: output of plain decoding.
+        controls: that both were bent by, at the beginning of the text.
     """
     if ours == baseline:
         return None
@@ -58,5 +64,7 @@ def first_difference(
     context = model.open(prompt)
     logits = context.extend([*context.begin, *baseline[:shared]])[0].float()  # [vocab]
     context.close()
+    if controls is not None:
+        logits = controls.applied(logits[None], baseline, shared)[0]
     margin = float(logits[baseline[shared]] - logits[ours[shared]])
     return Difference(shared, margin, 2 * model.rounding(logits))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
-from foredraft.core import Draft, StepOutcome
-from foredraft.drafting.base import Beginning, Drafter
-from foredraft.drafting.retrieval import RetrievalDrafter, draft_of
+from foredraft.core import Draft, DraftStop, StepOutcome
+from foredraft.drafting.base import Beginning, Drafter, admit
+from foredraft.drafting.retrieval import CERTAIN, RetrievalDrafter, Retrieved, draft_of
 from foredraft.gamma.base import GammaPolicy
 
 LIKELY = 0.5  # chance of the first token from which on a copy goes first
@@ -16,6 +17,9 @@ LIKELY = 0.5  # chance of the first token from which on a copy goes first
 
 class FirstDrafter(Drafter):
     """Drafts what belongs to this text alone where it is likely, else leaves it to another.
+
+    Where the controls forbid a token of the other's draft it ends, and what they force there
+    follows.
 
     Args:
         first: retrieve; the earlier goes before the later.
@@ -26,12 +30,11 @@ class FirstDrafter(Drafter):
 
     def __init__(self, first: Sequence[RetrievalDrafter], inner: Drafter) -> None:
         self.first, self.inner = list(first), inner
-        self._is_asked = False
 
     def start(self, text: Beginning) -> None:
         for one in (*self.first, self.inner):
             one.start(text)
-        self._is_asked = False
+        self._controls, self._is_asked = text.controls, False
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         self._is_asked = False
@@ -40,7 +43,10 @@ class FirstDrafter(Drafter):
             if found.tokens and found.confidences[0] >= LIKELY:
                 return draft_of(found, policy)
         self._is_asked = True
-        return self.inner.propose(tokens, gamma, policy)
+        draft = self.inner.propose(tokens, gamma, policy)
+        if self._controls is None or draft.drawn_from is not None:  # it was bent as it was drawn
+            return draft
+        return self._obeying(draft, gamma, policy)
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
         for one in (*self.first, self.inner):
@@ -49,3 +55,18 @@ class FirstDrafter(Drafter):
     def update(self, outcome: StepOutcome) -> None:
         if self._is_asked:
             self.inner.update(outcome)
+
+    def _obeying(self, draft: Draft, gamma: int, policy: GammaPolicy) -> Draft:
+        """Return what the controls allow of a draft that was looked up, and what they force then.
+
+        All of it is a function of the prefix, like the draft itself.
+        """
+        assert self._controls is not None
+        allowed = self._controls.num_allowed(draft.tokens)
+        if allowed == len(draft.tokens):
+            return draft
+        draft = replace(draft, tokens=draft.tokens[:allowed], stopped=DraftStop.POLICY)
+        forced = self._controls.forced(draft.tokens)[: gamma - allowed]
+        signals = Retrieved(forced, [CERTAIN] * len(forced)).signals(draft.num_calls)
+        admitted, _ = admit(signals, policy, allowed)
+        return draft.followed_by(admitted, DraftStop.POLICY) if admitted else draft

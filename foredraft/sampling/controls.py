@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from foredraft.ranges import Checked
@@ -22,6 +25,8 @@ from foredraft.sampling.filters import NEVER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Booleans = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,10 @@ class Tracker(ABC):
     def forced(self) -> list[int]:
         """Return tokens of which it knows that nothing else may follow."""
         return []
+
+    def num_allowed(self, tokens: Sequence[int]) -> int:
+        """Return how many of some tokens may follow one another, as far as it is known at once."""
+        return len(tokens)
 
     @property
     def is_unfinished(self) -> bool:
@@ -96,7 +105,7 @@ class Controls:
             drafted: tokens behind those that stand.
             first: how many of them come before the first row; row i follows `first + i`.
         """
-        bent = as_float(logits).clone()
+        bent = _copied(as_float(logits))
         for place, row in enumerate(bent, start=first):
             self._follow(drafted[:place])
             for tracker in self._trackers:
@@ -116,6 +125,11 @@ class Controls:
         """
         self._follow(drafted)
         return next(filter(None, (tracker.forced() for tracker in self._trackers)), [])
+
+    def num_allowed(self, drafted: Sequence[int]) -> int:
+        """Return after how many tokens of a draft one is forbidden, as far as is known at once."""
+        self._follow(())
+        return min(tracker.num_allowed(drafted) for tracker in self._trackers)
 
     @property
     def is_unfinished(self) -> bool:
@@ -139,4 +153,24 @@ class Controls:
 
 def leaves_any(logits: Tensor) -> bool:
     """Whether a bent row `[vocab]` lets any token come."""
-    return bool((logits > NEVER).any())
+    on_cpu = logits.device.type == "cpu"
+    return bool((logits.numpy().max() if on_cpu else logits.amax()) > NEVER)
+
+
+def forbid(logits: Tensor, forbidden: Booleans) -> None:
+    """Let none of some tokens come.
+
+    Args:
+        logits: of a row, `[vocab]`; edited.
+        forbidden: whether a token may not come, `[vocab]`.
+    """
+    # On a CPU by numpy: torch would ask its threads for a row, beside passes that have their own.
+    if logits.device.type == "cpu":
+        np.putmask(logits.numpy(), forbidden, NEVER)
+    else:
+        logits.masked_fill_(torch.from_numpy(forbidden).to(logits.device), NEVER)
+
+
+def _copied(logits: Tensor) -> Tensor:
+    on_cpu = logits.device.type == "cpu"
+    return torch.from_numpy(logits.detach().numpy().copy()) if on_cpu else logits.clone()

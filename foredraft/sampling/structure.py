@@ -9,16 +9,15 @@ from __future__ import annotations
 import functools
 import json
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from foredraft.errors import ConfigError, foreign, quoted
-from foredraft.sampling.controls import Control, ControlledText, Tracker
-from foredraft.sampling.filters import NEVER
+from foredraft.sampling.controls import Booleans, Control, ControlledText, Tracker, forbid
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,6 +50,9 @@ class Automaton(Protocol):
 
     def compute_ff_tokens(self) -> list[int]:
         """Return the tokens that must follow."""
+
+    def validate_tokens(self, tokens: list[int]) -> int:
+        """Return how many of some tokens may follow, going nowhere."""
 
     def is_accepting(self) -> bool:
         """Whether the text may end here."""
@@ -170,7 +172,7 @@ class _Structured(Tracker):
     def __init__(self, automaton: Automaton, text: ControlledText) -> None:
         self._automaton = automaton
         self._astray = 0  # tokens followed since one that may not come: what is behind it never is
-        self._mask: Tensor | None = None  # of the tokens that may follow, bool [vocab]
+        self._mask: Booleans | None = None  # which tokens may not follow, [vocab]
         self._words = np.zeros((_vocabulary_of(text).vocab_size + 31) // 32, dtype=np.int32)
         self._vocab_size = text.vocab_size
 
@@ -191,22 +193,25 @@ class _Structured(Tracker):
             return
         if self._mask is None:
             self._mask = self._forbidden()
-        logits.masked_fill_(self._mask.to(logits.device), NEVER)
+        forbid(logits, self._mask)
 
     def forced(self) -> list[int]:
         if self._astray or self._automaton.is_stopped():
             return []
         return self._automaton.compute_ff_tokens()
 
+    def num_allowed(self, tokens: Sequence[int]) -> int:
+        return 0 if self._astray else self._automaton.validate_tokens(list(tokens))
+
     @property
     def is_unfinished(self) -> bool:
         return not self._astray and not self._automaton.is_accepting()
 
-    def _forbidden(self) -> Tensor:
+    def _forbidden(self) -> Booleans:
         """Return which tokens may not follow, `[vocab]`; a column without a token never may."""
         self._automaton.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)
         bits = np.unpackbits(self._words.view(np.uint8), bitorder="little")
         forbidden = np.ones(self._vocab_size, dtype=bool)
         known = min(len(bits), self._vocab_size)
         forbidden[:known] = bits[:known] == 0
-        return torch.from_numpy(forbidden)
+        return forbidden
