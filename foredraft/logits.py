@@ -14,6 +14,8 @@ from torch import Tensor
 
 from foredraft.errors import ModelError
 
+MOST_LOOKS = 8  # for the largest of a row, before sorting is quicker
+
 
 class Likeliest(NamedTuple):
     """What is likeliest after each of some rows of logits.
@@ -64,6 +66,29 @@ def two_largest(logits: Tensor) -> tuple[int, float, float]:
     at = int(values.argmax())
     others = [part.max() for part in (values[:at], values[at + 1 :]) if len(part)]
     return at, float(values[at]), float(max(others))
+
+
+def several_likeliest(logits: Tensor, count: int) -> list[list[int]]:
+    """Return the likeliest tokens of each row of `[rows, vocab]`, falling; at most `count` of each.
+
+    Fewer where fewer may come: −∞ is no token. On a CPU by numpy, a few by a look for each: torch
+    would share a few rows out to its threads, beside passes that have their own.
+    """
+    count = min(count, logits.shape[-1])
+    if logits.device.type != "cpu" or count > MOST_LOOKS:
+        values, indices = logits.float().topk(count)
+        rows = zip(values.tolist(), indices.tolist(), strict=True)
+        return [[t for v, t in zip(*row, strict=True) if v > -math.inf] for row in rows]
+    found = []
+    for row in logits.detach().float().numpy().copy():
+        found.append(list[int]())
+        for _ in range(count):
+            token = int(row.argmax())
+            if row[token] == -math.inf:
+                break
+            found[-1].append(token)
+            row[token] = -math.inf
+    return found
 
 
 def num_decided(logits: Tensor) -> int:

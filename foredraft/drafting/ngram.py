@@ -17,6 +17,7 @@ from foredraft.costs import Meter
 from foredraft.drafting.base import DRAFTERS, Beginning, Drafter, DraftParts, DraftSource
 from foredraft.drafting.ngram_storage import STORAGES, INgramStorage, check_storage
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
+from foredraft.logits import several_likeliest
 from foredraft.ranges import Fillers, NgramOrder, Share, checked
 
 
@@ -78,11 +79,10 @@ class NgramDrafter(RetrievalDrafter):
         return Retrieved(found, confidences)
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
-        likeliest: list[list[int]] = []
+        fillers: list[list[int]] = []
         if self.filler_top_k > 1:
-            k = min(self.filler_top_k, target_logits.shape[-1])
-            likeliest = target_logits[:num_emitted].topk(k).indices.tolist()  # [emitted, k]
-        self.storage.learn(tokens, num_emitted, likeliest)
+            fillers = several_likeliest(target_logits[:num_emitted], self.filler_top_k)
+        self.storage.learn(tokens, num_emitted, fillers)
 
 
 @DRAFTERS.register("ngram")

@@ -141,7 +141,7 @@ class Counts:
     def __init__(
         self, compiled: _Calls, n: int, *, one_level: bool, vocab_size: int, max_contexts: int
     ) -> None:
-        self._compiled, self._window = compiled, n - 1
+        self._compiled, self._window, self._uncounted = compiled, n - 1, vocab_size
         self._take(_whole(compiled.counts_new(n, one_level, vocab_size, max_contexts)))
 
     def _take(self, place: Pointer) -> None:
@@ -153,6 +153,7 @@ class Counts:
     def __deepcopy__(self, memo: object) -> Self:
         other = type(self).__new__(type(self))
         other._compiled, other._window = self._compiled, self._window
+        other._uncounted = self._uncounted
         other._take(_whole(self._compiled.counts_copy(self._place)))
         return other
 
@@ -161,10 +162,12 @@ class Counts:
 
     def learn(self, tokens: Sequence[int], first: int, fillers: Sequence[Sequence[int]]) -> None:
         """Count what stands at each position from `first` on, and the fillers of each."""
-        few = len(fillers[0]) if fillers else 0
+        few = max(map(len, fillers), default=0)
         begin = max(0, first - self._window)
         given = array("q", tokens[begin:])
-        beside = array("q", [token for row in fillers for token in row])
+        beside = array("q")
+        for row in fillers:
+            beside.extend([*row, *[self._uncounted] * (few - len(row))])
         place, count = given.buffer_info()
         _whole(
             self._compiled.counts_learn(
