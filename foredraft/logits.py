@@ -9,11 +9,15 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from foredraft.errors import ModelError
 
+Floats = npt.NDArray[np.float32]
+LEAST = np.float32(-1e3)  # of a logit below the largest
 MOST_LOOKS = 8  # for the largest of a row, before sorting is quicker
 
 
@@ -66,6 +70,35 @@ def two_largest(logits: Tensor) -> tuple[int, float, float]:
     at = int(values.argmax())
     others = [part.max() for part in (values[:at], values[at + 1 :]) if len(part)]
     return at, float(values[at]), float(max(others))
+
+
+def entropy_of(logits: Tensor) -> float:
+    """Return H of the softmax of `[vocab]`, in nats; −∞ is no mass.
+
+    With d = logits − max and weights e^d of sum Z it is ln Z − Σ d e^d / Z. On a CPU by numpy, for
+    the reason of `several_likeliest`.
+    """
+    if logits.device.type != "cpu":
+        log_probs = logits.float().log_softmax(-1)
+        return float(torch.special.entr(log_probs.exp()).sum())  # entr(0) = 0
+    below, weights, total = _softened(logits)
+    return max(math.log(total) - float(np.dot(below, weights)) / total, 0.0)
+
+
+def chance_of(logits: Tensor, token: int) -> float:
+    """Return a token's share of the softmax of `[vocab]`."""
+    if logits.device.type != "cpu":
+        return float(logits.float().softmax(-1)[token])
+    _, weights, total = _softened(logits)
+    return float(weights[token]) / total
+
+
+def _softened(logits: Tensor) -> tuple[Floats, Floats, float]:
+    """Return how far each logit lies below the largest, the weights e^that, and their sum."""
+    values = logits.detach().float().numpy()
+    below = np.maximum(values - values.max(), LEAST)  # e^LEAST is nothing, and no NaN times −∞
+    weights = np.exp(below)
+    return below, weights, float(weights.sum(dtype=np.float64))
 
 
 def several_likeliest(logits: Tensor, count: int) -> list[list[int]]:

@@ -13,12 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from foredraft.core import StepOutcome
 from foredraft.costs import Meter
-from foredraft.logits import two_largest
+from foredraft.logits import chance_of, entropy_of, two_largest
 from foredraft.ranges import Checked
 from foredraft.registry import Registry
 
@@ -84,15 +83,14 @@ class Signal:
         """Return the drafter's probability of a token at temperature 1, before filters."""
         if self.logits is None:
             return self.confidence if token == self._token else 0.0
-        return float(self.logits.float().softmax(-1)[token])
+        return chance_of(self.logits, token)
 
     @property
     def entropy(self) -> float:
         """H in nats at temperature 1; of a counted token −ln confidence, its min-entropy."""
         if self.logits is None:
             return -math.log(max(self.confidence, math.exp(-WIDEST_MARGIN)))
-        log_probs = self.logits.float().log_softmax(-1)
-        return float(torch.special.entr(log_probs.exp()).sum())  # entr(0) = 0: no NaN at −∞ logits
+        return entropy_of(self.logits)
 
     @property
     def normalized_entropy(self) -> float:

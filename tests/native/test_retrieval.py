@@ -71,7 +71,9 @@ def test_counts_answer_as_their_readable_form_does(kind: str, n: int) -> None:
             # Beyond the vocabulary of 9: what an encoder alone can read.
             text = [*text, *[source.choice([0, 1, 2, 3, 3, 11]) for _ in range(new)]]
             few = source.choice([0, 2])
-            fillers = [[source.randrange(10) for _ in range(few)] for _ in range(new)]
+            fillers = [
+                [source.randrange(10) for _ in range(source.randint(0, few))] for _ in range(new)
+            ]
             for one in every:
                 one.learn(text, new, fillers if few else ())
             assert_equal(*every, source, text)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foredraft.logits import several_likeliest
+from foredraft.logits import chance_of, entropy_of, several_likeliest
 
 VALUES = st.one_of(st.floats(-50, 50, width=32), st.just(-math.inf))
 
@@ -33,3 +33,15 @@ def test_rows_are_apart_and_stay_as_they_are(dtype: torch.dtype) -> None:
     assert several_likeliest(logits, 2) == [[1, 2], [0]]
     assert several_likeliest(logits, 30) == [[1, 2, 0], [0]]
     assert torch.equal(logits, before)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=40))
+def test_entropy_is_that_of_the_softmax(values: list[float]) -> None:
+    logits = torch.tensor(values)
+    if logits.max() == -math.inf:
+        return
+    wanted = float(torch.special.entr(logits.double().softmax(-1)).sum())
+    assert entropy_of(logits) == pytest.approx(wanted, abs=1e-5)
+    assert entropy_of(logits) >= 0
+    shares = logits.double().softmax(-1).tolist()
+    assert [chance_of(logits, i) for i in range(len(values))] == pytest.approx(shares, abs=1e-6)
