@@ -17,12 +17,20 @@ from foredraft.files import Json
 from foredraft.method import Method
 from foredraft.registry import nearest
 
-PLAIN = ("sampler", "cache", "chat", "stop")  # all that plain decoding reads, lengths apart
+CONTROLS = (  # settings that bend the target's distribution
+    *("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"),
+    *("no_repeat_ngram_size", "bad_words", "min_new_tokens", "json_schema", "regex", "grammar"),
+)
+# All that plain decoding reads, lengths apart.
+PLAIN = ("sampler", "cache", "chat", "stop", *CONTROLS)
 TARGET = "target"
 DEFAULT = DecodingConfig()
 ELSEWHERE = {  # settings that are no axes, and where they belong
     "seed": "list the seeds in `seeds`",
     "length": "prompts carry their lengths; cut them with `max_length`",
+    "n": "a row is one text; list more `seeds`",
+    "logprobs": "it changes what is told, not what is decoded",
+    "prediction": "it belongs to one prompt, and a row to one of many",
     "debug": "it changes what is printed, not what is decoded",
     "reset_in_between": "a row must not depend on the rows before it",
     **{name: "choose with the axis `method`" for name in METHODS},

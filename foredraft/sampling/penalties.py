@@ -14,12 +14,14 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from foredraft.doors import listed
 from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.ranges import Range, TokenId, checked, read
 from foredraft.sampling.controls import Control, ControlledText, Tracker
 from foredraft.sampling.filters import NEVER
 
 LONGEST_NGRAM = 1024  # tokens
+GIVE_IDS = "give lists of token ids"
 FURTHEST = 1e4  # a bias of that size decides by itself
 Bias = Annotated[float, Range(-FURTHEST, FURTHEST)]
 RepetitionPenalty = Annotated[float, Range(0, 100, open_low=True)]
@@ -224,6 +226,12 @@ class BadWords(Control):
 
     words: tuple[str, ...] = ()
     sequences: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for sequence in listed("sequences", self.sequences, GIVE_IDS):
+            for token in listed("sequences", sequence, GIVE_IDS):
+                checked("sequences", token, TokenId)
 
     def of_text(self, text: ControlledText) -> Tracker:
         sequences = {*map(tuple, self.sequences)}
