@@ -94,7 +94,8 @@ class Engine:
 
         Args:
             prompt: text.
-            config: how to decode; None means the defaults.
+            config: how to decode; None means the defaults. It is one text: `n` is for
+                `continuations`.
             method: `speculative`, `ngram`, `target` or `drafter`; what the first drafts with is
                 `config.drafting`.
             controls: that bend the distributions after those of the config: `Control` objects, or a
