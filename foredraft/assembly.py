@@ -7,23 +7,27 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import cached_property
 from typing import TypeVar
 
 from foredraft.costs import Meter
 from foredraft.decoding import Speculation
 from foredraft.drafting import (
+    DRAFTERS,
     STORAGES,
     Drafter,
-    DraftModelDrafter,
     DraftParts,
+    DraftSource,
     INgramStorage,
     Ngram,
+    neural_parts,
 )
-from foredraft.errors import ConfigError
+from foredraft.errors import ConfigError, VocabularyMismatch, quoted
 from foredraft.gamma import GammaPolicy
 from foredraft.loading import LoadedModel
 from foredraft.method import Method
-from foredraft.models import Network, Recomputing
+from foredraft.models import Network, Recomputing, Seq2SeqModel
+from foredraft.translation import Translation, difference
 
 Part = TypeVar("Part")
 MOST_KEPT = 64  # of each kind; a server's requests may bring ever new settings
@@ -88,6 +92,14 @@ class Assembly:
             raise ConfigError(
                 f"method {name!r} needs a draft model; load one: drafter=… or --drafter NAME"
             )
+        if name == "drafter" and self.foreign is not None:
+            raise VocabularyMismatch(
+                f"method 'drafter' cannot read the prompt's tokens: {self.foreign}; "
+                f"load it as the target: --target {loaded.name}"
+            )
+        return self._loaded(loaded, cache=cache)
+
+    def _loaded(self, loaded: LoadedModel, *, cache: bool) -> Network:
         if cache:
             return loaded.model
         return _kept(self._uncached, loaded is self.target, lambda: Recomputing(loaded.model))
@@ -98,14 +110,47 @@ class Assembly:
         if method.name == "ngram" and isinstance(source, Ngram):
             parts = self._draft_parts(method)
             return source.over(self._storage(source, parts.vocab_size), parts)
-        return _kept(self._drafters, under, lambda: source.build(self._draft_parts(method)))
+        return _kept(self._drafters, under, lambda: self._built(source, method))
+
+    def _built(self, source: DraftSource, method: Method) -> Drafter:
+        """Return a new drafter, unless it refuses the target.
+
+        Raises:
+            VocabularyMismatch: it does.
+        """
+        drafter = source.build(self._draft_parts(method))
+        if self.drafter is not None and not drafter.accepts(self.target.model):
+            said = quoted(DRAFTERS.spec(source))
+            raise VocabularyMismatch(
+                f"{said} cannot draft for target {self.target.name!r} with draft model "
+                f"{self.drafter.name!r}: they have no token in common; choose retokenized, or "
+                "another draft model"
+            )
+        return drafter
 
     def _draft_parts(self, method: Method) -> DraftParts:
-        neural = None
-        if self.drafter is not None:
-            network = self._network("drafter", cache=method.config.cache)
-            neural = DraftModelDrafter(network, method.sampler)
-        return DraftParts(self.target.model.vocab_size, neural)
+        vocab_size = self.target.model.vocab_size
+        if self.drafter is None:
+            return DraftParts(vocab_size)
+        network = self._loaded(self.drafter, cache=method.config.cache)
+        is_foreign = self.foreign is not None
+        parts = vocab_size, network, method.sampler, self._translation
+        return neural_parts(*parts, is_foreign=is_foreign)
+
+    @cached_property
+    def foreign(self) -> str | None:
+        """How the draft model's tokenizer differs from the target's; None: it does not."""
+        if self.drafter is None:
+            return None
+        names = self.target.name, self.drafter.name
+        return difference(self.target.tokenizer, self.drafter.tokenizer, names)
+
+    @cached_property
+    def _translation(self) -> Translation | None:
+        """Between the tokens of both; an encoder–decoder's pair has one kind of them."""
+        if self.drafter is None or isinstance(self.target.model, Seq2SeqModel):
+            return None
+        return Translation(self.target.tokenizer, self.drafter.tokenizer)
 
     def _storage(self, source: Ngram, vocab_size: int) -> INgramStorage:
         """Return what NASD counts in: kept whatever else is changed between two texts."""

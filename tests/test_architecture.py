@@ -35,7 +35,7 @@ GROUND = {
         "files",
         "logits",
     ),
-    *("ownership", "phases", "ranges", "registry", "threads", "version"),
+    *("ownership", "phases", "ranges", "registry", "threads", "translation", "version"),
 }
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = (
@@ -44,11 +44,12 @@ BELOW_ENGINE = (
     | {"native", "loading", "config", "template", "text", "stops", "decoding", "method"}
 )
 # `auto` decides who drafts and how much at once, so that it has a length rule of its own; what is
-# copied and counted has compiled twins.
+# copied and counted has compiled twins. A draft model with another tokenizer is another network.
 WHERE_ROOMS_MEET = {
     "auto.py": {f"foredraft.gamma.{name}" for name in ("cost_aware", "fixed", "within")},
     "ngram_storage.py": {"foredraft.native.retrieval"},
     "suffix.py": {"foredraft.native.retrieval"},
+    "translated.py": {"foredraft.models.translated"},
 }
 FRONT_ENDS = {"cli": {"server"}, "server": set[str]()}  # `foredraft serve` starts a server
 MAY_IMPORT = {
@@ -71,6 +72,7 @@ MAY_IMPORT = {
     "ranges": {"errors"},
     "registry": {"errors", "ranges"},
     "threads": {"errors", "ownership"},
+    "translation": {"errors"},
     "template": GROUND,
     "text": GROUND | {"template"},
     "stops": GROUND | {"text"},

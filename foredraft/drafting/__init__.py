@@ -4,6 +4,7 @@
 # isort: off
 from foredraft.drafting.base import DRAFTERS, Beginning, Drafter, DraftParts, DraftSource
 from foredraft.drafting.draft_model import DraftModelDrafter
+from foredraft.drafting.translated import IntersectionDrafter, RetokenizedDrafter, neural_parts
 from foredraft.drafting.retrieval import RetrievalDrafter
 from foredraft.drafting.prompt_lookup import PromptLookupDrafter
 from foredraft.drafting.suffix import SuffixDrafter
@@ -32,13 +33,16 @@ __all__ = [
     "Drafter",
     "HybridDrafter",
     "INgramStorage",
+    "IntersectionDrafter",
     "NGramStorage",
     "Ngram",
     "NgramDrafter",
     "OneLevelNGramStorage",
     "PlainDrafter",
     "PromptLookupDrafter",
+    "RetokenizedDrafter",
     "RetrievalDrafter",
     "SuffixDrafter",
     "check_storage",
+    "neural_parts",
 ]

@@ -18,6 +18,7 @@ from foredraft.core import Draft, Prompt, StepOutcome
 from foredraft.costs import Meter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy, Signal
+from foredraft.models.base import Network
 from foredraft.ranges import Checked
 from foredraft.registry import Registry
 from foredraft.sampling.rng import Rng
@@ -69,6 +70,15 @@ class Drafter(ABC):
                 copied = [one.for_text(meter, made) for one in (part if several else [part])]
                 setattr(own, name, copied if several else copied[0])
         return made[id(self)]  # type: ignore[return-value]
+
+    def accepts(self, target: Network) -> bool:
+        """Whether it can draft for a target: what it proposes is of the target's tokens."""
+        for name in self.parts:
+            part = getattr(self, name)
+            several = part if isinstance(part, list) else [part]
+            if not all(one.accepts(target) for one in several):
+                return False
+        return True
 
     @abstractmethod
     def start(self, text: Beginning) -> None:
@@ -140,11 +150,16 @@ class DraftParts:
             share one context. None: there is no draft model.
         knows_logits: whether the target's logits are its own, and not made from a recording; else
             nothing is to be learned from them.
+        retokenized: the draft model, whose text is cut into the target's tokens; None: no
+            tokenizers are known, so both models have one vocabulary.
+        intersection: the draft model, of the tokens that both tokenizers spell alike; likewise.
     """
 
     vocab_size: int
     neural: Drafter | None = None
     knows_logits: bool = True
+    retokenized: Drafter | None = None
+    intersection: Drafter | None = None
 
 
 class DraftSource(Checked, ABC):
@@ -173,12 +188,17 @@ DRAFTERS: Registry[DraftSource] = Registry("drafter")
 @DRAFTERS.register("model")
 @dataclass(frozen=True)
 class DraftModel(DraftSource):
-    """The draft model."""
+    """The draft model; with another tokenizer than the target by the way that suits the sampler."""
 
     def build(self, parts: DraftParts) -> Drafter:
-        if parts.neural is None:
-            raise ConfigError(
-                "drafting with a model needs a draft model; load one (drafter=… or --drafter NAME),"
-                " or choose a drafter that needs none, e.g. suffix"
-            )
-        return parts.neural
+        return needed(parts.neural)
+
+
+def needed(neural: Drafter | None) -> Drafter:
+    """Return what drafts with the draft model; raise `ConfigError` if there is none."""
+    if neural is None:
+        raise ConfigError(
+            "drafting with a model needs a draft model; load one (drafter=… or --drafter NAME), "
+            "or choose a drafter that needs none, e.g. suffix"
+        )
+    return neural

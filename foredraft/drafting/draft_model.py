@@ -37,6 +37,9 @@ class DraftModelDrafter(Drafter):
     _tokens: list[int]  # what it follows
     _begin: int  # where it begins
 
+    def accepts(self, target: Network) -> bool:
+        return self.draft_model.vocab_size == target.vocab_size
+
     def start(self, text: Beginning) -> None:
         self._rng, before = text.rng, self._context
         # A prompt too long for the draft model is no reason to refuse: the target decodes plainly.
@@ -56,7 +59,7 @@ class DraftModelDrafter(Drafter):
         if context is None:
             return Draft([], stopped=DraftStop.CONTEXT)
         self._forget_rejected(context, tokens)
-        room = self.draft_model.max_length - len(tokens) + 1  # the last draft is never fed
+        room = self._room(context, tokens)
         most = min(gamma, room)
         self._begin, self._drafted, self._calls = len(tokens), list[int](), 0
         self._tokens = tokens
@@ -89,6 +92,10 @@ class DraftModelDrafter(Drafter):
             num_read=num_read if self._calls else 0,
             stopped=_why(is_cut, room < gamma),
         )
+
+    def _room(self, context: Context, tokens: list[int]) -> int:
+        """Return how many tokens may be drafted behind these: the last draft is never fed."""
+        return self.draft_model.max_length - len(tokens) + 1
 
     def _asked(self, context: Context, unseen: list[int]) -> Iterator[Signal]:
         """Yield what is known of the next token, once it is asked for."""
