@@ -86,9 +86,9 @@ class Spelling:
     @cached_property
     def ids(self) -> dict[bytes, int]:
         """The token that says some bytes; of several a real piece, and of those the first."""
-        named = self.tokenizer.convert_ids_to_tokens([*range(len(self.pieces))])
-        fallback = [bool(BYTE_PIECE.fullmatch(name or "")) for name in named]
-        order = sorted(range(len(self.pieces)), key=lambda i: (not fallback[i], -i))
+        vocabulary = self.tokenizer.get_vocab()
+        bytewise = {i for text, i in vocabulary.items() if BYTE_PIECE.fullmatch(text)}
+        order = sorted(range(len(self.pieces)), key=lambda i: (i not in bytewise, -i))
         return {piece: i for i in order if (piece := self.pieces[i])}
 
     @cached_property
@@ -233,6 +233,11 @@ class Translation:
         ours, theirs = self.target.ids, self.drafter.ids
         return {ours[piece]: theirs[piece] for piece in ours.keys() & theirs.keys()} | self.special
 
+    @property
+    def coverage(self) -> float:
+        """Share of the drafter's tokens that the target spells alike, in [0, 1]."""
+        return len(self.shared) / max(1, len(self.drafter.ids))
+
 
 class Reading:
     """A text in the target's tokens, and the same in the drafter's.
@@ -274,10 +279,10 @@ class Reading:
         """
         spelling, begin = self._translation.target, self._borders[-1][0]
         known = [*self.tokens[begin:], *given]
-        before = spelling.said(known)
+        whole = spelling.said(known) + data
         if begin == 0 and spelling.adds_space:
-            before = before.removeprefix(SPACE)
-        found = spelling.tokens(before + data, begins=begin == 0)
+            whole = whole.removeprefix(SPACE)
+        found = spelling.tokens(whole, begins=begin == 0)
         if found[: len(known)] == known:
             return found[len(known) :]
         return spelling.tokens(data)

@@ -79,7 +79,8 @@ def _verify(args: argparse.Namespace) -> None:
 def _report(args: argparse.Namespace, plan: Plan) -> Report:
     try:
         engine = load_engine(args, is_drafter_needed=plan.needs_drafter)
-    except VocabularyMismatch as error:  # a finding like any other, and the end of all others
+    # Of an encoder–decoder: a finding like any other, and the end of all others.
+    except VocabularyMismatch as error:
         finding = Finding("vocabulary", "both models", False, str(error))
         return Report(args.target, args.drafter or BUNDLED, plan, (finding,))
     except KeyboardInterrupt:

@@ -30,6 +30,7 @@ from foredraft.sampling.base import Sampler
 from foredraft.translation import Translation
 
 LOOKAHEAD = 3  # tokens behind one that make it certain, where no word ends
+MOSTLY = 0.5  # of the drafter's tokens the target shares, for q over them to be worth its name
 CALLS_A_TOKEN = 8  # of the draft model, at most
 
 
@@ -125,10 +126,11 @@ class RetokenizedDrafter(Drafter):
         while True:
             found = rendering.reading.following(said.data[begin:], given)
             for token in found if said.is_over else found[: self._num_certain(found)]:
-                piece = spelling.piece(token)
-                if not piece or token >= self.vocab_size:  # what the target cannot say
-                    return
+                piece = spelling.piece(token) or b""
                 end = begin + len(piece)
+                # What the target cannot say, or would say otherwise, ends the draft.
+                if not piece or said.data[begin:end] != piece or token >= self.vocab_size:
+                    return
                 yield Signal.drafted(token, said.margin(begin, end), len(said.tokens))
                 begin, given = end, [*given, token]
             stride = 0 if said.is_over else policy.stride(len(given))
@@ -243,5 +245,8 @@ def neural_parts(
     intersected = Intersected(draft_model, translation, vocab_size)
     intersection = IntersectionDrafter(intersected, sampler)
     if is_foreign:
-        neural = retokenized if sampler.is_greedy else intersection
+        # Where tokens are drawn, soft q keeps Σ min(p, q) of them and a one-hot draft p alone.
+        # Greedily there is no such gain, and text reaches words that the intersection lacks.
+        draws = not sampler.is_greedy and translation.coverage >= MOSTLY
+        neural = intersection if draws else retokenized
     return DraftParts(vocab_size, neural, knows_logits, retokenized, intersection)

@@ -35,7 +35,7 @@ class Rendering:
     def of(cls, network: Network, translation: Translation) -> Rendering:
         """Begin a text that says nothing yet."""
         reading = Reading(translation)
-        return cls(reading, network.open(reading.translated))
+        return cls(reading, network.open([*reading.translated]))
 
     @property
     def room(self) -> int:
