@@ -134,7 +134,7 @@ class Assembly:
             return DraftParts(vocab_size)
         network = self._loaded(self.drafter, cache=method.config.cache)
         is_foreign = self.foreign is not None
-        parts = vocab_size, network, method.sampler, self._translation
+        parts = vocab_size, network, method.sampler, self.translation
         return neural_parts(*parts, is_foreign=is_foreign)
 
     @cached_property
@@ -146,7 +146,7 @@ class Assembly:
         return difference(self.target.tokenizer, self.drafter.tokenizer, names)
 
     @cached_property
-    def _translation(self) -> Translation | None:
+    def translation(self) -> Translation | None:
         """Between the tokens of both; an encoder–decoder's pair has one kind of them."""
         if self.drafter is None or isinstance(self.target.model, Seq2SeqModel):
             return None

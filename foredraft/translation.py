@@ -37,6 +37,8 @@ def difference(
         theirs: of the drafter.
         names: of target and drafter.
     """
+    if ours is theirs:
+        return None
     one, other = ({i: t for t, i in tokenizer.get_vocab().items()} for tokenizer in (ours, theirs))
     whose = f"the tokenizers of target {names[0]!r}"
     for i in sorted(one.keys() & other.keys()):
@@ -237,6 +239,14 @@ class Translation:
     def coverage(self) -> float:
         """Share of the drafter's tokens that the target spells alike, in [0, 1]."""
         return len(self.shared) / max(1, len(self.drafter.ids))
+
+
+def translation_between(
+    target: PreTrainedTokenizerBase, drafter: PreTrainedTokenizerBase
+) -> Translation | None:
+    """Return the translation between two tokenizers; None if they are one for every id."""
+    is_one = difference(target, drafter, ("", "")) is None
+    return None if is_one else Translation(target, drafter)
 
 
 class Reading:

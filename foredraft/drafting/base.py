@@ -188,7 +188,7 @@ DRAFTERS: Registry[DraftSource] = Registry("drafter")
 @DRAFTERS.register("model")
 @dataclass(frozen=True)
 class DraftModel(DraftSource):
-    """The draft model; with another tokenizer than the target by the way that suits the sampler."""
+    """The draft model; with another tokenizer than the target by the way that suits both."""
 
     def build(self, parts: DraftParts) -> Drafter:
         return needed(parts.neural)

@@ -245,8 +245,8 @@ def neural_parts(
     intersected = Intersected(draft_model, translation, vocab_size)
     intersection = IntersectionDrafter(intersected, sampler)
     if is_foreign:
-        # Where tokens are drawn, soft q keeps Σ min(p, q) of them and a one-hot draft p alone.
-        # Greedily there is no such gain, and text reaches words that the intersection lacks.
-        draws = not sampler.is_greedy and translation.coverage >= MOSTLY
-        neural = intersection if draws else retokenized
+        # Soft q keeps Σ min(p, q) of what is drawn, a one-hot draft p alone; greedily both keep as
+        # much, but text costs more draft calls: a word is certain when the next one has begun. It
+        # needs no token in common, though.
+        neural = intersection if translation.coverage >= MOSTLY else retokenized
     return DraftParts(vocab_size, neural, knows_logits, retokenized, intersection)
