@@ -133,10 +133,10 @@ class Intersected(Wrapper):
             self._row(memory.rendering, before, memory.tokens[before:end])
             for end in range(length - keep + 1, length + 1)
         ]
-        return torch.stack(rows)
+        return rows[0] if keep == 1 else torch.cat(rows)
 
     def _row(self, rendering: Rendering, place: int, tokens: Sequence[int]) -> Tensor:
-        """Return the logits after a text that goes on with tokens at a place, `[vocab]`.
+        """Return the logits after a text that goes on with tokens at a place, `[1, vocab]`.
 
         What the draft model has nothing to say of may be any of the shared tokens: it is a draft.
         """
@@ -148,4 +148,6 @@ class Intersected(Wrapper):
             kept = torch.where((kept == -math.inf).all(), torch.zeros_like(kept), kept)
         else:
             kept = torch.zeros(len(theirs), dtype=self.dtype)
-        return kept.new_full((self.vocab_size,), -math.inf).scatter_(0, ours.to(kept.device), kept)
+        row = kept.new_full((1, self.vocab_size), -math.inf)
+        row[0, ours.to(kept.device)] = kept
+        return row
