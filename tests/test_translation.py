@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from foredraft.translation import LONGEST_RUN, Reading, Spelling, Translation, difference
+from foredraft.spelling import Spelling
+from foredraft.translation import LONGEST_RUN, Reading, Translation, difference
 from tests.doubles import repeatable
 from tests.tongues import TEXTS, byte_level, letters, sentence_piece, with_added
 

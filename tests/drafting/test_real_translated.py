@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from foredraft.checks import Plan, check
@@ -13,20 +11,19 @@ from tests.real_files import real_file
 
 PROMPTS = ("Once upon a time there was a little girl who", "Zwölf Boxkämpfer — 日本語 😀")
 PLAN = Plan(
-    methods=("speculative", "retokenized", "intersection"),
+    methods=("retokenized", "intersection"),
     verifiers=("rejection", "coupled"),
     prompts=PROMPTS,
-    samples=400,
+    samples=200,
     length=24,
 )
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("gamma", [2, 8])
-def test_a_real_pair_of_two_tokenizers_is_lossless(gamma: int) -> None:
+def test_a_real_pair_of_two_tokenizers_is_lossless() -> None:
     real_file("smollm2")
     engine = Engine.load("smollm2", "bundled", options=LoadOptions(device="cpu"))
-    report = check(engine, replace(PLAN, gamma=gamma))
+    report = check(engine, PLAN)
     assert report.passed, [f for f in report.findings if not f.passed]
     drafted = [f.figures["drafted_tokens"] for f in report.findings if f.check == "greedy parity"]
     assert all(drafted)
