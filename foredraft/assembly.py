@@ -7,15 +7,17 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
+from functools import cached_property
 from typing import TypeVar
 
 from foredraft.costs import Meter
 from foredraft.decoding import Speculation
 from foredraft.drafting import (
+    DRAFTERS,
     STORAGES,
     AutoDrafter,
     Drafter,
-    DraftModel,
     DraftModelDrafter,
     DraftParts,
     DraftSource,
@@ -25,12 +27,14 @@ from foredraft.drafting import (
     Ngram,
     PredictionDrafter,
     RetrievalDrafter,
+    neural_parts,
 )
-from foredraft.errors import ConfigError
+from foredraft.errors import ConfigError, VocabularyMismatch, quoted
 from foredraft.gamma import GammaPolicy
 from foredraft.loading import LoadedModel
 from foredraft.method import Method
-from foredraft.models import Network, Recomputing
+from foredraft.models import Network, Recomputing, Seq2SeqModel
+from foredraft.translation import Translation, difference
 
 Part = TypeVar("Part")
 MOST_KEPT = 64  # of each kind; a server's requests may bring ever new settings
@@ -99,6 +103,14 @@ class Assembly:
             raise ConfigError(
                 f"method {name!r} needs a draft model; load one: drafter=… or --drafter NAME"
             )
+        if name == "drafter" and self.foreign is not None:
+            raise VocabularyMismatch(
+                f"method 'drafter' cannot read the prompt's tokens: {self.foreign}; "
+                f"load it as the target: --target {loaded.name}"
+            )
+        return self._loaded(loaded, cache=cache)
+
+    def _loaded(self, loaded: LoadedModel, *, cache: bool) -> Network:
         if cache:
             return loaded.model
         return _kept(self._uncached, loaded is self.target, lambda: Recomputing(loaded.model))
@@ -117,16 +129,48 @@ class Assembly:
     def _built(
         self, source: DraftSource, method: Method, first: tuple[RetrievalDrafter, ...]
     ) -> Drafter:
-        inner = source.build(self._draft_parts(method, first))
-        # `auto` has taken them among its sources, and weighs them as it weighs all others.
-        return FirstDrafter(first, inner) if first and not isinstance(inner, AutoDrafter) else inner
+        """Return a new drafter, unless it refuses the target.
 
-    def _draft_parts(self, method: Method, first: tuple[RetrievalDrafter, ...] = ()) -> DraftParts:
-        neural = None
-        if self.drafter is not None:
-            network = self._network("drafter", cache=method.config.cache)
-            neural = DraftModelDrafter(network, method.sampler)
-        return DraftParts(self.target.model.vocab_size, neural, first=first)
+        Raises:
+            VocabularyMismatch: it does.
+        """
+        inner = source.build(replace(self._draft_parts(method), first=first))
+        if self.drafter is not None and not inner.accepts(self.target.model):
+            said = quoted(DRAFTERS.spec(source))
+            raise VocabularyMismatch(
+                f"{said} cannot draft for target {self.target.name!r} with draft model "
+                f"{self.drafter.name!r}: they have no token in common; choose retokenized, or "
+                "another draft model"
+            )
+        if isinstance(inner, AutoDrafter):  # they are among its sources, weighed like all others
+            return inner
+        if isinstance(inner, DraftModelDrafter):  # which asks for what is forced by itself
+            first = tuple(one for one in first if not isinstance(one, ForcedDrafter))
+        return FirstDrafter(first, inner) if first else inner
+
+    def _draft_parts(self, method: Method) -> DraftParts:
+        vocab_size = self.target.model.vocab_size
+        if self.drafter is None:
+            return DraftParts(vocab_size)
+        network = self._loaded(self.drafter, cache=method.config.cache)
+        is_foreign = self.foreign is not None
+        parts = vocab_size, network, method.sampler, self.translation
+        return neural_parts(*parts, is_foreign=is_foreign)
+
+    @cached_property
+    def foreign(self) -> str | None:
+        """How the draft model's tokenizer differs from the target's; None: it does not."""
+        if self.drafter is None:
+            return None
+        names = self.target.name, self.drafter.name
+        return difference(self.target.tokenizer, self.drafter.tokenizer, names)
+
+    @cached_property
+    def translation(self) -> Translation | None:
+        """Between the tokens of both; an encoder–decoder's pair has one kind of them."""
+        if self.drafter is None or isinstance(self.target.model, Seq2SeqModel):
+            return None
+        return Translation(self.target.tokenizer, self.drafter.tokenizer)
 
     def _storage(self, source: Ngram, vocab_size: int) -> INgramStorage:
         """Return what NASD counts in: kept whatever else is changed between two texts."""
@@ -137,10 +181,9 @@ class Assembly:
 
 
 def _first(method: Method) -> tuple[RetrievalDrafter, ...]:
-    """Return what drafts before anything else; a draft model knows of forced tokens by itself."""
-    config, is_neural = method.config, isinstance(method.source, DraftModel)
-    forced = [ForcedDrafter()] if config.is_structured and not is_neural else []
-    return (*forced, *([PredictionDrafter()] if config.prediction else []))
+    """Return what drafts before anything else: what must come, then what is expected."""
+    forced = [ForcedDrafter()] if method.config.is_structured else []
+    return (*forced, *([PredictionDrafter()] if method.config.prediction else []))
 
 
 def _kept(parts: dict[Hashable, Part], key: Hashable, make: Callable[[], Part]) -> Part:

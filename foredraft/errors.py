@@ -6,7 +6,7 @@ ForedraftError
 │   ├── UnknownComponent     no sampler, drafter, policy or verifier of that name
 │   └── BadSpecString        "name(key=value)" cannot be read, or its values are illegal
 ├── ModelError               a model cannot do what is asked
-│   ├── VocabularyMismatch   drafter and target do not share a tokenizer
+│   ├── VocabularyMismatch   the drafter's tokens are not the target's, and not translated
 │   ├── RollbackUnsupported  the model's memory cannot forget (recurrent, sliding window)
 │   └── ContextOverflow      more tokens than the model has positions for
 └── RequestError             the prompt or the request itself is wrong
@@ -51,7 +51,7 @@ class ModelError(ForedraftError):
 
 
 class VocabularyMismatch(ModelError):
-    """The drafter's tokens do not mean what the target's tokens mean."""
+    """The drafter's tokens are not the target's, and here nothing can translate them."""
 
 
 class RollbackUnsupported(ModelError):

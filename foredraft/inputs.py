@@ -135,7 +135,8 @@ def check_columns(who: str, vocab_size: int, target: Network) -> None:
     if vocab_size != target.vocab_size:
         raise VocabularyMismatch(
             f"{who} has {vocab_size} tokens but the target {target.vocab_size}; make it with "
-            f"vocab_size={target.vocab_size}"
+            f"vocab_size={target.vocab_size}, or let Engine.load load both: it knows their "
+            "tokenizers and translates"
         )
 
 

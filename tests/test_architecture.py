@@ -21,31 +21,20 @@ ROOMS_BESIDE = ("benchmarks", "docs", "scripts")
 SCRIPTS = sorted(path for room in ROOMS_BESIDE for path in (ROOT / room).rglob("*.py"))
 
 GROUND = {
-    *(
-        "arms",
-        "cache",
-        "chances",
-        "choices",
-        "core",
-        "costs",
-        "curves",
-        "doors",
-        "errors",
-        "escape",
-        "files",
-        "logits",
-    ),
-    *("ownership", "phases", "ranges", "registry", "threads", "version"),
+    *("arms", "cache", "chances", "choices", "core", "costs", "curves", "doors", "errors"),
+    *("escape", "files", "logits", "ownership", "phases", "ranges", "registry", "spelling"),
+    *("threads", "translation", "version"),
 }
 ROOMS = {"models", "sampling", "drafting", "gamma", "verification", "tracing"}
 BELOW_ENGINE = GROUND | ROOMS
 BELOW_ENGINE |= {"native", "loading", "config", "template", "text", "stops", "decoding", "method"}
 # `auto` decides who drafts and how much at once, so that it has a length rule of its own; what is
-# copied and counted has compiled twins.
+# copied and counted has compiled twins. A draft model with another tokenizer is another network.
 WHERE_ROOMS_MEET = {
     "auto.py": {f"foredraft.gamma.{name}" for name in ("cost_aware", "fixed", "within")},
     "ngram_storage.py": {"foredraft.native.retrieval"},
     "suffix.py": {"foredraft.native.retrieval"},
+    "translated.py": {"foredraft.models.translated"},
 }
 FRONT_ENDS = {"cli": {"server"}, "server": set[str]()}  # `foredraft serve` starts a server
 MAY_IMPORT = {
@@ -68,6 +57,8 @@ MAY_IMPORT = {
     "ranges": {"errors"},
     "registry": {"errors", "ranges"},
     "threads": {"errors", "ownership"},
+    "spelling": {"errors"},
+    "translation": {"spelling"},
     "template": GROUND,
     "text": GROUND | {"template"},
     "stops": GROUND | {"text"},

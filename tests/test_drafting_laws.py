@@ -15,7 +15,7 @@ import pytest
 from foredraft.choices import Choices, Dense
 from foredraft.core import StepRecord
 from foredraft.decoding import Request, Speculation, speculative_steps
-from foredraft.drafting import DRAFTERS, Drafter, DraftModelDrafter, DraftParts
+from foredraft.drafting import DRAFTERS, Drafter, neural_parts
 from foredraft.gamma import (
     GAMMA_POLICIES,
     BanditGamma,
@@ -30,10 +30,12 @@ from foredraft.verification import VERIFIERS, Verifier
 from tests.doubles import Table, random_table
 from tests.enumeration import enumerate_outcomes, target_distribution, total_variation
 from tests.nested import NESTED
+from tests.tongues import letters
 
 EXACT = 1e-12
 PROMPT = [0, 1, 0, 1]  # something to copy from
 PLAIN = MultinomialSampler()
+SPOKEN = letters(("a", "b"), ("a", "b"))
 LOSSLESS = [v for v in map(VERIFIERS.create, VERIFIERS.names) if v.is_lossless]
 every_verifier = pytest.mark.parametrize("verifier", LOSSLESS, ids=VERIFIERS.spec)
 
@@ -65,8 +67,8 @@ class Parts:
 
     def make(self) -> Speculation:
         ticks = CLOCKS[self.clock]()
-        neural = DraftModelDrafter(TableModel(self.draft_table), self.sampler)
-        drafter: Drafter = DRAFTERS.create(self.drafting).build(DraftParts(2, neural))
+        parts = neural_parts(2, TableModel(self.draft_table), self.sampler, SPOKEN)
+        drafter: Drafter = DRAFTERS.create(self.drafting).build(parts)
         return Speculation(
             self.target,
             drafter,

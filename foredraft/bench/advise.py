@@ -33,6 +33,7 @@ from foredraft.core import StepRecord
 from foredraft.engine import Engine
 from foredraft.ranges import LONGEST_DRAFT, Count, DraftLength, Length, checked
 from foredraft.tracing import summarize
+from foredraft.translation import Translation, translation_between
 
 HYBRID = "hybrid(suffix, model)"
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
@@ -108,8 +109,19 @@ def _weighed(
     without = _Weighed(Replay(recordings, costs=timing.costs), timing, runs)
     if draft_model is None:
         return without, without
-    replay = Replay(recordings, costs=timing.costs, draft_model=draft_model)
+    replay = Replay(
+        recordings,
+        costs=timing.costs,
+        draft_model=draft_model,
+        translation=_translation(engine),
+    )
     return without, _Weighed(replay, timing, runs)
+
+
+def _translation(engine: Engine) -> Translation | None:
+    if engine.drafter is None:
+        return None
+    return translation_between(engine.target.tokenizer, engine.drafter.tokenizer)
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,14 @@ from foredraft.config import DecodingConfig
 from foredraft.core import Prompt, StepRecord
 from foredraft.costs import Meter
 from foredraft.decoding import Request, Speculation, speculative_steps
-from foredraft.drafting import Drafter, DraftModelDrafter, DraftParts
+from foredraft.drafting import Drafter, DraftParts, neural_parts
 from foredraft.files import Json
 from foredraft.gamma import GammaPolicy, OracleGamma
 from foredraft.method import Method
 from foredraft.models import Context, Network
 from foredraft.sampling import GreedySampler, Rng
 from foredraft.tracing import summarize
+from foredraft.translation import Translation
 from foredraft.verification import ExactMatchVerifier
 
 GREEDY, METHOD = GreedySampler(), "speculative"
@@ -104,7 +105,8 @@ class Replayed:
 class Replay:
     """Recorded outputs, at least one, and what it takes to replay them.
 
-    Without a draft model, those drafters are left that need none; `first_target` is as in the
+    Without a draft model, those drafters are left that need none; `translation` is between the
+    recorded tokens and those of a draft model with another tokenizer; `first_target` is as in the
     run that was recorded.
 
     Raises:
@@ -117,6 +119,7 @@ class Replay:
         *,
         costs: Costs | CostTable | None = None,
         draft_model: Network | None = None,
+        translation: Translation | None = None,
         first_target: bool = True,
     ) -> None:
         self.recordings = list(recordings) if draft_model else _renumbered(recordings)
@@ -128,7 +131,10 @@ class Replay:
         inside = {token for r in self.recordings for token in r.tokens[:-1]}
         last = {r.tokens[-1] for r in self.recordings if len(r.tokens) < r.limit}
         self._ends = frozenset(last - inside)
-        if draft_model is not None:
+        self.translation = translation
+        if translation is not None:
+            self.vocab_size = max(self.vocab_size, len(translation.target.pieces))
+        elif draft_model is not None:
             self.vocab_size = max(self.vocab_size, draft_model.vocab_size)
 
     def run(self, drafting: str, policies: Sequence[str], *, gamma: int = 4) -> list[Replayed]:
@@ -214,9 +220,13 @@ class Replay:
         )
 
     def _drafter(self, drafting: str) -> Drafter:
-        model = self.draft_model
-        neural = None if model is None else DraftModelDrafter(model, GREEDY)
-        parts = DraftParts(self.vocab_size, neural, knows_logits=False)
+        parts = DraftParts(self.vocab_size, knows_logits=False)
+        if self.draft_model is not None:
+            parts = neural_parts(
+                *(self.vocab_size, self.draft_model, GREEDY, self.translation),
+                is_foreign=self.translation is not None,
+                knows_logits=False,
+            )
         source = Method.of(DecodingConfig(drafting=drafting), METHOD).source
         assert source is not None
         return source.build(parts)

@@ -16,16 +16,14 @@ from foredraft.decoding import (
     first_difference,
     speculative_steps,
 )
-from foredraft.drafting import DraftModelDrafter
 from foredraft.engine import Engine
-from foredraft.errors import VocabularyMismatch
-from foredraft.loading.loader import check_vocabulary
-from foredraft.models import Network
+from foredraft.models import Network, Seq2SeqModel
 from foredraft.sampling import GreedySampler, Rng, rng_for
+from foredraft.translation import Translation, difference
 
 
 def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
-    """Every id must mean the same text to target and drafter."""
+    """Every id must mean the same text to both models, or the drafter speak by translation."""
     target, drafter = engine.target, engine.drafter
     columns = target.model.vocab_size
     largest, rows = max(target.tokenizer.get_vocab().values()), target.model.prompt_vocab_size
@@ -36,14 +34,21 @@ def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterat
     if drafter is None:
         yield Finding("vocabulary", "target", True, f"{columns} columns; no draft model to compare")
         return
-    shared = target.tokenizer.get_vocab().items() & drafter.tokenizer.get_vocab().items()
-    figures = {"target_columns": columns, "shared_tokens": len(shared)}
-    try:
-        check_vocabulary(target, drafter)
-    except VocabularyMismatch as error:
-        yield Finding("vocabulary", "both models", False, str(error), figures, is_final=True)
+    differs = difference(target.tokenizer, drafter.tokenizer, (target.name, drafter.name))
+    figures = {"target_columns": columns}
+    if differs is None:
+        ours, theirs = target.tokenizer.get_vocab(), drafter.tokenizer.get_vocab()
+        figures["shared_tokens"] = len(ours.items() & theirs.items())
+        sentence = f"{figures['shared_tokens']} tokens alike, {columns} columns"
+    elif isinstance(target.model, Seq2SeqModel):  # its encoder reads tokens of one kind
+        yield Finding("vocabulary", "both models", False, differs, figures, is_final=True)
         return
-    sentence = f"{len(shared)} tokens alike, {columns} columns"
+    else:
+        figures["shared_tokens"] = len(Translation(target.tokenizer, drafter.tokenizer).shared)
+        sentence = (
+            f"other tokenizers, {figures['shared_tokens']} tokens spelled alike: drafts are "
+            f"translated; {columns} columns"
+        )
     yield Finding("vocabulary", "both models", True, sentence, figures)
 
 
@@ -53,13 +58,13 @@ def check_vocabularies(engine: Engine, plan: Plan, progress: Progress) -> Iterat
 def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Finding]:
     """After every round, cached logits must be those of a pass over the whole prefix."""
     method = "speculative" if plan.needs_drafter else "ngram"
-    parts = engine.speculation(method, plan.config(method, sampler=plan.sampler))
-    noted = {"target": Noted(parts.target, "target")}
-    parts = replace(parts, target=noted["target"])
-    if plan.needs_drafter:
-        assert isinstance(parts.drafter, DraftModelDrafter)
-        noted["drafter"] = Noted(parts.drafter.draft_model, "drafter")
-        parts = replace(parts, drafter=DraftModelDrafter(noted["drafter"], parts.sampler))
+    noted = {"target": Noted(engine.target.model, "target")}
+    target, drafter = replace(engine.target, model=noted["target"]), None
+    if plan.needs_drafter and engine.drafter is not None:
+        noted["drafter"] = Noted(engine.drafter.model, "drafter")
+        drafter = replace(engine.drafter, model=noted["drafter"])
+    config = plan.config(method, sampler=plan.sampler)
+    parts = Engine(target, drafter).speculation(method, config)
     gaps: dict[str, list[tuple[float, float]]] = {role: [] for role in noted}
     prompts = plan.prompts_for(engine.target.model)
     try:

@@ -16,11 +16,15 @@ from foredraft.ranges import Checked, Count, DraftLength, Range, Seed
 from foredraft.registry import nearest
 from foredraft.verification import VERIFIERS, Verifier
 
-METHODS: dict[str, tuple[str, dict[str, bool]]] = {  # name → engine method, settings
+METHODS: dict[str, tuple[str, dict[str, bool | str]]] = {  # name → engine method, settings
     "speculative": ("speculative", {}),
     "egag": ("speculative", {"egag": True}),
     "ngram": ("ngram", {"stop_if_unknown": False}),  # guesses are rejected: that is checked too
+    # Of a draft model with another tokenizer `speculative` is one of these.
+    "retokenized": ("speculative", {"drafting": "retokenized"}),
+    "intersection": ("speculative", {"drafting": "intersection"}),
 }
+USUAL = ("speculative", "egag", "ngram")
 LOSSLESS = tuple(name for name in VERIFIERS.names if VERIFIERS.get(name).is_lossless)
 PROMPTS = (
     "Once upon a time there was a little girl who",
@@ -51,7 +55,8 @@ Progress = Callable[[str, int, int], None]  # what is being done, how much of it
 class Plan(Checked):
     """What to check, and how hard."""
 
-    methods: tuple[str, ...] = tuple(METHODS)  # speculative, egag, ngram
+    # speculative, egag, ngram; retokenized and intersection for a drafter with another tokenizer
+    methods: tuple[str, ...] = USUAL
     verifiers: tuple[str, ...] = LOSSLESS  # spec strings of the accept/reject rules
     # texts; none means eight short ones of ours, of which sampling uses four
     prompts: tuple[str, ...] = ()

@@ -75,7 +75,7 @@ def warm_up(engine: Engine) -> None:
 def load_default(target: LoadedModel, options: LoadOptions) -> LoadedModel | None:
     """Return the bundled draft model of a target's kind; None where it does not fit."""
     try:
-        return load_drafter(BUNDLED, target, options)
+        return load_drafter(BUNDLED, target, options, may_be_foreign=False)
     except ModelError:
         return None
 

@@ -22,6 +22,7 @@ from foredraft.loading.loader import (
 )
 from foredraft.models import Seq2SeqModel
 from foredraft.ranges import DraftLength
+from foredraft.translation import translation_between
 
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
 WITH_MODEL = ("model", "hybrid(suffix, model)")
@@ -56,13 +57,16 @@ def _replay(args: argparse.Namespace) -> None:
     target = _target(args.target)
     begin = target.model.start_tokens if isinstance(target.model, Seq2SeqModel) else None
     recordings = read_recordings(Path(args.file).expanduser(), target.tokenizer, begin=begin)
-    draft_model = None
+    draft_model = translation = None
     if args.drafter != NO_DRAFTER:
-        draft_model = load_drafter(args.drafter, target, LoadOptions()).model
+        drafter = load_drafter(args.drafter, target, LoadOptions())
+        draft_model = drafter.model
+        translation = translation_between(target.tokenizer, drafter.tokenizer)
     replay = Replay(
         recordings,
         costs=CostTable(args.draft_cost, 1.0, args.token_cost),
         draft_model=draft_model,
+        translation=translation,
         first_target=not args.no_first_target,
     )
     usual = [*WITHOUT_MODEL, *(WITH_MODEL if draft_model else ())]

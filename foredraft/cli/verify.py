@@ -27,10 +27,12 @@ from foredraft.errors import VocabularyMismatch
 from foredraft.escape import for_line
 from foredraft.loading.loader import BUNDLED
 from foredraft.ranges import hints_of
+from foredraft.translation import translation_between
 
 MARKS = {True: ("ok", "green"), False: ("FAIL", "bold red"), None: ("?", "yellow")}
 DEFAULT = Plan()
 METHODS_WITHOUT_MODEL = ("ngram",)
+METHODS_BY_TRANSLATION = ("retokenized", "intersection", "egag", "ngram")
 AS_GIVEN = ("samples", "level", "sampler", "gamma", "length", "seed")  # flags of a plan
 
 
@@ -39,7 +41,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_model_flags(parser)
     group = parser.add_argument_group("checks")
     add = group.add_argument
-    add("--method", action="append", choices=tuple(METHODS), help="may be repeated [all]")
+    usual = "may be repeated [those that suit the pair]"
+    add("--method", action="append", choices=tuple(METHODS), help=usual)
     rules = ", ".join(LOSSLESS)
     add("--verifier", action="append", metavar="SPEC", help=f"may be repeated [{rules}]")
     number = {name: Number(hint) for name, hint in hints_of(Plan).items()}
@@ -79,13 +82,18 @@ def _verify(args: argparse.Namespace) -> None:
 def _report(args: argparse.Namespace, plan: Plan) -> Report:
     try:
         engine = load_engine(args, is_drafter_needed=plan.needs_drafter)
-    except VocabularyMismatch as error:  # a finding like any other, and the end of all others
+    # Of an encoder–decoder: a finding like any other, and the end of all others.
+    except VocabularyMismatch as error:
         finding = Finding("vocabulary", "both models", False, str(error))
         return Report(args.target, args.drafter or BUNDLED, plan, (finding,))
     except KeyboardInterrupt:
         return Report(args.target, args.drafter or BUNDLED, plan, (), interrupted=True)
     if engine.drafter is None and not args.method:  # none was wanted, or the default does not fit
         plan = replace(plan, methods=METHODS_WITHOUT_MODEL)
+    if engine.drafter is not None and not args.method:
+        tokenizers = engine.target.tokenizer, engine.drafter.tokenizer
+        if translation_between(*tokenizers) is not None:
+            plan = replace(plan, methods=METHODS_BY_TRANSLATION)
     with _progress() as show:
         return check(engine, plan, show)
 

@@ -11,6 +11,7 @@ from foredraft.drafting.base import (
     DraftSource,
 )
 from foredraft.drafting.draft_model import DraftModelDrafter
+from foredraft.drafting.translated import IntersectionDrafter, RetokenizedDrafter, neural_parts
 from foredraft.drafting.retrieval import RetrievalDrafter
 from foredraft.drafting.prompt_lookup import PromptLookupDrafter
 from foredraft.drafting.suffix import SuffixDrafter
@@ -45,6 +46,7 @@ __all__ = [
     "ForcedDrafter",
     "HybridDrafter",
     "INgramStorage",
+    "IntersectionDrafter",
     "NGramStorage",
     "Ngram",
     "NgramDrafter",
@@ -52,7 +54,9 @@ __all__ = [
     "PlainDrafter",
     "PredictionDrafter",
     "PromptLookupDrafter",
+    "RetokenizedDrafter",
     "RetrievalDrafter",
     "SuffixDrafter",
     "check_storage",
+    "neural_parts",
 ]

@@ -18,6 +18,7 @@ from foredraft.core import Draft, Prompt, StepOutcome
 from foredraft.costs import Meter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy, Signal
+from foredraft.models.base import Network
 from foredraft.ranges import Checked
 from foredraft.registry import Registry
 from foredraft.sampling.controls import Controls
@@ -75,6 +76,15 @@ class Drafter(ABC):
                 copied = [one.for_text(meter, made) for one in (part if several else [part])]
                 setattr(own, name, copied if several else copied[0])
         return made[id(self)]  # type: ignore[return-value]
+
+    def accepts(self, target: Network) -> bool:
+        """Whether it can draft for a target: what it proposes is of the target's tokens."""
+        for name in self.parts:
+            part = getattr(self, name)
+            several = part if isinstance(part, list) else [part]
+            if not all(one.accepts(target) for one in several):
+                return False
+        return True
 
     @abstractmethod
     def start(self, text: Beginning) -> None:
@@ -146,6 +156,9 @@ class DraftParts:
             share one context. None: there is no draft model.
         knows_logits: whether the target's logits are its own, and not made from a recording; else
             nothing is to be learned from them.
+        retokenized: the draft model, whose text is cut into the target's tokens; None: no
+            tokenizers are known, so both models have one vocabulary.
+        intersection: the draft model, of the tokens that both tokenizers spell alike; likewise.
         first: retrieve what belongs to one text: forced and predicted tokens, to be drafted before
             anything else.
     """
@@ -153,6 +166,8 @@ class DraftParts:
     vocab_size: int
     neural: Drafter | None = None
     knows_logits: bool = True
+    retokenized: Drafter | None = None
+    intersection: Drafter | None = None
     first: tuple[Drafter, ...] = ()
 
 
@@ -182,12 +197,17 @@ DRAFTERS: Registry[DraftSource] = Registry("drafter")
 @DRAFTERS.register("model")
 @dataclass(frozen=True)
 class DraftModel(DraftSource):
-    """The draft model."""
+    """The draft model; with another tokenizer than the target by the way that suits both."""
 
     def build(self, parts: DraftParts) -> Drafter:
-        if parts.neural is None:
-            raise ConfigError(
-                "drafting with a model needs a draft model; load one (drafter=… or --drafter NAME),"
-                " or choose a drafter that needs none, e.g. suffix"
-            )
-        return parts.neural
+        return needed(parts.neural)
+
+
+def needed(neural: Drafter | None) -> Drafter:
+    """Return what drafts with the draft model; raise `ConfigError` if there is none."""
+    if neural is None:
+        raise ConfigError(
+            "drafting with a model needs a draft model; load one (drafter=… or --drafter NAME), "
+            "or choose a drafter that needs none, e.g. suffix"
+        )
+    return neural

@@ -39,6 +39,9 @@ class DraftModelDrafter(Drafter):
     _tokens: list[int]  # what it follows
     _begin: int  # where it begins
 
+    def accepts(self, target: Network) -> bool:
+        return self.draft_model.vocab_size == target.vocab_size
+
     def start(self, text: Beginning) -> None:
         self._rng, self._controls, before = text.rng, text.controls, self._context
         # A prompt too long for the draft model is no reason to refuse: the target decodes plainly.
@@ -58,7 +61,7 @@ class DraftModelDrafter(Drafter):
         if context is None:
             return Draft([], stopped=DraftStop.CONTEXT)
         self._forget_rejected(context, tokens)
-        room = self.draft_model.max_length - len(tokens) + 1  # the last draft is never fed
+        room = self._room(context, tokens)
         most = min(gamma, room)
         self._begin, self._drafted, self._calls = len(tokens), list[int](), 0
         self._tokens = tokens
@@ -103,6 +106,10 @@ class DraftModelDrafter(Drafter):
     def _forced(self, most: int) -> list[int]:
         """Return tokens that must come next, which no model need be asked for."""
         return [] if self._controls is None else self._controls.forced(self._drafted)[:most]
+
+    def _room(self, context: Context, tokens: list[int]) -> int:
+        """Return how many tokens may be drafted behind these: the last draft is never fed."""
+        return self.draft_model.max_length - len(tokens) + 1
 
     def _asked(self, context: Context, unseen: list[int]) -> Iterator[Signal]:
         """Yield what is known of the next token, once it is asked for."""

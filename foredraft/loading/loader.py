@@ -45,6 +45,7 @@ from foredraft.native.fused import CompiledModel
 from foredraft.native.weights import is_in_family
 from foredraft.phases import begins
 from foredraft.threads import threads_for, use_threads
+from foredraft.translation import difference
 from foredraft.zoo import bundled_path
 
 BUNDLED, BUNDLED_SEQ2SEQ = "bundled", "bundled-seq2seq"
@@ -85,23 +86,29 @@ def load_pair(
 
     Raises:
         ModelError: one of them cannot be loaded.
-        VocabularyMismatch: they do not share a tokenizer.
+        VocabularyMismatch: as for `load_drafter`.
     """
     loaded_target = load(target, "target", options)
     return loaded_target, load_drafter(drafter, loaded_target, drafter_options or options)
 
 
-def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> LoadedModel:
+def load_drafter(
+    name: str, target: LoadedModel, options: LoadOptions, *, may_be_foreign: bool = True
+) -> LoadedModel:
     """Load a draft model and fit it to its target.
+
+    One with the target's tokenizer gets the target's columns, one with another keeps its own.
 
     Args:
         name: as for `load`; `bundled` is the bundled drafter of the target's kind.
         target: the target, loaded.
         options: device, precision and trust.
+        may_be_foreign: whether it may have another tokenizer than the target.
 
     Raises:
         ModelError: it cannot be loaded, or cannot draft for this kind of target.
-        VocabularyMismatch: it does not share the target's tokenizer.
+        VocabularyMismatch: it has another tokenizer, and may not; or the target is an
+            encoder–decoder, whose encoder reads tokens of one kind.
     """
     if name == BUNDLED and isinstance(target.model, Seq2SeqModel):
         name = BUNDLED_SEQ2SEQ
@@ -110,10 +117,12 @@ def load_drafter(name: str, target: LoadedModel, options: LoadOptions) -> Loaded
     begins("laying out the drafter's weights")
     try:
         with _fitting(folder):
-            model = fit_drafter(network, target.model, runtime)
+            found = difference(target.tokenizer, tokenizer, (target.name, name))
+            model = fit_drafter(network, target.model, runtime, keeps_columns=found is not None)
         give_threads(model, options)
         drafter = LoadedModel(name, model, tokenizer, folder.end_tokens(tokenizer.eos_token_id))
-        check_vocabulary(target, drafter)
+        if not may_be_foreign or isinstance(target.model, Seq2SeqModel):
+            check_vocabulary(target, drafter)
     except ModelError as error:
         raise type(error)(f"{error}, or none: --drafter {NO_DRAFTER}") from None
     return drafter
@@ -303,21 +312,10 @@ def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
     Raises:
         VocabularyMismatch: naming the first id that differs, or how little is shared.
     """
-    ours, theirs = (
-        {i: t for t, i in one.tokenizer.get_vocab().items()} for one in (target, drafter)
-    )
-    names = f"the tokenizers of target {target.name!r}"
-    for i in sorted(ours.keys() & theirs.keys()):
-        if ours[i] != theirs[i]:
-            raise VocabularyMismatch(
-                f"{names} and drafter {drafter.name!r} differ: id {i} is {ours[i]!r} for one and "
-                f"{theirs[i]!r} for the other; choose a drafter of the target's family"
-            )
-    if theirs.keys() - ours.keys() and ours.keys() - theirs.keys():
-        raise VocabularyMismatch(
-            f"{names} ({len(ours)} tokens) and drafter {drafter.name!r} ({len(theirs)}) each have "
-            "tokens that the other lacks; choose a drafter of the target's family"
-        )
+    names = target.name, drafter.name
+    found = difference(target.tokenizer, drafter.tokenizer, names)
+    if found is not None:
+        raise VocabularyMismatch(f"{found}; choose a drafter of the target's family")
 
 
 def resolve_source(name: str, role: str) -> str:

@@ -41,8 +41,17 @@ def fit_target(
     return runtime.adapt(network)
 
 
-def fit_drafter(network: Loaded, target: Network, runtime: Runtime = TRANSFORMERS) -> Network:
+def fit_drafter(
+    network: Loaded,
+    target: Network,
+    runtime: Runtime = TRANSFORMERS,
+    *,
+    keeps_columns: bool = False,
+) -> Network:
     """Return the adapter of a draft model, with the target's columns.
+
+    One that `keeps_columns`, since its tokens are others, keeps its own where both models are
+    decoder-only.
 
     For an encoder–decoder target: a draft model with the target's own encoder, weight for weight,
     or with none, reads what the target's encoder has made of the prompt; any other has its own.
@@ -60,7 +69,7 @@ def fit_drafter(network: Loaded, target: Network, runtime: Runtime = TRANSFORMER
                 f"{name} is an encoder–decoder model and cannot draft for a decoder-only target; "
                 "choose a decoder-only draft model"
             )
-        return runtime.adapt(network, vocab_size=vocab_size)
+        return runtime.adapt(network, vocab_size=None if keeps_columns else vocab_size)
     has_encoder = network.config.is_encoder_decoder
     if not has_encoder and not _reads_an_encoder(module):
         raise ModelError(

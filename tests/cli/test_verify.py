@@ -11,8 +11,7 @@ import time
 import pytest
 
 from foredraft.cli.main import main
-from foredraft.loading import loader
-from foredraft.loading.loader import LoadedModel, VocabularyMismatch
+from foredraft.errors import VocabularyMismatch
 from foredraft.loading.runtime import can_fuse
 
 QUICK = ["verify", "--length", "6", "--prompt", "Once upon a time", "--device", "cpu"]
@@ -73,13 +72,13 @@ def test_too_few_samples_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None
     assert out.splitlines()[-1] == "undecided: see the lines marked ?"
 
 
-def test_two_tokenizers_are_a_finding(
+def test_two_tokenizers_of_an_encoder_decoder_are_a_finding(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(target: LoadedModel, drafter: LoadedModel) -> None:
+    def refuse(*args: object, **settings: object) -> None:
         raise VocabularyMismatch("the tokenizers differ")
 
-    monkeypatch.setattr(loader, "check_vocabulary", refuse)
+    monkeypatch.setattr("foredraft.cli.verify.load_engine", refuse)
     code, out, _ = run(capsys)
     assert code == 1
     assert "FAIL vocabulary" in " ".join(out.split())

@@ -12,7 +12,7 @@ from foredraft.cli import session as sessions
 from foredraft.cli.main import infer
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
-from foredraft.errors import ConfigError, VocabularyMismatch
+from foredraft.errors import ConfigError, ModelError
 from foredraft.loading import LoadOptions
 from foredraft.zoo.tokenizer import train_tokenizer
 from tests.cli.conftest import Run, run
@@ -76,13 +76,26 @@ def test_what_needs_a_draft_model_says_so_by_name(run: Run, stranger: str) -> No
 def test_a_drafter_asked_for_by_name_must_fit_and_none_is_the_remedy(
     run: Run, stranger: str
 ) -> None:
-    for drafter in ("bundled", "bundled-seq2seq"):
-        argv = ("--prompt", "words", "--target", stranger, "--device", "cpu", "--drafter", drafter)
-        code, out, err = run("generate", *argv)
-        assert (code, out, err.count("\n")) == (2, "", 1)
-        assert err.endswith(", or none: --drafter none\n")
-    with pytest.raises(VocabularyMismatch, match="or none: --drafter none"):
-        Engine.load(stranger, "bundled", options=CPU)
+    argv = ("--prompt", "words", "--target", stranger, "--device", "cpu")
+    code, out, err = run("generate", *argv, "--drafter", "bundled-seq2seq")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.endswith(", or none: --drafter none\n")
+    with pytest.raises(ModelError, match="or none: --drafter none"):
+        Engine.load(stranger, "bundled-seq2seq", options=CPU)
+
+
+def test_a_drafter_asked_for_by_name_may_have_another_tokenizer(run: Run, stranger: str) -> None:
+    argv = ("--prompt", "words", "--target", stranger, "--drafter", "bundled", *FEW)
+    code, out, err = run("generate", *argv, "--json")
+    assert (code, err) == (0, "")
+    assert methods(out) == ["speculative", "ngram", "target"]
+    records = [json.loads(line) for line in out.splitlines()]
+    assert records[0]["matches_baseline"] is True
+    assert records[0]["num_drafted_tokens"] > 0
+    code, out, err = run("generate", *argv, "--method", "drafter")
+    assert (code, out) == (2, "")
+    assert "method 'drafter' cannot read the prompt's tokens" in err
+    assert err.endswith("load it as the target: --target bundled\n")
 
 
 def test_the_shell_opens_on_a_stranger(run: Run, stranger: str) -> None:

@@ -270,12 +270,23 @@ def test_another_tokenizer_is_refused_with_the_first_id_that_differs(saved: Path
     assert "\n" not in str(e.value)
 
 
-def test_load_drafter_checks_the_vocabulary(saved: Path, tmp_path: Path) -> None:
+def test_a_drafter_with_another_tokenizer_keeps_its_columns_or_is_refused(
+    saved: Path, tmp_path: Path
+) -> None:
     target = load(str(saved), "target", CPU)
-    other = Path(shutil.copytree(saved, tmp_path / "stranger"))
-    train_tokenizer(("zzzz yyyy xxxx " * 9,), TEXT_VOCAB).save_pretrained(other)
-    with pytest.raises(VocabularyMismatch, match="target's family"):
-        load_drafter(str(other), target, CPU)
+    build("llama", 1, vocab_size=TEXT_VOCAB + 20).save_pretrained(tmp_path)
+    train_tokenizer(("zzzz yyyy xxxx " * 9,), 280).save_pretrained(tmp_path)
+    with pytest.raises(VocabularyMismatch, match="target's family, or none: --drafter none"):
+        load_drafter(str(tmp_path), target, CPU, may_be_foreign=False)
+    assert load_drafter(str(tmp_path), target, CPU).model.vocab_size == TEXT_VOCAB + 20
+
+
+def test_an_encoder_decoder_takes_no_drafter_with_another_tokenizer(tmp_path: Path) -> None:
+    target = load("bundled-seq2seq", "target", CPU)
+    build("t5", 1, vocab_size=TEXT_VOCAB).save_pretrained(tmp_path)
+    train_tokenizer(("zzzz yyyy xxxx " * 9,), TEXT_VOCAB).save_pretrained(tmp_path)
+    with pytest.raises(VocabularyMismatch, match="target's family, or none: --drafter none"):
+        load_drafter(str(tmp_path), target, CPU)
 
 
 def test_a_drafter_with_padded_weights_gets_the_targets_vocabulary(
