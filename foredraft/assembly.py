@@ -136,11 +136,13 @@ class Assembly:
         """
         inner = source.build(replace(self._draft_parts(method), first=first))
         if self.drafter is not None and not inner.accepts(self.target.model):
-            said = quoted(DRAFTERS.spec(source))
+            columns = self.drafter.model.vocab_size, self.target.model.vocab_size
+            why = f"one tokenizer, but {columns[0]} and {columns[1]} columns; load both by name"
+            if self.foreign is not None:
+                why = "no token is spelled alike; choose retokenized, or another draft model"
             raise VocabularyMismatch(
-                f"{said} cannot draft for target {self.target.name!r} with draft model "
-                f"{self.drafter.name!r}: they have no token in common; choose retokenized, or "
-                "another draft model"
+                f"{quoted(DRAFTERS.spec(source))} cannot draft with {self.drafter.name!r} for "
+                f"target {self.target.name!r}: {why}"
             )
         if isinstance(inner, AutoDrafter):  # they are among its sources, weighed like all others
             return inner

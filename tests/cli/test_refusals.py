@@ -21,7 +21,10 @@ POLICIES = (
     "legal: fixed, heuristic, confidence, svip, adaedl, entropy, entropy_cost, cost_aware, "
     "asymmetric, throughput, plain, bandit"
 )
-DRAFTERS = "legal: model, prompt_lookup, suffix, ngram, plain, hybrid, bandit, auto"
+DRAFTERS = (
+    "legal: model, retokenized, intersection, prompt_lookup, suffix, ngram, plain, hybrid, "
+    "bandit, auto"
+)
 NO_TURNS = "each line is a prompt of its own here, not a turn"
 MODEL_USAGE = "usage: /model target|drafter NAME"
 

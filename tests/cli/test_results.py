@@ -132,19 +132,25 @@ def test_model_loads_another_drafter_and_the_output_stays(tmp_path: Path) -> Non
     assert speculative.summary.num_accepted_tokens < 12  # it is not the toy drafter that drafts
 
 
-def test_a_model_that_does_not_fit_or_exist_is_refused_and_the_old_one_stays(
-    tmp_path: Path,
-) -> None:
+def test_a_drafter_with_another_tokenizer_is_taken_and_changes_no_text(tmp_path: Path) -> None:
     stranger = train_tokenizer(["quite another text, with words of its own"], 300)
     random_model(len(stranger)).save_pretrained(tmp_path)
     stranger.save_pretrained(tmp_path)
+    shell = open_shell(toy_engine())
+    shell.run([f"/model drafter {tmp_path}", PROMPT], echo=False)
+    assert printed(shell).startswith(f"model: toy-target, {tmp_path}\n")
+    assert shell.results[0].completion.text == STORY
+    assert shell.results[0].summary.num_drafted_tokens > 0
+
+
+def test_a_model_that_does_not_fit_or_exist_is_refused_and_the_old_one_stays() -> None:
     engine = toy_engine()
     shell = open_shell(engine)
-    lines = [f"/model drafter {tmp_path}", "/model target no/such/folder", PROMPT]
+    lines = ["/model drafter bundled-seq2seq", "/model target no/such/folder", PROMPT]
     shell.run(lines, echo=False)
     mismatch, missing, *_ = printed(shell).splitlines()
-    assert mismatch.startswith("error: the tokenizers of target 'toy-target' and drafter ")
-    assert mismatch.endswith("; choose a drafter of the target's family, or none: --drafter none")
+    assert " cannot draft for a decoder-only target; " in mismatch
+    assert mismatch.endswith(", or none: --drafter none")
     assert missing == (
         "error: no model folder 'no/such/folder'; give 'bundled', 'bundled-seq2seq', an existing "
         "folder or .gguf file, or a hub name such as Qwen/Qwen2.5-0.5B or owner/name:file.gguf"

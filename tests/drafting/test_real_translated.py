@@ -14,7 +14,7 @@ PLAN = Plan(
     methods=("retokenized", "intersection"),
     verifiers=("rejection", "coupled"),
     prompts=PROMPTS,
-    samples=200,
+    samples=600,
     length=24,
 )
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from foredraft.choices import Dense
+from foredraft.config import DecodingConfig
 from foredraft.core import Draft, DraftStop
 from foredraft.decoding import Request, Speculation, autoregressive_steps, speculative_steps
 from foredraft.drafting import (
@@ -21,8 +22,10 @@ from foredraft.drafting import (
     neural_parts,
 )
 from foredraft.drafting.base import Beginning
-from foredraft.errors import ConfigError
+from foredraft.engine import Engine
+from foredraft.errors import ConfigError, VocabularyMismatch
 from foredraft.gamma import FixedGamma, GammaPolicy
+from foredraft.loading import LoadedModel
 from foredraft.models import Context, DecoderOnlyModel, TableModel
 from foredraft.models.translated import Intersected
 from foredraft.sampling import SAMPLERS, GreedySampler, MultinomialSampler, Rng, Sampler
@@ -32,7 +35,7 @@ from tests.blocks import SAMPLER_SPECS
 from tests.doubles import CountingTable, ScriptedPolicy, Table, WhimsicalPolicy, random_table
 from tests.enumeration import emitted_distribution, target_distribution, total_variation
 from tests.tiny import build
-from tests.tongues import byte_level, letters, sentence_piece, with_added
+from tests.tongues import byte_level, letters, of_letters, sentence_piece, with_added
 
 EXACT = 1e-12
 PLAIN, GREEDY = MultinomialSampler(), GreedySampler()
@@ -271,6 +274,22 @@ def test_a_drafter_is_asked_whether_it_accepts_a_target() -> None:
     nothing = letters(AB, ("c", "d", "cd"))
     assert not drafter_for("intersection", random_table(3, 1), translation=nothing).accepts(three)
     assert drafter_for("retokenized", random_table(3, 1), translation=nothing).accepts(three)
+
+
+def loaded(name: str, table: Table, vocabulary: Sequence[str]) -> LoadedModel:
+    return LoadedModel(name, TableModel(table), of_letters(vocabulary), ())
+
+
+def test_an_engine_refuses_what_does_not_accept_its_target() -> None:
+    target = loaded("t", random_table(3, seed=1), AB)
+    stranger = Engine(target, loaded("d", random_table(3, seed=2), ("c", "d", "cd")))
+    with pytest.raises(VocabularyMismatch, match="no token is spelled alike; choose retokenized"):
+        stranger.speculation("speculative", DecodingConfig(drafting="intersection"))
+    parts = stranger.speculation("speculative", DecodingConfig())
+    assert isinstance(parts.drafter, RetokenizedDrafter)
+    wide = Engine(target, loaded("d", random_table(4, seed=2), AB))
+    with pytest.raises(VocabularyMismatch, match="one tokenizer, but 4 and 3 columns"):
+        wide.speculation("speculative", DecodingConfig())
 
 
 @every_way
