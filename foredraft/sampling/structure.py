@@ -168,15 +168,17 @@ class _Structured(Tracker):
     """Follows a text through an automaton."""
 
     def __init__(self, automaton: Automaton, text: ControlledText) -> None:
-        self._automaton = automaton
+        self._automaton, self._num_known = automaton, _vocabulary_of(text).vocab_size
         self._astray = 0  # tokens followed since one that may not come: what is behind it never is
         self._mask: Tensor | None = None  # of the tokens that may follow, bool [vocab]
-        self._words = np.zeros((_vocabulary_of(text).vocab_size + 31) // 32, dtype=np.int32)
+        self._words = np.zeros((self._num_known + 31) // 32, dtype=np.int32)
         self._vocab_size = text.vocab_size
 
     def push(self, token: int) -> None:
         self._mask = None
-        if self._astray or not self._automaton.try_consume_tokens([token]):
+        # After a token that the tokenizer lacks the automaton would never go back.
+        is_known = 0 <= token < self._num_known
+        if self._astray or not is_known or not self._automaton.try_consume_tokens([token]):
             self._astray += 1
 
     def pop(self, token: int) -> None:
