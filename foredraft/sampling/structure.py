@@ -6,6 +6,7 @@ must. It walks back as fast as forth, so that a draft may be followed and given 
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import weakref
@@ -158,10 +159,22 @@ def _vocabulary_of(text: ControlledText) -> Vocabulary:
     known = _tokenizers.setdefault(tokenizer, {})
     key = (len(tokenizer), *ends)
     if key not in known:
-        made = _llguidance().hf.from_tokenizer
+        made = _llguidance().LLTokenizer
         with foreign("llguidance", "it takes fast tokenizers; choose another model", ConfigError):
-            known[key] = made(tokenizer, eos_token=list(ends) or None)
+            end = list(ends) or tokenizer.eos_token_id
+            known[key] = made(_written(tokenizer), eos_token=end)
     return known[key]
+
+
+def _written(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a fast tokenizer as JSON, without what a prompt alone is treated to.
+
+    A space before the text is one of these: forced tokens would be spelt as if it were there.
+    """
+    backend = copy.copy(tokenizer.backend_tokenizer)  # type: ignore[attr-defined]
+    backend.no_padding()
+    backend.no_truncation()
+    return str(backend.to_str()).replace('"add_prefix_space":true', '"add_prefix_space":false')
 
 
 class _Structured(Tracker):
@@ -190,6 +203,7 @@ class _Structured(Tracker):
 
     def edit(self, logits: Tensor) -> None:
         if self._astray:  # whatever is said here follows a token that never comes
+            logits.fill_(NEVER)
             return
         if self._mask is None:
             self._mask = self._forbidden()
@@ -202,7 +216,7 @@ class _Structured(Tracker):
 
     @property
     def is_unfinished(self) -> bool:
-        return not self._astray and not self._automaton.is_accepting()
+        return self._astray > 0 or not self._automaton.is_accepting()
 
     def _forbidden(self) -> Tensor:
         """Return which tokens may not follow, `[vocab]`; a column without a token never may."""

@@ -1,7 +1,8 @@
 """Every control beside the processor of transformers it is named after, on random walks.
 
 After whatever was drafted, given up and committed, a row is bent as the processor bends it by the
-whole prefix: to the bit, but for counts. Some logits are −∞, some tokens have no column, some prompts are empty.
+whole prefix: to the bit, but for counts. Some logits are −∞, some tokens have no column, and some
+prompts are empty.
 """
 
 from __future__ import annotations

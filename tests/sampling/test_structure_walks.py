@@ -1,4 +1,4 @@
-"""Structures on random walks: whatever was drafted and given up, the mask is a fresh automaton's."""
+"""Structures on random walks: whatever was drafted and given up, masks are a fresh automaton's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import decoders, pre_tokenizers
 
 from foredraft.sampling import ControlledText, Controls
 from foredraft.sampling.structure import SPACING, Structure
@@ -26,10 +27,24 @@ PET = (
     '"legs": {"enum": [0, 2, 4]}}, "required": ["name", "legs"], "additionalProperties": false}'
 )
 LARK = 'start: greeting " " /[a-z]{1,4}/ "."\ngreeting: "Hello" | "Good day"'
+
+
+@cache
+def spacing() -> Any:
+    """Return a tokenizer that puts a space before a text, and takes it away again."""
+    made = copy.deepcopy(tokenizer())
+    backend = made.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    assert made.decode(made.encode("The dog", add_special_tokens=False)) == "The dog"
+    return made
+
+
 SOURCES = {
     "json": Structure("json_schema", PET, tokenizer()),
     "regex": Structure("regex", "(the|a) (dog|fox)( [0-9]{2})?", tokenizer()),
     "lark": Structure("grammar", LARK, tokenizer()),
+    "spaced": Structure("regex", "The( dog){2}( and a fox)?", spacing()),
     "letters": Structure("regex", "a(b|ab)b{0,3}(ab){2}", letters()),
 }
 every_source = pytest.mark.parametrize("name", SOURCES)
@@ -56,7 +71,10 @@ def automaton_of(structure: Structure) -> Any:
         "regex": matcher.grammar_from_regex,
         "grammar": matcher.grammar_from_lark,
     }[structure.kind](structure.source)
-    made = llguidance.hf.from_tokenizer(structure.tokenizer, eos_token=[*ends_of(structure)])
+    read: Any = copy.deepcopy(structure.tokenizer)
+    if structure is SOURCES["spaced"]:
+        read.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made = llguidance.hf.from_tokenizer(read, eos_token=[*ends_of(structure)])
     return matcher(made, grammar, log_level=0), made.vocab_size
 
 
@@ -74,12 +92,26 @@ def fresh_mask(structure: Structure, prefix: Sequence[int], vocab_size: int) -> 
     return [bool(i < len(bits) and bits[i]) for i in range(vocab_size)]
 
 
-def chosen(structure: Structure, prefix: Sequence[int], is_legal: bool, number: int) -> int:
-    """Return a token by a number: one that may follow, or any, some beyond the vocabulary."""
+def added_tokens(
+    structure: Structure, standing: list[int], numbers: list[tuple[bool, int]], *, is_draft: bool
+) -> list[int]:
+    """Return tokens chosen by numbers: those that may follow, and in a draft any, some unknown."""
     _, known = automaton_of(structure)
-    mask = fresh_mask(structure, prefix, known) if is_legal else None
-    legal = [token for token, may in enumerate(mask or ()) if may]
-    return legal[number % len(legal)] if legal else number % (known + 3)
+    added: list[int] = []
+    for is_legal, number in numbers:
+        before = [*standing, *added]
+        is_over = before[-1:] in ([end] for end in ends_of(structure))
+        mask = None if is_over else fresh_mask(structure, before, known)
+        legal = [token for token, may in enumerate(mask or ()) if may]
+        if not is_draft:  # a text that has ended is asked nothing more
+            legal = [token for token in legal if token not in ends_of(structure)]
+        if legal and (is_legal or not is_draft):
+            added.append(legal[number % len(legal)])
+            taken = fresh_mask(structure, [*before, added[-1]], known)
+            assert taken is not None or added[-1] in ends_of(structure)
+        elif is_draft:
+            added.append(number % (known + 3))
+    return added
 
 
 @every_source
@@ -95,14 +127,7 @@ def test_masks_after_any_walk_are_those_of_a_fresh_automaton(
     controls = Controls([structure], ControlledText([1], ends_of(structure), vocab_size))
     standing: list[int] = []
     for move, numbers in walk:
-        added: list[int] = []
-        for is_legal, number in numbers:
-            if move == "commit" and not is_legal:
-                continue  # what may not come never stands
-            token = chosen(structure, [*standing, *added], is_legal, number)
-            if move == "commit" and fresh_mask(structure, [*standing, *added, token], 0) is None:
-                continue
-            added.append(token)
+        added = added_tokens(structure, standing, numbers, is_draft=move == "draft")
         if move == "commit":
             controls.commit(added)
             standing += added
@@ -110,8 +135,8 @@ def test_masks_after_any_walk_are_those_of_a_fresh_automaton(
         rows = controls.applied(torch.zeros(len(added) + 1, vocab_size), added)
         for i, row in enumerate(rows):
             mask = fresh_mask(structure, [*standing, *added[:i]], vocab_size)
-            if mask is not None:
-                assert [x != NEVER for x in row.tolist()] == mask, (standing, added[:i])
+            allowed = [x != NEVER for x in row.tolist()]
+            assert allowed == (mask or [False] * vocab_size), (standing, added[:i])
         forced = controls.forced(added[: len(added) // 2])
         before = [*standing, *added[: len(added) // 2]]
         for i, token in enumerate(forced):
