@@ -72,7 +72,8 @@ class LogitBias(Control):
                     f"{text.vocab_size - 1}; leave it out"
                 )
         tokens = torch.tensor([token for token, _ in self.biases], dtype=torch.long)
-        return _Biased(tokens, torch.tensor([bias for _, bias in self.biases]))
+        biases = torch.tensor([bias for _, bias in self.biases], dtype=torch.float64)
+        return _Biased(tokens, biases)
 
 
 class _Biased(Tracker):

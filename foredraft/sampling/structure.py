@@ -6,6 +6,7 @@ must. It walks back as fast as forth, so that a draft may be followed and given 
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import weakref
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.sampling.controls import Booleans, Control, ControlledText, Tracker, forbid
+from foredraft.sampling.filters import NEVER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -160,25 +162,39 @@ def _vocabulary_of(text: ControlledText) -> Vocabulary:
     known = _tokenizers.setdefault(tokenizer, {})
     key = (len(tokenizer), *ends)
     if key not in known:
-        made = _llguidance().hf.from_tokenizer
+        made = _llguidance().LLTokenizer
         with foreign("llguidance", "it takes fast tokenizers; choose another model", ConfigError):
-            known[key] = made(tokenizer, eos_token=list(ends) or None)
+            end = list(ends) or tokenizer.eos_token_id
+            known[key] = made(_written(tokenizer), eos_token=end)
     return known[key]
+
+
+def _written(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a fast tokenizer as JSON, without what a prompt alone is treated to.
+
+    A space before the text is one of these: forced tokens would be spelt as if it were there.
+    """
+    backend = copy.copy(tokenizer.backend_tokenizer)
+    backend.no_padding()
+    backend.no_truncation()
+    return str(backend.to_str()).replace('"add_prefix_space":true', '"add_prefix_space":false')
 
 
 class _Structured(Tracker):
     """Follows a text through an automaton."""
 
     def __init__(self, automaton: Automaton, text: ControlledText) -> None:
-        self._automaton = automaton
+        self._automaton, self._num_known = automaton, _vocabulary_of(text).vocab_size
         self._astray = 0  # tokens followed since one that may not come: what is behind it never is
         self._mask: Booleans | None = None  # which tokens may not follow, [vocab]
-        self._words = np.zeros((_vocabulary_of(text).vocab_size + 31) // 32, dtype=np.int32)
+        self._words = np.zeros((self._num_known + 31) // 32, dtype=np.int32)
         self._vocab_size = text.vocab_size
 
     def push(self, token: int) -> None:
         self._mask = None
-        if self._astray or not self._automaton.try_consume_tokens([token]):
+        # After a token that the tokenizer lacks the automaton would never go back.
+        is_known = 0 <= token < self._num_known
+        if self._astray or not is_known or not self._automaton.try_consume_tokens([token]):
             self._astray += 1
 
     def pop(self, token: int) -> None:
@@ -190,6 +206,7 @@ class _Structured(Tracker):
 
     def edit(self, logits: Tensor) -> None:
         if self._astray:  # whatever is said here follows a token that never comes
+            logits.fill_(NEVER)
             return
         if self._mask is None:
             self._mask = self._forbidden()
@@ -205,7 +222,7 @@ class _Structured(Tracker):
 
     @property
     def is_unfinished(self) -> bool:
-        return not self._astray and not self._automaton.is_accepting()
+        return self._astray > 0 or not self._automaton.is_accepting()
 
     def _forbidden(self) -> Booleans:
         """Return which tokens may not follow, `[vocab]`; a column without a token never may."""
