@@ -38,7 +38,7 @@ from tests.sampling.test_controls_laws import CASES, text_of, vocab_of
 from tests.tiny import VOCAB, build, noisy
 
 PROMPT = [5, 6, 7, 5, 6]
-LENGTH, END = 24, 3
+LENGTH, END = 24, 60
 FAVOURED, BAD = 9, [[11], [6, 7]]
 pytestmark = pytest.mark.filterwarnings("ignore:logits processors are called:RuntimeWarning")
 
