@@ -40,6 +40,11 @@ class LogitBias(Control):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in _tuple(self.biases)):
+            raise ConfigError(
+                f"biases must be pairs of a token and a number, not {quoted(self.biases)}; "
+                "give e.g. ((42, -5.5),)"
+            )
         for token, bias in self.biases:
             checked("logit_bias token", token, TokenId)
             checked("logit_bias", bias, Bias)
@@ -226,6 +231,17 @@ class BadWords(Control):
     words: tuple[str, ...] = ()
     sequences: tuple[tuple[int, ...], ...] = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(isinstance(sequence, tuple) for sequence in _tuple(self.sequences)):
+            raise ConfigError(
+                f"sequences must be tuples of token ids, not {quoted(self.sequences)}; "
+                "give e.g. ((42,), (7, 8))"
+            )
+        for sequence in self.sequences:
+            for token in sequence:
+                checked("sequences", token, TokenId)
+
     def of_text(self, text: ControlledText) -> Tracker:
         sequences = {*map(tuple, self.sequences)}
         if self.words and text.tokenizer is None:
@@ -291,6 +307,11 @@ class _Growing(Tracker):
     def edit(self, logits: Tensor) -> None:
         if self._length < self._wanted:
             _forbid(logits, self._ends)
+
+
+def _tuple(values: object) -> tuple[object, ...]:
+    """Return what is a tuple; of anything else one whose only element is none."""
+    return values if isinstance(values, tuple) else (None,)
 
 
 def _forbid(logits: Tensor, tokens: Sequence[int]) -> None:

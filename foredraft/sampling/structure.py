@@ -97,13 +97,15 @@ class Structure(Control):
 
 
 def check_is_schema(source: str) -> None:
-    """Raise `ConfigError` unless a text is JSON that may be a schema: an object, true or false."""
+    """Raise `ConfigError` unless a text is JSON that may be a schema: an object."""
     try:
         schema = json.loads(source)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"json_schema is no JSON: {error}; correct {quoted(source)}") from None
-    if not isinstance(schema, dict | bool):
-        raise ConfigError(f"json_schema must be a JSON object, not {quoted(source)}")
+    if not isinstance(schema, dict):
+        raise ConfigError(
+            f"json_schema must be a JSON object, not {quoted(source)}; {{}} is any JSON"
+        )
 
 
 def _automaton(structure: Structure, text: ControlledText) -> Automaton:
@@ -171,7 +173,7 @@ def _written(tokenizer: PreTrainedTokenizerBase) -> str:
 
     A space before the text is one of these: forced tokens would be spelt as if it were there.
     """
-    backend = copy.copy(tokenizer.backend_tokenizer)  # type: ignore[attr-defined]
+    backend = copy.copy(tokenizer.backend_tokenizer)
     backend.no_padding()
     backend.no_truncation()
     return str(backend.to_str()).replace('"add_prefix_space":true', '"add_prefix_space":false')
