@@ -253,8 +253,7 @@ def ngram_assisted_speculative_generate(
         gamma: most tokens drafted in a step.
         filler_top_k: target tokens counted at each position; 1 counts the emitted one alone.
         logits_processor: a sampler.
-        controls: that bend the distribution before it, in order: `foredraft.sampling.Control`
-            objects, or a `LogitsProcessorList` of transformers.
+        controls: as for `autoregressive_generate`.
         max_gen_len: most tokens to generate, never overshot.
         eos_tokens_id: end token, or several; None ends at the length alone.
         pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
