@@ -26,6 +26,7 @@ from tables import RESULTS, keep, markdown
 from foredraft import DecodingConfig, Engine
 from foredraft.bench.machine import describe_machine, place
 from foredraft.bench.prompt_sets import PromptItem, load_prompts
+from foredraft.files import read_text
 from foredraft.threads import fit_threads
 
 HERE = Path(__file__).parent
@@ -87,7 +88,7 @@ def cases(engine: Engine, each: int) -> dict[str, dict[PromptItem, DecodingConfi
     every = load_prompts([str(PROMPTS)], max_length=LENGTH)
     chats = [item for item in every if item.kind in ("chat", "summary")]
     penalised = BASE.replace(repetition_penalty=1.2)
-    bound = BASE.replace(json_schema=SCHEMA.read_text(encoding="utf-8"))
+    bound = BASE.replace(json_schema=read_text(SCHEMA))
     return {
         "repetition penalty 1.2": dict.fromkeys(chats[: 2 * each], penalised),
         "JSON schema": dict.fromkeys(recipes(2 * each), bound),

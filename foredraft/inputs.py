@@ -49,7 +49,7 @@ def begin(
     eos_tokens_id: EosIds,
     use_cache: bool,
     runtime: str,
-    controls: GivenControls,
+    controls: GivenControls = (),
     name: str = "target",
 ) -> Request:
     """Return the request that a call makes of its target.

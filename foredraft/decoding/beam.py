@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from foredraft.decoding.request import Request
+from foredraft.decoding.request import NO_TOKEN, Request
 from foredraft.logits import check_decides
 from foredraft.models.base import Context, Feed
 from foredraft.ranges import Checked, Count, Range
@@ -79,7 +79,7 @@ def beam_search(
         on_step: called with the live beams, best first, after every step.
     """
     best = _best(request, settings, on_step)
-    request.commit(list(best.tokens))
+    request.commit([*best.tokens, NO_TOKEN])  # heard where nothing else ends the text
     return best
 
 

@@ -14,14 +14,12 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from foredraft.doors import listed
 from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.ranges import Range, TokenId, checked, read
 from foredraft.sampling.controls import Control, ControlledText, Tracker
 from foredraft.sampling.filters import NEVER
 
 LONGEST_NGRAM = 1024  # tokens
-GIVE_IDS = "give lists of token ids"
 FURTHEST = 1e4  # a bias of that size decides by itself
 Bias = Annotated[float, Range(-FURTHEST, FURTHEST)]
 RepetitionPenalty = Annotated[float, Range(0, 100, open_low=True)]
@@ -42,6 +40,11 @@ class LogitBias(Control):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in _tuple(self.biases)):
+            raise ConfigError(
+                f"biases must be pairs of a token and a number, not {quoted(self.biases)}; "
+                "give e.g. ((42, -5.5),)"
+            )
         for token, bias in self.biases:
             checked("logit_bias token", token, TokenId)
             checked("logit_bias", bias, Bias)
@@ -230,8 +233,13 @@ class BadWords(Control):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for sequence in listed("sequences", self.sequences, GIVE_IDS):
-            for token in listed("sequences", sequence, GIVE_IDS):
+        if not all(isinstance(sequence, tuple) for sequence in _tuple(self.sequences)):
+            raise ConfigError(
+                f"sequences must be tuples of token ids, not {quoted(self.sequences)}; "
+                "give e.g. ((42,), (7, 8))"
+            )
+        for sequence in self.sequences:
+            for token in sequence:
                 checked("sequences", token, TokenId)
 
     def of_text(self, text: ControlledText) -> Tracker:
@@ -299,6 +307,11 @@ class _Growing(Tracker):
     def edit(self, logits: Tensor) -> None:
         if self._length < self._wanted:
             _forbid(logits, self._ends)
+
+
+def _tuple(values: object) -> tuple[object, ...]:
+    """Return what is a tuple; of anything else one whose only element is none."""
+    return values if isinstance(values, tuple) else (None,)
 
 
 def _forbid(logits: Tensor, tokens: Sequence[int]) -> None:

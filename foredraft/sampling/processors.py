@@ -36,7 +36,7 @@ class Processors(Control):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not callable(self.processors):
+        if not callable(self.processors) or isinstance(self.processors, type):
             raise ConfigError(
                 "controls must be Control objects or a LogitsProcessorList, not "
                 f"{quoted(self.processors)}"

@@ -100,13 +100,15 @@ class Structure(Control):
 
 
 def check_is_schema(source: str) -> None:
-    """Raise `ConfigError` unless a text is JSON that may be a schema: an object, true or false."""
+    """Raise `ConfigError` unless a text is JSON that may be a schema: an object."""
     try:
         schema = json.loads(source)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"json_schema is no JSON: {error}; correct {quoted(source)}") from None
-    if not isinstance(schema, dict | bool):
-        raise ConfigError(f"json_schema must be a JSON object, not {quoted(source)}")
+    if not isinstance(schema, dict):
+        raise ConfigError(
+            f"json_schema must be a JSON object, not {quoted(source)}; {{}} is any JSON"
+        )
 
 
 def _automaton(structure: Structure, text: ControlledText) -> Automaton:
@@ -149,7 +151,7 @@ def _check(kind: str, source: str, said: str) -> None:
 
 def _llguidance() -> Any:
     try:
-        import llguidance.hf
+        import llguidance
     except ImportError:
         raise ConfigError(MISSING) from None
     return llguidance
