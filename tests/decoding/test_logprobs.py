@@ -84,7 +84,13 @@ def check_positions(
 @every_setting
 @samplers
 @pytest.mark.parametrize("verifier", VERIFIERS.names)
-@pytest.mark.parametrize("drafting", DRAFTERS.names)
+@pytest.mark.parametrize(
+    "drafting",
+    [
+        pytest.param(name, marks=() if name in ("model", "suffix", "hybrid") else pytest.mark.slow)
+        for name in DRAFTERS.names
+    ],
+)
 def test_they_are_the_targets_own_after_each_prefix(
     drafting: str, verifier: str, sampler: str, settings: dict[str, Any]
 ) -> None:
@@ -131,6 +137,14 @@ def test_a_text_that_ends_inside_an_accepted_block_has_one_for_each_token(
     assert stopped.finish_reason is FinishReason.STOP
     told = [position for record in stopped.records for position in record.logprobs]
     check_positions(told, stopped.tokens, config)
+
+
+@pytest.mark.parametrize("drafting", DRAFTERS.names)
+def test_every_drafter_leaves_them_alone(drafting: str) -> None:
+    config = config_of(drafting=drafting, verifier="block", sampler=SAMPLED, **CONTROLLED)
+    done = engine().generate(PROMPT, config)
+    told = [position for record in done.records for position in record.logprobs]
+    check_positions(told, done.tokens, config)
 
 
 @samplers

@@ -116,7 +116,7 @@ def test_nonsense_changes_nothing_but_cost(drafting: str) -> None:
 
 @pytest.mark.parametrize("verifier", VERIFIERS.names)
 def test_whatever_it_says_the_greedy_text_is_that_of_plain_decoding(verifier: str) -> None:
-    config = DecodingConfig(length=40, seed=4, gamma=8, verifier=verifier)
+    config = DecodingConfig(length=24, seed=4, gamma=8, verifier=verifier)
     plain = tiny().generate(PROMPT, config, method="target")
     for prediction in (plain.text, plain.text[10:] + plain.text[:10], TEXT, NONSENSE, "a"):
         for drafting in ("model", "suffix", "hybrid(suffix, model)"):

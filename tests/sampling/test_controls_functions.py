@@ -39,6 +39,7 @@ from tests.tiny import VOCAB, build, noisy
 
 PROMPT = [5, 6, 7, 5, 6]
 LENGTH, END = 24, 60
+GAMMAS = (1, 2, 8, 48)
 FAVOURED, BAD = 9, [[11], [6, 7]]
 pytestmark = pytest.mark.filterwarnings("ignore:logits processors are called:RuntimeWarning")
 
@@ -97,7 +98,10 @@ def generated(model: Any, prompt: list[int], processors: list[Any], begin: int) 
 
 
 @pytest.mark.parametrize("is_ours", [True, False], ids=["controls", "processors"])
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen3"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["llama", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "qwen3"))],
+)
 @every_twin
 def test_every_function_says_what_generate_says(
     name: str, architecture: str, is_ours: bool
@@ -109,7 +113,7 @@ def test_every_function_says_what_generate_says(
     options: dict[str, Any] = {"max_gen_len": LENGTH, "eos_tokens_id": END, "controls": controls}
     free = foredraft.autoregressive_generate(PROMPT, target, max_gen_len=LENGTH, eos_tokens_id=END)
     assert foredraft.autoregressive_generate(PROMPT, target, **options) == expected
-    for gamma in (1, 2, 8, 48):
+    for gamma in GAMMAS:
         said, _ = foredraft.speculative_generate(PROMPT, drafter, target, gamma=gamma, **options)
         assert said == expected, gamma
         storage = foredraft.NGramStorage(3, VOCAB)
@@ -124,7 +128,7 @@ def test_every_function_says_what_generate_says(
         assert free != expected
 
 
-@pytest.mark.parametrize("architecture", ["t5", "bart"])
+@pytest.mark.parametrize("architecture", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 @every_twin
 def test_so_does_every_function_behind_an_encoder(name: str, architecture: str) -> None:
     target, drafter = build(architecture), noisy(architecture)

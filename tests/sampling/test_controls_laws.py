@@ -194,11 +194,21 @@ def test_plain_decoding_says_what_is_bent_row_by_row(case: str) -> None:
 
 
 @every_verifier
-@pytest.mark.parametrize("drafting", DRAFTING)
+@pytest.mark.parametrize(
+    "drafting",
+    ["model", "one-hot", *(pytest.param(d, marks=pytest.mark.slow) for d in ("unbent", "astray"))],
+)
 @every_case
 def test_the_loop_says_what_plain_decoding_says(
     case: str, drafting: str, verifier: Verifier
 ) -> None:
+    assert bias_of(verifier, case, DRAFTING[drafting]) < EXACT
+
+
+@pytest.mark.parametrize("drafting", ["unbent", "astray"])
+@every_verifier
+@some_cases
+def test_so_it_does_whatever_is_drafted(case: str, verifier: Verifier, drafting: str) -> None:
     assert bias_of(verifier, case, DRAFTING[drafting]) < EXACT
 
 
@@ -234,8 +244,8 @@ def test_so_it_does_whoever_drafts(case: str, name: str) -> None:
         assert bias_of(VERIFIERS.create("rejection"), case, drafting) < EXACT
 
 
-@pytest.mark.parametrize("drafting", DRAFTING)
 @every_case
+@pytest.mark.parametrize("drafting", DRAFTING)
 def test_with_coupled_noise_the_seed_gives_plain_decodings_text(case: str, drafting: str) -> None:
     vocab, said = vocab_of(case), set()
     target = TableModel(random_table(vocab, seed=41))

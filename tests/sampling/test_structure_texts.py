@@ -104,7 +104,7 @@ def test_every_method_obeys_and_greedily_says_the_same(
 def test_every_draft_length_gives_the_same_text(method: str, gamma: int, kind: str) -> None:
     assert said(kind, method, gamma=gamma) == greedy(kind)
     coupled = {"verifier": "coupled", "sampler": SAMPLED}
-    for seed in range(3):
+    for seed in range(2):
         plain = said(kind, "target", seed=seed, **coupled)
         assert said(kind, method, gamma=gamma, seed=seed, **coupled) == plain
 
@@ -122,7 +122,7 @@ def test_every_drafter_gives_the_same_text(drafting: str, kind: str) -> None:
 @pytest.mark.parametrize("verifier", VERIFIERS.names)
 def test_every_verifier_obeys(verifier: str, kind: str) -> None:
     assert said(kind, verifier=verifier) == greedy(kind)
-    for drafting, seed in itertools.product(("model", "suffix", "auto"), range(3)):
+    for drafting, seed in itertools.product(("model", "suffix", "auto"), range(2)):
         said(kind, drafting=drafting, verifier=verifier, sampler=SAMPLED, seed=seed)
 
 

@@ -12,7 +12,7 @@ import llguidance.hf
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, pre_tokenizers
 
@@ -116,7 +116,7 @@ def added_tokens(
 
 @every_source
 @pytest.mark.parametrize("columns", [-2, 0, 5])
-@repeatable
+@settings(repeatable, max_examples=30)
 @given(walk=moves)
 def test_masks_after_any_walk_are_those_of_a_fresh_automaton(
     name: str, columns: int, walk: list[tuple[str, list[tuple[bool, int]]]]
