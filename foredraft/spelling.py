@@ -147,7 +147,7 @@ class Spelling:
 
 
 def _of_byte_level(text: str, token: int) -> bytes | None:
-    return b"".join(_bytes_of_letters().get(letter, letter.encode()) for letter in text)
+    return b"".join(bytes_of_letters().get(letter, letter.encode()) for letter in text)
 
 
 def _of_sentence_piece(text: str, token: int) -> bytes | None:
@@ -156,7 +156,7 @@ def _of_sentence_piece(text: str, token: int) -> bytes | None:
 
 
 @cache
-def _bytes_of_letters() -> dict[str, bytes]:
+def bytes_of_letters() -> dict[str, bytes]:
     """Return GPT-2's letter for each byte: itself where it is printed, else one of those behind."""
     printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printed]

@@ -5,15 +5,14 @@ The only room that knows a tokenizer; everything after it deals in token ids.
 
 from __future__ import annotations
 
-import functools
 import operator
-import re
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from foredraft.doors import check_is_text
 from foredraft.errors import RequestError, foreign, quoted
+from foredraft.spelling import BYTE_PIECE, bytes_of_letters
 from foredraft.template import render_messages, user_message
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 CONTEXT_TOKENS = 8  # tokens of the prompt that decide how the first new token reads
 UNFINISHED = "\ufffd"  # what an incomplete UTF-8 sequence decodes to
-BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 REMEDY = "load the model with a tokenizer that reads text"
 
 
@@ -172,16 +170,8 @@ def bytes_of(tokenizer: PreTrainedTokenizerBase, token: int) -> bytes:
         piece = str(tokenizer.convert_ids_to_tokens(token))
     if BYTE_PIECE.fullmatch(piece):  # as SentencePiece spells a byte
         return bytes([int(piece[3:5], 16)])
-    letters = _letters_of_bytes()
-    return bytes(letters[c] for c in piece) if set(piece) <= letters.keys() else said.encode()
-
-
-@functools.cache
-def _letters_of_bytes() -> dict[str, int]:
-    """Return the byte that each letter of a byte-level tokenizer stands for."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    return {letter: byte for byte, letter in bytes_to_unicode().items()}
+    letters = bytes_of_letters()
+    return b"".join(letters[c] for c in piece) if set(piece) <= letters.keys() else said.encode()
 
 
 def _reader(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foredraft.errors import ConfigError, RequestError
-from foredraft.text import TextStream, encode_prompt
+from foredraft.loading.loader import load_tokenizer
+from foredraft.text import TextStream, bytes_of, encode_prompt
 from foredraft.zoo.tokenizer import train_tokenizer
 from tests.doubles import repeatable
 
@@ -267,3 +268,13 @@ def test_chat_without_a_template_is_refused() -> None:
 def test_a_prompt_of_no_tokens_is_refused() -> None:
     with pytest.raises(RequestError, match="makes no token of the prompt 'hello'"):
         encode_prompt(Mute(), "hello")
+
+
+def test_bytes_of_tokens_are_those_of_their_text() -> None:
+    tokenizer = load_tokenizer("bundled")
+    text = "Zwölf Boxkämpfer — 日本語 😀\tand  spaces"
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    assert any("\ufffd" in tokenizer.decode([token]) for token in tokens)
+    assert b"".join(bytes_of(tokenizer, token) for token in tokens).decode() == text
+    end = tokenizer.eos_token_id
+    assert bytes_of(tokenizer, end) == tokenizer.decode([end]).encode()

@@ -75,7 +75,7 @@ def controlled(config: DecodingConfig, body: Sampled) -> DecodingConfig:
 def _biases(body: Sampled) -> tuple[str, ...] | None:
     if body.logit_bias is None:
         return None
-    return tuple(f"{token}={bias:g}" for token, bias in body.logit_bias.items())
+    return tuple(f"{token}={bias!r}" for token, bias in body.logit_bias.items())
 
 
 def _bad_words(body: Sampled) -> tuple[str, ...] | None:
