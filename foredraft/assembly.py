@@ -34,6 +34,7 @@ from foredraft.gamma import GammaPolicy
 from foredraft.loading import LoadedModel
 from foredraft.method import Method
 from foredraft.models import Network, Recomputing, Seq2SeqModel
+from foredraft.sampling.structure import Structure
 from foredraft.translation import Translation, difference
 
 Part = TypeVar("Part")
@@ -184,7 +185,8 @@ class Assembly:
 
 def _first(method: Method) -> tuple[RetrievalDrafter, ...]:
     """Return what drafts before anything else: what must come, then what is expected."""
-    forced = [ForcedDrafter()] if method.config.is_structured else []
+    is_structured = any(isinstance(control, Structure) for control in method.controls)
+    forced = [ForcedDrafter()] if is_structured else []
     return (*forced, *([PredictionDrafter()] if method.config.prediction else []))
 
 

@@ -133,6 +133,8 @@ class DecodingConfig(Checked):
         for name in ("stop", "bad_words"):
             for string in getattr(self, name):
                 _check_is_text(name, string)
+        if self.prediction:
+            _check_is_text("prediction", self.prediction)
         check_storage("ngramstorage", self.ngramstorage)
         SAMPLERS.create(self.sampler)
         VERIFIERS.create(self.verifier)
@@ -275,7 +277,7 @@ def _check_is_text(name: str, string: str) -> None:
         raise ConfigError(f"{name} must not hold an empty string, which stands everywhere; drop it")
     odd = next((c for c in string if unicodedata.category(c) == "Cs"), None)
     if odd is not None:
-        what = "the stop string" if name == "stop" else "the text in bad_words"
+        what = {"stop": "the stop string", "bad_words": "the text in bad_words"}.get(name, name)
         raise ConfigError(
             f"{what} {quoted(string)} is not text: it holds U+{ord(odd):04X}, which no "
             "text holds; give valid UTF-8"

@@ -114,6 +114,8 @@ def _run_together(
             say_json({"line": number} | said)
         else:
             view.numbered(number, completion.text)
+            view.unsatisfied(completion)
+            view.logprobs(logprob_dicts(completion.records, engine.decode))
     if not args.json:
         view.total(results)
 
@@ -126,9 +128,9 @@ def _print_json(engine: Engine, prompt: str, config: DecodingConfig, *, with_ste
                 line["steps"] = [step_dict(record) for record in result.completion.records]
             say_json(line)
         return
-    for method in config.methods:
-        done = engine.continuations(prompt, config, method=method)
-        for index, result in enumerate(engine.results(done, prompt, config)):
+    every = [engine.continuations(prompt, config, method=method) for method in config.methods]
+    for index, done in enumerate(zip(*every, strict=True)):  # those of one seed are compared
+        for result in engine.results(done, prompt, config):
             say_json({"index": index} | _line(engine, prompt, result, config))
 
 

@@ -118,6 +118,7 @@ class Session:
             raise KeyboardInterrupt("nothing was said, the prompt is taken back") from None
         summary, why = summarize(completion.records), self._undrafted(completion)
         self.results, self.prompt = [Result(completion, summary)], prompt
+        self._show_logprobs(completion)
         self.view.turn(summary, self.config.drafting_spec(method) or "none", reading, why)
         self.view.cut(completion, generation.parts.target.max_length)
 

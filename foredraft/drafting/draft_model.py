@@ -85,7 +85,7 @@ class DraftModelDrafter(Drafter):
             if ahead is None:
                 question, draw = self._asked(context, unseen), self._drawing(rows)
                 admitted, goes_on = admit(question, policy, before, draw)
-                if goes_on and not admitted:  # no token may follow here, for the target neither
+                if goes_on and not admitted:  # none of the tokens it might draw may follow here
                     break
             else:
                 self._calls += stride

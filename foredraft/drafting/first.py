@@ -41,10 +41,10 @@ class FirstDrafter(Drafter):
         for one in self.first:
             found = one.retrieve(tokens, gamma)
             if found.tokens and found.confidences[0] >= LIKELY:
-                return draft_of(found, policy)
+                return self._obeying(draft_of(found, policy), gamma, policy)
         self._is_asked = True
         draft = self.inner.propose(tokens, gamma, policy)
-        if self._controls is None or draft.drawn_from is not None:  # it was bent as it was drawn
+        if draft.drawn_from is not None:  # it was bent as it was drawn
             return draft
         return self._obeying(draft, gamma, policy)
 
@@ -61,11 +61,18 @@ class FirstDrafter(Drafter):
 
         All of it is a function of the prefix, like the draft itself.
         """
-        assert self._controls is not None
+        if self._controls is None:
+            return draft
         allowed = self._controls.num_allowed(draft.tokens)
         if allowed == len(draft.tokens):
             return draft
-        draft = replace(draft, tokens=draft.tokens[:allowed], stopped=DraftStop.POLICY)
+        predicted = min(draft.num_predicted, allowed)
+        draft = replace(
+            draft,
+            tokens=draft.tokens[:allowed],
+            stopped=DraftStop.POLICY,
+            num_predicted=predicted,
+        )
         forced = self._controls.forced(draft.tokens)[: gamma - allowed]
         signals = Retrieved(forced, [CERTAIN] * len(forced)).signals(draft.num_calls)
         admitted, _ = admit(signals, policy, allowed)

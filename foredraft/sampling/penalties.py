@@ -22,7 +22,7 @@ from foredraft.sampling.filters import NEVER
 LONGEST_NGRAM = 1024  # tokens
 FURTHEST = 1e4  # a bias of that size decides by itself
 Bias = Annotated[float, Range(-FURTHEST, FURTHEST)]
-RepetitionPenalty = Annotated[float, Range(0, 100, open_low=True)]
+RepetitionPenalty = Annotated[float, Range(0.01, 100)]
 Penalty = Annotated[float, Range(-100, 100)]
 NgramSize = Annotated[int, Range(0, LONGEST_NGRAM)]
 NewTokens = Annotated[int, Range(0, 10**9)]
@@ -247,7 +247,8 @@ class BadWords(Control):
         if self.words and text.tokenizer is None:
             raise ConfigError("bad_words are texts and need a tokenizer; give sequences of ids")
         for word in self.words:
-            for spelt in (word, f" {word.lstrip()}"):
+            # White space alone is forbidden as it is: behind a space it would be that space.
+            for spelt in (word, f" {word.lstrip()}") if word.strip() else (word,):
                 with foreign("the tokenizer", "leave bad_words out"):
                     assert text.tokenizer is not None
                     found = text.tokenizer.encode(spelt, add_special_tokens=False)

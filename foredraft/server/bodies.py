@@ -104,7 +104,7 @@ class Sampled(Body):
     )
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     no_repeat_ngram_size: Annotated[int, Field(ge=0, le=1024)] | None = None
     min_tokens: Annotated[int, Field(ge=0, le=LONGEST)] | None = None
     bad_words: Annotated[list[Stop], Field(max_length=MOST_WORDS)] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from foredraft.core import PositionLogprobs, TokenLogprob
@@ -53,5 +54,5 @@ def of_completion(entries: Sequence[Json], begin: int = 0) -> Json:
         "top_logprobs": [
             {other["token"]: other["logprob"] for other in one["top_logprobs"]} for one in entries
         ],
-        "text_offset": [begin + sum(map(len, texts[:i])) for i in range(len(texts))],
+        "text_offset": list(accumulate(map(len, texts[:-1]), initial=begin)) if texts else [],
     }

@@ -292,11 +292,14 @@ class Service:
     def _ask(self, kind: str, body: Sampled, prompts: list[list[int]], echoed: list[str]) -> Ask:
         room = self.engine.target.model.max_length - max(map(len, prompts))
         count = num_choices(body)
+        if len(prompts) * count > self.scheduler.max_queue + self.scheduler.max_parallel:
+            raise FieldError(
+                "n" if count > 1 else "prompt",
+                f"{len(prompts) * count} texts are more than this server ever takes",
+            )
         methods = [one for _ in prompts for one in methods_of(body, self.defaults, room, count)]
         prompts = [prompt for prompt in prompts for _ in range(count)]
         echoed = [text for text in echoed for _ in range(count)]
-        if len(prompts) > self.scheduler.max_queue + self.scheduler.max_parallel:
-            raise FieldError("prompt", f"{len(prompts)} texts are more than this server ever takes")
         options = body.stream_options
         return Ask(
             Header(kind, self.model, self.fingerprint),

@@ -11,7 +11,7 @@ from foredraft.server.bodies import ChatBody, CompletionBody, Sampled
 from foredraft.server.controls import FieldError, controlled
 
 COMPLETION_LENGTH = 16  # tokens of a completion that does not say how many, as clients expect
-ONLY_SPECULATIVE = ("drafting", "policy", "num_draft_tokens")
+ONLY_SPECULATIVE = ("drafting", "policy", "num_draft_tokens", "prediction")
 
 
 @dataclass(frozen=True)

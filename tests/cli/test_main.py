@@ -167,3 +167,12 @@ def test_both_doors_open(
     except SystemExit as end:
         assert not end.code  # noqa: PT017
     assert capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("loaded")
+def test_continuations_are_compared_seed_by_seed(run: Run) -> None:
+    code, out, _ = run(*GENERATE, "--n", "2", "--json")
+    assert code == 0
+    lines = list(map(json.loads, out.splitlines()))
+    assert [line["index"] for line in lines] == [0] * (len(lines) // 2) + [1] * (len(lines) // 2)
+    assert all(line["matches_baseline"] is True for line in lines)

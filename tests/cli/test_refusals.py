@@ -42,7 +42,7 @@ REFUSALS = {
     "/top_k_filler 0": "top_k_filler must lie in [1, 1024], not 0",
     "/seed": f"seed must be a whole number in [0, {2**63 - 1}], not ''",
     "/seed 1.5": f"seed must be a whole number in [0, {2**63 - 1}], not '1.5'",
-    "/repetition_penalty 0": "repetition_penalty must lie in (0, 100], not 0.0",
+    "/repetition_penalty 0": "repetition_penalty must lie in [0.01, 100], not 0.0",
     "/presence_penalty much": "presence_penalty must be a number in [-100, 100], not 'much'",
     "/frequency_penalty 101": "frequency_penalty must lie in [-100, 100], not 101.0",
     "/logit_bias the": (

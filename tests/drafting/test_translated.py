@@ -310,7 +310,7 @@ TEXT = "The quick brown fox é😀 jumps"
 
 
 @every_way
-@pytest.mark.parametrize("gamma", [2, 8, 48])
+@pytest.mark.parametrize("gamma", [2, 8, pytest.param(48, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "pair", [(a, b) for a in TOKENIZERS for b in TOKENIZERS if a != b], ids="→".join
 )

@@ -14,6 +14,7 @@ import torch
 import foredraft
 from foredraft.config import DecodingConfig
 from foredraft.errors import ConfigError, ForedraftError
+from foredraft.loading.loader import load_tokenizer
 from foredraft.sampling import ControlledText, Controls
 from foredraft.sampling.penalties import (
     BadWords,
@@ -179,3 +180,18 @@ def test_what_is_legal_is_not_refused() -> None:
         ControlledText([], frozenset({0}), 4),
     )
     assert controls.applied(torch.zeros(1, 4))[0].tolist().count(0) == 2
+
+
+def test_a_prediction_that_is_no_text_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"^prediction '\\ud800' is not text: it holds U\+D800"):
+        DecodingConfig(prediction="\ud800")
+
+
+def test_white_space_is_forbidden_as_it_is_and_takes_no_space_with_it() -> None:
+    tokenizer = load_tokenizer("bundled")
+    space = tokenizer.encode(" ", add_special_tokens=False)
+    text = ControlledText([], frozenset(), len(tokenizer), tokenizer)
+    logits = torch.zeros(1, len(tokenizer))
+    bent = Controls([BadWords(("\n",))], text).applied(logits)[0]
+    assert bent[space].isfinite().all()
+    assert bent[tokenizer.encode("\n", add_special_tokens=False)].isinf().all()

@@ -27,7 +27,7 @@ BAD: list[tuple[dict[str, Any], str, str | None]] = [
     ({"best_of": 3}, "thrown away", "best_of"),
     ({"presence_penalty": 101}, "less than or equal to 100", "presence_penalty"),
     ({"frequency_penalty": -101}, "greater than or equal to", "frequency_penalty"),
-    ({"repetition_penalty": 0}, "greater than 0", "repetition_penalty"),
+    ({"repetition_penalty": 0}, "greater than or equal to 0.01", "repetition_penalty"),
     ({"no_repeat_ngram_size": -1}, "greater than or equal to 0", "no_repeat_ngram_size"),
     ({"logit_bias": {"the": 1}}, "id=bias", "logit_bias"),
     ({"logit_bias": {"5": 101}}, "less than or equal to 100", "logit_bias"),
@@ -65,6 +65,11 @@ BAD: list[tuple[dict[str, Any], str, str | None]] = [
     ({"num_draft_tokens": 4}, "chooses lengths", "num_draft_tokens"),
     ({"num_draft_tokens": 4, "policy": "entropy"}, "leave one", "num_draft_tokens"),
     ({"speculative": False, "drafting": "suffix"}, "means nothing", "drafting"),
+    (
+        {"speculative": False, "prediction": {"type": "content", "content": "x"}},
+        "means nothing",
+        "prediction",
+    ),
     ({"stream_options": {"include_usage": True}}, "stream", "stream_options"),
 ]
 
