@@ -118,7 +118,7 @@ REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "sequences of text": (odd(BadWords, sequences=(("a",),)), "sequences must .*, not "),
     "flat sequences": (odd(BadWords, sequences=(1, 2)), "sequences must .*, not "),
-    "penalty": (odd(Repetition, penalty=0), "penalty must lie in \\(0, 100\\], not 0"),
+    "penalty": (odd(Repetition, penalty=0), r"penalty must lie in \[0\.01, 100\], not 0"),
     "count": (odd(CountPenalty, presence=101), "presence must lie in \\[-100, 100\\], not 101"),
     "size": (odd(NoRepeatNgrams, size=0), "size must lie in \\[1, 1024\\], not 0"),
     "tokens": (odd(MinNewTokens, count=-1), "count must lie in \\[0, 1000000000\\], not -1"),
