@@ -66,16 +66,10 @@ def cases(engine: Engine) -> dict[str, tuple[Engine, DecodingConfig, list[Prompt
 
 def row(name: str, measured: Measured) -> dict[str, Any]:
     """Return a case's ratio."""
-    speeds: dict[str, dict[str, float]] = {}
-    for method, samples in measured.samples.items():
-        for i, item in enumerate(measured.prompts):
-            own = samples[i :: len(measured.prompts)]
-            tokens, seconds = sum(len(one.tokens) for one in own), sum(one.seconds for one in own)
-            speeds.setdefault(method, {})[item.id] = tokens / seconds
     return {
         "case": name,
         "prompts": len(measured.prompts),
-        "auto / plain": ratio(speeds[AUTO], speeds[PLAIN]),
+        "auto / plain": ratio(measured.by_prompt(AUTO), measured.by_prompt(PLAIN)),
     }
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from policies import ratio
-from side_by_side import Clock, Measured, Run, measure
+from side_by_side import Clock, Measured, Run, measure, our_run
 from tables import RESULTS, keep, markdown
 
 from foredraft import DecodingConfig, Engine
@@ -107,29 +107,19 @@ def run_of(
     """Return a function that generates with a method, each prompt as its config says."""
 
     def run(item: PromptItem, clock: Clock) -> list[int]:
-        config = configs[item.id].replace(length=item.length, **settings)
-        generation = engine.stream(item.prompt, config, method=method)
-        for chunk in generation:
-            clock.emitted(len(chunk.record.emitted))
-        return generation.completion.tokens
+        return our_run(engine, method, configs[item.id].replace(**settings))(item, clock)
 
     return run
 
 
 def rows(name: str, measured: Measured) -> Iterable[dict[str, Any]]:
     """Yield what each method brought in a case."""
-    speeds: dict[str, dict[str, float]] = {}
-    for method, samples in measured.samples.items():
-        for i, item in enumerate(measured.prompts):
-            own = samples[i :: len(measured.prompts)]
-            tokens, seconds = sum(len(one.tokens) for one in own), sum(one.seconds for one in own)
-            speeds.setdefault(method, {})[item.id] = tokens / seconds
     for method in list(METHODS)[1:]:
         yield {
             "case": name,
             "method": method,
             "prompts": len(measured.prompts),
-            "÷ plain": ratio(speeds[method], speeds[PLAIN]),
+            "÷ plain": ratio(measured.by_prompt(method), measured.by_prompt(PLAIN)),
             "texts alike": measured.outputs(method) == measured.outputs(PLAIN),
         }
 

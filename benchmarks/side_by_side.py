@@ -115,6 +115,14 @@ class Measured:
         """Return tokens per second, one value a prompt and round."""
         return [s.decode_speed if decode else s.speed for s in self.samples[name]]
 
+    def by_prompt(self, name: str) -> dict[str, float]:
+        """Return tokens per second over all rounds, by the prompts' ids."""
+        speeds = {}
+        for i, item in enumerate(self.prompts):
+            own = self.samples[name][i :: len(self.prompts)]
+            speeds[item.id] = sum(len(one.tokens) for one in own) / sum(s.seconds for s in own)
+        return speeds
+
 
 def our_run(engine: Engine, method: str, config: DecodingConfig) -> Run:
     """Return a function that generates with one of our methods."""

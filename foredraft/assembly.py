@@ -56,6 +56,7 @@ class Assembly:
         self._drafters: dict[Hashable, Drafter] = {}
         self._policies: dict[Hashable, GammaPolicy] = {}
         self._meters: dict[Hashable, Meter] = {}
+        self._forced, self._predicted = ForcedDrafter(), PredictionDrafter()
 
     @property
     def networks(self) -> list[Network]:
@@ -74,7 +75,7 @@ class Assembly:
         # Labels and rates depend on these: what is learned under one is not used under another.
         name, config = method.name, method.config
         spec = config.drafting_spec(name)
-        first = _first(method)
+        first = self._first(method)
         under = (
             *(name, spec, config.verifier, config.sampler, config.cache),
             *(bool(method.controls), *map(type, first)),
@@ -151,6 +152,12 @@ class Assembly:
             first = tuple(one for one in first if not isinstance(one, ForcedDrafter))
         return FirstDrafter(first, inner) if first else inner
 
+    def _first(self, method: Method) -> tuple[RetrievalDrafter, ...]:
+        """Return what drafts before anything else: what must come, then what is expected."""
+        is_structured = any(isinstance(control, Structure) for control in method.controls)
+        forced = [self._forced] if is_structured else []
+        return (*forced, *([self._predicted] if method.config.prediction else []))
+
     def _draft_parts(self, method: Method) -> DraftParts:
         vocab_size = self.target.model.vocab_size
         if self.drafter is None:
@@ -181,13 +188,6 @@ class Assembly:
         if key not in self._storages:
             self._storages = {key: STORAGES[source.storage](source.n, vocab_size)}
         return self._storages[key]
-
-
-def _first(method: Method) -> tuple[RetrievalDrafter, ...]:
-    """Return what drafts before anything else: what must come, then what is expected."""
-    is_structured = any(isinstance(control, Structure) for control in method.controls)
-    forced = [ForcedDrafter()] if is_structured else []
-    return (*forced, *([PredictionDrafter()] if method.config.prediction else []))
 
 
 def _kept(parts: dict[Hashable, Part], key: Hashable, make: Callable[[], Part]) -> Part:
