@@ -79,6 +79,7 @@ class Generation:
             method: how it is decoded: as this one, but for its seed.
         """
         context = self.request.context
+        watch(self.parts, context)
         unread = context.begin[context.length : -1]  # the last token is the first step's
         if unread:
             context.extend(unread)

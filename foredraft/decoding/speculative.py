@@ -19,7 +19,7 @@ from foredraft.drafting.base import Beginning, Drafter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy
 from foredraft.logits import check_decides
-from foredraft.models.base import Feed, Network, Output
+from foredraft.models.base import Context, Feed, Network, Output
 from foredraft.sampling.base import Sampler
 from foredraft.verification.base import Verifier
 
@@ -108,11 +108,20 @@ def begin(parts: Speculation, request: Request) -> None:
     request.drafter = request.drafter or parts.drafter.for_text(parts.meter)
     request.policy = parts.policy.for_text(parts.meter, request.ends)
     parts.meter.begin_text()
+    context, controls = request.context, request.controls
+    watch(parts, context)
     request.drafter.start(
-        Beginning(request.context.prompt, request.rng, request.controls, request.prediction)
+        Beginning(context.prompt, request.rng, controls, request.prediction, context)
     )
     request.policy.start()
     request.is_plain, request.rest = parts.first_target, request.drafter.rest
+
+
+def watch(parts: Speculation, context: Context) -> None:
+    """Let the target tell, from its next token on, what a drafter wants to read of it."""
+    layers = parts.drafter.watched() if parts.drafter is not None else ()
+    if layers:
+        context.watch(layers)
 
 
 def step(parts: Speculation, requests: Sequence[Request]) -> list[StepRecord]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -18,7 +18,7 @@ from foredraft.core import Draft, Prompt, StepOutcome
 from foredraft.costs import Meter
 from foredraft.errors import ConfigError
 from foredraft.gamma.base import GammaPolicy, Signal
-from foredraft.models.base import Network
+from foredraft.models.base import Context, Network
 from foredraft.ranges import Checked
 from foredraft.registry import Registry
 from foredraft.sampling.controls import Controls
@@ -36,12 +36,14 @@ class Beginning:
         controls: that bend the target's distribution, and should bend what drafts are drawn from;
             None: there are none. They stand where the text stands.
         prediction: tokens that the output is expected to resemble.
+        context: of the target, for drafters that read what its layers make of the text.
     """
 
     prompt: Prompt
     rng: Rng
     controls: Controls | None = None
     prediction: Sequence[int] = ()
+    context: Context | None = None
 
 
 class Drafter(ABC):
@@ -54,6 +56,7 @@ class Drafter(ABC):
 
     parts: ClassVar[tuple[str, ...]] = ()  # attributes that hold drafters, alone or in a list
     meter: Meter  # of the pair of models; the loop tells it of every step
+    reads: tuple[int, ...] = ()  # layers of the target whose states it must be told, see `Features`
     rest: int = 0  # steps to come in which it would draft nothing: it is neither asked nor told
 
     def for_text(self, meter: Meter, made: dict[int, Drafter] | None = None) -> Self:
@@ -79,12 +82,17 @@ class Drafter(ABC):
 
     def accepts(self, target: Network) -> bool:
         """Whether it can draft for a target: what it proposes is of the target's tokens."""
+        return all(one.accepts(target) for one in self._inner())
+
+    def watched(self) -> tuple[int, ...]:
+        """Return what it or a part of it `reads`."""
+        return next((found for one in self._inner() if (found := one.watched())), self.reads)
+
+    def _inner(self) -> Iterator[Drafter]:
+        """Yield the drafters that are parts of it."""
         for name in self.parts:
             part = getattr(self, name)
-            several = part if isinstance(part, list) else [part]
-            if not all(one.accepts(target) for one in several):
-                return False
-        return True
+            yield from part if isinstance(part, list) else [part]
 
     @abstractmethod
     def start(self, text: Beginning) -> None:

@@ -21,10 +21,12 @@ from foredraft.drafting.base import (
     needed,
 )
 from foredraft.drafting.draft_model import DRAFT_MODEL, DraftModelDrafter
+from foredraft.drafting.head import HeadDrafter
 from foredraft.errors import ContextOverflow
 from foredraft.gamma.base import GammaPolicy, Signal
 from foredraft.logits import undecided
 from foredraft.models.base import Context, Network
+from foredraft.models.head import HeadModel
 from foredraft.models.translated import Intersected, Rendering
 from foredraft.sampling.base import Sampler
 from foredraft.translation import Translation
@@ -238,6 +240,8 @@ def neural_parts(
         is_foreign: whether the draft model's tokens are not the target's.
         knows_logits: as for `DraftParts`.
     """
+    if isinstance(draft_model, HeadModel):
+        return DraftParts(vocab_size, HeadDrafter(draft_model, sampler), knows_logits)
     neural: Drafter = DraftModelDrafter(draft_model, sampler)
     if translation is None:
         return DraftParts(vocab_size, neural, knows_logits)

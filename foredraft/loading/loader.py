@@ -31,6 +31,7 @@ from foredraft.loading.device import resolve_device
 from foredraft.loading.documents import shown
 from foredraft.loading.folder import ModelFolder, check_folder_weights, read_folder
 from foredraft.loading.gguf_model import ModelFile, read_model_file
+from foredraft.loading.head import bundled_head_for, is_head, load_head, read_head_folder
 from foredraft.loading.hub import fetched, weight_files
 from foredraft.loading.named import file_of, resolve_name, settings_of
 from foredraft.loading.options import LoadOptions, resolve_dtype
@@ -112,6 +113,8 @@ def load_drafter(
     """
     if name == BUNDLED and isinstance(target.model, Seq2SeqModel):
         name = BUNDLED_SEQ2SEQ
+    if (head := _head_folder(name)) is not None:
+        return _load_head(name, head, target)
     options = replace(options, invariant=False)
     folder, network, tokenizer, runtime = _load_network(name, "drafter", options)
     begins("laying out the drafter's weights")
@@ -126,6 +129,45 @@ def load_drafter(
     except ModelError as error:
         raise type(error)(f"{error}, or none: --drafter {NO_DRAFTER}") from None
     return drafter
+
+
+def find_drafter(target: LoadedModel, options: LoadOptions) -> LoadedModel | None:
+    """Return the draft model that comes with this package for a target; None if none fits.
+
+    It is the bundled drafter where both have one tokenizer, else a head of this very target.
+
+    Raises:
+        ModelError: a file of this package is corrupt.
+    """
+    if not isinstance(target.model, Seq2SeqModel):
+        head = bundled_head_for(target.model)
+        if head is not None:
+            return _load_head(head.path.name, head.path, target)
+    try:
+        return load_drafter(BUNDLED, target, options, may_be_foreign=False)
+    except ModelError:
+        return None
+
+
+def _head_folder(name: str) -> Path | None:
+    """Return the folder of a head, fetched if it is on the hub; None: the name means no head."""
+    if name in BUNDLED_FOLDERS:
+        return None
+    source = resolve_name(name)
+    if file_of(source) is not None:
+        return None
+    folder = settings_of(source)
+    if not is_head(folder):
+        return None
+    if folder != Path(source):
+        fetched(source, weight_files(folder))
+    return folder
+
+
+def _load_head(name: str, folder: Path, target: LoadedModel) -> LoadedModel:
+    begins("laying out the head")
+    head = load_head(read_head_folder(folder), target.model, target.name)
+    return LoadedModel(name, head, target.tokenizer, target.eos_token_ids)
 
 
 def load(name: str, role: str, options: LoadOptions) -> LoadedModel:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +22,7 @@ from foredraft.models.cache import (
     check_can_roll_back,
     check_takes_blocks,
 )
+from foredraft.models.features import stacked
 from foredraft.models.memory import Memory, TokenMemory
 from foredraft.models.positions import positions_of
 from foredraft.models.refusals import check_is_network
@@ -132,7 +133,29 @@ class DecoderOnlyModel(ModuleModel):
         positions = positions_of(config, network)
         super().__init__(network, int(config.vocab_size), vocab_size, positions)
         self._num_layers = config.num_hidden_layers
+        self._layers = _layers_of(network, self._num_layers)
+        self.num_watchable = len(self._layers)
+        self.state_size = int(getattr(config, "hidden_size", 0)) if self._layers else 0
         self._takes_cache = True  # as far as is known
+
+    def embedding(self) -> Tensor:
+        return self._part(self.model.get_input_embeddings()).float()
+
+    def output_rows(self, tokens: Tensor) -> Tensor:
+        return self._part(self.model.get_output_embeddings())[tokens.to(self.device)].float()
+
+    def last_norm(self) -> tuple[Tensor, float]:
+        norm = getattr(self.model.get_decoder(), "norm", None)
+        epsilon = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+        if epsilon is None:
+            raise self._tells_nothing()
+        return self._part(norm).float(), float(epsilon)
+
+    def _part(self, module: nn.Module | None) -> Tensor:
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, Tensor) or not weight.is_floating_point():
+            raise self._tells_nothing()
+        return weight.detach()
 
     def _new_memory(self) -> Memory:
         return RollbackCache(self._num_layers) if self._takes_cache else TokenMemory()
@@ -142,6 +165,16 @@ class DecoderOnlyModel(ModuleModel):
             super().take_back(memory)
 
     def _pass(self, context: Context, input_ids: Tensor, keep: int) -> Tensor:
+        features, begin, time = context.features, context.length, input_ids.shape[1]
+        if features is None:
+            return self._fed(context, input_ids, keep)
+        with _watching(self._layers, features.layers) as states:
+            logits = self._fed(context, input_ids, keep)
+        features.write(begin, stacked([states[i][0, -time:] for i in features.layers]))
+        return logits
+
+    def _fed(self, context: Context, input_ids: Tensor, keep: int) -> Tensor:
+        """Feed ids `[1, time]`, with a memory where the network has one."""
         if self._takes_cache:
             held, fed = context.length, context.length + input_ids.shape[1]
             cached = {self._cache_argument: context.memory, "use_cache": True}
@@ -178,6 +211,41 @@ class DecoderOnlyModel(ModuleModel):
         """Return the network's logits of ids `[1, time]`, shape `[keep, vocab]`."""
         kept = {"logits_to_keep": keep} if "logits_to_keep" in self._takes else {}
         return self._run(keep, input_ids=input_ids, **cached, **kept)
+
+
+def _layers_of(network: nn.Module, count: int) -> list[nn.Module]:
+    """Return the layers of a decoder; none where no list in it has as many."""
+    for part in network.modules():
+        if isinstance(part, nn.ModuleList) and len(part) == count:
+            return list(part)
+    return []
+
+
+@contextmanager
+def _watching(layers: Sequence[nn.Module], wanted: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+    """Take down what goes into layers, and what comes out of the last one, `[1, time, hidden]`."""
+    states: dict[int, Tensor] = {}
+
+    def before(place: int) -> Callable[..., None]:
+        def hook(_: nn.Module, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            states[place] = given[0] if given else named["hidden_states"]
+
+        return hook
+
+    def after(_: nn.Module, __: object, made: Tensor | tuple[Tensor, ...]) -> None:
+        states[len(layers)] = made if isinstance(made, Tensor) else made[0]
+
+    hooks = [
+        layers[place].register_forward_pre_hook(before(place), with_kwargs=True)
+        for place in wanted
+        if place < len(layers)
+    ]
+    hooks.append(layers[-1].register_forward_hook(after))
+    try:
+        yield states
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def foreign_pass(network: nn.Module) -> AbstractContextManager[None]:

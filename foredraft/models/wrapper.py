@@ -36,6 +36,7 @@ class Wrapper(Network):
         self.inner, self.owner = inner, inner.owner
         self.vocab_size, self.max_length = inner.vocab_size, inner.max_length
         self.dtype, self.weight_bytes = inner.dtype, inner.weight_bytes
+        self.num_watchable, self.state_size = inner.num_watchable, inner.state_size
 
     @property
     def prompt_vocab_size(self) -> int:
@@ -60,10 +61,30 @@ class Wrapper(Network):
     def weights(self) -> Iterator[Tensor]:
         return self.inner.weights()
 
+    def embedding(self) -> Tensor:
+        return self.inner.embedding()
+
+    def output_rows(self, tokens: Tensor) -> Tensor:
+        return self.inner.output_rows(tokens)
+
+    def last_norm(self) -> tuple[Tensor, float]:
+        return self.inner.last_norm()
+
     def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         memory: InnerText = context.memory
         memory.tokens += tokens
-        return memory.context.extend(tokens, keep)
+        return self.read(context, tokens, keep)
+
+    def read(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
+        """Let the network behind read tokens of a text, and tell of its layers what is asked."""
+        inner, features = context.memory.context, context.features
+        begin, end = inner.length, inner.length + len(tokens)
+        if features is None:
+            return inner.extend(tokens, keep)
+        known = inner.watch(features.layers)
+        logits = inner.extend(tokens, keep)
+        features.write(begin, known.between(begin, end))
+        return logits
 
 
 class Recomputing(Wrapper):
@@ -76,4 +97,4 @@ class Recomputing(Wrapper):
         memory: InnerText = context.memory
         memory.tokens += tokens
         memory.context.rollback_to(0)
-        return memory.context.extend(memory.tokens, keep)
+        return self.read(context, memory.tokens, keep)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -27,7 +27,9 @@ SIZES = (1, 2, 4, 8, 16, 32)  # rows of a static pass; more tokens go as a promp
 WARM_UPS = 2  # runs before a capture: libraries choose kernels and take workspace in them
 MOST_SHAPES = 256  # static passes that torch.compile may specialise
 
-Compute = Callable[[], Tensor]
+Made = tuple[Tensor, Tensor | None]  # what was asked for; and the states that were watched
+Compute = Callable[[], Made]
+Shape = tuple[int, int, int, tuple[int, ...]]  # rows, drafted tokens, bucket, watched layers
 Capture = Callable[[Compute], Compute]
 
 
@@ -39,7 +41,7 @@ class StaticPass(Pass):
         positions: of the rows, shape `[time]`.
     """
 
-    positions: Tensor
+    positions: Tensor = field(kw_only=True)
 
     def write(self, place: int, new: Tensor) -> None:
         memory = self.written[place]
@@ -47,9 +49,14 @@ class StaticPass(Pass):
 
 
 def static_pass(
-    llama: Llama, input_ids: Tensor, begin: Tensor, memory: Tensor, rotations: Tensor
-) -> Tensor:
-    """Feed ids at positions that only the device knows; return hidden states `[rows, hidden]`.
+    llama: Llama,
+    input_ids: Tensor,
+    begin: Tensor,
+    memory: Tensor,
+    rotations: Tensor,
+    watched: tuple[int, ...] = (),
+) -> tuple[Tensor, Tensor | None]:
+    """Feed ids at positions that only the device knows.
 
     Args:
         llama: the network.
@@ -58,17 +65,21 @@ def static_pass(
         memory: keys and values of the positions that may be attended to, written in place, shape
             `[layers, 1, 2 · kv_heads, bucket, head_dim]`.
         rotations: of all positions, complex, shape `[≥ bucket, head_dim / 2]`.
+        watched: see `Pass`.
+
+    Returns:
+        The last hidden states, `[rows, hidden]`; and what was watched, `[rows, width]`.
     """
     positions = begin + torch.arange(len(input_ids), device=begin.device)  # [rows]
     bucket = memory.shape[3]
-    hidden = torch.arange(bucket, device=begin.device) > positions[:, None]  # [rows, bucket]
-    mask = memory.new_zeros(hidden.shape).masked_fill_(hidden, NEVER).repeat(llama.group, 1)
+    later = torch.arange(bucket, device=begin.device) > positions[:, None]  # [rows, bucket]
+    mask = memory.new_zeros(later.shape).masked_fill_(later, NEVER).repeat(llama.group, 1)
     turns = llama.for_all_heads(rotations.index_select(0, positions))
     keys, values = memory.chunk(2, dim=2)
-    step = StaticPass(
-        turns, mask, memory.unbind(0), keys.unbind(0), values.unbind(0), positions=positions
-    )
-    return llama(input_ids[None], step)
+    parts = memory.unbind(0), keys.unbind(0), values.unbind(0)
+    step = StaticPass(turns, mask, *parts, watched, positions=positions)
+    hidden = llama(input_ids[None], step)
+    return hidden, step.features if watched else None
 
 
 def run_eagerly(compute: Compute) -> Compute:
@@ -97,7 +108,7 @@ class GraphCapture:
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 result = compute()
 
-        def replay() -> Tensor:
+        def replay() -> Made:
             graph.replay()
             return result
 
@@ -112,7 +123,7 @@ class Recorded:
     compute: Compute
     run: Compute
 
-    def __call__(self, numbers: Sequence[int]) -> Tensor:
+    def __call__(self, numbers: Sequence[int]) -> Made:
         """Return the result for these numbers; it is overwritten by the next one."""
         self.fed.copy_(torch.tensor(numbers))
         return self.run()
@@ -129,11 +140,11 @@ class StaticMemory(KeyValueMemory):
 
     def __init__(self, num_layers: int, kv_heads: int, head_dim: int, like: Tensor) -> None:
         super().__init__(num_layers, kv_heads, head_dim, like)
-        self._recorded: dict[tuple[int, int, int], Recorded] = {}
+        self._recorded: dict[Shape, Recorded] = {}
         self._recorded_on: Tensor | None = None  # the block that they read and write
 
-    def recorded(self, new_capture: Callable[[], Capture]) -> dict[tuple[int, int, int], Recorded]:
-        """Return the passes on the block as it lies now, by rows, drafted tokens and bucket."""
+    def recorded(self, new_capture: Callable[[], Capture]) -> dict[Shape, Recorded]:
+        """Return the passes on the block as it lies now."""
         if self.block is not self._recorded_on:
             self._recorded, self._recorded_on = {}, self.block
             self.capture = new_capture()
@@ -183,9 +194,8 @@ class StaticModel(NativeModel):
             super().logits(context, tokens[:early], 1)
         elif not self.invariant and (context.length == 0 or len(tokens) > most):
             return super().logits(context, tokens, keep)  # a prompt
-        memory: StaticMemory = context.memory
         parts = [
-            self._extend(memory, tokens[i : i + most]) for i in range(early, len(tokens), most)
+            self._extend(context, tokens[i : i + most]) for i in range(early, len(tokens), most)
         ]
         logits = parts[0] if len(parts) == 1 else torch.cat(parts)
         return self._fitted(logits[-keep:])
@@ -203,25 +213,37 @@ class StaticModel(NativeModel):
             self.logits(context, tokens[:-1], 1)
             tokens = tokens[-1:]
         memory: StaticMemory = context.memory
-        drafted, margins = self._run(memory, tokens, count).tolist()
+        drafted, margins = self._run(memory, tokens, count)[0].tolist()
         memory.length += len(tokens) + count - 1
         return Drafted([int(token) for token in drafted], margins)
 
-    def _extend(self, memory: StaticMemory, tokens: Sequence[int]) -> Tensor:
+    def _extend(self, context: Context, tokens: Sequence[int]) -> Tensor:
         """Feed tokens, as many as a static pass has rows; return logits `[time, vocab]`."""
-        logits = self._run(memory, tokens, 0)[: len(tokens)].clone()
-        memory.length += len(tokens)
-        return logits
+        memory, features, time = context.memory, context.features, len(tokens)
+        logits, states = self._run(memory, tokens, 0, features.layers if features else ())
+        if features and states is not None:
+            features.write(memory.length, states[:time])
+        memory.length += time
+        return logits[:time].clone()
 
-    def _run(self, memory: StaticMemory, tokens: Sequence[int], drafted: int) -> Tensor:
-        """Return logits after each row `[rows, vocab]`, or tokens and margins, `[2, drafted]`."""
+    def _run(
+        self,
+        memory: StaticMemory,
+        tokens: Sequence[int],
+        drafted: int,
+        watched: tuple[int, ...] = (),
+    ) -> Made:
+        """Return logits after each row `[rows, vocab]`, or tokens and margins, `[2, drafted]`.
+
+        Beside it are the states of the rows after the layers that are watched.
+        """
         begin, count = memory.length, len(tokens)
         rows = next(size for size in self._sizes if size >= count)
         bucket = self._bucket(memory, begin + rows + drafted)
         last = self._num_embeddings - 1  # a drafter may be handed a token it has never heard of
         padding = [0] * (rows - count)
         numbers = [*(min(token, last) for token in tokens), *padding, begin, count]
-        shape, recorded = (rows, drafted, bucket), memory.recorded(self._new_capture)
+        shape, recorded = (rows, drafted, bucket, watched), memory.recorded(self._new_capture)
         if shape not in recorded:
             recorded[shape] = self._record(memory, shape, numbers)
         return recorded[shape](numbers)
@@ -235,27 +257,29 @@ class StaticModel(NativeModel):
         return bucket
 
     def _record(
-        self, memory: StaticMemory, shape: tuple[int, int, int], numbers: list[int]
+        self, memory: StaticMemory, shape: Shape, numbers: list[int]
     ) -> Recorded:
-        rows, drafted, bucket = shape
+        rows, drafted, bucket, watched = shape
         fed = torch.tensor(numbers, device=self.device)
         held, rotations = memory.block[:, :, :, :bucket], self._rotations
         one_pass = self._static_pass
 
-        def feed(ids: Tensor, begin: Tensor) -> Tensor:
-            return one_pass(self.llama, ids, begin, held, rotations)
+        def feed(ids: Tensor, begin: Tensor) -> Made:
+            return one_pass(self.llama, ids, begin, held, rotations, watched)
 
-        def logits() -> Tensor:
-            return self.llama.logits(feed(fed[:rows], fed[rows : rows + 1]))
+        def logits() -> Made:
+            hidden, states = feed(fed[:rows], fed[rows : rows + 1])
+            return self.llama.logits(hidden), states
 
-        def draft() -> Tensor:
+        def draft() -> Made:
             begin, count = fed[rows:].split(1)
-            hidden = feed(fed[:rows], begin).index_select(0, count - 1)
+            hidden = feed(fed[:rows], begin)[0].index_select(0, count - 1)
             found = [self._likeliest(hidden)]
             for i in range(drafted - 1):
-                found.append(self._likeliest(feed(found[-1][0], begin + count + i)))
+                found.append(self._likeliest(feed(found[-1][0], begin + count + i)[0]))
             # One tensor, so that one copy brings tokens and margins: float64 holds every id.
-            return torch.stack([torch.cat(part).double() for part in zip(*found, strict=True)])
+            parts = [torch.cat(part).double() for part in zip(*found, strict=True)]
+            return torch.stack(parts), None
 
         run = compute = draft if drafted else logits
         try:
@@ -276,7 +300,7 @@ class StaticModel(NativeModel):
         return logits.argmax(-1), largest[:, 0] - largest[:, -1]
 
 
-def compiled_pass() -> Callable[..., Tensor]:
+def compiled_pass() -> Callable[..., Made]:
     """Return `static_pass` as torch.compile makes it, at first use of each shape.
 
     Raises:
@@ -284,10 +308,10 @@ def compiled_pass() -> Callable[..., Tensor]:
     """
     compiled = torch.compile(static_pass, dynamic=False, fullgraph=True)
 
-    def call(llama: Llama, *tensors: Tensor) -> Tensor:
+    def call(llama: Llama, *given: object) -> Made:
         try:
             with torch._dynamo.config.patch(recompile_limit=MOST_SHAPES):
-                result: Tensor = compiled(llama, *tensors)
+                result: Made = compiled(llama, *given)
         except torch._dynamo.exc.TorchDynamoException as error:
             first = str(error).strip().split("\n")[0]
             raise ModelError(

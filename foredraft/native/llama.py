@@ -6,13 +6,14 @@ Knows tensors; what is remembered, and how much of it can be forgotten, is its c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from foredraft.errors import ModelError
+from foredraft.models.features import stacked
 from foredraft.native.linear import Linear, make_linear
 from foredraft.native.weights import LayerWeights, Matrix, Weight, Weights
 
@@ -29,7 +30,7 @@ class Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.is_cuda:
-            normal: Tensor = F.rms_norm(x, self._size, eps=self._epsilon)
+            normal: Tensor = F.rms_norm(x, self._size, eps=self.epsilon)
             return normal * self._weight
         # √(Σx² + size·ε) by two small operations; the composite of the library takes six.
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
@@ -73,6 +74,8 @@ class Pass:
         written: where new keys and values go, one a layer, `[beams, 2 · kv_heads, time, head_dim]`.
         keys: to attend to, one a layer, `[beams, kv_heads, seen, head_dim]`.
         values: likewise.
+        watched: numbers of layers after which the states are taken down.
+        states: those, in the order of the layers, `[beams · time, hidden]` each.
     """
 
     rotations: Tensor
@@ -80,10 +83,22 @@ class Pass:
     written: tuple[Tensor, ...]
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+    watched: tuple[int, ...] = ()
+    states: dict[int, Tensor] = field(default_factory=dict)
 
     def write(self, place: int, new: Tensor) -> None:
         """Remember new keys and values of a layer, `[beams, 2 · kv_heads, time, head_dim]`."""
         self.written[place].copy_(new)
+
+    def watch(self, layers: int, hidden: Tensor) -> None:
+        """Take down the states after so many layers, if somebody asks for them."""
+        if layers in self.watched:
+            self.states[layers] = hidden
+
+    @property
+    def features(self) -> Tensor:
+        """What was taken down, side by side as it was asked for: `[beams · time, width]`."""
+        return stacked([self.states[layers] for layers in self.watched])
 
 
 class Llama:
@@ -101,10 +116,12 @@ class Llama:
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
         # Half precision would round the product of two weights; a GPU has a kernel for norms.
         self._folds = self.dtype == torch.float32 and self.device.type == "cpu"
-        self._epsilon = weights.epsilon
+        self.epsilon = weights.epsilon
         self.layers = list(map(self._layer, weights.layers()))
-        self.norm, gain = self._norm(weights.gain())
-        self.head = self._linear([weights.head(self.embedding)], gain)
+        self.last_gain, head = weights.gain(), weights.head(self.embedding)
+        self.norm, gain = self._norm(self.last_gain)
+        self.output = numbers(head.weight)  # [vocab, hidden]; no copy where no gain is folded
+        self.head = self._linear([head], gain)
         [self.rotations] = weights.rotations
 
     def _layer(self, layer: LayerWeights) -> Layer:
@@ -133,19 +150,20 @@ class Llama:
     def _norm(self, gain: Tensor) -> tuple[Norm | UnitNorm, Tensor | None]:
         """Return a norm, and what the columns of the product behind it are multiplied by."""
         if not self._folds:
-            return Norm(gain, self._epsilon), None
-        return UnitNorm(len(gain), self._epsilon), gain * len(gain) ** 0.5
+            return Norm(gain, self.epsilon), None
+        return UnitNorm(len(gain), self.epsilon), gain * len(gain) ** 0.5
 
     def _qk_norm(self, layer: LayerWeights) -> Norm | None:
         if layer.query_gain is None or layer.key_gain is None:
             return None
         rows = [layer.query_gain] * self.heads + [layer.key_gain] * self.kv_heads
-        return Norm(torch.stack(rows), self._epsilon)  # [heads, head_dim]
+        return Norm(torch.stack(rows), self.epsilon)  # [heads, head_dim]
 
     def __call__(self, input_ids: Tensor, step: Pass) -> Tensor:
         """Return the last hidden states of ids `[beams, time]`, shape `[beams · time, hidden]`."""
         beams, time = input_ids.shape
         hidden = F.embedding(input_ids.flatten(), self.embedding)  # [beams · time, hidden]
+        step.watch(0, hidden)
         for i, layer in enumerate(self.layers):
             qkv = layer.qkv(layer.attention_norm(hidden)).view(
                 beams, time, -1, self.head_dim // 2, 2
@@ -153,6 +171,7 @@ class Llama:
             hidden = layer.out.added(self._attend(layer, qkv, step, i), hidden)
             gate, up = layer.gate_up(layer.mlp_norm(hidden)).split(self.inner_size, -1)
             hidden = layer.down.added(F.silu(gate).mul_(up), hidden)
+            step.watch(i + 1, hidden)
         return hidden
 
     def weights(self) -> Iterator[Tensor]:

@@ -52,9 +52,11 @@ class KeyValueMemory:
 
     Attributes:
         read: what the encoder of a decoder has read; None without one, and before the first pass.
+        first: positions before it are not attended to: they were never fed.
     """
 
     read: Source | None = None
+    first = 0
 
     def __init__(self, num_layers: int, kv_heads: int, head_dim: int, like: Tensor) -> None:
         self.length = 0
@@ -84,7 +86,7 @@ class KeyValueMemory:
         return True
 
     def restart(self) -> None:
-        self.length, self.read = 0, None
+        self.length, self.read, self.first = 0, None, 0
 
     def rollback_to(self, length: int) -> None:
         self.length = length
@@ -127,6 +129,7 @@ class NativeModel(TensorModel):
         super().__init__(int(config.vocab_size), vocab_size, positions, network.device)
         self.dtype = llama.dtype
         self.position_bytes = self._new_memory().position_bytes
+        self.num_watchable, self.state_size = len(llama.layers), llama.embedding.shape[1]
         self.invariant = invariant
         self._rotations = llama.rotations(0)
         self._steps, self._middle = torch.empty(0), 0
@@ -134,36 +137,46 @@ class NativeModel(TensorModel):
     def weights(self) -> Iterator[Tensor]:
         yield from self.llama.weights()
 
+    def embedding(self) -> Tensor:
+        return self.llama.embedding.float()
+
+    def output_rows(self, tokens: Tensor) -> Tensor:
+        return self.llama.output[tokens.to(self.device)].float()
+
+    def last_norm(self) -> tuple[Tensor, float]:
+        return self.llama.last_gain.float(), self.llama.epsilon
+
     def _new_memory(self) -> KeyValueMemory:
         llama = self.llama
         return self.memory_kind(len(llama.layers), llama.kv_heads, llama.head_dim, llama.embedding)
 
     def _pass(self, context: Context, input_ids: Tensor, keep: int) -> Tensor:
         if self.invariant:
-            return self._in_fixed_passes(context.memory, input_ids, keep)
-        return self.llama.logits(self._in_passes(context.memory, input_ids, keep))
+            return self._in_fixed_passes(context, input_ids, keep)
+        return self.llama.logits(self._in_passes(context, input_ids, keep))
 
-    def _in_passes(self, memory: KeyValueMemory, input_ids: Tensor, keep: int) -> Tensor:
+    def _in_passes(self, context: Context, input_ids: Tensor, keep: int) -> Tensor:
         """Feed ids `[1, time]`; return the newest hidden states, `[keep, hidden]`."""
         parts = input_ids.split(CHUNK, dim=1)
-        hidden = [self._hidden(memory, part, part.shape[1]) for part in parts]
+        hidden = [self._hidden(context, part, part.shape[1]) for part in parts]
         return hidden[0][-keep:] if len(hidden) == 1 else torch.cat(hidden)[-keep:]
 
-    def _in_fixed_passes(self, memory: KeyValueMemory, input_ids: Tensor, keep: int) -> Tensor:
+    def _in_fixed_passes(self, context: Context, input_ids: Tensor, keep: int) -> Tensor:
         """Feed ids `[1, time]`, the last `keep` in passes of one size; return logits of those."""
         before = input_ids.shape[1] - keep
         if before:
-            self._in_passes(memory, input_ids[:, :before], 1)
+            self._in_passes(context, input_ids[:, :before], 1)
         kept = []
         for part in input_ids[:, before:].split(ROWS, dim=1):
             padded = part.new_zeros(1, ROWS)
             padded[:, : part.shape[1]] = part
-            hidden = self._hidden(memory, padded, part.shape[1])
+            hidden = self._hidden(context, padded, part.shape[1])
             kept.append(self.llama.logits(hidden)[: part.shape[1]])
         return torch.cat(kept)  # [keep, vocab]
 
-    def _hidden(self, memory: KeyValueMemory, input_ids: Tensor, count: int) -> Tensor:
+    def _hidden(self, context: Context, input_ids: Tensor, count: int) -> Tensor:
         """Feed ids `[1, time]` and remember the first `count`; return `[time, hidden]`."""
+        memory, features = context.memory, context.features
         time, begin = input_ids.shape[1], memory.length
         end = begin + time
         seen = -(-end // KEYS) * KEYS if self.invariant else end
@@ -175,8 +188,11 @@ class NativeModel(TensorModel):
             block[:, :, :, begin:end].unbind(0),
             block[:, :, :heads, :seen].unbind(0),
             block[:, :, heads:, :seen].unbind(0),
+            features.layers if features else (),
         )
         hidden = self.llama(input_ids, step)
+        if features:
+            features.write(begin, step.features[:count])
         memory.length = begin + count
         return hidden
 

@@ -20,7 +20,8 @@ from foredraft.models.base import Context, Drafted, Feed, Network, Output
 from foredraft.models.decoder_only import TensorModel
 from foredraft.models.encoder import Encoder
 from foredraft.models.encoder_decoder import Seq2SeqModel, decoder_positions
-from foredraft.native.fused import CompiledModel, Passes
+from foredraft.native.fused import CompiledModel
+from foredraft.native.passes import Passes
 from foredraft.native.linear import make_linear
 from foredraft.native.network import CHUNK, KeyValueMemory, Source, native_dtype, unknown
 from foredraft.native.structures import ACTIVATION_CODES, PANEL

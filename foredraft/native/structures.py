@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from foredraft.errors import ModelError
 from foredraft.native.blocks import KINDS, Blocks
 from foredraft.native.compiler import load_library
 from foredraft.native.pages import Arena
+from foredraft.native.head_weights import HeadWeights
 from foredraft.native.t5_weights import T5Weights
 from foredraft.native.weights import LayerWeights, Matrix, Weight, Weights
 
@@ -21,6 +23,7 @@ PANEL = 16  # of kernels/vectors.h: heads are padded to a multiple of so many di
 DENSE = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 ACTIVATION_CODES = ("silu", "gelu", "relu")  # of kernels/network.h
 ROWS_AT_ONCE = 1024  # of a matrix that are compared at once
+AnyWeights: TypeAlias = Weights | T5Weights | HeadWeights
 
 
 _TYPES = {
@@ -52,13 +55,14 @@ _Network = _structure(
     "Network",
     integers="layers hidden heads kv_heads head_dim turned inner activation single half",
     floats="epsilon embedding_scale query_scale",
-    matrices="embedding head",
-    pointers="gain layer",
+    integers_="residual_is_normed",
+    matrices="embedding head fuse",
+    pointers="gain word_gain tokens layer",
 )
 Feed = _structure(
     "Feed",
     pointers="block",
-    integers="layer_stride head_stride begin time keep",
+    integers="layer_stride head_stride begin time keep first",
     pointers_="source",
     integers_="source_layer_stride source_head_stride source_length",
 )
@@ -69,6 +73,9 @@ Pass = _structure(
     pointers_="feed rotations nearness",
     integers_="positions",
     pointers__="scratch logits likeliest margin",
+    integers__="watched",
+    pointers___="watch states features",
+    integers___="are_states",
 )
 Choices = _structure(
     "Choices",
@@ -159,9 +166,12 @@ class Laid:
         weights: of the network.
         threads: that lay them out.
         single: activations stay in float32 where weights are quantised.
+        words: whose embedding is this network's too; None: it has its own.
 
     Attributes:
         known: tokens that have an embedding.
+        columns: of the logits.
+        hidden: numbers of a state.
         is_quantised: whether any matrix is.
         rounds: whether activations are rounded to 8 bits, and keys and values to 16.
         padded_dim: dimensions of a head as memory holds it.
@@ -172,33 +182,62 @@ class Laid:
     def __init__(
         self,
         functions: ctypes.CDLL,
-        weights: Weights | T5Weights,
+        weights: AnyWeights,
         threads: int,
         *,
         single: bool = False,
+        words: Laid | None = None,
     ) -> None:
         self._functions, self._threads, self._arena = functions, threads, Arena()
         self.padded_dim = -(-weights.head_dim // PANEL) * PANEL
         self.tensors: list[Tensor] = []
         self.is_quantised = False
         self._bytes = self._numbers = 0
-        embedding = weights.embedding()
-        self.known, hidden = embedding.shape
-        head = weights.head(embedding)
-        first = self._matrix(Matrix(embedding, None))
-        last = self._copy(first, head) if head.weight is embedding else self._matrix(head)
-        del embedding, head  # one that was read is not held while the layers are
+        self._words = words  # what the structure points into lives as long as this does
+        first, last = self._ends(weights, words)
+        self.known, self.columns, self.hidden = first.out, last.out, getattr(last, "in")
         layers = (_Layer * weights.num_layers)(*map(self._layer, weights.layers()))
         self._layers = layers
         # Activations of 8 bits err by far more than keys and values of 16.
         self.rounds = self.is_quantised and not single
         self.structure = _Network(
-            *(weights.num_layers, hidden, weights.heads, weights.kv_heads, weights.head_dim),
+            *(weights.num_layers, self.hidden, weights.heads, weights.kv_heads, weights.head_dim),
             *(weights.turned, weights.inner_size, ACTIVATION_CODES.index(weights.activation)),
             *(single, self.rounds),
-            *(weights.epsilon, weights.embedding_scale, weights.query_scale, first, last),
-            *(self._floats(weights.gain()), ctypes.cast(layers, ctypes.c_void_p)),
+            *(weights.epsilon, weights.embedding_scale, weights.query_scale),
+            embedding=first,
+            head=last,
+            gain=self._floats(gain := weights.gain()),
+            layer=ctypes.cast(layers, ctypes.c_void_p),
         )
+        self.gain = gain.float()
+        if isinstance(weights, HeadWeights):
+            self.structure.fuse = self._matrix(weights.fuse())
+            self.structure.word_gain = self._floats(weights.word_gain())
+            self.structure.residual_is_normed = weights.residual_is_normed
+            self.structure.tokens = self._kept(weights.tokens).data_ptr()
+
+    def _ends(
+        self, weights: AnyWeights, words: Laid | None
+    ) -> tuple[ctypes.Structure, ctypes.Structure]:
+        """Return the embedding and the last product, which may be one matrix."""
+        embedding = words.structure.embedding if words else weights.embedding()
+        head = weights.head(embedding)
+        first = embedding if words else self._matrix(Matrix(embedding, None))
+        return first, self._copy(first, head) if head.weight is embedding else self._matrix(head)
+
+    def rows(self, matrix: str, numbers: Tensor) -> Tensor:
+        """Return rows of a matrix of the network in float32, `[len, in]`.
+
+        Args:
+            matrix: `embedding` or `head`.
+            numbers: of the rows, all of which there are.
+        """
+        made = torch.empty(len(numbers), self.hidden)
+        given, size = ctypes.byref(getattr(self.structure, matrix)), 4 * self.hidden
+        for place, number in enumerate(numbers.tolist()):
+            self._functions.unpack_row(given, number, made.data_ptr() + size * place)
+        return made
 
     @property
     def weight_bytes(self) -> float:

@@ -247,7 +247,7 @@ class Weights:
     def _turned(self, matrix: Matrix, heads: int) -> Matrix:
         if self._source.neighbours:
             return matrix
-        return _changed(matrix, lambda rows: _neighbours(rows, heads, self.turned))
+        return _changed(matrix, lambda rows: neighbours(rows, heads, self.turned))
 
     def _matrix(self, name: str) -> Matrix:
         return Matrix(self._present(f"{name}.weight"), self._bias(name))
@@ -267,7 +267,7 @@ class Weights:
         if not self._source.holds(name):
             return None
         gain = self._gain(name)
-        return gain if self._source.neighbours else _neighbours(gain, 1, self.turned)
+        return gain if self._source.neighbours else neighbours(gain, 1, self.turned)
 
     def _find(self, name: str) -> Weight | None:
         found = self._source.find(name)
@@ -341,7 +341,7 @@ def _changed(matrix: Matrix, change: Callable[[Tensor], Tensor]) -> Matrix:
     return Matrix(weight, None if bias is None else change(bias))
 
 
-def _neighbours(rows: Tensor, heads: int, turned: int) -> Tensor:
+def neighbours(rows: Tensor, heads: int, turned: int) -> Tensor:
     """Put dimension i of each head beside i + turned / 2, with which it rotates."""
     by_head = rows.unflatten(0, (heads, -1))
     pairs = by_head[:, :turned].unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)

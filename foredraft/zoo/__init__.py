@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 ZOO_DIR = Path(__file__).parent
+HEADS_DIR = ZOO_DIR / "heads"
 
 
 def bundled_path(role: str) -> Path:

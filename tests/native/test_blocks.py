@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from foredraft.native.blocks import KINDS, Blocks
-from foredraft.native.fused import PASS_ROWS, FusedModel
+from foredraft.native.fused import FusedModel
+from foredraft.native.passes import PASS_ROWS
 from foredraft.native.weights import Source, Weight
 from tests.native.test_fused import LACKS, check_bits, needs_a_compiler, processor
 from tests.texts import first_pass

@@ -15,7 +15,8 @@ from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import DraftModelDrafter
 from foredraft.gamma import EntropyGamma, FixedGamma, GammaPolicy, HeuristicGamma
 from foredraft.models import Drafted, Feed, Network
-from foredraft.native.fused import PASS_ROWS, FusedModel
+from foredraft.native.fused import FusedModel
+from foredraft.native.passes import PASS_ROWS
 from foredraft.sampling import MultinomialSampler, NucleusSampler, Rng, Sampler, TopKSampler
 from foredraft.verification import VERIFIERS
 from tests.native.test_fused import needs_a_compiler, processor

@@ -12,7 +12,8 @@ import torch
 
 from foredraft.logits import likeliest
 from foredraft.models import Feed
-from foredraft.native.fused import PASS_ROWS, FusedModel
+from foredraft.native.fused import FusedModel
+from foredraft.native.passes import PASS_ROWS
 from foredraft.sampling import NucleusSampler, Sampler, TopKSampler
 from tests.native.test_fused import needs_a_compiler, processor
 from tests.native.test_seq2seq import by_c, network

@@ -35,10 +35,15 @@ typedef struct {
     int64_t single; /* activations stay in float32 whatever the weights are */
     int64_t half;   /* keys and values are remembered in 16 bits */
     float epsilon, embedding_scale, query_scale;
+    int64_t residual_is_normed; /* of a head: whether the norm comes before the residual */
     Matrix embedding, head;
-    const float *gain;
+    Matrix fuse; /* of a head: what makes a state of the target's features; else there is none */
+    const float *gain, *word_gain; /* the latter of a head: of the embeddings beside such a state */
+    const int64_t *tokens; /* that the columns of the logits stand for; null: for themselves */
     const Layer *layer;
 } Network;
+
+INLINE int is_head(const Network *n) { return n->fuse.data != NULL; }
 
 /* What one text adds to a pass. Its keys and values: [layers, 2 · kv_heads, capacity, padded
    head_dim]. Of 16 positions the values lie one after the other, the keys transposed: [head_dim, 16].
@@ -47,6 +52,7 @@ typedef struct {
     uint8_t *block;
     int64_t layer_stride, head_stride; /* in bytes */
     int64_t begin, time, keep; /* where its tokens begin; how many; the last of them with logits */
+    int64_t first; /* positions before it are not attended to */
     const uint8_t *source;     /* keys and values of what an encoder has read, laid out likewise */
     int64_t source_layer_stride, source_head_stride, source_length;
 } Feed;
@@ -63,6 +69,11 @@ typedef struct {
     float *scratch, *logits; /* logits: [sum of keep, columns], feed after feed */
     int64_t *likeliest; /* the likeliest token of each row of logits, and room for each thread's */
     float *margin;      /* how far it is ahead of the second; no number: the row decides nothing */
+    int64_t watched;    /* numbers of layers after which the states of all rows are written down */
+    const int64_t *watch;  /* [watched]; 0: before the first */
+    float *states;         /* [rows, watched, hidden] */
+    const float *features; /* that a head is given, [rows, width] */
+    int64_t are_states;    /* whether those are its own of the row before, not to be fused */
 } Pass;
 
 /* 32 activations of a row, rounded to 8 bits. */

@@ -46,14 +46,16 @@ static const Field fields[] = {
     AT(Network, layers), AT(Network, hidden), AT(Network, heads), AT(Network, kv_heads),
     AT(Network, head_dim), AT(Network, turned), AT(Network, inner), AT(Network, activation),
     AT(Network, single), AT(Network, half), AT(Network, epsilon), AT(Network, embedding_scale),
-    AT(Network, query_scale), AT(Network, embedding), AT(Network, head), AT(Network, gain),
-    AT(Network, layer), SIZE(Network),
+    AT(Network, query_scale), AT(Network, residual_is_normed), AT(Network, embedding),
+    AT(Network, head), AT(Network, fuse), AT(Network, gain), AT(Network, word_gain),
+    AT(Network, tokens), AT(Network, layer), SIZE(Network),
     AT(Feed, block), AT(Feed, layer_stride), AT(Feed, head_stride), AT(Feed, begin),
-    AT(Feed, time), AT(Feed, keep), AT(Feed, source), AT(Feed, source_layer_stride),
+    AT(Feed, time), AT(Feed, keep), AT(Feed, first), AT(Feed, source), AT(Feed, source_layer_stride),
     AT(Feed, source_head_stride), AT(Feed, source_length), SIZE(Feed),
     AT(Pass, ids), AT(Pass, feeds), AT(Pass, rows), AT(Pass, columns), AT(Pass, threads),
     AT(Pass, feed), AT(Pass, rotations), AT(Pass, nearness), AT(Pass, positions),
-    AT(Pass, scratch), AT(Pass, logits), AT(Pass, likeliest), AT(Pass, margin), SIZE(Pass),
+    AT(Pass, scratch), AT(Pass, logits), AT(Pass, likeliest), AT(Pass, margin), AT(Pass, watched),
+    AT(Pass, watch), AT(Pass, states), AT(Pass, features), AT(Pass, are_states), SIZE(Pass),
     AT(Choices, logits), AT(Choices, space), AT(Choices, tops), AT(Choices, counts),
     AT(Choices, tokens), AT(Choices, probs), AT(Choices, stride), AT(Choices, rows),
     AT(Choices, vocab), AT(Choices, room), AT(Choices, top_k), AT(Choices, top_p),
@@ -126,7 +128,15 @@ static void share(int64_t count, int64_t unit, int64_t *begin, int64_t *end) {
 
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static int64_t widest(const Network *n) { return most(n->hidden, n->heads * n->head_dim); }
+/* Of a row before a norm, or behind one: a head's are two side by side. */
+static int64_t widest(const Network *n) {
+    return most((1 + is_head(n)) * n->hidden, n->heads * n->head_dim);
+}
+
+/* Of a row that a product reads. */
+static int64_t widest_read(const Network *n) {
+    return most(most(widest(n), n->inner), is_head(n) ? n->fuse.in : 0);
+}
 
 enum { LINE = 16 }; /* floats of a cache line */
 INLINE int64_t lines(int64_t floats) { return (floats + LINE - 1) / LINE * LINE; }
@@ -134,7 +144,7 @@ INLINE int64_t lines(int64_t floats) { return (floats + LINE - 1) / LINE * LINE;
 /* Floats of a thread's own: normed rows, scores, and rows of the widest product as bytes with their
    scales, and as parts of bfloat16. */
 static int64_t private_floats(const Network *n, int64_t rows, int64_t positions) {
-    const int64_t in = most(widest(n), n->inner);
+    const int64_t in = widest_read(n);
     return lines(rows * widest(n)) + TOGETHER * lines(padded(positions)) +
            lines((rows * in / BLOCK + 1) * (int64_t)(sizeof(Rounded) / sizeof(float))) +
            lines((rows + 5) * PARTS * in_tiles(in) / 2);
@@ -153,7 +163,7 @@ typedef struct {
 } Own;
 
 static Own own_scratch(const Network *n, int64_t rows, int64_t positions, float *at) {
-    const int64_t in = most(widest(n), n->inner);
+    const int64_t in = widest_read(n);
     Own own = {.x = at};
     own.scores = own.x + lines(rows * widest(n));
     own.rows.rounded = (Rounded *)(own.scores + TOGETHER * lines(padded(positions)));
@@ -328,7 +338,7 @@ static Query looking(const Pass *pass, const Layer *layer, const Feed *feed, int
     const int64_t seen = feed->begin + r + 1, reach = pass->positions;
     return (Query){
         .nearness = pass->nearness ? pass->nearness + head * (reach + 2 * PANEL) + reach - seen : NULL,
-        .first = layer->window ? most(0, seen - layer->window) : 0,
+        .first = layer->window ? most(feed->first, seen - layer->window) : feed->first,
         .seen = seen,
     };
 }
@@ -399,6 +409,51 @@ static void normalise_rows(const Network *n, const float *x, const float *gain, 
         normalise(x + r * n->hidden, gain, n->hidden, n->epsilon, out + r * n->hidden);
 }
 
+/* Write down the states after `layers` of them, this thread's rows, where somebody asks. */
+static void record(const Network *n, const Pass *pass, int64_t layers, const float *state) {
+    int64_t begin, end;
+    share(pass->rows, 1, &begin, &end);
+    for (int64_t w = 0; w < pass->watched; w++)
+        for (int64_t r = begin; pass->watch[w] == layers && r < end; r++)
+            memcpy(pass->states + (r * pass->watched + w) * n->hidden, state + r * n->hidden,
+                   n->hidden * sizeof(float));
+}
+
+/* The embeddings of all rows: the first states, but beside those of a head, which are made of what
+   it is told of its target (EAGLE-3; Li et al., 2025). */
+static void embed(const Network *n, const Pass *pass, const Own *own, float *words, float *state,
+                  Meeting *meeting) {
+    const int64_t hidden = n->hidden;
+    int64_t begin, end;
+    share(pass->rows, 1, &begin, &end);
+    for (int64_t r = begin; r < end; r++) {
+        float *word = (is_head(n) ? words : state) + r * hidden;
+        unpack_row(&n->embedding, pass->ids[r], word);
+        for (int64_t i = 0; i < hidden; i++) word[i] *= n->embedding_scale;
+        if (is_head(n) && pass->are_states)
+            memcpy(state + r * hidden, pass->features + r * hidden, hidden * sizeof(float));
+    }
+    if (is_head(n) && !pass->are_states) {
+        const Matrix *const fuse = &n->fuse;
+        const Rows told = prepared(n, own, pass->features, pass->rows, 1, &fuse);
+        share(hidden, PANEL, &begin, &end);
+        product(n, fuse, begin, end, &told, state, hidden, 0);
+    }
+    meet(meeting);
+    record(n, pass, 0, state);
+}
+
+/* What a layer asks for keys with: the normed states, of a head's each behind its embedding. */
+static void normalise_for_attention(const Network *n, const Layer *layer, const float *words,
+                                    const float *state, int64_t rows, float *out) {
+    const int64_t hidden = n->hidden;
+    if (!is_head(n)) normalise_rows(n, state, layer->attention_gain, rows, out);
+    for (int64_t r = 0; is_head(n) && r < rows; r++, out += 2 * hidden) {
+        normalise(words + r * hidden, n->word_gain, hidden, n->epsilon, out);
+        normalise(state + r * hidden, layer->attention_gain, hidden, n->epsilon, out + hidden);
+    }
+}
+
 static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
     const int64_t rows = pass->rows, hidden = n->hidden, inner = n->inner;
     const int64_t size = n->head_dim, every = n->heads + 2 * n->kv_heads;
@@ -413,20 +468,19 @@ static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
                                     omp_get_thread_num() * private_floats(n, rows, seen));
     int64_t begin, end;
 
-    share(rows, 1, &begin, &end);
-    for (int64_t r = begin; r < end; r++) {
-        unpack_row(&n->embedding, pass->ids[r], state + r * hidden);
-        for (int64_t i = 0; i < hidden; i++) state[r * hidden + i] *= n->embedding_scale;
-    }
-    meet(meeting);
+    float *words = result; /* of a head; nothing is normed behind its products */
+    embed(n, pass, &own, words, state, meeting);
     for (int64_t l = 0; l < n->layers; l++) {
         const Layer *layer = n->layer + l;
         const Matrix *const qkvs[] = {&layer->query, &layer->key, &layer->value};
         const Matrix *const gate_up[] = {&layer->gate, &layer->up};
-        normalise_rows(n, state, layer->attention_gain, rows, own.x);
+        normalise_for_attention(n, layer, words, state, rows, own.x);
         const Rows asked = prepared(n, &own, own.x, rows, 3, qkvs);
         products(n, qkvs, 3, &asked, qkv, every * size);
         meet(meeting);
+        share(n->residual_is_normed ? rows : 0, 1, &begin, &end);
+        for (int64_t r = begin; r < end; r++)
+            memcpy(state + r * hidden, own.x + (2 * r + 1) * hidden, hidden * sizeof(float));
         /* Shared out by heads: rows of one head write to the same lines of memory. */
         share(every * rows, 1, &begin, &end);
         for (int64_t i = begin; i < end; i++) {
@@ -461,6 +515,7 @@ static void forward_in(const Network *n, const Pass *pass, Meeting *meeting) {
                      end - begin, n->activation);
         meet(meeting);
         add_product(n, &layer->down, gates, layer->mlp_end_gain, rows, &own, result, state, meeting);
+        record(n, pass, l + 1, state);
     }
     int64_t kept = 0;
     const float *ended = state; /* after the last row of a text */
@@ -486,17 +541,22 @@ void forward(const Network *n, const Pass *pass) {
         forward_in(n, pass, &meeting);
         if (tiled) close_tiles();
     }
+    if (!n->tokens) return;
+    int64_t kept = 0;
+    for (int64_t f = 0; f < pass->feeds; f++) kept += pass->feed[f].keep;
+    for (int64_t r = 0; r < kept; r++) pass->likeliest[r] = n->tokens[pass->likeliest[r]];
 }
 
 /* Draw each text's next token in place of the likeliest; its margin is no number if there is none. */
-static void draw_all(const Pass *pass, const Draws *draws, int64_t i, int64_t count) {
+static void draw_all(const Network *n, const Pass *pass, const Draws *draws, int64_t i,
+                     int64_t count) {
     for (int64_t f = 0; f < pass->feeds; f++) {
         const int64_t place = f * count + i;
         const int64_t token =
             draw_next(draws->choices + f, pass->logits + f * pass->columns,
                       draws->uniforms[place], draws->probs + place * draws->width);
         if (token < 0) pass->margin[f] = NAN;
-        pass->likeliest[f] = token < 0 ? 0 : token;
+        pass->likeliest[f] = token < 0 ? 0 : n->tokens ? n->tokens[token] : token;
     }
 }
 
@@ -508,8 +568,13 @@ void draft(const Network *n, const Pass *first, int64_t *drafted, float *margins
     Pass pass = *first;
     for (int64_t i = 0; i < count; i++) {
         forward(n, &pass);
-        if (draws) draw_all(&pass, draws, i, count);
+        if (draws) draw_all(n, &pass, draws, i, count);
+        int64_t row = 0;
         for (int64_t f = 0; f < pass.feeds; f++) {
+            row += pass.feed[f].time;
+            if (is_head(n)) /* it watches its own states, and nothing else */
+                memmove(pass.states + f * n->hidden, pass.states + (row - 1) * n->hidden,
+                        n->hidden * sizeof(float));
             drafted[f * count + i] = pass.likeliest[f];
             margins[f * count + i] = pass.margin[f];
             pass.feed[f].begin += pass.feed[f].time;
@@ -517,5 +582,7 @@ void draft(const Network *n, const Pass *first, int64_t *drafted, float *margins
         }
         pass.ids = pass.likeliest; /* read before the next are written */
         pass.rows = pass.feeds;
+        pass.features = pass.states; /* of a head: from here on it goes by what it has made itself */
+        pass.are_states = 1;
     }
 }

@@ -1,0 +1,215 @@
+"""The training of a head: it learns what its target would say, also behind its own guesses.
+
+Li et al. (2025), EAGLE-3: the head is unrolled a few steps on its own states (training-time test),
+each row of a text by itself, so that it meets in training what it meets when it drafts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foredraft.models.head_module import HeadLayer, HeadModule, Keys
+from foredraft.zoo.head_texts import Text, read
+
+POOL = 6  # files whose texts are mixed
+ROUGHLY = 64  # texts whose lengths differ by less share a batch as well as any
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A batch: rows of texts, each a token with what the target had made of the text before it.
+
+    Attributes:
+        tokens: shape `[batch, time]`.
+        told: the target's states before each, `[batch, time, width]`.
+        last: the target's last state after each, `[batch, time, hidden]`.
+        counts: whether what follows a row belongs to an answer, `[batch, time]`.
+    """
+
+    tokens: Tensor
+    told: Tensor
+    last: Tensor
+    counts: Tensor
+
+
+def lesson_of(texts: Sequence[Text], state_size: int) -> Lesson:
+    """Return texts as a batch, the shorter ones filled up with rows that count for nothing."""
+    rows = [len(text.tokens) - 2 for text in texts]
+    time, width = max(rows), texts[0].states.shape[1]
+    tokens = torch.zeros(len(texts), time, dtype=torch.long)
+    told = torch.zeros(len(texts), time, width)
+    last = torch.zeros(len(texts), time, state_size)
+    counts = torch.zeros(len(texts), time, dtype=torch.bool)
+    for i, (text, count) in enumerate(zip(texts, rows, strict=True)):
+        tokens[i, :count] = text.tokens[1:-1]
+        told[i, :count] = text.states[:-1]
+        last[i, :count] = text.states[1:, -state_size:]
+        counts[i, max(text.begin - 2, 0) : count] = True
+    return Lesson(tokens, told, last, counts)
+
+
+def lessons(
+    files: Sequence[Path], tokens_a_step: int, longest: int, state_size: int, seed: int
+) -> Iterator[Lesson]:
+    """Yield batches without end, in an order that the seed decides; every text once an epoch.
+
+    Args:
+        files: of texts.
+        tokens_a_step: rows of a batch, about.
+        longest: tokens of a text that are learnt from.
+        state_size: of the target.
+        seed: of the order.
+    """
+    rng = random.Random(seed)
+    while True:
+        order = rng.sample(list(files), len(files))
+        for first in range(0, len(order), POOL):
+            texts = [_cut(t, longest) for file in order[first : first + POOL] for t in read(file)]
+            texts = [text for text in texts if len(text.tokens) > max(text.begin, 2)]
+            texts.sort(key=lambda text: len(text.tokens) // ROUGHLY + rng.random())
+            batches = list(_batches(texts, tokens_a_step))
+            for batch in rng.sample(batches, len(batches)):
+                yield lesson_of(batch, state_size)
+
+
+def _cut(text: Text, longest: int) -> Text:
+    return Text(text.tokens[:longest], text.begin, text.states[: longest - 1])
+
+
+def _batches(texts: Sequence[Text], tokens_a_step: int) -> Iterator[list[Text]]:
+    batch = list[Text]()
+    for text in texts:
+        if batch and (len(batch) + 1) * len(text.tokens) > tokens_a_step:
+            yield batch
+            batch = []
+        batch.append(text)
+    if batch:
+        yield batch
+
+
+def unrolled(module: HeadModule, words: Tensor, told: Tensor, steps: int) -> Iterator[Tensor]:
+    """Yield the states of rows that the target has told of, then of guesses behind each of them.
+
+    In step k a row stands for the token k places on, behind k of its own guesses: it attends to
+    what was told up to its row, and to its own guesses.
+
+    Args:
+        module: the head.
+        words: embeddings of the tokens, `[batch, time, hidden]`.
+        told: as in `Lesson`.
+        steps: how many, ≥ 1.
+
+    Returns:
+        For k = 0 … steps − 1 the states `[batch, time − k, hidden]`.
+    """
+    layer = module.layers[0]
+    assert isinstance(layer, HeadLayer)
+    time = words.shape[1]
+    positions = torch.arange(1, time + 1, device=words.device)[None]
+    states, past = module.fc(told), list[Keys]()
+    later = torch.ones(time, time, dtype=torch.bool, device=words.device).triu(1)
+    for step in range(steps):
+        rows = time - step
+        turns = module.turns(states, positions[:, step:])
+        residual, query, (key, value) = layer.asked(words[:, step:], states[:, :rows], turns)
+        group = query.shape[1] // key.shape[1]
+        past.append((key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)))
+        if step:
+            read_ = _behind_guesses(query, past, later[:rows, :rows])
+        else:
+            read_ = F.scaled_dot_product_attention(query, *past[0], is_causal=True)
+        states = layer.answered(residual, read_)
+        yield states
+
+
+def _behind_guesses(query: Tensor, past: Sequence[Keys], later: Tensor) -> Tensor:
+    """Return what rows read of what was told, and of their own guesses, `[batch, heads, rows, …]`."""
+    rows, scale = query.shape[2], query.shape[3] ** -0.5
+    (told_key, told_value), *guesses = [(k[:, :, :rows], v[:, :, :rows]) for k, v in past]
+    scores = (query @ told_key.transpose(2, 3) * scale).masked_fill(later, float("-inf"))
+    own = [(query * key).sum(-1, keepdim=True) * scale for key, _ in guesses]
+    weights = torch.cat((scores, *own), -1).float().softmax(-1).to(query.dtype)
+    read_ = weights[..., :rows] @ told_value
+    for i, (_, value) in enumerate(guesses):
+        read_ = read_ + weights[..., rows + i, None] * value
+    return read_
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a batch has shown.
+
+    Attributes:
+        loss: to be minimised.
+        cross_entropy: of the head's distribution to the target's over its tokens, nats a token, by
+            step.
+        agreement: share of rows whose likeliest token is the target's, of those where all rows
+            before agreed: conditional acceptance, by step.
+    """
+
+    loss: Tensor
+    cross_entropy: list[float]
+    agreement: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What of the target a head learns from.
+
+    Attributes:
+        embedding: shape `[vocab, hidden]`.
+        gain: of the target's last norm, `[hidden]`.
+        epsilon: of it.
+    """
+
+    embedding: Tensor
+    gain: Tensor
+    epsilon: float
+
+    def logits(self, last: Tensor, output: Tensor) -> Tensor:
+        """Return the target's logits after its last states, of the rows of an output layer."""
+        normed = F.rms_norm(last, last.shape[-1:], self.gain, self.epsilon)
+        return F.linear(normed, output)
+
+
+def learn(
+    module: HeadModule, teacher: Teacher, lesson: Lesson, steps: int, feature_weight: float
+) -> Learnt:
+    """Return the loss of a batch: Σ over steps of the cross-entropy to the target's distribution.
+
+    Args:
+        module: the head.
+        teacher: its target.
+        lesson: the batch.
+        steps: that it is unrolled.
+        feature_weight: of smooth-L1 between the head's states and the target's (EAGLE-1).
+    """
+    words = teacher.embedding[lesson.tokens]
+    agreed = lesson.counts
+    loss, entropies, agreement = words.new_zeros(()), list[float](), list[tuple[int, int]]()
+    for step, states in enumerate(unrolled(module, words, lesson.told, steps)):
+        counts, last = lesson.counts[:, step:], lesson.last[:, step:]
+        agreed = agreed[:, : states.shape[1]] & counts
+        kept, wanted = states[counts], last[counts]
+        with torch.no_grad():
+            goal = teacher.logits(wanted, module.output).float()
+            chances = goal.softmax(-1)
+        logits = module.logits(kept).float()
+        entropy = -(chances * logits.log_softmax(-1)).sum(-1).mean()
+        loss = loss + entropy
+        if feature_weight:
+            loss = loss + feature_weight * F.smooth_l1_loss(kept.float(), wanted)
+        with torch.no_grad():
+            alike = torch.zeros_like(agreed)
+            alike[counts] = logits.argmax(-1) == goal.argmax(-1)
+            agreement.append((int((alike & agreed).sum()), int(agreed.sum())))
+            agreed = agreed & alike
+        entropies.append(float(entropy.detach()))
+    return Learnt(loss / steps, entropies, agreement)
