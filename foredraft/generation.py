@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from foredraft.core import Completion, FinishReason, StepRecord
-from foredraft.decoding import Request, Speculation, begin, step
+from foredraft.decoding import Request, Speculation, begin, step, watch
 from foredraft.loading import LoadedModel
 from foredraft.method import Method
 from foredraft.models import Context, Network

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from foredraft.cli.output import say
+from foredraft.cli.train_head import HEAD, check_is_of_head, train_head_command
+from foredraft.cli.training_bar import shown_steps, shown_writing, training_bar
+from foredraft.errors import ConfigError
 from foredraft.escape import for_line
 from foredraft.files import plain_name
 from foredraft.loading.device import resolve_device
@@ -23,25 +25,35 @@ from foredraft.zoo.publish import publish
 from foredraft.zoo.recipe import load_recipe, recipe_path
 from foredraft.zoo.run import Run
 from foredraft.zoo.start import holding
-from foredraft.zoo.training import Progress as Reached
 from foredraft.zoo.training import prepare, train
-
-LINE_EVERY = 50  # steps between plain lines where there is no terminal
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `foredraft train`."""
     add = parser.add_argument
-    add("recipe", help=f"{', '.join(bundled_recipes())}, or a recipe.toml")
-    add("--data", required=True, help="folder that holds the recipe's text files")
+    add("recipe", help=f"{', '.join(bundled_recipes())}, a recipe.toml, or {HEAD}")
+    add("--data", help="folder that holds the recipe's text files")
     add("--run-dir", help="checkpoints and token streams [runs/<recipe name>]")
     add("--out", help="folder for the finished model [the run folder's `model`]")
     add("--device", default="auto", help="auto, cpu, cuda [%(default)s]")
-    add("--compile", action=argparse.BooleanOptionalAction, default=True, help="torch.compile [on]")
+    add("--compile", action=argparse.BooleanOptionalAction, help="torch.compile [on]")
+    group = parser.add_argument_group(HEAD)
+    add = group.add_argument
+    add("--target", metavar="NAME", help="whose head it is: a name as for generate")
+    add("--head-recipe", metavar="FILE", help="a recipe.toml of a head [that of this package]")
+    add("--quick", action="store_true", help="a weak head of the bundled target, in minutes")
     parser.set_defaults(run=_train_command)
 
 
 def _train_command(args: argparse.Namespace) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
+    silence_transformers()
+    if args.recipe == HEAD:
+        train_head_command(args)
+        return
+    check_is_of_head(args)
+    if args.data is None:
+        raise ConfigError("--data is missing: the folder that holds the recipe's text files")
     recipe = load_recipe(args.recipe)
     run_dir = Path(args.run_dir or Path("runs") / plain_name(recipe.name, "--run-dir"))
     run = Run(
@@ -51,13 +63,11 @@ def _train_command(args: argparse.Namespace) -> None:
         run_dir,
         Path(args.out) if args.out else run_dir / "model",
         resolve_device(args.device),
-        args.compile,
+        args.compile is not False,
     )
     if recipe.is_seq2seq:
         check_sacrebleu()
     torch.set_float32_matmul_precision("high")
-    silence_transformers()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
     with holding(run):
         _train(run)
 
@@ -65,17 +75,8 @@ def _train_command(args: argparse.Namespace) -> None:
 def _train(run: Run) -> None:
     recipe, shown = run.recipe, for_line(str(run.run_dir))
     say(f"training {recipe.name!r} in {shown}; Ctrl-C saves, the same command continues")
-    with _bar() as bar:
-        task = bar.add_task(for_line(recipe.name), total=recipe.training.steps, loss="–")
-
-        def show(reached: Reached, loss: float) -> None:
-            if sys.stdout.isatty():
-                bar.update(task, completed=reached.step, loss=f"{loss:.3f}")
-            elif reached.step % LINE_EVERY == 0:
-                held_out = f", held out {reached.losses[-1][2]:.3f}" if reached.losses else ""
-                line = f"step {reached.step}: loss {loss:.3f}{held_out}, {reached.seconds:.0f} s"
-                say(line, flush=True)
-
+    with training_bar() as bar:
+        show = shown_steps(bar, recipe.name, recipe.training.steps)
         model, reached = train(run, show, _writing(run, bar))
     tokenizer = prepare(run)
     say("measuring on held-out documents")
@@ -88,26 +89,6 @@ def _train(run: Run) -> None:
     say(f"held-out loss {reached.losses[-1][2]:.3f} nats a token; model written to {folder}")
 
 
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeRemainingColumn(),
-        disable=not sys.stdout.isatty(),
-    )
-
-
 def _writing(run: Run, bar: Progress) -> Callable[[int], None]:
-    """Return what shows how far the teacher has come with the text that it writes."""
     wanted = run.recipe.distillation.continued_tokens if run.recipe.distillation else 0
-    task = bar.add_task("the teacher writes", total=wanted, loss="–", visible=wanted > 0)
-
-    def show(done: int) -> None:
-        if sys.stdout.isatty():
-            bar.update(task, completed=min(done, wanted))
-        else:
-            say(f"the teacher has written {done:,} of {wanted:,} tokens", flush=True)
-
-    return show
+    return shown_writing(bar, "the teacher", wanted)

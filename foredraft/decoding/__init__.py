@@ -10,6 +10,7 @@ from foredraft.decoding.speculative import (
     shared_step,
     speculative_steps,
     step,
+    watch,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "shared_step",
     "speculative_steps",
     "step",
+    "watch",
 ]

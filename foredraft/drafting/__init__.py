@@ -11,6 +11,7 @@ from foredraft.drafting.base import (
     DraftSource,
 )
 from foredraft.drafting.draft_model import DraftModelDrafter
+from foredraft.drafting.head import HeadDrafter
 from foredraft.drafting.translated import IntersectionDrafter, RetokenizedDrafter, neural_parts
 from foredraft.drafting.retrieval import RetrievalDrafter
 from foredraft.drafting.prompt_lookup import PromptLookupDrafter
@@ -44,6 +45,7 @@ __all__ = [
     "Drafter",
     "FirstDrafter",
     "ForcedDrafter",
+    "HeadDrafter",
     "HybridDrafter",
     "INgramStorage",
     "IntersectionDrafter",

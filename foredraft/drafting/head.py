@@ -57,5 +57,5 @@ class HeadDrafter(DraftModelDrafter):
         return True
 
     def _forget_rejected(self, context: Context, tokens: list[int]) -> None:
-        """Forget all of the newest draft: what stands of it is read again, as the target sees it."""
+        """Forget all of the newest draft: what stands of it is read again, with what is told."""
         context.rollback_to(min(context.length, self._begin, len(tokens) - 1))

@@ -21,7 +21,7 @@ from foredraft.files import Document, Json
 from foredraft.loading.documents import read_document, shown
 from foredraft.models.base import Network
 from foredraft.models.head import HeadModel, TorchHead
-from foredraft.models.head_module import HeadConfig, HeadModule
+from foredraft.models.head_module import HeadConfig, HeadModule, rotary_of
 from foredraft.native.fused import FusedModel
 from foredraft.native.head import CompiledHead
 from foredraft.threads import threads_for
@@ -79,7 +79,7 @@ class HeadFolder:
 def is_head(folder: Path) -> bool:
     """Whether a folder holds a head, by its config.json; what that says may still be wrong."""
     config = folder / CONFIG
-    return config.is_file() and KIND in read_document(config)
+    return KIND in (read_document(config) or {})
 
 
 def read_head_folder(path: Path) -> HeadFolder:
@@ -88,7 +88,7 @@ def read_head_folder(path: Path) -> HeadFolder:
     Raises:
         ModelError: it is no head of a kind that is computed here.
     """
-    fields = read_document(path / CONFIG)
+    fields = read_document(path / CONFIG) or {}
     described = fields.get("transformer_layer_config")
     head = HeadFolder(path, fields, PreTrainedConfig())
     if fields.get(KIND) != ALGORITHM:
@@ -142,7 +142,7 @@ def load_head(folder: HeadFolder, target: Network, target_name: str) -> HeadMode
     if not all(bool(tensor.isfinite().all()) for tensor in (*parameters.values(), output)):
         raise ModelError(f"{shown(folder.path / WEIGHTS)} holds numbers that are not finite")
     module.tokens, module.output = tokens, output
-    module.rotary_emb = type(module.rotary_emb)(config.layer)
+    module.rotary_emb = rotary_of(config.layer)
     return laid_out(module, target, embedding)
 
 

@@ -4,6 +4,7 @@ from foredraft.models.base import Context, Drafted, Feed, Network, Output
 from foredraft.models.cache import prune_cache
 from foredraft.models.decoder_only import DecoderOnlyModel
 from foredraft.models.encoder_decoder import EncoderDecoderModel, Seq2SeqModel
+from foredraft.models.head import HeadModel
 from foredraft.models.table import TableModel
 from foredraft.models.wrapper import Recomputing, Wrapper
 
@@ -13,6 +14,7 @@ __all__ = [
     "Drafted",
     "EncoderDecoderModel",
     "Feed",
+    "HeadModel",
     "Network",
     "Output",
     "Recomputing",

@@ -55,7 +55,8 @@ class HeadAttention(nn.Module):
         self.o_proj = nn.Linear(heads * self.head_dim, config.hidden_size, bias=out_bias)
         is_normed = config.model_type == "qwen3"
         norm = [LlamaRMSNorm(self.head_dim, config.rms_norm_eps) for _ in "qk"]
-        self.q_norm, self.k_norm = norm if is_normed else (None, None)
+        self.q_norm: LlamaRMSNorm | None = norm[0] if is_normed else None
+        self.k_norm: LlamaRMSNorm | None = norm[1] if is_normed else None
 
     def asked(self, x: Tensor, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Keys]:
         """Return rotated queries, and keys and values, `[batch, heads, time, head_dim]` each."""
@@ -115,7 +116,7 @@ class HeadLayer(nn.Module):
         return normed if self._norms_first else states, query, keys
 
     def answered(self, residual: Tensor, read: Tensor) -> Tensor:
-        """Return the new states; `read` is what the heads read, `[batch, heads, time, head_dim]`."""
+        """Return the new states; heads have read `[batch, heads, time, head_dim]`."""
         states = residual + self.self_attn.o_proj(read.transpose(1, 2).flatten(2))
         made: Tensor = states + self.mlp(self.post_attention_layernorm(states))
         return made
@@ -143,9 +144,16 @@ class HeadModule(nn.Module):
         self.fc = nn.Linear(len(config.layers) * config.target_size, layer.hidden_size, bias=False)
         self.layers = nn.ModuleList([HeadLayer(config)])
         self.norm = LlamaRMSNorm(layer.hidden_size, layer.rms_norm_eps)
-        self.rotary_emb = LlamaRotaryEmbedding(layer)
+        self.rotary_emb = rotary_of(layer)
         self.register_buffer("tokens", tokens, persistent=False)
         self.register_buffer("output", output, persistent=False)
+
+    @property
+    def layer(self) -> HeadLayer:
+        """The one there is."""
+        [layer] = self.layers
+        assert isinstance(layer, HeadLayer)
+        return layer
 
     def turns(self, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosines and sines of positions `[batch, time]`."""
@@ -171,8 +179,7 @@ class HeadModule(nn.Module):
         Returns:
             The new states, and all keys and values.
         """
-        layer = self.layers[0]
-        assert isinstance(layer, HeadLayer)
+        layer = self.layer
         residual, query, keys = layer.asked(words, states, self.turns(states, positions))
         if past is not None:
             key, value = (torch.cat(pair, dim=2) for pair in zip(past, keys, strict=True))
@@ -181,3 +188,9 @@ class HeadModule(nn.Module):
         mask = torch.ones(time, seen, dtype=torch.bool, device=query.device).tril(seen - time)
         read = F.scaled_dot_product_attention(query, *keys, attn_mask=mask, enable_gqa=True)
         return layer.answered(residual, read), keys
+
+
+def rotary_of(config: PreTrainedConfig) -> LlamaRotaryEmbedding:
+    """Return what turns queries and keys, by a config of the Llama or Qwen3 kind."""
+    made: LlamaRotaryEmbedding = LlamaRotaryEmbedding(config)  # type: ignore[arg-type]
+    return made

@@ -62,10 +62,12 @@ class Wrapper(Network):
         return self.inner.weights()
 
     def embedding(self) -> Tensor:
-        return self.inner.embedding()
+        found: Tensor = self.inner.embedding()
+        return found
 
     def output_rows(self, tokens: Tensor) -> Tensor:
-        return self.inner.output_rows(tokens)
+        found: Tensor = self.inner.output_rows(tokens)
+        return found
 
     def last_norm(self) -> tuple[Tensor, float]:
         return self.inner.last_norm()
@@ -77,7 +79,8 @@ class Wrapper(Network):
 
     def read(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         """Let the network behind read tokens of a text, and tell of its layers what is asked."""
-        inner, features = context.memory.context, context.features
+        inner: Context = context.memory.context
+        features = context.features
         begin, end = inner.length, inner.length + len(tokens)
         if features is None:
             return inner.extend(tokens, keep)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -256,9 +256,7 @@ class StaticModel(NativeModel):
         self._make_room(memory, bucket)
         return bucket
 
-    def _record(
-        self, memory: StaticMemory, shape: Shape, numbers: list[int]
-    ) -> Recorded:
+    def _record(self, memory: StaticMemory, shape: Shape, numbers: list[int]) -> Recorded:
         rows, drafted, bucket, watched = shape
         fed = torch.tensor(numbers, device=self.device)
         held, rotations = memory.block[:, :, :, :bucket], self._rotations
@@ -308,7 +306,7 @@ def compiled_pass() -> Callable[..., Made]:
     """
     compiled = torch.compile(static_pass, dynamic=False, fullgraph=True)
 
-    def call(llama: Llama, *given: object) -> Made:
+    def call(llama: Llama, *given: Any) -> Made:
         try:
             with torch._dynamo.config.patch(recompile_limit=MOST_SHAPES):
                 result: Made = compiled(llama, *given)

@@ -168,5 +168,3 @@ def rounded(weight: Tensor) -> Weight:
 
 def _as_it_is(weight: Tensor) -> Weight:
     return weight
-
-

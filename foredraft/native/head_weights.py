@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foredraft.native.shapes import rotations_of
 from foredraft.native.weights import LayerWeights, Matrix, Rotations, Weight, neighbours
 
 if TYPE_CHECKING:
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
     from foredraft.models.head_module import HeadModule
 
 Round = Callable[[Tensor], Weight]
@@ -50,7 +52,7 @@ class HeadWeights:
         assert self._embedding is not None, "it is the target's"
         return self._embedding
 
-    def head(self, _: object) -> Matrix:
+    def head(self) -> Matrix:
         """Return the last product, of as many columns as there are tokens."""
         return Matrix(self._rounded(self._module.output.detach()), None)
 
@@ -60,7 +62,7 @@ class HeadWeights:
 
     def word_gain(self) -> Tensor:
         """Return the gain of the embeddings' norm, `[hidden]`."""
-        return self._module.layers[0].input_layernorm.weight.detach()
+        return self._module.layer.input_layernorm.weight.detach()
 
     def fuse(self) -> Matrix:
         """Return what makes a state of the target's features, `[hidden, width]`."""
@@ -68,7 +70,7 @@ class HeadWeights:
 
     def layers(self) -> Iterator[LayerWeights]:
         """Yield the layer; its products before attention read embedding and state side by side."""
-        layer = self._module.layers[0]
+        layer = self._module.layer
         attention, mlp = layer.self_attn, layer.mlp
         yield LayerWeights(
             attention_gain=layer.hidden_norm.weight.detach(),
@@ -87,13 +89,14 @@ class HeadWeights:
             turns=0,
         )
 
-    def _matrix(self, linear: torch.nn.Module, heads: int = 0) -> Matrix:
+    def _matrix(self, linear: nn.Linear, heads: int = 0) -> Matrix:
         """Return a product; of queries and keys what rotates together is made neighbours."""
-        weight, bias = linear.weight.detach(), linear.bias
+        # The type says that there always is a bias.
+        weight, bias = linear.weight.detach(), getattr(linear, "bias", None)
         if heads:
             weight = neighbours(weight, heads, self.turned)
             bias = None if bias is None else neighbours(bias, heads, self.turned)
         return Matrix(self._rounded(weight), None if bias is None else bias.detach())
 
-    def _gain(self, norm: torch.nn.Module | None) -> Tensor | None:
+    def _gain(self, norm: LlamaRMSNorm | None) -> Tensor | None:
         return None if norm is None else neighbours(norm.weight.detach(), 1, self.turned)

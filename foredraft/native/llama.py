@@ -30,7 +30,7 @@ class Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.is_cuda:
-            normal: Tensor = F.rms_norm(x, self._size, eps=self.epsilon)
+            normal: Tensor = F.rms_norm(x, self._size, eps=self._epsilon)
             return normal * self._weight
         # √(Σx² + size·ε) by two small operations; the composite of the library takes six.
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)

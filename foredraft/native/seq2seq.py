@@ -21,9 +21,9 @@ from foredraft.models.decoder_only import TensorModel
 from foredraft.models.encoder import Encoder
 from foredraft.models.encoder_decoder import Seq2SeqModel, decoder_positions
 from foredraft.native.fused import CompiledModel
-from foredraft.native.passes import Passes
 from foredraft.native.linear import make_linear
 from foredraft.native.network import CHUNK, KeyValueMemory, Source, native_dtype, unknown
+from foredraft.native.passes import Passes
 from foredraft.native.structures import ACTIVATION_CODES, PANEL
 from foredraft.native.t5 import T5, T5Pass
 from foredraft.native.t5_weights import T5Weights, has_one_precision, is_t5

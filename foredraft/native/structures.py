@@ -13,8 +13,8 @@ from torch import Tensor
 from foredraft.errors import ModelError
 from foredraft.native.blocks import KINDS, Blocks
 from foredraft.native.compiler import load_library
-from foredraft.native.pages import Arena
 from foredraft.native.head_weights import HeadWeights
+from foredraft.native.pages import Arena
 from foredraft.native.t5_weights import T5Weights
 from foredraft.native.weights import LayerWeights, Matrix, Weight, Weights
 
@@ -221,9 +221,15 @@ class Laid:
         self, weights: AnyWeights, words: Laid | None
     ) -> tuple[ctypes.Structure, ctypes.Structure]:
         """Return the embedding and the last product, which may be one matrix."""
-        embedding = words.structure.embedding if words else weights.embedding()
+        if isinstance(weights, HeadWeights):
+            if words is None:
+                own = self._matrix(Matrix(weights.embedding(), None))
+            else:
+                own = words.structure.embedding
+            return own, self._matrix(weights.head())
+        embedding = weights.embedding()
         head = weights.head(embedding)
-        first = embedding if words else self._matrix(Matrix(embedding, None))
+        first = self._matrix(Matrix(embedding, None))
         return first, self._copy(first, head) if head.weight is embedding else self._matrix(head)
 
     def rows(self, matrix: str, numbers: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import safetensors.torch
 import torch
@@ -25,6 +26,7 @@ from foredraft.models import Network
 from foredraft.sampling import GreedySampler, NucleusSampler, Rng
 from foredraft.sampling.base import Sampler
 
+T = TypeVar("T")
 TEXTS_A_FILE = 128
 TOGETHER = 8  # texts that share a pass: of more, a pass of a CPU without matrix tiles gains nothing
 # In turn: what is drafted most is greedy text; what is drawn shows the head more of the language.
@@ -50,7 +52,7 @@ class Text:
 def collect(
     folder: Path,
     network: Network,
-    prompts: Iterator[list[int]],
+    prompts: Callable[[int], Iterator[list[int]]],
     layers: Sequence[int],
     *,
     num_tokens: int,
@@ -60,10 +62,12 @@ def collect(
 ) -> None:
     """Let a network answer prompts until its answers have `num_tokens` in all, or a few more.
 
+    Text that the target has no room for, and answers of less than two tokens, are left out.
+
     Args:
         folder: where the files lie.
         network: the target.
-        prompts: in their order, which is always the same.
+        prompts: number of a file → its prompts, which are always the same.
         layers: of the target, whose states are kept.
         num_tokens: of the answers.
         length: most tokens of an answer.
@@ -73,12 +77,12 @@ def collect(
     done = sum(count_of(file) for file in files_of(folder))
     report(done)
     for number in itertools.count():
-        given = list(itertools.islice(prompts, TEXTS_A_FILE))
         file = folder / f"texts-{number:05}{ENDING}"
         if file.is_file():
             continue
-        if done >= num_tokens or not given:
+        if done >= num_tokens:
             return
+        given = list(itertools.islice(prompts(number), TEXTS_A_FILE))
         texts = list(answers(network, given, layers, length=length, ends=ends, seed=number))
         done += write(file, texts)
         report(done)
@@ -112,7 +116,8 @@ def answers(
         for parts, request in [*running]:
             if request.finished:
                 running.remove((parts, request))
-                yield _text_of(request)
+                if len(request.output) > 1:
+                    yield _text_of(request)
                 request.context.close()
 
 
@@ -121,7 +126,7 @@ def _text_of(request: Request) -> Text:
     assert features is not None
     states = features.between(0, request.length - 1)
     begin = request.length - len(request.output)
-    return Text(torch.tensor(request.tokens, dtype=torch.int32), begin, states.half())
+    return Text(torch.tensor(request.tokens, dtype=torch.int32), begin, states.half().cpu())
 
 
 def write(file: Path, texts: Sequence[Text]) -> int:
@@ -174,13 +179,13 @@ def _opened(file: Path) -> safe_open:
         return safe_open(file, "pt")
 
 
-def mixed(sources: Sequence[Sequence[str]], shares: Sequence[float], seed: int) -> Iterator[str]:
+def mixed(sources: Sequence[Sequence[T]], shares: Sequence[float], seed: int) -> Iterator[T]:
     """Yield prompts without end; the next is always of the source furthest below its share.
 
     Each source is shuffled anew at every pass over it.
     """
     rng = random.Random(seed)
-    queues: list[list[str]] = [[] for _ in shares]
+    queues: list[list[T]] = [[] for _ in shares]
     taken = [0] * len(shares)
     while True:
         i = min(range(len(shares)), key=lambda j: taken[j] / shares[j])

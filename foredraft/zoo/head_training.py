@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foredraft.models.head_module import HeadLayer, HeadModule, Keys
+from foredraft.models.features import stacked
+from foredraft.models.head_module import HeadModule, Keys
 from foredraft.zoo.head_texts import Text, read
 
 POOL = 6  # files whose texts are mixed
@@ -38,25 +39,49 @@ class Lesson:
     last: Tensor
     counts: Tensor
 
+    def to(self, device: torch.device) -> Lesson:
+        """Return the batch on a device."""
+        parts = (self.tokens, self.told, self.last, self.counts)
+        return Lesson(*(part.to(device) for part in parts))
 
-def lesson_of(texts: Sequence[Text], state_size: int) -> Lesson:
+
+@dataclass(frozen=True)
+class Kept:
+    """How the states of a text lie.
+
+    Attributes:
+        size: of a state.
+        told: places of those that the head reads among the layers that were kept; the last layer
+            is the last of these.
+    """
+
+    size: int
+    told: tuple[int, ...]
+
+    def of(self, states: Tensor) -> Tensor:
+        """Return what a head is told of states `[time, layers · size]`, `[time, width]`."""
+        parts = states.float().split(self.size, dim=1)
+        return stacked([parts[place] for place in self.told])
+
+
+def lesson_of(texts: Sequence[Text], kept: Kept) -> Lesson:
     """Return texts as a batch, the shorter ones filled up with rows that count for nothing."""
     rows = [len(text.tokens) - 2 for text in texts]
-    time, width = max(rows), texts[0].states.shape[1]
+    time, size = max(rows), kept.size
     tokens = torch.zeros(len(texts), time, dtype=torch.long)
-    told = torch.zeros(len(texts), time, width)
-    last = torch.zeros(len(texts), time, state_size)
+    told = torch.zeros(len(texts), time, len(kept.told) * size)
+    last = torch.zeros(len(texts), time, size)
     counts = torch.zeros(len(texts), time, dtype=torch.bool)
     for i, (text, count) in enumerate(zip(texts, rows, strict=True)):
         tokens[i, :count] = text.tokens[1:-1]
-        told[i, :count] = text.states[:-1]
-        last[i, :count] = text.states[1:, -state_size:]
+        told[i, :count] = kept.of(text.states[:-1])
+        last[i, :count] = text.states[1:, -size:]
         counts[i, max(text.begin - 2, 0) : count] = True
     return Lesson(tokens, told, last, counts)
 
 
 def lessons(
-    files: Sequence[Path], tokens_a_step: int, longest: int, state_size: int, seed: int
+    files: Sequence[Path], tokens_a_step: int, longest: int, kept: Kept, seed: int
 ) -> Iterator[Lesson]:
     """Yield batches without end, in an order that the seed decides; every text once an epoch.
 
@@ -64,7 +89,7 @@ def lessons(
         files: of texts.
         tokens_a_step: rows of a batch, about.
         longest: tokens of a text that are learnt from.
-        state_size: of the target.
+        kept: how states lie in them.
         seed: of the order.
     """
     rng = random.Random(seed)
@@ -76,7 +101,7 @@ def lessons(
             texts.sort(key=lambda text: len(text.tokens) // ROUGHLY + rng.random())
             batches = list(_batches(texts, tokens_a_step))
             for batch in rng.sample(batches, len(batches)):
-                yield lesson_of(batch, state_size)
+                yield lesson_of(batch, kept)
 
 
 def _cut(text: Text, longest: int) -> Text:
@@ -109,37 +134,23 @@ def unrolled(module: HeadModule, words: Tensor, told: Tensor, steps: int) -> Ite
     Returns:
         For k = 0 … steps − 1 the states `[batch, time − k, hidden]`.
     """
-    layer = module.layers[0]
-    assert isinstance(layer, HeadLayer)
-    time = words.shape[1]
+    layer, time = module.layer, words.shape[1]
     positions = torch.arange(1, time + 1, device=words.device)[None]
     states, past = module.fc(told), list[Keys]()
-    later = torch.ones(time, time, dtype=torch.bool, device=words.device).triu(1)
+    same = torch.eye(time, dtype=torch.bool, device=words.device)
+    told_before = torch.ones_like(same).tril()
     for step in range(steps):
         rows = time - step
         turns = module.turns(states, positions[:, step:])
         residual, query, (key, value) = layer.asked(words[:, step:], states[:, :rows], turns)
-        group = query.shape[1] // key.shape[1]
-        past.append((key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)))
-        if step:
-            read_ = _behind_guesses(query, past, later[:rows, :rows])
-        else:
-            read_ = F.scaled_dot_product_attention(query, *past[0], is_causal=True)
+        past.append((key, value))
+        keys, values = (
+            torch.cat([one[:, :, :rows] for one in part], 2) for part in zip(*past, strict=True)
+        )
+        seen = torch.cat((told_before[:rows, :rows], *[same[:rows, :rows]] * step), 1)
+        read_ = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen, enable_gqa=True)
         states = layer.answered(residual, read_)
         yield states
-
-
-def _behind_guesses(query: Tensor, past: Sequence[Keys], later: Tensor) -> Tensor:
-    """Return what rows read of what was told, and of their own guesses, `[batch, heads, rows, …]`."""
-    rows, scale = query.shape[2], query.shape[3] ** -0.5
-    (told_key, told_value), *guesses = [(k[:, :, :rows], v[:, :, :rows]) for k, v in past]
-    scores = (query @ told_key.transpose(2, 3) * scale).masked_fill(later, float("-inf"))
-    own = [(query * key).sum(-1, keepdim=True) * scale for key, _ in guesses]
-    weights = torch.cat((scores, *own), -1).float().softmax(-1).to(query.dtype)
-    read_ = weights[..., :rows] @ told_value
-    for i, (_, value) in enumerate(guesses):
-        read_ = read_ + weights[..., rows + i, None] * value
-    return read_
 
 
 @dataclass(frozen=True)
@@ -179,9 +190,7 @@ class Teacher:
         return F.linear(normed, output)
 
 
-def learn(
-    module: HeadModule, teacher: Teacher, lesson: Lesson, steps: int, feature_weight: float
-) -> Learnt:
+def learn(module: HeadModule, teacher: Teacher, lesson: Lesson, steps: int) -> Learnt:
     """Return the loss of a batch: Σ over steps of the cross-entropy to the target's distribution.
 
     Args:
@@ -189,7 +198,6 @@ def learn(
         teacher: its target.
         lesson: the batch.
         steps: that it is unrolled.
-        feature_weight: of smooth-L1 between the head's states and the target's (EAGLE-1).
     """
     words = teacher.embedding[lesson.tokens]
     agreed = lesson.counts
@@ -204,8 +212,6 @@ def learn(
         logits = module.logits(kept).float()
         entropy = -(chances * logits.log_softmax(-1)).sum(-1).mean()
         loss = loss + entropy
-        if feature_weight:
-            loss = loss + feature_weight * F.smooth_l1_loss(kept.float(), wanted)
         with torch.no_grad():
             alike = torch.zeros_like(agreed)
             alike[counts] = logits.argmax(-1) == goal.argmax(-1)

@@ -12,6 +12,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -70,7 +71,18 @@ def publish(
     return run.out_dir
 
 
-def check_place(run: Run) -> None:
+class Placed(Protocol):
+    """What of a run says where its result will lie."""
+
+    @property
+    def run_dir(self) -> Path: ...
+    @property
+    def out_dir(self) -> Path: ...
+    @property
+    def name(self) -> str: ...
+
+
+def check_place(run: Placed) -> None:
     """Raise unless the finished folder may lie where it is to lie: nothing of others' is there.
 
     Raises:
@@ -84,7 +96,7 @@ def check_place(run: Run) -> None:
         Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)).rmdir()  # as it will be made
 
 
-def _against(run: Run, out: Path) -> Iterator[str]:
+def _against(run: Placed, out: Path) -> Iterator[str]:
     """Yield what speaks against a place."""
     if out.exists() and not out.is_dir():
         yield "is no folder; give another --out"
@@ -96,8 +108,8 @@ def _against(run: Run, out: Path) -> Iterator[str]:
     for name in there:
         if name not in PUBLISHED:
             yield f"is not empty: {quoted(name)} is no part of a model; give another --out"
-    if "model.safetensors" in there and _name_in(out) != run.recipe.name:
-        yield f"holds another model than {quoted(run.recipe.name)}; give another --out"
+    if "model.safetensors" in there and _name_in(out) != run.name:
+        yield f"holds another model than {quoted(run.name)}; give another --out"
 
 
 def _name_in(folder: Path) -> object:

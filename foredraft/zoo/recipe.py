@@ -183,15 +183,12 @@ def _parse(table: dict[str, Json]) -> Recipe:
     for name in ("model", *SECTIONS):
         if not isinstance(table.get(name, {}), dict):
             raise ConfigError(f"{name} must be a table, not {quoted(table[name])}")
-    data = table.get("data", [])
-    if not isinstance(data, list) or not data or not all(isinstance(d, dict) for d in data):
-        raise ConfigError(f"data must be one [[data]] table or more, not {quoted(data)}")
     table["model"] = _model(dict(table.get("model", {})))
     for name, kind in SECTIONS.items():
         if name in table or name != "distillation":
-            table[name] = _section(kind, table.get(name, {}))
-    table["data"] = tuple(_section(Source, source) for source in data)
-    return _section(Recipe, table)
+            table[name] = section(kind, table.get(name, {}))
+    table["data"] = sources_in(table)
+    return section(Recipe, table)
 
 
 def _model(table: dict[str, Json]) -> LlamaShape | T5Shape:
@@ -199,11 +196,27 @@ def _model(table: dict[str, Json]) -> LlamaShape | T5Shape:
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         legal = ", ".join(ARCHITECTURES)
         raise ConfigError(f"unknown architecture {quoted(architecture)}; legal: {legal}")
-    return _section(ARCHITECTURES[architecture], table)
+    return section(ARCHITECTURES[architecture], table)
 
 
-def _section(kind: type[T], table: dict[str, Json]) -> T:
-    """Return a dataclass from a TOML table: no key unknown or missing."""
+def sources_in(table: dict[str, Json]) -> tuple[Source, ...]:
+    """Return the `[[data]]` tables of a recipe.
+
+    Raises:
+        ConfigError: there are none, or one is wrong.
+    """
+    data = table.get("data", [])
+    if not isinstance(data, list) or not data or not all(isinstance(d, dict) for d in data):
+        raise ConfigError(f"data must be one [[data]] table or more, not {quoted(data)}")
+    return tuple(section(Source, source) for source in data)
+
+
+def section(kind: type[T], table: dict[str, Json]) -> T:
+    """Return a dataclass from a TOML table.
+
+    Raises:
+        ConfigError: a key is unknown, missing or wrong.
+    """
     legal = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     for key in table:
         if key not in legal:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foredraft.errors import ConfigError, quoted
 from foredraft.files import PATH_LIMIT, Json, read_text, reason_of, write_whole, writing
 from foredraft.zoo.corpus import file_of
 from foredraft.zoo.run import Run, model_folder
 from foredraft.zoo.teacher import teacher_weights
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 RECORD = "run.json"
 DECIDE_NOTHING = ("name", "summary", "licence", "checkpoint_seconds")  # last parts of field names
@@ -32,16 +36,21 @@ def begin(run: Run) -> None:
         ConfigError: a file that the run needs is missing; or the folder is of another run, named by
             the fields that differ.
     """
-    now, shown = record_of(run), quoted(str(run.run_dir), PATH_LIMIT)
-    file = run.run_dir / RECORD
+    begin_in(run.run_dir, record_of(run), PARTS)
+
+
+def begin_in(folder: Path, now: dict[str, Json], parts: Sequence[str]) -> None:
+    """Do the same for a folder, what decides the weights, and names of what a run leaves there."""
+    shown = quoted(str(folder), PATH_LIMIT)
+    file = folder / RECORD
     if not file.exists():
-        if any((run.run_dir / name).exists() for name in PARTS):
+        if any((folder / name).exists() for name in parts):
             raise ConfigError(
                 f"{shown} holds parts of a run without its {RECORD}, so nobody knows of which; "
                 "give another --run-dir"
             )
-        with writing(run.run_dir, "make room or allow it, or give another --run-dir"):
-            run.run_dir.mkdir(parents=True, exist_ok=True)
+        with writing(folder, "make room or allow it, or give another --run-dir"):
+            folder.mkdir(parents=True, exist_ok=True)
             write_whole(file, json.dumps(now, indent=1) + "\n")
         return
     there = _read(file)
@@ -77,7 +86,7 @@ def record_of(run: Run) -> dict[str, Json]:
         ConfigError: a file is missing or cannot be read.
     """
     recipe = run.recipe
-    fields = dict(_flat("", asdict(recipe)))
+    fields = flat(recipe)
     fields["model.architecture"] = type(recipe.model).__name__
     for number, source in enumerate(recipe.data):
         fields[f"data[{number}].path"] = content_of(file_of(source, run.data_dir))
@@ -87,6 +96,11 @@ def record_of(run: Run) -> dict[str, Json]:
     if recipe.distillation:
         fields["distillation.teacher"] = content_of(teacher_weights(recipe.distillation.teacher))
     return fields
+
+
+def flat(recipe: DataclassInstance) -> dict[str, Json]:
+    """Return the fields of a recipe that decide something, by names like `data[0].share`."""
+    return dict(_flat("", asdict(recipe)))
 
 
 def _flat(prefix: str, value: Json) -> Iterator[tuple[str, Json]]:

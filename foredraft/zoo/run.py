@@ -12,7 +12,7 @@ from torch import Tensor
 from foredraft.errors import ConfigError, quoted
 from foredraft.files import PATH_LIMIT, read_text
 from foredraft.zoo import bundled_path
-from foredraft.zoo.recipe import Recipe
+from foredraft.zoo.recipe import Recipe, TrainingRecipe
 
 IGNORED = -100  # the label of a position where nothing is to be predicted
 
@@ -28,6 +28,16 @@ class Run:
     out_dir: Path
     device: torch.device
     compile: bool = True
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.recipe.name
+
+    @property
+    def rates(self) -> TrainingRecipe:
+        """What decides how fast weights change."""
+        return self.recipe.training
 
     @property
     def checkpoint_path(self) -> Path:

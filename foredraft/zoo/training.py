@@ -12,10 +12,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from foredraft.errors import ConfigError, ForedraftError, ModelError, foreign, quoted
@@ -23,7 +25,6 @@ from foredraft.files import PATH_LIMIT, whole_folder, write_whole, writing
 from foredraft.zoo.corpus import sample_texts, split
 from foredraft.zoo.networks import build_network, check_finite, is_finite
 from foredraft.zoo.pairs import PairBatches
-from foredraft.zoo.recipe import TrainingRecipe
 from foredraft.zoo.record import begin
 from foredraft.zoo.run import IGNORED, Batch, Run, model_folder
 from foredraft.zoo.streams import StreamBatches
@@ -81,9 +82,35 @@ def batches_of(
     return StreamBatches(run, tokenizer, wrote)
 
 
-def build_optimizers(
-    network: PreTrainedModel, training: TrainingRecipe
-) -> list[torch.optim.Optimizer]:
+class Rates(Protocol):
+    """What decides how fast weights change; see `TrainingRecipe`."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup_steps(self) -> int: ...
+    @property
+    def decay_share(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def checkpoint_seconds(self) -> int: ...
+
+
+class Trains(Protocol):
+    """What of a run its steps need."""
+
+    @property
+    def rates(self) -> Rates: ...
+    @property
+    def checkpoint_path(self) -> Path: ...
+    @property
+    def device(self) -> torch.device: ...
+
+
+def build_optimizers(network: nn.Module, training: Rates) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al., 2024) for the hidden matrices, AdamW for embeddings and norms."""
     tables = {
         id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Embedding)
@@ -104,7 +131,7 @@ def build_optimizers(
     ]
 
 
-def learning_rate_scale(step: int, training: TrainingRecipe) -> float:
+def learning_rate_scale(step: int, training: Rates) -> float:
     """Warm-up, constant, then linear decay to zero: the factor on the peak rate."""
     warmup = min(1.0, (step + 1) / training.warmup_steps)
     left = (training.steps - step) / max(1, math.ceil(training.steps * training.decay_share))
@@ -140,10 +167,10 @@ def build_loss(
 
 
 @dataclass
-class _State:
+class State:
     """What a checkpoint holds."""
 
-    network: PreTrainedModel
+    network: nn.Module
     optimizers: list[torch.optim.Optimizer]
     progress: Progress
 
@@ -166,13 +193,48 @@ def train(
     batches = batches_of(run, tokenizer, wrote)
     network = build_network(run.recipe, tokenizer)
     torch.nn.Module.to(network, run.device).train()
-    state = _restore(run, network, build_optimizers(network, run.recipe.training))
+    state = restore(run, network, build_optimizers(network, run.rates))
     distillation = run.recipe.distillation
     weight = distillation.weight if distillation else 0.0
     loss_fn = build_loss(network, load_teacher(run), weight, run.device)
+    compiled = torch.compile(loss_fn) if run.compile else loss_fn
+    optimise(
+        run,
+        state,
+        lambda step: compiled(batches.batch(step).to(run.device)),
+        lambda: held_out_loss(run, network, batches),
+        report,
+    )
+    network.eval()
+    return network, state.progress
+
+
+def optimise(
+    run: Trains,
+    state: State,
+    learn: Callable[[int], tuple[Tensor, Tensor]],
+    held_out: Callable[[], float],
+    report: Callable[[Progress, float], None],
+    *,
+    every: int = 500,
+) -> None:
+    """Take the steps that are left, and write checkpoints.
+
+    Args:
+        run: where.
+        state: changed.
+        learn: step → the loss to minimise, and what is reported of it.
+        held_out: measures on what was never learnt from.
+        report: told of every step.
+        every: steps between two measurements.
+
+    Raises:
+        KeyboardInterrupt: after a checkpoint has been written.
+        ModelError: training has diverged; the newest checkpoint is one from before that.
+    """
     first = state.progress.step
     try:
-        _steps(run, state, torch.compile(loss_fn) if run.compile else loss_fn, batches, report)
+        _steps(run, state, learn, held_out, report, every)
     except BaseException as error:
         # Not in the middle of a step, nor what has diverged: then the newest checkpoint is right.
         if not (state.progress.half_done or isinstance(error, ForedraftError)):
@@ -180,24 +242,23 @@ def train(
         raise
     if state.progress.step > first:
         _save(run, state)
-    network.eval()
-    return network, state.progress
 
 
 def _steps(
-    run: Run,
-    state: _State,
-    loss_fn: Callable[[Batch], tuple[Tensor, Tensor]],
-    batches: Batches,
+    run: Trains,
+    state: State,
+    learn: Callable[[int], tuple[Tensor, Tensor]],
+    held_out: Callable[[], float],
     report: Callable[[Progress, float], None],
+    every: int,
 ) -> None:
-    t, progress = run.recipe.training, state.progress
+    t, progress = run.rates, state.progress
     clock = saved = time.monotonic()
     while progress.step < t.steps:
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = t.learning_rate * learning_rate_scale(progress.step, t)
-        loss, cross_entropy = loss_fn(batches.batch(progress.step).to(run.device))
+        loss, cross_entropy = learn(progress.step)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
         _check_number(run, progress, loss=float(loss.detach()), gradient=float(norm))
@@ -212,24 +273,24 @@ def _steps(
         now = time.monotonic()
         progress.seconds += now - clock
         clock = now
-        if progress.step % 500 == 0 or progress.step == t.steps:
-            held_out = held_out_loss(run, state.network, batches)
-            _check_number(run, progress, **{"held-out loss": held_out})
-            progress.losses.append((progress.step, float(cross_entropy), held_out))
+        if progress.step % every == 0 or progress.step == t.steps:
+            measured = held_out()
+            _check_number(run, progress, **{"held-out loss": measured})
+            progress.losses.append((progress.step, float(cross_entropy), measured))
         if now - saved > t.checkpoint_seconds:
             _save(run, state)
             saved = now
         report(progress, float(cross_entropy))
 
 
-def _check_number(run: Run, progress: Progress, **figures: float) -> None:
+def _check_number(run: Trains, progress: Progress, **figures: float) -> None:
     for name, value in figures.items():
         if not math.isfinite(value):
             raise _diverged(run, progress, f"{name} is")
 
 
-def _diverged(run: Run, progress: Progress, what: str) -> ModelError:
-    rate = run.recipe.training.learning_rate
+def _diverged(run: Trains, progress: Progress, what: str) -> ModelError:
+    rate = run.rates.learning_rate
     return ModelError(
         f"training has diverged at step {progress.step + 1}: its {what} not finite; the newest "
         f"checkpoint is kept, and nothing is published: lower learning_rate (now {rate:g}) in the "
@@ -247,7 +308,7 @@ def held_out_loss(run: Run, network: PreTrainedModel, batches: Batches) -> float
     return sum(losses) / len(losses)
 
 
-def _save(run: Run, state: _State) -> None:
+def _save(run: Trains, state: State) -> None:
     held = {
         "model": state.network.state_dict(),
         "optimizers": [o.state_dict() for o in state.optimizers],
@@ -259,10 +320,10 @@ def _save(run: Run, state: _State) -> None:
         write_whole(run.checkpoint_path, buffer.getbuffer())
 
 
-def _restore(run: Run, network: PreTrainedModel, optimizers: list[torch.optim.Optimizer]) -> _State:
+def restore(run: Trains, network: nn.Module, optimizers: list[torch.optim.Optimizer]) -> State:
     """Return the newest checkpoint's state, or a fresh one."""
     if not run.checkpoint_path.is_file():
-        return _State(network, optimizers, Progress())
+        return State(network, optimizers, Progress())
     shown = quoted(str(run.checkpoint_path), PATH_LIMIT)
     with foreign(f"reading the checkpoint {shown}", ANEW, ConfigError):
         held = torch.load(run.checkpoint_path, map_location=run.device, weights_only=True)
@@ -271,4 +332,4 @@ def _restore(run: Run, network: PreTrainedModel, optimizers: list[torch.optim.Op
             optimizer.load_state_dict(saved)
         progress = Progress(**held["progress"])
     check_finite(network, f"the checkpoint {shown}", ANEW)
-    return _State(network, optimizers, progress)
+    return State(network, optimizers, progress)
