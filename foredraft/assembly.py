@@ -33,7 +33,7 @@ from foredraft.errors import ConfigError, VocabularyMismatch, quoted
 from foredraft.gamma import GammaPolicy
 from foredraft.loading import LoadedModel
 from foredraft.method import Method
-from foredraft.models import Network, Recomputing, Seq2SeqModel
+from foredraft.models import HeadModel, Network, Recomputing, Seq2SeqModel
 from foredraft.sampling.structure import Structure
 from foredraft.translation import Translation, difference
 
@@ -105,6 +105,11 @@ class Assembly:
             raise ConfigError(
                 f"method {name!r} needs a draft model; load one: drafter=… or --drafter NAME"
             )
+        if name == "drafter" and isinstance(loaded.model, HeadModel):
+            raise ConfigError(
+                f"method 'drafter' cannot decode with {loaded.name!r}: a head reads its target and "
+                "says nothing without it; switch the method off"
+            )
         if name == "drafter" and self.foreign is not None:
             raise VocabularyMismatch(
                 f"method 'drafter' cannot read the prompt's tokens: {self.foreign}; "
@@ -113,7 +118,7 @@ class Assembly:
         return self._loaded(loaded, cache=cache)
 
     def _loaded(self, loaded: LoadedModel, *, cache: bool) -> Network:
-        if cache:
+        if cache or isinstance(loaded.model, HeadModel):  # what it is told is told once
             return loaded.model
         return _kept(self._uncached, loaded is self.target, lambda: Recomputing(loaded.model))
 

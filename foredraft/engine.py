@@ -16,8 +16,7 @@ from foredraft.decoding import Difference, Speculation, step
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import RequestError, foreign
 from foredraft.generation import Generation
-from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter
-from foredraft.loading.loader import NO_DRAFTER
+from foredraft.loading import LoadedModel, LoadOptions, drafter_for, load
 from foredraft.method import Method
 from foredraft.models import Network, Seq2SeqModel
 from foredraft.models.refusals import check_vocabulary_holds
@@ -58,12 +57,14 @@ class Engine:
     def load(
         cls,
         target: str = "bundled",
-        drafter: str | None = "bundled",
+        drafter: str | None = "auto",
         *,
         options: LoadOptions | None = None,
         drafter_options: LoadOptions | None = None,
     ) -> Engine:
         """Load models by name, folder or `bundled`; without a draft model if it is None or `none`.
+
+        `auto` is what comes with this package for the target, if anything does.
 
         Raises:
             ModelError: one of them cannot be loaded, or they do not fit together.
@@ -73,9 +74,7 @@ class Engine:
                 of_type(name, given, LoadOptions, "give LoadOptions(…)")
         options = options or LoadOptions()
         loaded = load(target, "target", options)
-        if drafter in (None, NO_DRAFTER):
-            return cls(loaded)
-        return cls(loaded, load_drafter(drafter, loaded, drafter_options or options))
+        return cls(loaded, drafter_for(drafter, loaded, drafter_options or options))
 
     @property
     def networks(self) -> list[Network]:
@@ -94,12 +93,11 @@ class Engine:
 
         Args:
             prompt: text.
-            config: how to decode; None means the defaults. It is one text: `n` is for
-                `continuations`.
+            config: how to decode; None: the defaults. It is one text: `n` is for `continuations`.
             method: `speculative`, `ngram`, `target` or `drafter`; what the first drafts with is
                 `config.drafting`.
-            controls: that bend the distributions after those of the config: `Control` objects, or a
-                `LogitsProcessorList` of transformers.
+            controls: that bend the distributions after those of the config: `Control` objects, or
+                transformers' `LogitsProcessorList`.
 
         Raises:
             RequestError: the prompt is empty or not text.

@@ -14,7 +14,7 @@ from foredraft.cli.parser import Number
 from foredraft.config import DecodingConfig
 from foredraft.files import read_text
 from foredraft.loading.device import DEVICE_CHOICES
-from foredraft.loading.loader import BUNDLED, BUNDLED_FOLDERS, NO_DRAFTER
+from foredraft.loading.loader import AUTO_DRAFTER, BUNDLED, BUNDLED_FOLDERS, NO_DRAFTER
 from foredraft.loading.options import ACTIVATIONS_CHOICES, DTYPE_CHOICES, LoadOptions
 from foredraft.loading.quantized import QUANTIZE_CHOICES
 from foredraft.loading.runtime import RUNTIME_CHOICES
@@ -36,8 +36,9 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--drafter",  # no default: one that nobody asked for is left out where it does not fit
-        help=f"the same, for the draft model, or {NO_DRAFTER}; {BUNDLED} is the one of the "
-        f"target's kind [{BUNDLED}, where it fits]",
+        help=f"the same, for the draft model, or the folder of a head, or {NO_DRAFTER}; {BUNDLED} "
+        f"is the one of the target's kind, {AUTO_DRAFTER} what comes with this package for the "
+        f"target, a head of it or {BUNDLED} [{AUTO_DRAFTER}]",
     )
     devices = ", ".join(DEVICE_CHOICES)
     add("--device", default="auto", help=f"{devices} or cuda:N [%(default)s]")
@@ -76,10 +77,17 @@ def load_options(args: argparse.Namespace) -> tuple[LoadOptions, LoadOptions]:
     )
 
 
+def is_drafter_free(args: argparse.Namespace) -> bool:
+    """Whether nobody has named a draft model, so that one that does not fit is left out."""
+    return args.drafter in (None, AUTO_DRAFTER)
+
+
 def drafter_name(args: argparse.Namespace, *, is_needed: bool) -> str | None:
     """Return the draft model to load; what no method needs is loaded if it was asked for."""
-    if args.drafter is None:
-        return BUNDLED if is_needed else None
+    if args.drafter is None and not is_needed:
+        return None
+    if is_drafter_free(args):
+        return BUNDLED
     return None if args.drafter == NO_DRAFTER else args.drafter
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from foredraft.cli.arguments import add_decoding_flags, add_model_flags, decoding_config
+from foredraft.cli.arguments import (
+    add_decoding_flags,
+    add_model_flags,
+    decoding_config,
+    is_drafter_free,
+)
 from foredraft.cli.loading import fitting, load_engine, warm_up
 from foredraft.cli.output import say_json, say_text
 from foredraft.cli.prompts_file import place, read_prompts
@@ -55,7 +60,7 @@ def _generate(args: argparse.Namespace) -> None:
         config = _only(args.method, config)
     engine = load_engine(args, is_drafter_needed=config.speculative or config.drafter)
     warm_up(engine)
-    if is_free or (config.speculative and args.drafter is None):
+    if is_free or (config.speculative and is_drafter_free(args)):
         config = fitting(config, engine, args)
     if prompts is not None:
         _run_together(engine, prompts, _only(config.methods[0], config), args)

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from foredraft.cli.arguments import drafter_name, load_options
+from foredraft.cli.arguments import drafter_name, is_drafter_free, load_options
 from foredraft.cli.output import complain
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
-from foredraft.errors import ConfigError, ModelError
+from foredraft.errors import ConfigError
 from foredraft.escape import for_line
-from foredraft.loading import LoadedModel, LoadOptions, load_drafter
-from foredraft.loading.loader import BUNDLED, BUNDLED_FOLDERS, NO_DRAFTER, silence_transformers
+from foredraft.loading import find_drafter
+from foredraft.loading.loader import BUNDLED_FOLDERS, NO_DRAFTER, silence_transformers
 from foredraft.phases import begins, listening
 from foredraft.threads import fit_threads
 
@@ -53,11 +53,11 @@ def load_engine(args: argparse.Namespace, *, is_drafter_needed: bool = True) -> 
 def _load(args: argparse.Namespace, *, is_drafter_needed: bool) -> Engine:
     options, drafter_options = load_options(args)
     name = drafter_name(args, is_needed=is_drafter_needed)
-    may_not_fit = name is not None and args.drafter is None and args.target not in BUNDLED_FOLDERS
+    may_not_fit = name is not None and is_drafter_free(args) and args.target not in BUNDLED_FOLDERS
     named = None if may_not_fit else name
     engine = Engine.load(args.target, named, options=options, drafter_options=drafter_options)
     if may_not_fit:
-        drafter = load_default(engine.target, drafter_options)
+        drafter = find_drafter(engine.target, drafter_options)
         if drafter is None:
             complain(f"note: {unfit(args.target)}; name one with --drafter NAME")
         engine = Engine(engine.target, drafter)
@@ -70,14 +70,6 @@ def warm_up(engine: Engine) -> None:
     with shown_loading():
         begins("reading a first line")
         engine.warm_up()
-
-
-def load_default(target: LoadedModel, options: LoadOptions) -> LoadedModel | None:
-    """Return the bundled draft model of a target's kind; None where it does not fit."""
-    try:
-        return load_drafter(BUNDLED, target, options, may_be_foreign=False)
-    except ModelError:
-        return None
 
 
 def unfit(target: str) -> str:

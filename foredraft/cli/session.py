@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from foredraft.cli.loading import FALLBACK, can_draft, load_default, unfit
+from foredraft.cli.loading import FALLBACK, can_draft, unfit
 from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
 from foredraft.conversation import Conversation
@@ -16,8 +16,9 @@ from foredraft.core import Completion
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError, ForedraftError, RequestError, foreign
 from foredraft.generation import Generation
-from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter
+from foredraft.loading import LoadedModel, LoadOptions, find_drafter, load, load_drafter
 from foredraft.loading.loader import BUNDLED_FOLDERS, NO_DRAFTER
+from foredraft.models import HeadModel
 from foredraft.results import Result, logprob_dicts
 from foredraft.threads import fit_threads
 from foredraft.tracing import summarize, undrafted
@@ -191,8 +192,8 @@ class Session:
     def load_model(self, role: str, name: str) -> None:
         """Replace target or drafter; the old ones stay if the new one does not load, fit or run.
 
-        With another target a bundled drafter becomes the bundled drafter of the target's kind, or
-        none where that does not fit. Methods that lack their draft model go off.
+        With another target a bundled drafter, or a head, becomes what comes with this package for
+        that target, or none. Methods that lack their draft model go off.
         """
         if role == "drafter":
             target, drafter = self.engine.target, None
@@ -211,8 +212,8 @@ class Session:
         drafter = self.engine.drafter
         if drafter is None:
             return None
-        if drafter.name in BUNDLED_FOLDERS:
-            return load_default(target, self._drafter_options)
+        if drafter.name in BUNDLED_FOLDERS or isinstance(drafter.model, HeadModel):
+            return find_drafter(target, self._drafter_options)
         return load_drafter(drafter.name, target, self._drafter_options)
 
     def _take(self, engine: Engine, *, is_wanted: bool) -> None:

@@ -52,6 +52,11 @@ class HeadFolder:
     layer: PreTrainedConfig
 
     @property
+    def name(self) -> str:
+        """Of a head that comes with this package."""
+        return f"{self.path.name}-head"
+
+    @property
     def fingerprint(self) -> str | None:
         """Of the target's output layer; None: the head does not say."""
         found = self.fields.get(FINGERPRINT)
@@ -229,6 +234,11 @@ def bundled_heads() -> Iterator[HeadFolder]:
     for config in sorted(HEADS_DIR.glob(f"*/{CONFIG}")):
         if config.with_name(WEIGHTS).is_file():
             yield read_head_folder(config.parent)
+
+
+def bundled_head(name: str) -> HeadFolder | None:
+    """Return a bundled head by its name; None if there is none of that name."""
+    return next((head for head in bundled_heads() if head.name == name), None)
 
 
 def bundled_head_for(target: Network) -> HeadFolder | None:

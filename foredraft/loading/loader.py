@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,32 +25,29 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from foredraft.doors import one_of
-from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, foreign, quoted
+from foredraft.errors import ConfigError, ModelError, foreign, quoted
 from foredraft.loading.checkpoint import Loaded, Unmade, open_checkpoint, read_module
 from foredraft.loading.device import resolve_device
 from foredraft.loading.documents import shown
 from foredraft.loading.folder import ModelFolder, check_folder_weights, read_folder
 from foredraft.loading.gguf_model import ModelFile, read_model_file
-from foredraft.loading.head import bundled_head_for, is_head, load_head, read_head_folder
 from foredraft.loading.hub import fetched, weight_files
 from foredraft.loading.named import file_of, resolve_name, settings_of
 from foredraft.loading.options import LoadOptions, resolve_dtype
-from foredraft.loading.pairing import fit_drafter, fit_target
+from foredraft.loading.pairing import fit_target
 from foredraft.loading.quantising import Quantised
 from foredraft.loading.quantized import QUANTIZE_CHOICES, check_unquantised, torchao_config
 from foredraft.loading.runtime import Runtime, can_fuse
 from foredraft.loading.skeleton import check_loaded
 from foredraft.models.base import Network
-from foredraft.models.encoder_decoder import Seq2SeqModel
 from foredraft.native.fused import CompiledModel
 from foredraft.native.weights import is_in_family
 from foredraft.phases import begins
 from foredraft.threads import threads_for, use_threads
-from foredraft.translation import difference
 from foredraft.zoo import bundled_path
 
 BUNDLED, BUNDLED_SEQ2SEQ = "bundled", "bundled-seq2seq"
-NO_DRAFTER = "none"
+NO_DRAFTER, AUTO_DRAFTER = "none", "auto"
 BUNDLED_FOLDERS = {BUNDLED: "{role}", BUNDLED_SEQ2SEQ: "seq2seq_{role}"}
 LOG = logging.getLogger("foredraft")
 # Whether native networks take a source whose matrices are `Blocks`; else they get its module.
@@ -80,96 +77,6 @@ class LoadedModel:
 Read: TypeAlias = tuple[ModelFolder | ModelFile, Loaded, PreTrainedTokenizerBase, Runtime]
 
 
-def load_pair(
-    target: str, drafter: str, options: LoadOptions, drafter_options: LoadOptions | None = None
-) -> tuple[LoadedModel, LoadedModel]:
-    """Load a target and the draft model for it, on any two devices and in any two dtypes.
-
-    Raises:
-        ModelError: one of them cannot be loaded.
-        VocabularyMismatch: as for `load_drafter`.
-    """
-    loaded_target = load(target, "target", options)
-    return loaded_target, load_drafter(drafter, loaded_target, drafter_options or options)
-
-
-def load_drafter(
-    name: str, target: LoadedModel, options: LoadOptions, *, may_be_foreign: bool = True
-) -> LoadedModel:
-    """Load a draft model and fit it to its target.
-
-    One with the target's tokenizer gets the target's columns, one with another keeps its own.
-
-    Args:
-        name: as for `load`; `bundled` is the bundled drafter of the target's kind.
-        target: the target, loaded.
-        options: device, precision and trust.
-        may_be_foreign: whether it may have another tokenizer than the target.
-
-    Raises:
-        ModelError: it cannot be loaded, or cannot draft for this kind of target.
-        VocabularyMismatch: it has another tokenizer, and may not; or the target is an
-            encoder–decoder, whose encoder reads tokens of one kind.
-    """
-    if name == BUNDLED and isinstance(target.model, Seq2SeqModel):
-        name = BUNDLED_SEQ2SEQ
-    if (head := _head_folder(name)) is not None:
-        return _load_head(name, head, target)
-    options = replace(options, invariant=False)
-    folder, network, tokenizer, runtime = _load_network(name, "drafter", options)
-    begins("laying out the drafter's weights")
-    try:
-        with _fitting(folder):
-            found = difference(target.tokenizer, tokenizer, (target.name, name))
-            model = fit_drafter(network, target.model, runtime, keeps_columns=found is not None)
-        give_threads(model, options)
-        drafter = LoadedModel(name, model, tokenizer, folder.end_tokens(tokenizer.eos_token_id))
-        if not may_be_foreign or isinstance(target.model, Seq2SeqModel):
-            check_vocabulary(target, drafter)
-    except ModelError as error:
-        raise type(error)(f"{error}, or none: --drafter {NO_DRAFTER}") from None
-    return drafter
-
-
-def find_drafter(target: LoadedModel, options: LoadOptions) -> LoadedModel | None:
-    """Return the draft model that comes with this package for a target; None if none fits.
-
-    It is the bundled drafter where both have one tokenizer, else a head of this very target.
-
-    Raises:
-        ModelError: a file of this package is corrupt.
-    """
-    if not isinstance(target.model, Seq2SeqModel):
-        head = bundled_head_for(target.model)
-        if head is not None:
-            return _load_head(head.path.name, head.path, target)
-    try:
-        return load_drafter(BUNDLED, target, options, may_be_foreign=False)
-    except ModelError:
-        return None
-
-
-def _head_folder(name: str) -> Path | None:
-    """Return the folder of a head, fetched if it is on the hub; None: the name means no head."""
-    if name in BUNDLED_FOLDERS:
-        return None
-    source = resolve_name(name)
-    if file_of(source) is not None:
-        return None
-    folder = settings_of(source)
-    if not is_head(folder):
-        return None
-    if folder != Path(source):
-        fetched(source, weight_files(folder))
-    return folder
-
-
-def _load_head(name: str, folder: Path, target: LoadedModel) -> LoadedModel:
-    begins("laying out the head")
-    head = load_head(read_head_folder(folder), target.model, target.name)
-    return LoadedModel(name, head, target.tokenizer, target.eos_token_ids)
-
-
 def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
     """Load one model.
 
@@ -184,9 +91,9 @@ def load(name: str, role: str, options: LoadOptions) -> LoadedModel:
         ModelError: missing, corrupt, unreachable or of an unknown kind.
         ConfigError: an option is illegal here.
     """
-    folder, network, tokenizer, runtime = _load_network(name, role, options)
+    folder, network, tokenizer, runtime = load_network(name, role, options)
     begins(f"laying out the {role}'s weights")
-    with _fitting(folder):
+    with fitting(folder):
         model = fit_target(network, runtime)
     on_cpu, asked = network.device.type == "cpu", options.threads
     if on_cpu and asked:
@@ -228,7 +135,7 @@ def _read_tokenizer(path: Path, *, trusted: bool) -> PreTrainedTokenizerBase:
         return found
 
 
-def _load_network(name: str, role: str, options: LoadOptions) -> Read:
+def load_network(name: str, role: str, options: LoadOptions) -> Read:
     """Return what a folder or a file says, its network, its tokenizer and the runtime for them.
 
     The network is a transformers module, or an `Unmade` source for the native runtime on a CPU.
@@ -326,7 +233,7 @@ def _move(name: str, module: nn.Module, device: torch.device) -> None:
         module.to(device)
 
 
-def _fitting(described: ModelFolder | ModelFile) -> AbstractContextManager[None]:
+def fitting(described: ModelFolder | ModelFile) -> AbstractContextManager[None]:
     """Return the border round what reads a network and its config once more."""
     what = f"setting up the network of {described.place}"
     return foreign(what, "free some memory, or correct the file after the model's card")
@@ -346,18 +253,6 @@ def silence_transformers() -> None:
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-
-
-def check_vocabulary(target: LoadedModel, drafter: LoadedModel) -> None:
-    """Raise unless every id both tokenizers know means the same text.
-
-    Raises:
-        VocabularyMismatch: naming the first id that differs, or how little is shared.
-    """
-    names = target.name, drafter.name
-    found = difference(target.tokenizer, drafter.tokenizer, names)
-    if found is not None:
-        raise VocabularyMismatch(f"{found}; choose a drafter of the target's family")
 
 
 def resolve_source(name: str, role: str) -> str:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from foredraft.errors import ConfigError, ForedraftError, ModelError, VocabularyMismatch
 from foredraft.loading import LoadedModel, LoadOptions, load, load_drafter, load_pair
 from foredraft.loading.device import resolve_device
-from foredraft.loading.loader import check_vocabulary
+from foredraft.loading.drafter import check_vocabulary
 from foredraft.loading.options import DTYPE_CHOICES, DTYPES
 from foredraft.models import EncoderDecoderModel
 from foredraft.zoo.tokenizer import train_tokenizer

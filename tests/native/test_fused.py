@@ -21,8 +21,8 @@ from foredraft.native import compiler, fused, structures
 from foredraft.native.blocks import KINDS
 from foredraft.native.compiler import load_library
 from foredraft.native.fused import FusedModel
-from foredraft.native.passes import PASS_ROWS
 from foredraft.native.network import NativeModel, prove_equal
+from foredraft.native.passes import PASS_ROWS
 from foredraft.native.structures import SOURCE
 from tests.native.test_native import FAMILY, every_member, half, network
 from tests.texts import first_pass
