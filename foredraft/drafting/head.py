@@ -53,6 +53,7 @@ class HeadDrafter(DraftModelDrafter):
         self._forget_rejected(context, tokens)
         if context.length <= features.begin:
             self.head.skip_to(context, features.begin + 1)
+            self._begin = context.length
         self.head.tell(context, features.between(context.length - 1, before))
         return True
 

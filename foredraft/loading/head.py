@@ -24,12 +24,14 @@ from foredraft.models.head import HeadModel, TorchHead
 from foredraft.models.head_module import HeadConfig, HeadModule, rotary_of
 from foredraft.native.fused import FusedModel
 from foredraft.native.head import CompiledHead
+from foredraft.native.weights import FULL
 from foredraft.threads import threads_for
 from foredraft.zoo import HEADS_DIR
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KIND, ALGORITHM = "speculators_model_type", "eagle3"
 LAYER_KINDS = ("llama", "qwen3")
+NORMS = ("norm_before_fc", "fc_norm", "norm_output")  # of later variants
 OURS = ("lm_head.weight", "embed_tokens.weight", "d2t", "t2d")  # tensors that are no parameters
 FINGERPRINT, BITS = "target_fingerprint", 256
 MOST_DIFFERENT = 24  # bits of a fingerprint that rounding to 4 bits may turn; half differ by chance
@@ -102,8 +104,9 @@ def read_head_folder(path: Path) -> HeadFolder:
         raise head.odd(
             "transformer_layer_config", described, f"a model_type of {', '.join(LAYER_KINDS)}"
         )
-    if fields.get("norm_before_fc"):
-        raise head.odd("norm_before_fc", True, "false: a norm before `fc` is not computed here")
+    for name in NORMS:
+        if fields.get(name):
+            raise head.odd(name, fields[name], "false: such a norm is not computed here")
     if described.get("num_hidden_layers", 1) != 1:
         raise head.odd("num_hidden_layers", described["num_hidden_layers"], "1")
     named = {"model_type": "llama"} | described
@@ -116,6 +119,8 @@ def read_head_folder(path: Path) -> HeadFolder:
         found = getattr(layer, name, None)
         if type(found) is not int or not 0 < found < LARGEST:
             raise head.odd(name, found, f"an integer, 1 … {LARGEST - 1}")
+    if set(getattr(layer, "layer_types", None) or (FULL,)) != {FULL}:
+        raise head.odd("layer_types", layer.layer_types, f"[{FULL!r}]")
     if layer.num_attention_heads % layer.num_key_value_heads or layer.head_dim % 2:
         raise head.odd("num_key_value_heads", layer.num_key_value_heads, "a divisor of the heads")
     return head
