@@ -5,6 +5,7 @@ Writes what was measured, where the text came from and under which licences; mea
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
@@ -65,6 +66,7 @@ def publish(
             network.save_pretrained(beside)
             (beside / "model.safetensors").chmod(0o644)
             tokenizer.save_pretrained(beside)
+            _compact(beside / "tokenizer.json")
             write_whole(beside / "recipe.toml", f"{recipe_text}\n{MEASURED}\n{figures}")
             card = model_card(run.recipe, progress, size, measured)
             write_whole(beside / "CARD.md", card)
@@ -80,6 +82,12 @@ class Placed(Protocol):
     def out_dir(self) -> Path: ...
     @property
     def name(self) -> str: ...
+
+
+def _compact(file: Path) -> None:
+    """Write a JSON file without white space, which makes up half of a tokenizer."""
+    held = json.loads(read_text(file))
+    write_whole(file, json.dumps(held, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def check_place(run: Placed) -> None:
