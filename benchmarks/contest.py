@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from real_ours import METHODS, PLAIN
+from real_ours import AUTO, METHODS, PLAIN
 from side_by_side import Measured, Sample
 from transformers import PreTrainedTokenizerBase
 from worker import Answer, Worker
@@ -40,9 +40,9 @@ DRAFTS = (2, 4, 8)  # draft lengths among which each that drafts gets its quicke
 
 
 def drafts(name: str) -> bool:
-    """Whether a contender drafts."""
+    """Whether a contender drafts by a length that it is given."""
     told = CONTENDERS[name]
-    return bool(told.get("lookup", name != PLAIN))
+    return bool(told.get("lookup", name not in (PLAIN, AUTO)))
 
 
 def python_of(kind: str) -> str:

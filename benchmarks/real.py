@@ -15,6 +15,7 @@ their own, in `runs/peers/` or where FOREDRAFT_PEERS says; one that is absent is
 
     uv run python benchmarks/real.py --quick   # the bounds, each beside what it is here: minutes
     uv run python benchmarks/real.py --save    # everything; keeps benchmarks/results/real.{json,md}
+    uv run python benchmarks/real.py --chat --save  # the head on questions nobody trained on
     uv run python benchmarks/real.py --controls  # penalties, JSON, predictions: see controlled.py
 """
 
@@ -30,10 +31,10 @@ from typing import Any
 
 import bounds
 import tables
-from contest import CONTENDERS, GREEDY, LLAMACPP, NUCLEUS, OPENVINO, TRANSFORMERS, Contest
+from contest import CONTENDERS, GREEDY, LLAMACPP, NUCLEUS, OPENVINO, OUTSIDE, TRANSFORMERS, Contest
 from controlled import measure_controls
 from peers import ratio_rows, ratio_table
-from real_ours import HYBRID, LOOKUP, METHODS, NASD, PLAIN, SUFFIX
+from real_ours import AUTO, HEAD, HYBRID, LOOKUP, METHODS, NASD, PLAIN, SUFFIX
 from real_worker import TEMPERATURE, TOP_P
 from side_by_side import Measured, median_of
 from tables import markdown
@@ -46,20 +47,24 @@ from foredraft.loading.named import resolve_name
 from foredraft.threads import usable_threads
 
 PROMPTS = Path(__file__).parent / "prompts" / "real.jsonl"
+CHAT = PROMPTS.with_name("chat.jsonl")  # nothing was trained on them
 MEGABYTE = 1_000_000
 PAIRS = (  # ours, theirs
     *((PLAIN, peer) for peer in (TRANSFORMERS, LLAMACPP, OPENVINO)),
-    *((name, PLAIN) for name in (NASD, SUFFIX, LOOKUP, HYBRID)),
+    *((name, PLAIN) for name in (NASD, SUFFIX, LOOKUP, HYBRID, HEAD, AUTO)),
+    *((AUTO, peer) for peer in (TRANSFORMERS, LLAMACPP, OPENVINO)),
     *((SUFFIX, f"{peer}_lookup") for peer in (TRANSFORMERS, LLAMACPP, OPENVINO)),
     *((f"{peer}_lookup", peer) for peer in (TRANSFORMERS, LLAMACPP, OPENVINO)),
 )
 QUICK = {"rounds": 2, "prompts": 2, "length": 128, "repeats": 5}
 FULL = {"rounds": 3, "prompts": 3, "length": 128, "repeats": 9}
+IN_CHAT = {"rounds": 2, "prompts": 24, "length": 128, "repeats": 5}
+TALKING = (PLAIN, SUFFIX, HEAD, AUTO, *(f"{p}{e}" for p in OUTSIDE for e in ("", "_lookup")))
 
 
-def chosen_prompts(each: int, length: int) -> tuple[list[PromptItem], list[PromptItem]]:
+def chosen_prompts(file: Path, each: int, length: int) -> tuple[list[PromptItem], list[PromptItem]]:
     """Return the first prompts of each kind, and the last one, for draft lengths."""
-    items = load_prompts([str(PROMPTS)], max_length=length)
+    items = load_prompts([str(file)], max_length=length)
     kinds = dict.fromkeys(item.kind for item in items)
     by_kind = [[item for item in items if item.kind == kind] for kind in kinds]
     return [one for kind in by_kind for one in kind[:-1][:each]], [kind[-1] for kind in by_kind]
@@ -150,8 +155,8 @@ def rendered(found: dict[str, Any]) -> str:
 
 def compare(contest: Contest, args: argparse.Namespace) -> dict[str, Any]:
     """Measure everything; return all figures."""
-    prompts, tuning = chosen_prompts(args.prompts, args.length)
-    names = bounds.TAKING_PART if args.quick else tuple(CONTENDERS)
+    prompts, tuning = chosen_prompts(CHAT if args.chat else PROMPTS, args.prompts, args.length)
+    names = bounds.TAKING_PART if args.quick else TALKING if args.chat else tuple(CONTENDERS)
     contest.begin([name for name in CONTENDERS if name in names])
     can = contest.warm_up(prompts[0], [GREEDY] if args.quick else [GREEDY, NUCLEUS])
     if PLAIN not in can[GREEDY]:
@@ -185,7 +190,8 @@ def found_bounds(
     contest: Contest, measured: dict[str, Measured], args: argparse.Namespace
 ) -> list[bounds.Bound]:
     """Return the bounds of the model for which they are set."""
-    return bounds.bounds(contest, measured[GREEDY], args.repeats) if args.model == "smollm2" else []
+    are_set = args.model == "smollm2" and not args.chat
+    return bounds.bounds(contest, measured[GREEDY], args.repeats) if are_set else []
 
 
 def parser_of() -> argparse.ArgumentParser:
@@ -194,6 +200,7 @@ def parser_of() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("model", nargs="?", default="smollm2", help="a GGUF model by its name [%(default)s]")
     add("--quick", action="store_true", help="the bounds alone, greedy: " + str(QUICK))
+    add("--chat", action="store_true", help="open questions, where a head drafts: " + str(IN_CHAT))
     add("--controls", action="store_true", help="ours alone, under controls: see controlled.py")
     for name, words in {
         "rounds": "passes over the prompts",
@@ -211,7 +218,7 @@ def main(arguments: list[str]) -> None:
     """Measure and print the tables, then one JSON line."""
     parser = parser_of()
     args = parser.parse_args(arguments)
-    for name, value in (QUICK if args.quick else FULL).items():
+    for name, value in (QUICK if args.quick else IN_CHAT if args.chat else FULL).items():
         setattr(args, name, value if getattr(args, name) is None else getattr(args, name))
     tables.check_least(parser, args, rounds=1, prompts=1, length=2, repeats=1)
     if args.controls:
@@ -226,7 +233,7 @@ def main(arguments: list[str]) -> None:
         found = compare(contest, args)
     text = rendered(found)
     print(text)
-    ending = "-quick" if args.quick else ""
+    ending = "-quick" if args.quick else "-chat" if args.chat else ""
     out = args.out or (tables.RESULTS / f"real{ending}.json" if args.save else None)
     if out is not None:
         title = "A real model: our methods beside other people's"

@@ -21,13 +21,17 @@ from foredraft.version import __version__
 
 NUCLEUS = "nucleus(temperature=0.8, top_p=0.9)"
 PLAIN, NASD, SUFFIX, LOOKUP, HYBRID = "plain", "nasd", "suffix", "prompt_lookup", "hybrid"
+HEAD, AUTO = "head", "auto"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # method and settings of each of ours
     PLAIN: ("target", {}),
     NASD: ("ngram", {}),
     SUFFIX: ("speculative", {"drafting": "suffix"}),
     LOOKUP: ("speculative", {"drafting": "prompt_lookup"}),
     HYBRID: ("speculative", {"drafting": "hybrid(suffix, ngram)"}),
+    HEAD: ("speculative", {"drafting": "model"}),
+    AUTO: ("speculative", {"drafting": "auto"}),
 }
+WITH_A_HEAD = (HEAD, AUTO)  # where the package has one for the model
 PASS_CONTEXT = 60  # tokens before a pass that is timed
 WITHOUT_TILES = "-mno-amx-bf16"  # of the compiler
 
@@ -52,9 +56,13 @@ class Ours:
         self._imported, self.import_bytes = set(sys.modules), memory_mark("VmHWM")
         begin = time.perf_counter()
         options = LoadOptions(device="cpu", threads=told["threads"])
-        self._engine = Engine.load(told["model"], None, options=options)
+        name = told["method"]
+        drafter = "auto" if name in WITH_A_HEAD else None
+        self._engine = Engine.load(told["model"], drafter, options=options)
         self.load_seconds = time.perf_counter() - begin
-        self._method, self._settings = METHODS[told["method"]]
+        self._method, self._settings = METHODS[name]
+        if name == HEAD and self._engine.drafter is None:
+            raise SystemExit(f"this package has no head for {told['model']}")
 
     def generate(self, request: dict[str, Any]) -> dict[str, Any]:
         sampler = "greedy" if request["sampler"] == "greedy" else NUCLEUS

@@ -29,7 +29,7 @@ from foredraft.drafting import (
     RetrievalDrafter,
     neural_parts,
 )
-from foredraft.errors import ConfigError, VocabularyMismatch, quoted
+from foredraft.errors import ConfigError, ModelError, VocabularyMismatch, quoted
 from foredraft.gamma import GammaPolicy
 from foredraft.loading import LoadedModel
 from foredraft.method import Method
@@ -139,10 +139,15 @@ class Assembly:
         """Return a new drafter, unless it refuses the target.
 
         Raises:
-            VocabularyMismatch: it does.
+            VocabularyMismatch: it does; of a head a `ModelError`.
         """
         inner = source.build(replace(self._draft_parts(method), first=first))
         if self.drafter is not None and not inner.accepts(self.target.model):
+            if isinstance(self.drafter.model, HeadModel):
+                raise ModelError(
+                    f"{self.drafter.name!r} reads the layers of its target, and "
+                    f"{self.target.name!r} tells nothing of them here; leave it out"
+                )
             columns = self.drafter.model.vocab_size, self.target.model.vocab_size
             why = f"one tokenizer, but {columns[0]} and {columns[1]} columns; load both by name"
             if self.foreign is not None:

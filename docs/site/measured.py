@@ -26,6 +26,8 @@ CONTENDERS = {
     "suffix": "foredraft, suffix",
     "prompt_lookup": "foredraft, prompt lookup",
     "hybrid": "foredraft, hybrid(suffix, ngram)",
+    "head": "foredraft, head",
+    "auto": "foredraft, auto with head",
     "transformers": "transformers, bfloat16",
     "transformers_lookup": "transformers, bfloat16, prompt lookup",
     "llamacpp": "llama.cpp",

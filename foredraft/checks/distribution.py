@@ -26,6 +26,7 @@ from foredraft.checks.statistics import chi_square, detectable_total_variation, 
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.engine import Engine
 from foredraft.files import Json
+from foredraft.models import HeadModel
 from foredraft.sampling import Sampler, rng_for
 
 CELLS = 12  # a prompt; fewer find smaller biases, more find biases of finer grain
@@ -116,10 +117,10 @@ def check_distribution(engine: Engine, plan: Plan, progress: Progress) -> Iterat
 
     Interrupted, it yields what the samples so far can say.
     """
-    remembering = Engine(
-        replace(engine.target, model=Remembered(engine.target.model)),
-        engine.drafter and replace(engine.drafter, model=Remembered(engine.drafter.model)),
-    )
+    drafter = engine.drafter
+    if drafter is not None and not isinstance(drafter.model, HeadModel):  # which is told, not asked
+        drafter = replace(drafter, model=Remembered(drafter.model))
+    remembering = Engine(replace(engine.target, model=Remembered(engine.target.model)), drafter)
     level = plan.level / len(plan.pairs)
     for method, rule in plan.pairs:
         config = plan.config(method, sampler=plan.sampler, gamma=plan.gamma)

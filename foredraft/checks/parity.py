@@ -17,7 +17,7 @@ from foredraft.decoding import (
     speculative_steps,
 )
 from foredraft.engine import Engine
-from foredraft.models import Network, Seq2SeqModel
+from foredraft.models import HeadModel, Network, Seq2SeqModel
 from foredraft.sampling import GreedySampler, Rng, rng_for
 from foredraft.translation import Translation, difference
 
@@ -59,10 +59,11 @@ def check_caches(engine: Engine, plan: Plan, progress: Progress) -> Iterator[Fin
     """After every round, cached logits must be those of a pass over the whole prefix."""
     method = "speculative" if plan.needs_drafter else "ngram"
     noted = {"target": Noted(engine.target.model, "target")}
-    target, drafter = replace(engine.target, model=noted["target"]), None
-    if plan.needs_drafter and engine.drafter is not None:
-        noted["drafter"] = Noted(engine.drafter.model, "drafter")
-        drafter = replace(engine.drafter, model=noted["drafter"])
+    target = replace(engine.target, model=noted["target"])
+    drafter = engine.drafter if plan.needs_drafter else None
+    if drafter is not None and not isinstance(drafter.model, HeadModel):  # it has no text alone
+        noted["drafter"] = Noted(drafter.model, "drafter")
+        drafter = replace(drafter, model=noted["drafter"])
     config = plan.config(method, sampler=plan.sampler)
     parts = Engine(target, drafter).speculation(method, config)
     gaps: dict[str, list[tuple[float, float]]] = {role: [] for role in noted}

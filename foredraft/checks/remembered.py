@@ -29,6 +29,7 @@ class Remembered(Wrapper):
         super().__init__(inner)
         self._contexts: dict[Tokens, Context] = {}  # by their prompts
         self._rows: dict[tuple[Tokens, Tokens], Tensor] = {}  # prompt and prefix → logits [vocab]
+        self._states: dict[tuple[Tokens, Tokens], Tensor] = {}  # likewise, of the newest token
         self._bytes = 0
 
     def open(self, prompt: Prompt) -> Context:
@@ -39,7 +40,23 @@ class Remembered(Wrapper):
 
     def logits(self, context: Context, tokens: Sequence[int], keep: int) -> Tensor:
         context.memory.tokens += tokens
-        return self.rows(tuple(context.prompt), tuple(context.memory.tokens), keep)
+        prompt, held = tuple(context.prompt), tuple(context.memory.tokens)
+        if context.features is not None:
+            begin = len(held) - len(tokens)
+            context.features.write(begin, self._told(prompt, held, begin, context.features.layers))
+        return self.rows(prompt, held, keep)
+
+    def _told(self, prompt: Tokens, tokens: Tokens, begin: int, layers: Sequence[int]) -> Tensor:
+        """Return the states of the tokens from `begin` on, `[len, width]`."""
+        keys = [(prompt, tokens[:end]) for end in range(begin + 1, len(tokens) + 1)]
+        if not all(key in self._states for key in keys):
+            context = self._contexts[prompt]
+            context.rollback_to(0)
+            features = context.watch(layers)
+            context.extend(tokens)
+            for key, states in zip(keys, features.between(begin, len(tokens)), strict=True):
+                self._states[key] = states.clone()
+        return torch.stack([self._states[key] for key in keys])
 
     def rows(self, prompt: Tokens, tokens: Tokens, keep: int) -> Tensor:
         """Return the logits after each of the last `keep` of `tokens`, shape `[keep, vocab]`."""

@@ -136,14 +136,16 @@ def load_head(folder: HeadFolder, target: Network, target_name: str) -> HeadMode
     with foreign(f"reading {shown(folder.path / WEIGHTS)}", REMEDY):
         tensors = safetensors.torch.load_file(folder.path / WEIGHTS)
     config, tokens = _config_of(folder, target), _tokens_of(folder, tensors, target)
-    order = tokens.argsort()
-    tokens, output = tokens[order], tensors.get("lm_head.weight")
-    output = target.output_rows(tokens) if output is None else output[order]
-    embedding = tensors.get("embed_tokens.weight")
-    hidden = config.layer.hidden_size
-    _check(folder, "lm_head.weight", output, (len(tokens), hidden))
+    order, hidden = tokens.argsort(), config.layer.hidden_size
+    tokens = tokens[order]
+    embedding, output = tensors.get("embed_tokens.weight"), tensors.get("lm_head.weight")
     if embedding is not None:
         _check(folder, "embed_tokens.weight", embedding, (target.vocab_size, hidden))
+    if output is None:
+        output = target.output_rows(tokens)
+    else:
+        _check(folder, "lm_head.weight", output, (len(tokens), hidden))
+        output = output[order]
     with torch.device("meta"):
         module = HeadModule(config, tokens, output)
     parameters = {name: t for name, t in tensors.items() if name not in OURS}

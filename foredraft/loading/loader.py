@@ -31,6 +31,7 @@ from foredraft.loading.device import resolve_device
 from foredraft.loading.documents import shown
 from foredraft.loading.folder import ModelFolder, check_folder_weights, read_folder
 from foredraft.loading.gguf_model import ModelFile, read_model_file
+from foredraft.loading.head import is_head
 from foredraft.loading.hub import fetched, weight_files
 from foredraft.loading.named import file_of, resolve_name, settings_of
 from foredraft.loading.options import LoadOptions, resolve_dtype
@@ -147,6 +148,10 @@ def load_network(name: str, role: str, options: LoadOptions) -> Read:
     if file is not None:
         return _load_file(name, read_model_file(file), options)
     path = settings_of(source)
+    if is_head(path):
+        raise ModelError(
+            f"{shown(path)} is a head, which drafts for its target: --target NAME --drafter {name}"
+        )
     folder = read_folder(path, trusted=options.trust_remote_code)
     if path != Path(source):
         fetched(source, weight_files(path))

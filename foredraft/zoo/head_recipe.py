@@ -13,7 +13,7 @@ from foredraft.errors import ConfigError, quoted
 from foredraft.files import PATH_LIMIT, Json, read_text
 from foredraft.models import Network
 from foredraft.models.head_module import HeadConfig
-from foredraft.ranges import Checked, Count, Range, Share
+from foredraft.ranges import Checked, Count, Range, Share, checked
 from foredraft.zoo import HEADS_DIR
 from foredraft.zoo.corpus import Source
 from foredraft.zoo.recipe import Width, section, sources_in
@@ -34,6 +34,11 @@ class HeadShape(Checked):
     head_dim: Width = 64
     intermediate_size: FromTarget = 0
     draft_vocab_size: Width = 8192
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for layer in self.layers:
+            checked("layers", layer, FromTarget)
 
     def config_for(self, target: Network) -> HeadConfig:
         """Return the config of a head of this shape for a target.

@@ -92,6 +92,17 @@ def test_greedy_text_is_the_targets(runtime: str, kind: str) -> None:
             assert sum(len(r.drafted) for r in records) > 40
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "gemma3", "mistral_sliding", "opt"])
+def test_a_head_drafts_for_any_decoder(architecture: str) -> None:
+    network = build(architecture)
+    target = DecoderOnlyModel(network)
+    head = head_for(target)
+    alone, _ = written(Speculation.plain(target, GREEDY), PROMPT, 30)
+    text, records = written(parts_of(target, head), PROMPT, 30)
+    assert text == alone
+    assert sum(len(r.drafted) for r in records) > 30
+
+
 @pytest.mark.parametrize("drafting", ["auto", "hybrid(suffix, model)", "bandit"])
 @pytest.mark.parametrize("verifier", VERIFIERS.names)
 def test_greedy_text_is_the_targets_with_every_verifier(verifier: str, drafting: str) -> None:

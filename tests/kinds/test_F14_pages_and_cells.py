@@ -164,7 +164,7 @@ def test_progress_shows_names_as_they_are(
     with verify_module._progress() as show:
         for text in HOSTILE:
             show(text, 1, 2)
-    for make in (train_module._bar,):
+    for make in (train_module.training_bar,):
         bar: Bar = make()
         for text in HOSTILE:
             bar.add_task(text, total=1, loss="–")
