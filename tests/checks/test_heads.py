@@ -38,7 +38,10 @@ def test_a_head_passes(plan: object) -> None:
 
 
 def test_a_mistaken_verifier_is_caught_behind_a_head(plan: object) -> None:
-    report = check(engine(), replace(plan, mutant="redraw"), lambda *_: None)  # type: ignore[type-var]
+    mistaken = replace(  # type: ignore[type-var]
+        plan, mutant="redraw", methods=("speculative",), sampler="multinomial(temperature=4.0)"
+    )
+    report = check(engine(), mistaken, lambda *_: None)
     assert not report.passed
 
 
