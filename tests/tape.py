@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+from foredraft.native.graphs import Compute, Made
 
 ASKING = ("_local_scalar_dense", "nonzero", "is_nonzero")  # the host waits for a number
 TELLING = ("lift_fresh",)  # the device is sent one
@@ -48,15 +49,17 @@ class Tape(TorchDispatchMode):
         self.newest = new
 
 
-def record(compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+def record(compute: Compute) -> Compute:
     """Return a replay of a function, as `foredraft.native.graphs.GraphCapture` does."""
     with Tape() as tape:
         result = compute()
 
     @torch.inference_mode()
-    def replay() -> Tensor:
+    def replay() -> Made:
         tape.replay()
-        result.copy_(tape.newest[id(result)])  # overwritten by the next replay
+        for part in result:
+            if part is not None:
+                part.copy_(tape.newest[id(part)])  # overwritten by the next replay
         return result
 
     return replay

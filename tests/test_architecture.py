@@ -34,7 +34,11 @@ WHERE_ROOMS_MEET = {
     "auto.py": {f"foredraft.gamma.{name}" for name in ("cost_aware", "fixed", "within")},
     "ngram_storage.py": {"foredraft.native.retrieval"},
     "suffix.py": {"foredraft.native.retrieval"},
-    "translated.py": {"foredraft.models.translated"},
+    "translated.py": {"foredraft.models.head", "foredraft.models.translated"},
+    "head.py": {
+        "foredraft.models.head",
+        "foredraft.models.features",
+    },  # it tells the one of the other
 }
 FRONT_ENDS = {"cli": {"server"}, "server": set[str]()}  # `foredraft serve` starts a server
 MAY_IMPORT = {
@@ -82,7 +86,7 @@ MAY_IMPORT = {
     "inputs": BELOW_ENGINE | {"adapters"},
     "functional": BELOW_ENGINE | {"inputs"},
     "seq2seq": BELOW_ENGINE | {"functional", "inputs"},
-    "zoo": GROUND | ROOMS | {"loading", "decoding"},
+    "zoo": GROUND | ROOMS | {"loading", "decoding", "text"},
     "checks": BELOW_ENGINE | {"engine"},
     "bench": BELOW_ENGINE | {"engine", "plugins", "zoo"},
     **{

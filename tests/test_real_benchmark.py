@@ -189,7 +189,7 @@ def test_texts_are_compared_with_plain_decoding() -> None:
 
 
 def test_there_are_prompts_of_five_kinds_and_none_is_tuned_on_and_measured() -> None:
-    chosen, tuning = real.chosen_prompts(real.FULL["prompts"], 9)
+    chosen, tuning = real.chosen_prompts(real.PROMPTS, real.FULL["prompts"], 9)
     kinds = ["chat", "copying", "code", "summary", "translation"]
     assert [item.kind for item in tuning] == kinds
     assert [item.kind for item in chosen] == [kind for kind in kinds for _ in range(3)]

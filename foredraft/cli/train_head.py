@@ -16,7 +16,8 @@ from foredraft.loading import LoadOptions, load
 from foredraft.loading.device import resolve_device
 from foredraft.tracing.render import percent, rate
 from foredraft.zoo import ZOO_DIR
-from foredraft.zoo.head_card import GAMMA, measure_head, publish_head
+from foredraft.zoo.evaluation import GAMMA
+from foredraft.zoo.head_card import measure_head, publish_head
 from foredraft.zoo.head_recipe import GENERAL, QUICK, load_head_recipe
 from foredraft.zoo.head_run import HeadRun, collect_texts, holding, train_head
 

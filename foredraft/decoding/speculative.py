@@ -108,13 +108,16 @@ def begin(parts: Speculation, request: Request) -> None:
     request.drafter = request.drafter or parts.drafter.for_text(parts.meter)
     request.policy = parts.policy.for_text(parts.meter, request.ends)
     parts.meter.begin_text()
-    context, controls = request.context, request.controls
-    watch(parts, context)
-    request.drafter.start(
-        Beginning(context.prompt, request.rng, controls, request.prediction, context)
-    )
+    watch(parts, request.context)
+    request.drafter.start(beginning_of(request))
     request.policy.start()
     request.is_plain, request.rest = parts.first_target, request.drafter.rest
+
+
+def beginning_of(request: Request) -> Beginning:
+    """Return what a drafter is told of a request's text."""
+    context, controls = request.context, request.controls
+    return Beginning(context.prompt, request.rng, controls, request.prediction, context)
 
 
 def watch(parts: Speculation, context: Context) -> None:

@@ -6,19 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from foredraft.errors import ModelError, VocabularyMismatch, quoted
-from foredraft.loading.head import (
-    bundled_head,
-    bundled_head_for,
-    is_head,
-    load_head,
-    read_head_folder,
-)
+from foredraft.loading.head import head_for, heads_in, is_head, load_head, read_head_folder
 from foredraft.loading.hub import fetched, weight_files
 from foredraft.loading.loader import (
     AUTO_DRAFTER,
     BUNDLED,
     BUNDLED_FOLDERS,
     BUNDLED_SEQ2SEQ,
+    HEADS_DIR,
     NO_DRAFTER,
     LoadedModel,
     fitting,
@@ -110,7 +105,7 @@ def find_drafter(target: LoadedModel, options: LoadOptions) -> LoadedModel | Non
         ModelError: a file of this package is corrupt.
     """
     if not isinstance(target.model, Seq2SeqModel):
-        head = bundled_head_for(target.model)
+        head = head_for(target.model, HEADS_DIR)
         if head is not None:
             return _load_head(head.name, head.path, target)
     try:
@@ -133,8 +128,9 @@ def _head_folder(name: str) -> Path | None:
     """Return the folder of a head, fetched if it is on the hub; None: the name means no head."""
     if name in BUNDLED_FOLDERS:
         return None
-    if (bundled := bundled_head(name)) is not None:
-        return bundled.path
+    for head in heads_in(HEADS_DIR):
+        if head.name == name:
+            return head.path
     source = resolve_name(name)
     if file_of(source) is not None:
         return None

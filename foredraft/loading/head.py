@@ -19,6 +19,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from foredraft.errors import ModelError, foreign, quoted
 from foredraft.files import Document, Json
 from foredraft.loading.documents import read_document, shown
+from foredraft.loading.folder import CONFIG
 from foredraft.models.base import Network
 from foredraft.models.head import HeadModel, TorchHead
 from foredraft.models.head_module import HeadConfig, HeadModule, rotary_of
@@ -26,17 +27,16 @@ from foredraft.native.fused import FusedModel
 from foredraft.native.head import CompiledHead
 from foredraft.native.weights import FULL
 from foredraft.threads import threads_for
-from foredraft.zoo import HEADS_DIR
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WEIGHTS = "model.safetensors"
 KIND, ALGORITHM = "speculators_model_type", "eagle3"
 LAYER_KINDS = ("llama", "qwen3")
 NORMS = ("norm_before_fc", "fc_norm", "norm_output")  # of later variants
-OURS = ("lm_head.weight", "embed_tokens.weight", "d2t", "t2d")  # tensors that are no parameters
+BESIDE = ("lm_head.weight", "embed_tokens.weight", "d2t", "t2d")  # tensors that are no parameters
 FINGERPRINT, BITS = "target_fingerprint", 256
 MOST_DIFFERENT = 24  # bits of a fingerprint that rounding to 4 bits may turn; half differ by chance
 LARGEST = 1 << 20  # of any size in a config
-REMEDY = "fetch the head again, or correct its files after its card"
+FETCH_HEAD = "fetch the head again, or correct its files after its card"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class HeadFolder:
     def odd(self, name: str, found: Json, legal: str) -> ModelError:
         """Return what is said of a field that is not legal."""
         return ModelError(
-            f"{shown(self.path / CONFIG)}: {name} is {quoted(found)}; legal: {legal}; {REMEDY}"
+            f"{shown(self.path / CONFIG)}: {name} is {quoted(found)}; legal: {legal}; {FETCH_HEAD}"
         )
 
 
@@ -110,7 +110,7 @@ def read_head_folder(path: Path) -> HeadFolder:
     if described.get("num_hidden_layers", 1) != 1:
         raise head.odd("num_hidden_layers", described["num_hidden_layers"], "1")
     named = {"model_type": "llama"} | described
-    with foreign(f"reading {shown(path / CONFIG)}", REMEDY):
+    with foreign(f"reading {shown(path / CONFIG)}", FETCH_HEAD):
         layer = AutoConfig.for_model(**named)
     head = HeadFolder(path, fields, layer)
     if getattr(layer, "hidden_act", None) != "silu":
@@ -133,7 +133,7 @@ def load_head(folder: HeadFolder, target: Network, target_name: str) -> HeadMode
         ModelError: its files are corrupt or of another kind, or it is another target's.
     """
     check_fits(folder, target, target_name)
-    with foreign(f"reading {shown(folder.path / WEIGHTS)}", REMEDY):
+    with foreign(f"reading {shown(folder.path / WEIGHTS)}", FETCH_HEAD):
         tensors = safetensors.torch.load_file(folder.path / WEIGHTS)
     config, tokens = _config_of(folder, target), _tokens_of(folder, tensors, target)
     order, hidden = tokens.argsort(), config.layer.hidden_size
@@ -148,8 +148,8 @@ def load_head(folder: HeadFolder, target: Network, target_name: str) -> HeadMode
         output = output[order]
     with torch.device("meta"):
         module = HeadModule(config, tokens, output)
-    parameters = {name: t for name, t in tensors.items() if name not in OURS}
-    with foreign(f"the tensors of {shown(folder.path / WEIGHTS)}", REMEDY):
+    parameters = {name: t for name, t in tensors.items() if name not in BESIDE}
+    with foreign(f"the tensors of {shown(folder.path / WEIGHTS)}", FETCH_HEAD):
         module.load_state_dict(parameters, assign=True)
     if not all(bool(tensor.isfinite().all()) for tensor in (*parameters.values(), output)):
         raise ModelError(f"{shown(folder.path / WEIGHTS)} holds numbers that are not finite")
@@ -202,7 +202,7 @@ def _tokens_of(folder: HeadFolder, tensors: dict[str, Tensor], target: Network) 
     ):
         raise ModelError(
             f"{shown(folder.path / WEIGHTS)}: d2t names tokens twice, or such as the target's "
-            f"{target.vocab_size} columns do not have; {REMEDY}"
+            f"{target.vocab_size} columns do not have; {FETCH_HEAD}"
         )
     return tokens
 
@@ -211,7 +211,7 @@ def _check(folder: HeadFolder, name: str, tensor: Tensor, shape: tuple[int, ...]
     if tuple(tensor.shape) != shape:
         raise ModelError(
             f"{shown(folder.path / WEIGHTS)}: {name} has shape {list(tensor.shape)}; legal: "
-            f"{list(shape)}; {REMEDY}"
+            f"{list(shape)}; {FETCH_HEAD}"
         )
 
 
@@ -236,21 +236,16 @@ def check_fits(folder: HeadFolder, target: Network, target_name: str) -> None:
         )
 
 
-def bundled_heads() -> Iterator[HeadFolder]:
-    """Yield the heads that come with this package."""
-    for config in sorted(HEADS_DIR.glob(f"*/{CONFIG}")):
+def heads_in(folder: Path) -> Iterator[HeadFolder]:
+    """Yield the heads in the folders of a folder."""
+    for config in sorted(folder.glob(f"*/{CONFIG}")):
         if config.with_name(WEIGHTS).is_file():
             yield read_head_folder(config.parent)
 
 
-def bundled_head(name: str) -> HeadFolder | None:
-    """Return a bundled head by its name; None if there is none of that name."""
-    return next((head for head in bundled_heads() if head.name == name), None)
-
-
-def bundled_head_for(target: Network) -> HeadFolder | None:
-    """Return the bundled head of a target; None if there is none."""
-    return next((head for head in bundled_heads() if _may_be_of(head, target)), None)
+def head_for(target: Network, folder: Path) -> HeadFolder | None:
+    """Return the head of a target among those in a folder; None if there is none."""
+    return next((head for head in heads_in(folder) if _may_be_of(head, target)), None)
 
 
 def _may_be_of(head: HeadFolder, target: Network) -> bool:

@@ -45,6 +45,7 @@ from foredraft.native.fused import CompiledModel
 from foredraft.native.weights import is_in_family
 from foredraft.phases import begins
 from foredraft.threads import threads_for, use_threads
+from foredraft.zoo import HEADS_DIR as HEADS_DIR
 from foredraft.zoo import bundled_path
 
 BUNDLED, BUNDLED_SEQ2SEQ = "bundled", "bundled-seq2seq"

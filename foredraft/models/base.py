@@ -1,4 +1,4 @@
-"""Network: weights for any number of texts, each with a context of its own.
+"""Network and Context: weights for any number of texts, and what is remembered of one.
 
 Knows token ids; knows neither text nor drafting. Inside a generation a context always holds
 everything but the last token, so "feed what is unseen" is the whole cache logic of the loop.
@@ -7,19 +7,22 @@ everything but the last token, so "feed what is unseen" is the whole cache logic
 from __future__ import annotations
 
 import math
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from foredraft.choices import Drawing
 from foredraft.core import Prompt
-from foredraft.errors import ContextOverflow, ModelError, RequestError
+from foredraft.errors import ContextOverflow, RequestError, RollbackUnsupported
 from foredraft.logits import two_largest
-from foredraft.models.context import Context, Drafted, Feed, Output, shared_length
+from foredraft.models.features import Ends, Features
 from foredraft.models.memory import Memory, TokenMemory
+from foredraft.models.outputs import Drafted, Output
 from foredraft.ownership import Owned
 
 __all__ = ["Context", "Drafted", "Feed", "Network", "Output", "shared_length"]
@@ -28,7 +31,135 @@ UNITS_WIDE, UNITS_HALF = 64, 4  # of rounding allowed: float32 and wider, half p
 MOST_FREE = 8  # memories of texts that have ended, kept for the next ones
 
 
-class Network(Owned, ABC):
+class Context:
+    """One text in the memory of a network: `network.open(prompt)` makes it.
+
+    A thread at a time may use it; the network's other contexts are free meanwhile.
+
+    Attributes:
+        network: whose passes it takes part in.
+        prompt: what it was opened with.
+        begin: tokens the text begins with: the prompt, not yet fed; of an encoder–decoder model the
+            start tokens of its decoder.
+        memory: the network's affair.
+        features: of the tokens that are fed; None: nobody reads them.
+    """
+
+    features: Features | None = None
+
+    def __init__(self, network: Network, prompt: Prompt, begin: list[int], memory: Any) -> None:
+        self.network, self.prompt, self.begin, self.memory = network, prompt, begin, memory
+        self._closing = weakref.finalize(self, network.take_back, memory)
+        self._closing.atexit = False
+
+    @property
+    def length(self) -> int:
+        """Tokens held in memory."""
+        return int(self.memory.length)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `close` is still to come."""
+        return self._closing.alive
+
+    def extend(self, tokens: Sequence[int], keep: int = 1) -> Tensor:
+        """Feed tokens in a pass of their own; return logits, shape `[keep, vocab]`."""
+        return self.network.forward([Feed(self, tokens, keep)])[0].logits
+
+    def draft(self, tokens: Sequence[int], count: int) -> Drafted:
+        """Feed tokens, then each likeliest next token but the last: see `Network.draft`."""
+        return self.network.draft([Feed(self, tokens)], count)[0]
+
+    def draw(self, tokens: Sequence[int], count: int, drawing: Drawing) -> Drafted:
+        """Feed tokens, then each drawn next token but the last: see `Network.draw`."""
+        return self.network.draw([Feed(self, tokens)], count, [drawing])[0]
+
+    def rollback_to(self, length: int) -> None:
+        """Forget the newest tokens so that `length` remain.
+
+        Raises:
+            RollbackUnsupported: fewer are held.
+        """
+        self.check_open()
+        if not 0 <= length <= self.length:
+            raise RollbackUnsupported(
+                f"cannot go back to {length} tokens; legal: 0 … {self.length}, those that are held"
+            )
+        self.memory.rollback_to(length)
+        if self.features is not None:
+            self.features.rollback_to(length)
+
+    def watch(self, layers: Sequence[int]) -> Features:
+        """Take down, from the next token on, the states that some layers make of this text.
+
+        Args:
+            layers: see `Features.layers`.
+
+        Raises:
+            RequestError: there are no such layers, or the network tells of none.
+        """
+        if self.features is None or self.features.layers != tuple(layers):
+            self.network.check_watchable(layers)
+            self.features = Features(layers, self.length)
+        return self.features
+
+    def reopen(self, prompt: Prompt, held: Sequence[int]) -> Context:
+        """Return the context of another text; where tokens begin both, it is this one.
+
+        What both begin with stays in memory, but for the last token of the new text, which is to be
+        fed.
+
+        Args:
+            prompt: of the other text.
+            held: the tokens in memory, as far as they are known; others are forgotten.
+
+        Raises:
+            Errors as of `Network.open`; this context stays as it was.
+        """
+        self.check_open()
+        if not _begins_with(self.prompt, self.begin):  # an encoder has read it
+            other = self.network.open(prompt)
+            self.close()
+            return other
+        begin = self.network.check_prompt(prompt)
+        kept = min(self.length, shared_length(held, begin), len(begin) - 1)
+        self.rollback_to(max(kept, 0))
+        self.prompt, self.begin = prompt, begin
+        return self
+
+    def fork(self) -> Context:
+        """Return another context that holds the same and goes its own way."""
+        self.check_open()
+        other = Context(self.network, self.prompt, self.begin, self.memory.copy())
+        other.features = None if self.features is None else self.features.copy()
+        return other
+
+    def close(self) -> None:
+        """Give the memory back to the network; what is dropped unclosed is closed in time."""
+        self._closing()
+
+    def check_open(self) -> None:
+        """Raise `RequestError` after `close`: the memory may be another text's by now."""
+        if not self.is_open:
+            raise RequestError("this context was closed; open another one: network.open(prompt)")
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What one text adds to a pass.
+
+    Attributes:
+        context: of the text.
+        tokens: the next ones after those it holds, at least one.
+        keep: how many of the last positions to return logits for, 1 … len(tokens).
+    """
+
+    context: Context
+    tokens: Sequence[int]
+    keep: int = 1
+
+
+class Network(Owned, Ends, ABC):
     """Weights: next-token logits for any number of texts, each with a context of its own.
 
     Threads may share it: a pass is alone with it, and others wait. What wraps another network
@@ -40,8 +171,6 @@ class Network(Owned, ABC):
         dtype: precision of its arithmetic.
         weight_bytes: of a weight, on average; None: as the arithmetic's precision says.
         position_bytes: of a position of a context; None: it is not known.
-        num_watchable: layers whose states `Context.watch` can take down; 0: none.
-        state_size: numbers of such a state.
     """
 
     vocab_size: int
@@ -49,8 +178,6 @@ class Network(Owned, ABC):
     dtype: torch.dtype = torch.float32
     weight_bytes: float | None = None
     position_bytes: int | None = None
-    num_watchable: int = 0
-    state_size: int = 0
 
     @property
     def pass_threads(self) -> int | None:
@@ -190,28 +317,6 @@ class Network(Owned, ABC):
         """Yield every weight as it lies in memory, in the same order always; none if unknown."""
         yield from ()
 
-    def embedding(self) -> Tensor:
-        """Return the embedding in float32, `[tokens, hidden]`, not scaled.
-
-        Raises:
-            ModelError: the network does not tell; so do the next two.
-        """
-        raise self._tells_nothing()
-
-    def output_rows(self, tokens: Tensor) -> Tensor:
-        """Return the rows of the last product for some tokens in float32, `[len, hidden]`."""
-        raise self._tells_nothing()
-
-    def last_norm(self) -> tuple[Tensor, float]:
-        """Return the gain of the norm before the last product, `[hidden]`, and its epsilon."""
-        raise self._tells_nothing()
-
-    def _tells_nothing(self) -> ModelError:
-        return ModelError(
-            f"{type(self).__name__} tells nothing of its ends, which a head needs; load the target "
-            "as a decoder-only model of the Llama family"
-        )
-
     def check_prompt(self, prompt: Prompt) -> list[int]:
         """Return the prompt's tokens.
 
@@ -228,3 +333,14 @@ class Network(Owned, ABC):
                 f"shorten the prompt to {self.max_length - 1} tokens"
             )
         return list(prompt)
+
+
+def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return with how many equal tokens two texts begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _begins_with(prompt: Prompt, begin: Sequence[int]) -> bool:
+    """Whether a text begins with its prompt itself."""
+    return not isinstance(prompt, Tensor) and list(prompt) == list(begin)

@@ -8,6 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from foredraft.errors import ModelError, RequestError
+
 ROOM = 256  # positions there is room for at first
 
 
@@ -62,6 +64,52 @@ class Features:
         if self.end > self.begin:
             other.write(self.begin, self.between(self.begin, self.end))
         return other
+
+
+class Ends:
+    """What a network tells of itself to a drafter that reads it; by itself, nothing.
+
+    Attributes:
+        num_watchable: layers whose states `Context.watch` can take down; 0: none.
+        state_size: numbers of such a state.
+    """
+
+    num_watchable: int = 0
+    state_size: int = 0
+
+    def embedding(self) -> Tensor:
+        """Return the embedding in float32, `[tokens, hidden]`, not scaled.
+
+        Raises:
+            ModelError: the network does not tell; so do the next two.
+        """
+        raise self._tells_nothing()
+
+    def output_rows(self, tokens: Tensor) -> Tensor:
+        """Return the rows of the last product for some tokens in float32, `[len, hidden]`."""
+        raise self._tells_nothing()
+
+    def last_norm(self) -> tuple[Tensor, float]:
+        """Return the gain of the norm before the last product, `[hidden]`, and its epsilon."""
+        raise self._tells_nothing()
+
+    def check_watchable(self, layers: Sequence[int]) -> None:
+        """Raise unless there are such layers.
+
+        Raises:
+            RequestError: there are not, or none is told of.
+        """
+        most = self.num_watchable
+        if not most:
+            raise RequestError(f"{self._tells_nothing()}")
+        if not layers or not all(0 <= layer <= most for layer in layers):
+            raise RequestError(f"layers are {list(layers)}; legal: at least one, each 0 … {most}")
+
+    def _tells_nothing(self) -> ModelError:
+        return ModelError(
+            f"{type(self).__name__} tells nothing of its layers and ends, which a head needs; load "
+            "the target as a decoder-only model of the Llama family"
+        )
 
 
 def stacked(states: Sequence[Tensor]) -> Tensor:

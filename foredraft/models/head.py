@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -34,7 +34,7 @@ class HeadMemory:
 
     def __init__(self) -> None:
         self.length = self.first = 0
-        self.keys: Any = None
+        self.keys: Keys | None = None
 
     def restart(self) -> None:
         self.length = self.first = 0
@@ -150,7 +150,7 @@ class TorchHead(HeadModel):
         self.module, self._embedding = module.eval(), embedding
         self.dtype = module.fc.weight.dtype
 
-    def weights(self) -> Any:
+    def weights(self) -> Iterator[Tensor]:
         yield from (*self.module.state_dict().values(), self.module.output)
 
     def _new_memory(self) -> HeadMemory:

@@ -22,7 +22,7 @@ from foredraft.native.passes import PASS_ROWS, Passes, Told
 from foredraft.native.weights import Weight
 
 OWN = (1,)  # the layer whose states a head goes on with
-ROUNDED = "Q8_0"  # beside a target that is rounded; 4 bits would cost more drafts than time
+BESIDE_ROUNDED = "Q8_0"  # what its matrices are where the target is rounded
 
 
 class CompiledMemory(KeyValueMemory):
@@ -163,7 +163,7 @@ def rounded(weight: Tensor) -> Weight:
     """Return a matrix rounded to blocks, where its rows are whole blocks."""
     if weight.shape[1] % TO_A_BLOCK:
         return weight
-    return quantised(weight, ROUNDED)
+    return quantised(weight, BESIDE_ROUNDED)
 
 
 def _as_it_is(weight: Tensor) -> Weight:

@@ -20,17 +20,16 @@ from foredraft.gamma import FixedGamma
 from foredraft.loading.head import FINGERPRINT, fingerprint_of, laid_out
 from foredraft.models import Network
 from foredraft.models.head_module import HeadModule
-from foredraft.sampling import GreedySampler, Rng
+from foredraft.sampling import Rng
 from foredraft.tracing import Summary, summarize
 from foredraft.tracing.render import percent, rate
 from foredraft.verification import RejectionVerifier
+from foredraft.zoo.evaluation import GAMMA, GREEDY
 from foredraft.zoo.head_run import HeadRun, prompts_of
 from foredraft.zoo.publish import MEASURED, check_place
 from foredraft.zoo.training import Progress
 
-GAMMA = 4
-NUM_PROMPTS, NEW_TOKENS = 50, 96
-GREEDY = GreedySampler()
+NUM_PROMPTS, ANSWER_TOKENS = 50, 96
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def conditional_by_position(records: list[StepRecord]) -> list[float]:
 
 
 def _request(target: Network, prompt: list[int], ends: tuple[int, ...]) -> Request:
-    return Request(target.open(prompt), Rng(0), max_new_tokens=NEW_TOKENS, eos_token_ids=ends)
+    return Request(target.open(prompt), Rng(0), max_new_tokens=ANSWER_TOKENS, eos_token_ids=ends)
 
 
 def publish_head(

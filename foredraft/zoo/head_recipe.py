@@ -18,7 +18,7 @@ from foredraft.zoo import HEADS_DIR
 from foredraft.zoo.corpus import Source
 from foredraft.zoo.recipe import Width, section, sources_in
 
-GENERAL, QUICK = HEADS_DIR / "recipe.toml", HEADS_DIR / "quick.toml"
+GENERAL, QUICK = HEADS_DIR / "general.toml", HEADS_DIR / "quick.toml"
 FromTarget = Annotated[int, Range(0, 1 << 20)]  # 0: the target decides
 MULTIPLE = 32  # of a size, so that rows are whole blocks when they are rounded
 
@@ -116,7 +116,7 @@ class HeadRecipe(Checked):
         return replace(self, target=name or self.target)
 
 
-SECTIONS: dict[str, type[Checked]] = {
+HEAD_SECTIONS: dict[str, type[Checked]] = {
     "head": HeadShape,
     "texts": HeadTexts,
     "training": HeadTraining,
@@ -143,7 +143,7 @@ def load_head_recipe(path: Path) -> HeadRecipe:
 
 
 def _parse(table: dict[str, Json]) -> HeadRecipe:
-    for name, kind in SECTIONS.items():
+    for name, kind in HEAD_SECTIONS.items():
         found = table.get(name, {})
         if not isinstance(found, dict):
             raise ConfigError(f"{name} must be a table, not {quoted(found)}")

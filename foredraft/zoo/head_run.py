@@ -31,8 +31,8 @@ from foredraft.zoo.publish import check_place
 from foredraft.zoo.record import begin_in, content_of, flat
 from foredraft.zoo.training import Progress, build_optimizers, optimise, restore
 
-PARTS = ("checkpoint.pt", "texts")
-BEGINNING = (4, 24)  # tokens of a document without a prompt that the target is given
+HEAD_PARTS = ("checkpoint.pt", "texts")
+FIRST_TOKENS = (4, 24)  # tokens of a document without a prompt that the target is given
 MEASURED_EVERY = 100  # steps
 MEASURED_TEXTS = 96  # of the newest file, which is never learnt from
 
@@ -98,7 +98,7 @@ def holding(run: HeadRun) -> Iterator[None]:
         decided[f"data[{number}].path"] = content_of(file_of(source, run.data_dir))
     run.recipe.head.config_for(run.target.model)
     check_place(run)
-    begin_in(run.run_dir, decided, PARTS)
+    begin_in(run.run_dir, decided, HEAD_PARTS)
     with only_writer(run.run_dir, "this run"):
         yield
 
@@ -129,7 +129,7 @@ def _tokens_of(run: HeadRun, document: Document, rng: random.Random, *, is_chat:
     ids = encode_prompt(
         run.target.tokenizer, text, chat=is_chat, end_tokens=run.target.eos_token_ids
     )
-    return ids if is_chat or document.prompt else ids[: rng.randint(*BEGINNING)]
+    return ids if is_chat or document.prompt else ids[: rng.randint(*FIRST_TOKENS)]
 
 
 def collect_texts(run: HeadRun, report: Callable[[int], None]) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -28,7 +29,7 @@ from foredraft.sampling.base import Sampler
 
 T = TypeVar("T")
 TEXTS_A_FILE = 128
-TOGETHER = 8  # texts that share a pass: of more, a pass of a CPU without matrix tiles gains nothing
+RUNNING = 8  # texts that share a pass: of more, a pass of a CPU without matrix tiles gains nothing
 # In turn: what is drafted most is greedy text; what is drawn shows the head more of the language.
 SAMPLERS: tuple[Sampler, ...] = (GreedySampler(), NucleusSampler(temperature=0.9, top_p=0.95))
 ENDING = ".safetensors"
@@ -98,27 +99,34 @@ def answers(
     seed: int,
 ) -> Iterator[Text]:
     """Yield prompts with a network's answers, each as it ends; what it has no room for is left."""
-    waiting, running = list(enumerate(prompts)), list[tuple[Speculation, Request]]()
-    while waiting or running:
-        while waiting and len(running) < TOGETHER:
-            place, prompt = waiting.pop(0)
-            try:
-                context = network.open(prompt)
-            except ContextOverflow:
-                continue
-            context.watch(layers)
-            rng = Rng(seed * TEXTS_A_FILE + place)
-            request = Request(context, rng, max_new_tokens=length, eos_token_ids=ends)
-            running.append((Speculation.plain(network, SAMPLERS[place % len(SAMPLERS)]), request))
-        if not running:
-            return
+    settings = {"max_new_tokens": length, "eos_token_ids": ends}
+    waiting = _begun(network, prompts, layers, seed, settings)
+    running = list(itertools.islice(waiting, RUNNING))
+    while running:
         shared_step(running)
-        for parts, request in [*running]:
-            if request.finished:
-                running.remove((parts, request))
-                if len(request.output) > 1:
-                    yield _text_of(request)
-                request.context.close()
+        ended = [(parts, one) for parts, one in running if one.finished]
+        for parts, request in ended:
+            running.remove((parts, request))
+            if len(request.output) > 1:
+                yield _text_of(request)
+            request.context.close()
+        running += itertools.islice(waiting, len(ended))
+
+
+def _begun(
+    network: Network,
+    prompts: Sequence[list[int]],
+    layers: Sequence[int],
+    seed: int,
+    settings: dict[str, Any],
+) -> Iterator[tuple[Speculation, Request]]:
+    """Yield a request for each prompt that fits, when it is asked for."""
+    for place, prompt in enumerate(prompts):
+        with suppress(ContextOverflow):
+            context = network.open(prompt)
+            context.watch(layers)
+            request = Request(context, Rng(seed * TEXTS_A_FILE + place), **settings)
+            yield Speculation.plain(network, SAMPLERS[place % len(SAMPLERS)]), request
 
 
 def _text_of(request: Request) -> Text:

@@ -19,7 +19,7 @@ from foredraft.models.features import stacked
 from foredraft.models.head_module import HeadModule, Keys
 from foredraft.zoo.head_texts import Text, read
 
-POOL = 6  # files whose texts are mixed
+FILES_TOGETHER = 6  # files whose texts are mixed
 ROUGHLY = 64  # texts whose lengths differ by less share a batch as well as any
 
 
@@ -95,8 +95,8 @@ def lessons(
     rng = random.Random(seed)
     while True:
         order = rng.sample(list(files), len(files))
-        for first in range(0, len(order), POOL):
-            texts = [_cut(t, longest) for file in order[first : first + POOL] for t in read(file)]
+        for first in range(0, len(order), FILES_TOGETHER):
+            texts = [_cut(t, longest) for file in order[first : first + FILES_TOGETHER] for t in read(file)]
             texts = [text for text in texts if len(text.tokens) > max(text.begin, 2)]
             texts.sort(key=lambda text: len(text.tokens) // ROUGHLY + rng.random())
             batches = list(_batches(texts, tokens_a_step))

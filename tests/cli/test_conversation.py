@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from foredraft.cli import loading
 from foredraft.cli.loading import shown_loading
 from foredraft.cli.main import infer, main
 from foredraft.cli.shell import Shell
 from foredraft.cli.view import View
 from foredraft.config import DecodingConfig
 from foredraft.engine import Engine
+from foredraft.loading import LoadOptions
 from foredraft.phases import begins, listening
 from tests.cli.conftest import Run
 from tests.cli.transcript import Terminal, printed, without_clock
@@ -269,7 +269,7 @@ def test_a_bar_is_shown_on_a_terminal_and_nowhere_else(monkeypatch: pytest.Monke
 def test_loading_says_what_it_is_at(tmp_path: Path) -> None:
     heard: list[str] = []
     with listening(heard.append):
-        Engine.load(str(write_folder(tmp_path)), None, options=loading.LoadOptions(device="cpu"))
+        Engine.load(str(write_folder(tmp_path)), None, options=LoadOptions(device="cpu"))
     assert heard == [
         "reading the target's tokenizer",
         "reading the target's weights",

@@ -145,8 +145,10 @@ def test_none_loads_no_draft_model(
     def refuse(*args: Any, **settings: Any) -> None:
         raise AssertionError(args)
 
-    for module in ("foredraft.engine", "foredraft.cli.loading", "foredraft.cli.replay"):
-        monkeypatch.setattr(f"{module}.load_drafter", refuse)
+    for place in ("loading.drafter.load_drafter", "cli.replay.load_drafter"):
+        monkeypatch.setattr(f"foredraft.{place}", refuse)
+    for place in ("loading.drafter.find_drafter", "cli.loading.find_drafter"):
+        monkeypatch.setattr(f"foredraft.{place}", refuse)
     (tmp_path / "f").write_text('{"prompt": "a b a b", "response": " a b a b"}', encoding="utf-8")
     words = [str(tmp_path / "f") if word == "FILE" else word for word in argv]
     code, _, err = run(*words, "--drafter", "none")

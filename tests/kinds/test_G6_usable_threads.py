@@ -13,7 +13,7 @@ import torch
 from foredraft import threads
 from foredraft.loading import LoadOptions, load
 from foredraft.loading.runtime import can_fuse
-from foredraft.native import fused
+from foredraft.native import passes
 from foredraft.native.fused import FusedModel
 from foredraft.threads import fit_threads, quotas, threads_for, usable_threads, use_threads
 from tests.texts import first_pass
@@ -105,10 +105,10 @@ def test_threads_that_are_asked_for_while_loading_are_given(
 def test_a_compiled_pass_uses_no_more_whatever_torch_was_told(
     asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused, "usable_threads", lambda: 2)
+    monkeypatch.setattr(passes, "usable_threads", lambda: 2)
     monkeypatch.setattr(threads, "BYTES_A_THREAD", 1)
     # On a machine that does other things a pace may give less: here only the limit matters.
-    monkeypatch.setattr(fused.Pace, "choose", lambda self, most: most)
+    monkeypatch.setattr(passes.Pace, "choose", lambda self, most: most)
     torch.set_num_threads(asked)
     model = FusedModel(build("llama"))
     for use in USES:
@@ -118,7 +118,7 @@ def test_a_compiled_pass_uses_no_more_whatever_torch_was_told(
     first_pass(model, [3, 4])
     assert model._passes._pass.threads == 1
     model.threads = 100
-    monkeypatch.setattr(fused, "usable_threads", lambda: 1)  # pinned meanwhile
+    monkeypatch.setattr(passes, "usable_threads", lambda: 1)  # pinned meanwhile
     first_pass(model, [3, 4])
     assert model._passes._pass.threads == 1
 

@@ -21,7 +21,7 @@ from foredraft.loading import (
     load,
     load_drafter,
 )
-from foredraft.loading import head as heads
+from foredraft.loading import drafter as drafters
 from foredraft.loading.head import (
     FINGERPRINT,
     MOST_DIFFERENT,
@@ -199,7 +199,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadedModel:
     target = loaded()
     fields = {FINGERPRINT: fingerprint_of(target.model)}
     write_head(tmp_path / "tiny", module_for(target.model), fields=fields)
-    monkeypatch.setattr(heads, "HEADS_DIR", tmp_path)
+    monkeypatch.setattr(drafters, "HEADS_DIR", tmp_path)
     return target
 
 

@@ -17,7 +17,7 @@ from foredraft.errors import ModelError
 from foredraft.loading import runtime
 from foredraft.loading.runtime import Runtime, can_fuse
 from foredraft.models import Feed, Network
-from foredraft.native import compiler, fused, structures
+from foredraft.native import compiler, passes, structures
 from foredraft.native.blocks import KINDS
 from foredraft.native.compiler import load_library
 from foredraft.native.fused import FusedModel
@@ -67,7 +67,7 @@ needs_a_compiler = pytest.mark.skipif(not can_fuse(), reason="no C compiler here
 def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Compile for a processor that lacks something."""
     found = structures.with_types(load_library(SOURCE, *LACKS[request.param]))
-    monkeypatch.setattr(fused, "library", lambda: found)
+    monkeypatch.setattr(passes, "library", lambda: found)
     return str(request.param)
 
 
@@ -106,7 +106,7 @@ def check_layout(reference: Any, precision: str, processor: str) -> None:
     kind = "BF16" if precision == "half" else "F32"
     assert KINDS[model._passes.laid.structure.head.kind] == kind
     tiled = processor in ("nothing", "no tiles but these")
-    assert tiled or not fused.library().may_use_tiles()
+    assert tiled or not passes.library().may_use_tiles()
     tokens = random_tokens(random.Random(processor), PASS_ROWS + 9)
     text = model.open(tokens)
     expected = full_logits(reference, tokens)
