@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from foredraft.errors import ModelError, VocabularyMismatch, quoted
+from foredraft.loading.device import resolve_device
 from foredraft.loading.head import head_for, heads_in, is_head, load_head, read_head_folder
 from foredraft.loading.hub import fetched, weight_files
 from foredraft.loading.loader import (
@@ -25,6 +28,7 @@ from foredraft.loading.named import file_of, resolve_name, settings_of
 from foredraft.loading.options import LoadOptions
 from foredraft.loading.pairing import fit_drafter
 from foredraft.models.encoder_decoder import Seq2SeqModel
+from foredraft.native.head import CompiledHead
 from foredraft.phases import begins
 from foredraft.translation import difference
 
@@ -66,7 +70,7 @@ def load_drafter(
     if name == AUTO_DRAFTER:
         return _found(target, options)
     if (head := _head_folder(name)) is not None:
-        return _load_head(name, head, target)
+        return _load_head(name, head, target, options)
     options = replace(options, invariant=False)
     folder, network, tokenizer, runtime = load_network(name, "drafter", options)
     begins("laying out the drafter's weights")
@@ -107,7 +111,7 @@ def find_drafter(target: LoadedModel, options: LoadOptions) -> LoadedModel | Non
     if not isinstance(target.model, Seq2SeqModel):
         head = head_for(target.model, HEADS_DIR)
         if head is not None:
-            return _load_head(head.name, head.path, target)
+            return _load_head(head.name, head.path, target, options)
     try:
         return load_drafter(BUNDLED, target, options, may_be_foreign=False)
     except ModelError:
@@ -142,9 +146,17 @@ def _head_folder(name: str) -> Path | None:
     return folder
 
 
-def _load_head(name: str, folder: Path, target: LoadedModel) -> LoadedModel:
+def _load_head(name: str, folder: Path, target: LoadedModel, options: LoadOptions) -> LoadedModel:
     begins("laying out the head")
+    lies = next(target.model.weights(), torch.empty(0)).device
+    if resolve_device(options.device).type != lies.type:
+        raise ModelError(
+            f"{quoted(name, 300)} is a head, which lies where its target does, on {lies.type}, not "
+            f"on {quoted(options.device)}; leave the drafter's device out"
+        )
     head = load_head(read_head_folder(folder), target.model, target.name)
+    if options.threads and isinstance(head, CompiledHead):
+        head.threads = options.threads
     return LoadedModel(name, head, target.tokenizer, target.eos_token_ids)
 
 

@@ -26,7 +26,8 @@ def bundled_recipes() -> list[str]:
 def describe_bundled() -> list[str]:
     """Return one line for each bundled model: its name, what it is, and whether it is there."""
     lines = []
-    for recipe in (bundled_path(name) / "recipe.toml" for name in bundled_recipes()):
+    recipes = [bundled_path(name) / "recipe.toml" for name in bundled_recipes()]
+    for recipe in (*recipes, *sorted(HEADS_DIR.glob("*/recipe.toml"))):
         table = tomllib.loads(recipe.read_text(encoding="utf-8"))
         weights = recipe.with_name("model.safetensors")
         size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "not trained yet"

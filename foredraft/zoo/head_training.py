@@ -96,7 +96,8 @@ def lessons(
     while True:
         order = rng.sample(list(files), len(files))
         for first in range(0, len(order), FILES_TOGETHER):
-            texts = [_cut(t, longest) for file in order[first : first + FILES_TOGETHER] for t in read(file)]
+            together = order[first : first + FILES_TOGETHER]
+            texts = [_cut(text, longest) for file in together for text in read(file)]
             texts = [text for text in texts if len(text.tokens) > max(text.begin, 2)]
             texts.sort(key=lambda text: len(text.tokens) // ROUGHLY + rng.random())
             batches = list(_batches(texts, tokens_a_step))

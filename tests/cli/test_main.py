@@ -16,7 +16,7 @@ from foredraft.cli.main import infer, main
 from foredraft.config import METHODS
 from foredraft.core import StepRecord
 from foredraft.tracing import Summary
-from foredraft.zoo import ZOO_DIR
+from foredraft.zoo import HEADS_DIR, ZOO_DIR
 from tests.cli.conftest import Run
 from tests.cli.transcript import without_clock
 from tests.toy_engine import PROMPT, SINGER, STORY, song
@@ -148,7 +148,8 @@ def test_models_lists_every_recipe(run: Run) -> None:
     code, out, _ = run("models")
     assert code == 0
     bundled = sorted(p.parent.name for p in ZOO_DIR.glob("*/recipe.toml"))
-    assert [line.split()[0] for line in out.splitlines()] == bundled
+    heads = sorted(f"{p.parent.name}-head" for p in HEADS_DIR.glob("*/recipe.toml"))
+    assert [line.split()[0] for line in out.splitlines()] == [*bundled, *heads]
 
 
 @pytest.mark.parametrize(("module", "words"), [("foredraft", ["models"]), ("infer", ["--help"])])
