@@ -118,7 +118,9 @@ def test_models_lists_both_pairs(zoo: Path, run: Run) -> None:
     (zoo / "seq2seq_drafter" / "model.safetensors").unlink()
     _, out, _ = run("models")
     lines = {line.split()[0]: line for line in out.splitlines()}
-    assert set(lines) == {"drafter", "seq2seq_drafter", "seq2seq_target", "target"}
+    assert set(lines) - {"smollm2-head"} == {
+        *("drafter", "seq2seq_drafter", "seq2seq_target", "target"),
+    }
     assert " MB " in lines["seq2seq_target"]
     assert "not trained yet" in lines["seq2seq_drafter"]
 
