@@ -52,12 +52,18 @@ def train_head_command(args: argparse.Namespace) -> None:
         Path(args.data or ZOO_DIR),
         run_dir,
         Path(args.out) if args.out else run_dir / "model",
-        load(recipe.target, "target", LoadOptions(device=str(device))),
+        load(recipe.target, "target", _options(device)),
         device,
     )
     torch.set_float32_matmul_precision("high")
     with holding(run):
         _train(run)
+
+
+def _options(device: torch.device) -> LoadOptions:
+    """Return how a target is loaded that is to write: on an accelerator many texts at once."""
+    runtime = "auto" if device.type == "cpu" else "transformers"
+    return LoadOptions(device=str(device), runtime=runtime)
 
 
 def _train(run: HeadRun) -> None:

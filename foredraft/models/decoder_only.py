@@ -151,6 +151,22 @@ class DecoderOnlyModel(ModuleModel):
             raise self._tells_nothing()
         return self._part(norm).float(), float(epsilon)
 
+    @torch.inference_mode()
+    def states_of(self, input_ids: Tensor, layers: Sequence[int]) -> Tensor:
+        """Return what layers make of whole texts, none of which is kept.
+
+        Args:
+            input_ids: shape `[batch, time]`.
+            layers: see `Features.layers`.
+
+        Returns:
+            Shape `[batch, time, layers · hidden]`.
+        """
+        self.check_watchable(layers)
+        with _watching(self._layers, layers) as states, foreign_pass(self.model):
+            self.model.get_decoder()(input_ids=input_ids, **UNCACHED)
+        return stacked([states[layer] for layer in layers])
+
     def _part(self, module: nn.Module | None) -> Tensor:
         weight = getattr(module, "weight", None)
         if not isinstance(weight, Tensor) or not weight.is_floating_point():
@@ -223,7 +239,7 @@ def _layers_of(network: nn.Module, count: int) -> list[nn.Module]:
 
 @contextmanager
 def _watching(layers: Sequence[nn.Module], wanted: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """Take down what goes into layers, and what comes out of the last one, `[1, time, hidden]`."""
+    """Take down what goes into layers, and out of the last one, `[batch, time, hidden]` each."""
     states: dict[int, Tensor] = {}
 
     def before(place: int) -> Callable[..., None]:

@@ -20,12 +20,23 @@ from foredraft.errors import ConfigError
 from foredraft.files import only_writer, read_text, writing
 from foredraft.loading import LoadedModel
 from foredraft.loading.head import fingerprint_of
+from foredraft.models import DecoderOnlyModel, Network
 from foredraft.models.head_module import HeadModule
 from foredraft.ownership import held
 from foredraft.text import encode_prompt
 from foredraft.zoo.corpus import Document, file_of, split
+from foredraft.zoo.head_batches import TEXTS_AT_ONCE, answers_at_once
 from foredraft.zoo.head_recipe import HeadRecipe, HeadTraining
-from foredraft.zoo.head_texts import collect, files_of, mixed, read
+from foredraft.zoo.head_texts import (
+    TEXTS_A_FILE,
+    Answers,
+    answers,
+    collect,
+    files_of,
+    mixed,
+    read,
+    reader_for,
+)
 from foredraft.zoo.head_training import Kept, Learnt, Lesson, Teacher, learn, lesson_of, lessons
 from foredraft.zoo.publish import check_place
 from foredraft.zoo.record import begin_in, content_of, flat
@@ -135,17 +146,26 @@ def _tokens_of(run: HeadRun, document: Document, rng: random.Random, *, is_chat:
 def collect_texts(run: HeadRun, report: Callable[[int], None]) -> None:
     """Let the target write what the head learns from; reports the tokens that there are."""
     texts, network = run.recipe.texts, run.target.model
+    answer, texts_a_file = _answering(network)
     with held(network), torch.inference_mode(), writing(run.texts_dir, "make room"):
         collect(
             run.texts_dir,
-            network,
+            answer,
             partial(prompts_of, run),
             _watched(run),
             num_tokens=texts.tokens,
             length=texts.length,
             ends=run.target.eos_token_ids,
             report=report,
+            texts_a_file=texts_a_file,
         )
+
+
+def _answering(network: Network) -> tuple[Answers, int]:
+    """Return how a network answers, and how many prompts before something is written."""
+    if isinstance(network, DecoderOnlyModel) and network.device.type != "cpu":
+        return partial(answers_at_once, network), TEXTS_AT_ONCE
+    return partial(answers, network), TEXTS_A_FILE
 
 
 def _watched(run: HeadRun) -> tuple[int, ...]:
@@ -188,7 +208,8 @@ def train_head(
     module.to(run.device).train()
     teacher = Teacher(network.embedding().to(run.device), gain.to(run.device), epsilon)
     state = restore(run, module, build_optimizers(module, t))
-    batches = lessons(learnt, t.rows_per_step, t.longest, kept, run.recipe.seed)
+    reading = reader_for(run.device)
+    batches = lessons(learnt, t.rows_per_step, t.longest, kept, run.recipe.seed, reading)
     for _ in range(state.progress.step):
         next(batches)
     texts = read(newest)[:MEASURED_TEXTS]
@@ -200,12 +221,12 @@ def train_head(
     @torch.no_grad()
     def held_out() -> float:
         parts = [lesson_of(texts[i : i + 8], kept) for i in range(0, len(texts), 8)]
-        return sum(step_of(part, 1).cross_entropy[0] for part in parts) / len(parts)
+        return sum(float(step_of(part, 1).cross_entropy[0]) for part in parts) / len(parts)
 
     def learn_from(step: int) -> tuple[Tensor, Tensor]:
         is_told_all = step < t.unrolled_after * t.steps
         made = step_of(next(batches), 1 if is_told_all else t.unrolled)
-        return made.loss, torch.tensor(made.cross_entropy[0])
+        return made.loss, made.cross_entropy[0]
 
     optimise(run, state, learn_from, held_out, report, every=MEASURED_EVERY)
     return module.eval(), state.progress

@@ -6,13 +6,14 @@ whole; a second call goes on behind the last one.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import safetensors.torch
 import torch
@@ -49,10 +50,28 @@ class Text:
     begin: int
     states: Tensor
 
+    def to(self, device: torch.device) -> Text:
+        """Return the text on a device."""
+        return Text(self.tokens.to(device), self.begin, self.states.to(device))
+
+
+class Answers(Protocol):
+    """How a network answers prompts; see `answers`."""
+
+    def __call__(
+        self,
+        prompts: Sequence[list[int]],
+        layers: Sequence[int],
+        *,
+        length: int,
+        ends: Sequence[int],
+        seed: int,
+    ) -> Iterator[Text]: ...
+
 
 def collect(
     folder: Path,
-    network: Network,
+    answer: Answers,
     prompts: Callable[[int], Iterator[list[int]]],
     layers: Sequence[int],
     *,
@@ -60,6 +79,7 @@ def collect(
     length: int,
     ends: Sequence[int],
     report: Callable[[int], None],
+    texts_a_file: int = TEXTS_A_FILE,
 ) -> None:
     """Let a network answer prompts until its answers have `num_tokens` in all, or a few more.
 
@@ -67,13 +87,14 @@ def collect(
 
     Args:
         folder: where the files lie.
-        network: the target.
+        answer: of the target.
         prompts: number of a file → its prompts, which are always the same.
         layers: of the target, whose states are kept.
         num_tokens: of the answers.
         length: most tokens of an answer.
         ends: tokens that end one.
         report: told the tokens there are, after each file.
+        texts_a_file: prompts that are answered before something is written.
     """
     done = sum(count_of(file) for file in files_of(folder))
     report(done)
@@ -83,8 +104,8 @@ def collect(
             continue
         if done >= num_tokens:
             return
-        given = list(itertools.islice(prompts(number), TEXTS_A_FILE))
-        texts = list(answers(network, given, layers, length=length, ends=ends, seed=number))
+        given = list(itertools.islice(prompts(number), texts_a_file))
+        texts = list(answer(given, layers, length=length, ends=ends, seed=number))
         done += write(file, texts)
         report(done)
 
@@ -176,6 +197,16 @@ def read(file: Path) -> list[Text]:
         texts.append(Text(tokens[first:end], begin, rows))
         first = end
     return texts
+
+
+def reader_for(device: torch.device) -> Callable[[Path], list[Text]]:
+    """Return what reads a file: beside an accelerator's passes a disk is slow, so texts stay there.
+
+    Two bytes a number: a million tokens with 1,152 numbers each are 2.3 GB.
+    """
+    if device.type == "cpu":
+        return read
+    return functools.cache(lambda file: [text.to(device) for text in read(file)])
 
 
 def _count(tokens: Tensor, begins: Tensor) -> int:

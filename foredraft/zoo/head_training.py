@@ -7,13 +7,14 @@ each row of a text by itself, so that it meets in training what it meets when it
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from foredraft.models.features import stacked
 from foredraft.models.head_module import HeadModule, Keys
@@ -59,29 +60,32 @@ class Kept:
     told: tuple[int, ...]
 
     def of(self, states: Tensor) -> Tensor:
-        """Return what a head is told of states `[time, layers · size]`, `[time, width]`."""
-        parts = states.float().split(self.size, dim=1)
+        """Return what a head is told of states `[…, layers · size]`, `[…, width]`."""
+        parts = states.split(self.size, dim=-1)
         return stacked([parts[place] for place in self.told])
 
 
 def lesson_of(texts: Sequence[Text], kept: Kept) -> Lesson:
     """Return texts as a batch, the shorter ones filled up with rows that count for nothing."""
-    rows = [len(text.tokens) - 2 for text in texts]
-    time, size = max(rows), kept.size
-    tokens = torch.zeros(len(texts), time, dtype=torch.long)
-    told = torch.zeros(len(texts), time, len(kept.told) * size)
-    last = torch.zeros(len(texts), time, size)
-    counts = torch.zeros(len(texts), time, dtype=torch.bool)
-    for i, (text, count) in enumerate(zip(texts, rows, strict=True)):
-        tokens[i, :count] = text.tokens[1:-1]
-        told[i, :count] = kept.of(text.states[:-1])
-        last[i, :count] = text.states[1:, -size:]
-        counts[i, max(text.begin - 2, 0) : count] = True
-    return Lesson(tokens, told, last, counts)
+    ids = pad_sequence([text.tokens for text in texts], batch_first=True).long()
+    states = pad_sequence([text.states for text in texts], batch_first=True).float()
+    places = torch.arange(ids.shape[1] - 2, device=ids.device)
+    begins, ends = (
+        torch.tensor(bounds, device=ids.device)[:, None] - 2
+        for bounds in ([text.begin for text in texts], [len(text.tokens) for text in texts])
+    )
+    is_row = places < ends
+    told = kept.of(states[:, :-1]) * is_row[..., None]
+    return Lesson(ids[:, 1:-1], told, states[:, 1:, -kept.size :], is_row & (places >= begins))
 
 
 def lessons(
-    files: Sequence[Path], tokens_a_step: int, longest: int, kept: Kept, seed: int
+    files: Sequence[Path],
+    tokens_a_step: int,
+    longest: int,
+    kept: Kept,
+    seed: int,
+    read: Callable[[Path], list[Text]] = read,
 ) -> Iterator[Lesson]:
     """Yield batches without end, in an order that the seed decides; every text once an epoch.
 
@@ -91,6 +95,7 @@ def lessons(
         longest: tokens of a text that are learnt from.
         kept: how states lie in them.
         seed: of the order.
+        read: file → its texts.
     """
     rng = random.Random(seed)
     while True:
@@ -156,19 +161,19 @@ def unrolled(module: HeadModule, words: Tensor, told: Tensor, steps: int) -> Ite
 
 @dataclass(frozen=True)
 class Learnt:
-    """What a batch has shown.
+    """What a batch has shown; nothing here has waited for a device yet.
 
     Attributes:
         loss: to be minimised.
-        cross_entropy: of the head's distribution to the target's over its tokens, nats a token, by
-            step.
-        agreement: share of rows whose likeliest token is the target's, of those where all rows
-            before agreed: conditional acceptance, by step.
+        cross_entropy: of the head's distribution to the target's over its tokens, nats a token,
+            `[steps]`.
+        agreement: rows whose likeliest token is the target's, and rows, of those where all rows
+            before agreed, `[steps, 2]`: their ratio is conditional acceptance.
     """
 
     loss: Tensor
-    cross_entropy: list[float]
-    agreement: list[tuple[int, int]]
+    cross_entropy: Tensor
+    agreement: Tensor
 
 
 @dataclass(frozen=True)
@@ -200,23 +205,22 @@ def learn(module: HeadModule, teacher: Teacher, lesson: Lesson, steps: int) -> L
         lesson: the batch.
         steps: that it is unrolled.
     """
-    words = teacher.embedding[lesson.tokens]
-    agreed = lesson.counts
-    loss, entropies, agreement = words.new_zeros(()), list[float](), list[tuple[int, int]]()
+    words, agreed = teacher.embedding[lesson.tokens], lesson.counts
+    # Where rows count is asked first: the answer waits for a device, what comes after does not.
+    places = [lesson.counts[:, step:].nonzero(as_tuple=True) for step in range(steps)]
+    entropies, agreement = list[Tensor](), list[Tensor]()
     for step, states in enumerate(unrolled(module, words, lesson.told, steps)):
-        counts, last = lesson.counts[:, step:], lesson.last[:, step:]
-        agreed = agreed[:, : states.shape[1]] & counts
-        kept, wanted = states[counts], last[counts]
+        rows = places[step]
         with torch.no_grad():
-            goal = teacher.logits(wanted, module.output).float()
+            goal = teacher.logits(lesson.last[:, step:][rows], module.output).float()
             chances = goal.softmax(-1)
-        logits = module.logits(kept).float()
-        entropy = -(chances * logits.log_softmax(-1)).sum(-1).mean()
-        loss = loss + entropy
+        logits = module.logits(states[rows]).float()
+        entropies.append(-(chances * logits.log_softmax(-1)).sum(-1).mean())
         with torch.no_grad():
+            agreed = agreed[:, : states.shape[1]] & lesson.counts[:, step:]
             alike = torch.zeros_like(agreed)
-            alike[counts] = logits.argmax(-1) == goal.argmax(-1)
-            agreement.append((int((alike & agreed).sum()), int(agreed.sum())))
+            alike[rows] = logits.argmax(-1) == goal.argmax(-1)
+            agreement.append(torch.stack(((alike & agreed).sum(), agreed.sum())))
             agreed = agreed & alike
-        entropies.append(float(entropy.detach()))
-    return Learnt(loss / steps, entropies, agreement)
+    cross_entropy = torch.stack(entropies)
+    return Learnt(cross_entropy.mean(), cross_entropy.detach(), torch.stack(agreement))
