@@ -125,6 +125,8 @@ def watch(parts: Speculation, context: Context) -> None:
     layers = parts.drafter.watched() if parts.drafter is not None else ()
     if layers:
         context.watch(layers)
+    elif parts.drafter is not None:
+        context.features = None
 
 
 def step(parts: Speculation, requests: Sequence[Request]) -> list[StepRecord]:

@@ -36,6 +36,7 @@ class HeadDrafter(DraftModelDrafter):
 
     def start(self, text: Beginning) -> None:
         assert text.context is not None, "a head needs the target's context"
+        self._drafted = []  # what it holds of the last turn's newest draft are its own guesses
         super().start(text)
         self._target = text.context
 

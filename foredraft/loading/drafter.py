@@ -149,9 +149,10 @@ def _head_folder(name: str) -> Path | None:
 def _load_head(name: str, folder: Path, target: LoadedModel, options: LoadOptions) -> LoadedModel:
     begins("laying out the head")
     lies = next(target.model.weights(), torch.empty(0)).device
-    if resolve_device(options.device).type != lies.type:
+    asked = resolve_device(options.device)
+    if asked.type != lies.type or asked.index not in (None, lies.index):
         raise ModelError(
-            f"{quoted(name, 300)} is a head, which lies where its target does, on {lies.type}, not "
+            f"{quoted(name, 300)} is a head, which lies where its target does, on {lies}, not "
             f"on {quoted(options.device)}; leave the drafter's device out"
         )
     head = load_head(read_head_folder(folder), target.model, target.name)

@@ -35,7 +35,12 @@ NORMS = ("norm_before_fc", "fc_norm", "norm_output")  # of later variants
 BESIDE = ("lm_head.weight", "embed_tokens.weight", "d2t", "t2d")  # tensors that are no parameters
 FINGERPRINT, BITS = "target_fingerprint", 256
 MOST_DIFFERENT = 24  # bits of a fingerprint that rounding to 4 bits may turn; half differ by chance
-LARGEST = 1 << 20  # of any size in a config
+LARGEST = 1 << 24  # of any size in a config
+SIZES = (
+    *("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"),
+    *("head_dim", "max_position_embeddings"),
+)
+BY_LENGTH = ("dynamic", "longrope")  # rotary embeddings that change while a text grows
 FETCH_HEAD = "fetch the head again, or correct its files after its card"
 
 
@@ -115,15 +120,33 @@ def read_head_folder(path: Path) -> HeadFolder:
     head = HeadFolder(path, fields, layer)
     if getattr(layer, "hidden_act", None) != "silu":
         raise head.odd("hidden_act", getattr(layer, "hidden_act", None), quoted("silu"))
-    for name in ("hidden_size", "intermediate_size", "num_attention_heads", "head_dim"):
+    _check_layer(head)
+    return head
+
+
+def _check_layer(head: HeadFolder) -> None:
+    """Raise `ModelError` unless the config of a head's layer says what can be computed."""
+    layer = head.layer
+    for name in SIZES:
         found = getattr(layer, name, None)
         if type(found) is not int or not 0 < found < LARGEST:
             raise head.odd(name, found, f"an integer, 1 … {LARGEST - 1}")
     if set(getattr(layer, "layer_types", None) or (FULL,)) != {FULL}:
         raise head.odd("layer_types", layer.layer_types, f"[{FULL!r}]")
-    if layer.num_attention_heads % layer.num_key_value_heads or layer.head_dim % 2:
+    if layer.num_attention_heads % layer.num_key_value_heads:
         raise head.odd("num_key_value_heads", layer.num_key_value_heads, "a divisor of the heads")
-    return head
+    if layer.head_dim % 2:
+        raise head.odd("head_dim", layer.head_dim, "an even number")
+    epsilon = layer.rms_norm_eps
+    if not isinstance(epsilon, float) or not 0 < epsilon < 1:
+        raise head.odd("rms_norm_eps", epsilon, "a number between 0 and 1")
+    is_first = head.fields.get("norm_before_residual", False)
+    if not isinstance(is_first, bool):
+        raise head.odd("norm_before_residual", is_first, "true or false")
+    with foreign(f"reading rope_parameters of {shown(head.path / CONFIG)}", FETCH_HEAD):
+        kind = rotary_of(layer).rope_type
+    if kind in BY_LENGTH:
+        raise head.odd("rope_type", kind, "one that stays as it is while a text grows")
 
 
 def load_head(folder: HeadFolder, target: Network, target_name: str) -> HeadModel:
@@ -139,6 +162,10 @@ def load_head(folder: HeadFolder, target: Network, target_name: str) -> HeadMode
     order, hidden = tokens.argsort(), config.layer.hidden_size
     tokens = tokens[order]
     embedding, output = tensors.get("embed_tokens.weight"), tensors.get("lm_head.weight")
+    theirs = target.output_rows(tokens[:1]).shape[1]
+    if hidden != theirs and (embedding is None or output is None):
+        legal = f"{theirs}, since it uses its target's embedding or output layer"
+        raise folder.odd("hidden_size", hidden, legal)
     if embedding is not None:
         _check(folder, "embed_tokens.weight", embedding, (target.vocab_size, hidden))
     if output is None:
@@ -151,8 +178,11 @@ def load_head(folder: HeadFolder, target: Network, target_name: str) -> HeadMode
     parameters = {name: t for name, t in tensors.items() if name not in BESIDE}
     with foreign(f"the tensors of {shown(folder.path / WEIGHTS)}", FETCH_HEAD):
         module.load_state_dict(parameters, assign=True)
-    if not all(bool(tensor.isfinite().all()) for tensor in (*parameters.values(), output)):
-        raise ModelError(f"{shown(folder.path / WEIGHTS)} holds numbers that are not finite")
+    every = (*parameters.values(), output, *([] if embedding is None else [embedding]))
+    if not all(tensor.is_floating_point() and bool(tensor.isfinite().all()) for tensor in every):
+        raise ModelError(
+            f"{shown(folder.path / WEIGHTS)} holds numbers that are not finite; {FETCH_HEAD}"
+        )
     module.tokens, module.output = tokens, output
     module.rotary_emb = rotary_of(config.layer)
     return laid_out(module, target, embedding)
@@ -171,7 +201,9 @@ def laid_out(module: HeadModule, target: Network, embedding: Tensor | None = Non
     known = target.embedding() if embedding is None else embedding
     device = next(target.weights()).device
     dtype = target.dtype
-    return TorchHead(module.to(device, dtype), target, known.to(device, dtype))
+    module = module.to(device, dtype)
+    module.rotary_emb = rotary_of(module.config.layer).to(device)  # its angles stay in float32
+    return TorchHead(module, target, known.to(device, dtype))
 
 
 def _config_of(folder: HeadFolder, target: Network) -> HeadConfig:

@@ -147,9 +147,12 @@ class DecoderOnlyModel(ModuleModel):
     def last_norm(self) -> tuple[Tensor, float]:
         norm = getattr(self.model.get_decoder(), "norm", None)
         epsilon = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
-        if epsilon is None:
+        if epsilon is None or norm is None:
             raise self._tells_nothing()
-        return self._part(norm).float(), float(epsilon)
+        # Of ones it makes its gain, whether that is its weight or, in Gemma's, one more.
+        with torch.inference_mode():
+            gain: Tensor = norm(torch.ones_like(self._part(norm)))
+        return gain.float().clone(), float(epsilon)
 
     @torch.inference_mode()
     def states_of(self, input_ids: Tensor, layers: Sequence[int]) -> Tensor:

@@ -30,6 +30,7 @@ class Features:
         self.begin = self.end = begin
         self._rows: Tensor | None = None  # [room, layers · hidden]
 
+    @torch.inference_mode()
     def write(self, position: int, states: Tensor) -> None:
         """Take down the states of tokens that were fed; what was known behind them is forgotten.
 

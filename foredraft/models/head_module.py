@@ -51,8 +51,7 @@ class HeadAttention(nn.Module):
         self.q_proj = nn.Linear(width, heads * self.head_dim, bias=bias)
         self.k_proj = nn.Linear(width, kv_heads * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(width, kv_heads * self.head_dim, bias=bias)
-        out_bias = bias and config.model_type == "llama"
-        self.o_proj = nn.Linear(heads * self.head_dim, config.hidden_size, bias=out_bias)
+        self.o_proj = nn.Linear(heads * self.head_dim, config.hidden_size, bias=bias)
         is_normed = config.model_type == "qwen3"
         norm = [LlamaRMSNorm(self.head_dim, config.rms_norm_eps) for _ in "qk"]
         self.q_norm: LlamaRMSNorm | None = norm[0] if is_normed else None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
 
 from foredraft.models import DecoderOnlyModel
-from foredraft.models.decoder_only import foreign_pass
 from foredraft.zoo.head_texts import SAMPLERS, Text
 
 TEXTS_AT_ONCE = 1024
@@ -37,10 +37,19 @@ def answers_at_once(
     seed: int,
 ) -> Iterator[Text]:
     """Yield prompts with a network's answers; arguments and what is left out as for `answers`."""
-    fitting = [prompt for prompt in prompts if len(prompt) + length <= network.max_length]
+    fitting = [prompt for prompt in prompts if len(prompt) < network.max_length]
     if not fitting:
         return
-    drawn = _generated(network, fitting, length, ends, seed)
+    length = min(length, network.max_length - max(map(len, fitting)))
+    try:
+        drawn = _generated(network, fitting, length, ends, seed)
+    except torch.OutOfMemoryError:
+        if len(fitting) == 1:
+            raise
+        half = len(fitting) // 2
+        for some in (fitting[:half], fitting[half:]):
+            yield from answers_at_once(network, some, layers, length=length, ends=ends, seed=seed)
+        return
     texts = [
         torch.tensor(prompt + _until_end(answer, ends), dtype=torch.int32)
         for prompt, answer in zip(fitting, drawn, strict=True)
@@ -68,19 +77,31 @@ def _generated(
     ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     seeded = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(seeded), foreign_pass(network.model):
+    plain = GenerationConfig(
+        do_sample=True,  # of what the processor has left
+        **{"temperature": 1.0, "top_k": 0, "top_p": 1.0},
+        max_new_tokens=length,
+        eos_token_id=list(ends) or None,
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng(seeded), _own_settings(network.model, plain):
         torch.manual_seed(seed)
         whole: Tensor = network.model.generate(
             input_ids=ids,
             attention_mask=mask,
             logits_processor=LogitsProcessorList([InTurn()]),
-            do_sample=True,  # of what the processor has left
-            **{"temperature": 1.0, "top_k": 0, "top_p": 1.0},
-            max_new_tokens=length,
-            eos_token_id=list(ends) or None,
-            pad_token_id=0,
         )
     return [row[longest:] for row in whole.tolist()]
+
+
+@contextmanager
+def _own_settings(model: GenerationMixin, config: GenerationConfig) -> Iterator[None]:
+    """Let a model decode by these settings alone: its folder's may hold penalties, which bend."""
+    before, model.generation_config = model.generation_config, config
+    try:
+        yield
+    finally:
+        model.generation_config = before
 
 
 def _until_end(answer: list[int], ends: Sequence[int]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def measure_head(run: HeadRun, module: HeadModule, num_prompts: int = NUM_PROMPT
             kept += speculative_steps(parts, _request(target, prompt, run.target.eos_token_ids))
     calls = [r.draft_seconds / r.num_draft_calls for r in records if r.num_draft_calls]
     passes = [r.verify_seconds for r in alone]
-    ratio = median(calls) / median(passes)
+    ratio = median(calls) / median(passes) if calls and passes else math.nan
     return MeasuredHead(summarize(records), conditional_by_position(records), ratio)
 
 

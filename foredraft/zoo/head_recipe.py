@@ -9,7 +9,7 @@ from typing import Annotated
 
 from transformers import LlamaConfig
 
-from foredraft.errors import ConfigError, quoted
+from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.files import PATH_LIMIT, Json, read_text
 from foredraft.models import Network
 from foredraft.models.head_module import HeadConfig
@@ -50,21 +50,37 @@ class HeadShape(Checked):
         layers = self.layers or (depth // 2, depth)
         if max(layers) > depth:
             raise ConfigError(f"layers are {list(layers)}; legal for this target: 0 … {depth}")
-        heads = self.num_attention_heads or max(2, hidden // (2 * self.head_dim) // 2 * 2)
-        layer = LlamaConfig(
-            vocab_size=target.vocab_size,
-            hidden_size=hidden,
-            intermediate_size=self.intermediate_size or max(hidden // 2 // MULTIPLE, 1) * MULTIPLE,
-            num_hidden_layers=1,
-            num_attention_heads=heads,
-            num_key_value_heads=self.num_key_value_heads or heads // 2,
-            head_dim=self.head_dim,
-            max_position_embeddings=target.max_length,
-            rms_norm_eps=1e-5,
-            tie_word_embeddings=False,
-        )
+        heads = self.num_attention_heads or _heads_for(hidden, self.head_dim)
+        kv_heads = self.num_key_value_heads or (heads // 2 if heads % 2 == 0 else heads)
+        if heads % kv_heads:
+            raise ConfigError(f"num_key_value_heads is {kv_heads}; legal: a divisor of {heads}")
+        if self.head_dim % 2:
+            raise ConfigError(f"head_dim is {self.head_dim}; legal: an even number")
+        with foreign("making a head of [head]", "correct the recipe", ConfigError):
+            layer = LlamaConfig(
+                vocab_size=target.vocab_size,
+                hidden_size=hidden,
+                intermediate_size=self.intermediate_size or _multiple(hidden // 2),
+                num_hidden_layers=1,
+                num_attention_heads=heads,
+                num_key_value_heads=kv_heads,
+                head_dim=self.head_dim,
+                max_position_embeddings=target.max_length,
+                rms_norm_eps=1e-5,
+                tie_word_embeddings=False,
+            )
         columns = min(self.draft_vocab_size, target.vocab_size)
         return HeadConfig(layer, layers, hidden, columns)
+
+
+def _multiple(size: int) -> int:
+    return max(size // MULTIPLE, 1) * MULTIPLE
+
+
+def _heads_for(hidden: int, head_dim: int) -> int:
+    """Return how many heads: half as many as fill the hidden size, or the next even divisor."""
+    most = max(2, hidden // (2 * head_dim))
+    return max((n for n in range(2, most + 1, 2) if hidden % n == 0), default=1)
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,8 @@ class HeadTraining(Checked):
     longest: Count = 384  # tokens of a text that are learnt from
     unrolled: Annotated[int, Range(1, 16)] = 3  # steps, all but the first on its own guesses
     unrolled_after: Share = 0.75  # of the steps; before, it is told all
+    acceptance: Share = 0.5  # share of the loss that is of acceptance itself
+    acceptance_after: Share = 0.55  # of the steps; before, all of it is cross-entropy
     warmup_steps: Annotated[int, Range(0, 10**9)] = 20
     decay_share: Share = 0.6
     weight_decay: Annotated[float, Range(0, 100)] = 0.05

@@ -37,7 +37,16 @@ from foredraft.zoo.head_texts import (
     read,
     reader_for,
 )
-from foredraft.zoo.head_training import Kept, Learnt, Lesson, Teacher, learn, lesson_of, lessons
+from foredraft.zoo.head_training import (
+    Kept,
+    Learnt,
+    Lesson,
+    Teacher,
+    check_teaches,
+    learn,
+    lesson_of,
+    lessons,
+)
 from foredraft.zoo.publish import check_place
 from foredraft.zoo.record import begin_in, content_of, flat
 from foredraft.zoo.training import Progress, build_optimizers, optimise, restore
@@ -108,6 +117,9 @@ def holding(run: HeadRun) -> Iterator[None]:
     for number, source in enumerate(run.recipe.data):
         decided[f"data[{number}].path"] = content_of(file_of(source, run.data_dir))
     run.recipe.head.config_for(run.target.model)
+    check_teaches(run.target.model)
+    for is_held_out in (False, True):
+        next(prompts_of(run, 0, held_out=is_held_out))
     check_place(run)
     begin_in(run.run_dir, decided, HEAD_PARTS)
     with only_writer(run.run_dir, "this run"):
@@ -118,20 +130,29 @@ def prompts_of(run: HeadRun, number: int, *, held_out: bool = False) -> Iterator
     """Yield prompts without end, as the target reads them; others for each number.
 
     Raises:
-        ConfigError: no source has a prompt for this split.
+        ConfigError: no source has a prompt for this split, or none that is short enough.
     """
     given = [(split(s, run.data_dir, held_out=held_out), s) for s in run.recipe.data]
     found = [[(document, source) for document in docs] for docs, source in given if docs]
     if not found:
-        raise ConfigError("the recipe's sources hold no prompts; give --data another folder")
+        which = "held-out prompts: of each hundred documents two are held out" * held_out
+        raise ConfigError(
+            f"the recipe's sources hold no {which or 'prompts'}; give --data a folder with more"
+        )
     shares = [docs[0][1].share for docs in found]
     seed = run.recipe.seed * 1_000_003 + number
-    rng = random.Random(seed)
+    rng, longest, refused = random.Random(seed), run.recipe.texts.prompt_length, 0
     for document, source in mixed(found, shares, seed):
         is_chat = rng.random() < source.chat_share
         tokens = _tokens_of(run, document, rng, is_chat=is_chat)
-        if 0 < len(tokens) <= run.recipe.texts.prompt_length:
+        fits = 0 < len(tokens) <= min(longest, run.target.model.max_length - 1)
+        if fits:
             yield tokens
+        refused = 0 if fits else refused + 1
+        if refused > sum(map(len, found)):
+            raise ConfigError(
+                f"no prompt is of at most {longest} tokens; raise texts.prompt_length"
+            )
 
 
 def _tokens_of(run: HeadRun, document: Document, rng: random.Random, *, is_chat: bool) -> list[int]:
@@ -208,15 +229,15 @@ def train_head(
     module.to(run.device).train()
     teacher = Teacher(network.embedding().to(run.device), gain.to(run.device), epsilon)
     state = restore(run, module, build_optimizers(module, t))
-    reading = reader_for(run.device)
+    reading = reader_for(run.device, learnt)
     batches = lessons(learnt, t.rows_per_step, t.longest, kept, run.recipe.seed, reading)
     for _ in range(state.progress.step):
         next(batches)
     texts = read(newest)[:MEASURED_TEXTS]
 
-    def step_of(lesson: Lesson, unrolled: int) -> Learnt:
+    def step_of(lesson: Lesson, unrolled: int, acceptance: float = 0.0) -> Learnt:
         with torch.autocast(run.device.type, torch.bfloat16):
-            return learn(module, teacher, lesson.to(run.device), unrolled)
+            return learn(module, teacher, lesson.to(run.device), unrolled, acceptance)
 
     @torch.no_grad()
     def held_out() -> float:
@@ -224,8 +245,9 @@ def train_head(
         return sum(float(step_of(part, 1).cross_entropy[0]) for part in parts) / len(parts)
 
     def learn_from(step: int) -> tuple[Tensor, Tensor]:
-        is_told_all = step < t.unrolled_after * t.steps
-        made = step_of(next(batches), 1 if is_told_all else t.unrolled)
+        unrolled = t.unrolled if step >= t.unrolled_after * t.steps else 1
+        acceptance = t.acceptance if step >= t.acceptance_after * t.steps else 0.0
+        made = step_of(next(batches), unrolled, acceptance)
         return made.loss, made.cross_entropy[0]
 
     optimise(run, state, learn_from, held_out, report, every=MEASURED_EVERY)

@@ -102,10 +102,15 @@ def collect(
         file = folder / f"texts-{number:05}{ENDING}"
         if file.is_file():
             continue
-        if done >= num_tokens:
+        if done >= num_tokens and number > 1:  # one is to learn from, one to measure on
             return
         given = list(itertools.islice(prompts(number), texts_a_file))
         texts = list(answer(given, layers, length=length, ends=ends, seed=number))
+        if not texts:
+            raise ConfigError(
+                f"of {len(given)} prompts none was answered by two tokens; raise texts.length (now "
+                f"{length}), or lower texts.prompt_length below the target's positions"
+            )
         done += write(file, texts)
         report(done)
 
@@ -155,7 +160,7 @@ def _text_of(request: Request) -> Text:
     assert features is not None
     states = features.between(0, request.length - 1)
     begin = request.length - len(request.output)
-    return Text(torch.tensor(request.tokens, dtype=torch.int32), begin, states.half().cpu())
+    return Text(torch.tensor(request.tokens, dtype=torch.int32), begin, states.bfloat16().cpu())
 
 
 def write(file: Path, texts: Sequence[Text]) -> int:
@@ -199,12 +204,15 @@ def read(file: Path) -> list[Text]:
     return texts
 
 
-def reader_for(device: torch.device) -> Callable[[Path], list[Text]]:
-    """Return what reads a file: beside an accelerator's passes a disk is slow, so texts stay there.
+def reader_for(device: torch.device, files: Sequence[Path]) -> Callable[[Path], list[Text]]:
+    """Return what reads files: beside CUDA's passes a disk is slow, so texts stay on the device.
 
-    Two bytes a number: a million tokens with 1,152 numbers each are 2.3 GB.
+    A million tokens with 1,152 numbers each are 2.3 GB; what needs more than half of the memory
+    that is free is read again at each pass over it.
     """
-    if device.type == "cpu":
+    if device.type != "cuda":
+        return read
+    if 2 * sum(file.stat().st_size for file in files) > torch.cuda.mem_get_info(device)[0]:
         return read
     return functools.cache(lambda file: [text.to(device) for text in read(file)])
 

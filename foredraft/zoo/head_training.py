@@ -16,11 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from foredraft.errors import ConfigError, ModelError
+from foredraft.models import Network
 from foredraft.models.features import stacked
 from foredraft.models.head_module import HeadModule, Keys
 from foredraft.zoo.head_texts import Text, read
 
 FILES_TOGETHER = 6  # files whose texts are mixed
+ACCEPTANCE_WEIGHT = 4.0  # of 1 − acceptance beside a cross-entropy: so both pull about as hard
+CHECKED, NEAR = 24, 0.05  # tokens of a target that are looked at, and how near their logits lie
 ROUGHLY = 64  # texts whose lengths differ by less share a batch as well as any
 
 
@@ -97,8 +101,9 @@ def lessons(
         seed: of the order.
         read: file → its texts.
     """
-    rng = random.Random(seed)
-    while True:
+    rng, any_fits = random.Random(seed), True
+    while any_fits:
+        any_fits = False
         order = rng.sample(list(files), len(files))
         for first in range(0, len(order), FILES_TOGETHER):
             together = order[first : first + FILES_TOGETHER]
@@ -106,8 +111,13 @@ def lessons(
             texts = [text for text in texts if len(text.tokens) > max(text.begin, 2)]
             texts.sort(key=lambda text: len(text.tokens) // ROUGHLY + rng.random())
             batches = list(_batches(texts, tokens_a_step))
+            any_fits = any_fits or bool(batches)
             for batch in rng.sample(batches, len(batches)):
                 yield lesson_of(batch, kept)
+    raise ConfigError(
+        f"no answer begins before token {longest} of its text; raise training.longest, or lower "
+        "texts.prompt_length"
+    )
 
 
 def _cut(text: Text, longest: int) -> Text:
@@ -196,26 +206,60 @@ class Teacher:
         return F.linear(normed, output)
 
 
-def learn(module: HeadModule, teacher: Teacher, lesson: Lesson, steps: int) -> Learnt:
-    """Return the loss of a batch: Σ over steps of the cross-entropy to the target's distribution.
+@torch.inference_mode()
+def check_teaches(network: Network) -> None:
+    """Raise unless a target's logits are its output layer's product with its last state, normed.
+
+    Raises:
+        ModelError: they are not (a scale, a cap, a norm of another kind), so that a head would
+            learn another distribution than the target's.
+    """
+    gain, epsilon = network.last_norm()
+    context = network.open([0])
+    features = context.watch([network.num_watchable])
+    logits = context.extend(list(range(min(CHECKED, network.vocab_size))), CHECKED).float()
+    output = network.output_rows(torch.arange(CHECKED))
+    ours = Teacher(output, gain, epsilon).logits(features.between(0, len(logits)).float(), output)
+    context.close()
+    far = (ours - logits[:, :CHECKED]).abs().max() / logits.abs().max()
+    if not float(far) < NEAR:
+        raise ModelError(
+            f"the logits of {type(network).__name__} are not what its output layer makes of its "
+            "last state after a norm, so that no head can be trained for it here; choose a target "
+            "of the Llama family"
+        )
+
+
+def learn(
+    module: HeadModule, teacher: Teacher, lesson: Lesson, steps: int, acceptance: float = 0.0
+) -> Learnt:
+    """Return the loss of a batch, the mean over steps.
+
+    It is the cross-entropy to the target's distribution p, or in part 1 − Σ min(p, q): the total
+    variation, by which Leviathan et al. (2023) measure how often a draft is rejected, and Zhou et
+    al. (2024), DistillSpec, train. A head too small to match p then matches what p has most of.
 
     Args:
         module: the head.
         teacher: its target.
         lesson: the batch.
         steps: that it is unrolled.
+        acceptance: share of the second part, 0 … 1.
     """
     words, agreed = teacher.embedding[lesson.tokens], lesson.counts
     # Where rows count is asked first: the answer waits for a device, what comes after does not.
     places = [lesson.counts[:, step:].nonzero(as_tuple=True) for step in range(steps)]
-    entropies, agreement = list[Tensor](), list[Tensor]()
+    entropies, refusals, agreement = list[Tensor](), list[Tensor](), list[Tensor]()
     for step, states in enumerate(unrolled(module, words, lesson.told, steps)):
         rows = places[step]
         with torch.no_grad():
             goal = teacher.logits(lesson.last[:, step:][rows], module.output).float()
             chances = goal.softmax(-1)
         logits = module.logits(states[rows]).float()
-        entropies.append(-(chances * logits.log_softmax(-1)).sum(-1).mean())
+        logs = logits.log_softmax(-1)
+        entropies.append(-(chances * logs).sum(-1).mean())
+        if acceptance:
+            refusals.append(1 - torch.minimum(chances, logs.exp()).sum(-1).mean())
         with torch.no_grad():
             agreed = agreed[:, : states.shape[1]] & lesson.counts[:, step:]
             alike = torch.zeros_like(agreed)
@@ -223,4 +267,8 @@ def learn(module: HeadModule, teacher: Teacher, lesson: Lesson, steps: int) -> L
             agreement.append(torch.stack(((alike & agreed).sum(), agreed.sum())))
             agreed = agreed & alike
     cross_entropy = torch.stack(entropies)
-    return Learnt(cross_entropy.mean(), cross_entropy.detach(), torch.stack(agreement))
+    loss = cross_entropy.mean()
+    if acceptance:
+        refusal = ACCEPTANCE_WEIGHT * torch.stack(refusals).mean()
+        loss = torch.lerp(loss, refusal, acceptance)
+    return Learnt(loss, cross_entropy.detach(), torch.stack(agreement))

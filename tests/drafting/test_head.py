@@ -16,6 +16,7 @@ from foredraft.choices import Dense
 from foredraft.core import DraftStop, StepRecord
 from foredraft.decoding import Request, Speculation, begin, speculative_steps, step
 from foredraft.drafting import DRAFTERS, HeadDrafter, neural_parts
+from foredraft.drafting.base import Beginning
 from foredraft.gamma import GAMMA_POLICIES, FixedGamma, GammaPolicy
 from foredraft.gamma.base import Signal
 from foredraft.loading.runtime import can_fuse
@@ -236,6 +237,24 @@ def test_what_a_head_holds_is_what_a_fresh_one_would_read(runtime: str) -> None:
         finite = made.isfinite()
         assert torch.equal(finite, again.isfinite())
         assert float((made - again)[finite].abs().max()) < 1e-4
+
+
+@every_runtime
+def test_a_later_turn_begins_with_what_was_told(runtime: str) -> None:
+    """The head's own guesses of the turn before are read again, with the target's states."""
+    target = target_of(runtime)
+    head, context = head_for(target, scale=0.5), target.open(PROMPT)
+    context.watch(head.layers)
+    context.extend(PROMPT[:-1])
+    drafter = HeadDrafter(head, GREEDY)
+    drafter.start(Beginning(PROMPT, Rng(0), context=context))
+    draft = drafter.propose(PROMPT, 4, FixedGamma(4))
+    assert len(draft.tokens) == 4
+    assert drafter._context is not None
+    assert drafter._context.length > len(PROMPT)
+    context.extend([PROMPT[-1], *draft.tokens])  # all of them stood
+    drafter.start(Beginning([*PROMPT, *draft.tokens, 3], Rng(0), context=context))
+    assert drafter._context.length == len(PROMPT)
 
 
 @every_runtime

@@ -108,6 +108,7 @@ ODD_FIELDS: dict[str, Any] = {
     "draft_vocab_size": 0,
     "target_hidden_size": "many",
     "eagle_aux_hidden_state_layer_ids": [0, 3],
+    "norm_before_residual": "x",
 }
 ODD_LAYERS: dict[str, Any] = {
     "num_hidden_layers": 2,
@@ -117,7 +118,35 @@ ODD_LAYERS: dict[str, Any] = {
     "num_attention_heads": 3,
     "intermediate_size": 1 << 24,
     "layer_types": ["sliding_attention"],
+    "num_key_value_heads": 0,
+    "max_position_embeddings": -5,
+    "rms_norm_eps": float("nan"),
+    "rope_parameters": {"rope_type": "nope", "rope_theta": 1e4},
 }
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope", "nope"])
+def test_rotary_embeddings_that_are_not_computed_are_refused(kind: str, tmp_path: Path) -> None:
+    target = NativeModel(build("llama"))
+    module = module_for(target)
+    rope = {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0, "short_factor": [1.0] * 6}
+    layer = module.config.layer.to_dict() | {"rope_parameters": rope | {"long_factor": [1.0] * 6}}
+    write_head(tmp_path, module, fields={"transformer_layer_config": layer})
+    with pytest.raises(ModelError, match=r"config\.json"):
+        read_head_folder(tmp_path)
+
+
+@pytest.mark.parametrize("without", ["lm_head", "both"])
+@pytest.mark.parametrize("runtime", [NativeModel, *([FusedModel] if can_fuse() else [])])
+def test_a_head_of_another_width_needs_ends_of_its_own(
+    runtime: type[Network], without: str, tmp_path: Path
+) -> None:
+    target = runtime(build("llama"))  # type: ignore[call-arg]
+    narrow = module_for(target, hidden_size=16)
+    embedding = None if without == "both" else torch.zeros(VOCAB, 16)
+    write_head(tmp_path, narrow, lm_head__weight=None, embed_tokens__weight=embedding)
+    with pytest.raises(ModelError, match="hidden_size is 16; legal: 32"):
+        load_head(read_head_folder(tmp_path), target, "tiny")
 
 
 @pytest.mark.parametrize("name", [*ODD_FIELDS, *ODD_LAYERS])
@@ -142,13 +171,15 @@ ODD_TENSORS: dict[str, Any] = {
     "norm__weight": None,
     "layers__0__mlp__up_proj__weight": torch.full((40, 32), float("nan")),
     "embed_tokens__weight": torch.zeros(VOCAB, 31),
+    "norm__weight ": torch.full((32,), 1, dtype=torch.int32),
 }
+ODD_TENSORS["embed_tokens__weight "] = torch.full((VOCAB, 32), float("nan"))
 
 
 @pytest.mark.parametrize("name", ODD_TENSORS)
 def test_an_odd_tensor_is_refused_and_its_file_named(name: str, tmp_path: Path) -> None:
     target = NativeModel(build("llama"))
-    write_head(tmp_path, module_for(target), **{name: ODD_TENSORS[name]})
+    write_head(tmp_path, module_for(target), **{name.strip(): ODD_TENSORS[name]})
     with pytest.raises(ModelError, match=r"model\.safetensors"):
         load_head(read_head_folder(tmp_path), target, "tiny")
 

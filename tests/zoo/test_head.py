@@ -57,7 +57,7 @@ def test_answers_are_the_targets_own_and_come_with_its_states() -> None:
         features = context.watch((1, 2))
         logits = context.extend(tokens, len(tokens))
         expected = features.between(0, len(tokens) - 1)
-        assert torch.allclose(text.states.float(), expected, atol=2e-2, rtol=2e-3)  # half precision
+        assert torch.allclose(text.states.float(), expected, atol=2e-2, rtol=8e-3)  # bfloat16
         if PROMPTS.index(tokens[: text.begin]) % 2 == 0:  # greedy ones
             assert logits[text.begin - 1 : -1].argmax(1).tolist() == tokens[text.begin :]
 
