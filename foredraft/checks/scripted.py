@@ -35,8 +35,9 @@ ALIKE = 1e-3  # weights of a race are read off float32 scores
 
 COMPARING = {
     *("lt", "le", "gt", "ge", "less", "less_equal", "greater", "greater_equal"),
-    *("searchsorted", "bucketize", "item", "__float__"),
+    *("searchsorted", "bucketize"),
 }
+READING = {"item", "__float__"}  # to be compared, perhaps, where nobody sees it
 UNSCRIPTED = {
     *("randn", "randn_like", "randint", "randint_like", "randperm", "normal", "normal_"),
     *("random_", "geometric_", "cauchy_", "log_normal_", "poisson", "binomial", "dropout"),
@@ -104,8 +105,12 @@ class Script:
         self.noted.update(
             value
             for value in map(float, numbers)
-            if SAME < value < 1 - SAME and all(abs(value - own) > SAME for own in self._numbers)
+            if SAME < value < 1 - SAME and not self.has_drawn([value])
         )
+
+    def has_drawn(self, numbers: Iterable[float]) -> bool:
+        """Whether one of them is a uniform number of its own."""
+        return any(abs(number - own) < SAME for number in numbers for own in self._numbers)
 
     def _place(self) -> float:
         return INSIDE
@@ -223,6 +228,8 @@ def enumerated(run: Run, ratios: Iterable[float], rng: random.Random, checks: in
         tree, noted = _all_ways(run, cuts)
         runs = tree.runs = runs + tree.runs
         more = _merged([*cuts, *noted])
+        if len(more) > MOST_CUTS:  # products of numbers, as in u·q < p: new ones in every round
+            more = cuts
         if round_ or more == cuts:  # what it was seen to compare with is tried at least once
             if all(tree.agrees(run, rng) for _ in range(checks)):
                 return tree
@@ -251,8 +258,6 @@ def _merged(numbers: Iterable[float]) -> list[float]:
     for number in sorted(n for n in map(float, numbers) if SAME < n < 1 - SAME):
         if not merged or number - merged[-1] > SAME:
             merged.append(number)
-    if len(merged) > MOST_CUTS:
-        raise Unscripted(f"it compares with more than {MOST_CUTS} numbers")
     return merged
 
 
@@ -290,17 +295,13 @@ class Scripted(TorchFunctionMode):
         """
         if not self._deferred:
             return tokens
-        stand_ins = [token for token in tokens if token >= self._vocab]
-        if len(stand_ins) > 1:
+        weights = dict(enumerate(self._deferred, self._vocab))
+        if sum(token in weights for token in tokens) > 1:
             raise Unscripted("two of its tokens share their random numbers")
-        settled = {t: self._script.categorical(self._weights_of(t)) for t in stand_ins}
-        return tuple(settled.get(token, token) for token in tokens)
-
-    def _weights_of(self, stand_in: int) -> list[float]:
-        number = stand_in - self._vocab
-        if number >= len(self._deferred):
-            raise ValueError(f"token {stand_in} is outside the vocabulary of {self._vocab}")
-        return self._deferred[number]
+        return tuple(
+            self._script.categorical(weights[token]) if token in weights else token
+            for token in tokens
+        )
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -312,9 +313,10 @@ class Scripted(TorchFunctionMode):
         if draw is not None:
             return draw(func, args, kwargs)
         out = func(*args, **kwargs)
-        if name in COMPARING:
-            for one in args:
-                self._script.note(_numbers(one))
+        operands = [_numbers(one) for one in args] if name in COMPARING | READING else []
+        if name in READING or any(self._script.has_drawn(numbers) for numbers in operands):
+            for numbers in operands:
+                self._script.note(numbers)
         return out
 
     def _uniform(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
@@ -366,8 +368,12 @@ class Scripted(TorchFunctionMode):
             raise Unscripted("it races in a form that is not known")
         self._vocab = rows.shape[-1]
         winners = []
-        for weights in (rows * times).tolist():
-            if shared:
+        for weights, likeliest in zip((rows * times).tolist(), out.flatten().tolist(), strict=True):
+            if min(weights) < 0:
+                raise Unscripted("it races by logarithms")
+            if not any(weights):
+                winners.append(likeliest)  # nobody runs
+            elif shared:
                 self._deferred.append(weights)
                 winners.append(self._vocab + len(self._deferred) - 1)
             else:
