@@ -65,3 +65,31 @@ def test_advise_prints_sentences_or_one_object(run: Run, loaded: list[Any], tmp_
     assert len(found["acceptance_by_position"]) == 3
     assert found["recommendation"]["method"] in ("target", "speculative")
     assert run("advise", "--prompts", str(tmp_path / "missing"))[0] == 2
+
+
+@pytest.mark.parametrize("engine", ["vllm", "llama.cpp", "transformers"])
+def test_advise_tells_other_engines(run: Run, loaded: list[Any], engine: str) -> None:
+    few = ("--length", "20", "--repeats", "2", "--positions", "3", "--for", engine)
+    code, out, err = run("advise", "--prompt", PROMPT, *few)
+    assert (code, err) == (0, "")
+    assert f"\nFor {engine}:\n" in out
+    assert ("synthetic_acceptance_rates" in out) is (engine == "vllm")
+    code, out, _ = run("advise", "--prompt", PROMPT, *few, "--json")
+    assert json.loads(out)["order"]["engine"] == engine
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--table", "[[1, 8, 4]]"), "give it with --for vllm"),
+        (("--for", "vllm", "--table", "[[1, 8"), "reading --table failed"),
+        (("--for", "vllm", "--table", "7"), "no table by batch size"),
+        (("--for", "vllm", "--table", "[[2, 8, 4]]"), "no table by batch size"),
+    ],
+)
+def test_bad_tables_are_refused_before_anything_is_measured(
+    run: Run, loaded: list[Any], words: tuple[str, ...], told: str
+) -> None:
+    code, out, err = run("advise", *words)
+    assert (code, out, loaded) == (2, "", [])
+    assert told in err
