@@ -15,7 +15,7 @@ from itertools import pairwise
 from foredraft.bench.advice import WORTH_IT, Advice, Candidate
 from foredraft.bench.timing import AUTO, MODEL
 from foredraft.drafting.prompt_lookup import PromptLookup
-from foredraft.errors import ConfigError, quoted
+from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.files import Json
 from foredraft.ranges import LONGEST_DRAFT
 
@@ -27,7 +27,9 @@ SYNTHETIC = (
     "Never serve with synthetic_acceptance_rates (rejection_sample_method synthetic): they put "
     "chance in the place of the model's distribution, and are for capacity tests only."
 )
-AT_ONE = "Measured for one text at a time, here; measure again there, at your load, before you trust it"
+AT_ONE = (
+    "Measured for one text at a time, here; measure again there, at your load, before you trust it"
+)
 Table = Sequence[tuple[int, int, int]]  # first batch size, last one, draft tokens
 
 
@@ -86,7 +88,20 @@ def order(engine: str, advice: Advice, pair: Pair, table: Table = ()) -> Order:
     return makes(pair, *_chosen(engine, advice), table)
 
 
-def check_table(table: Table) -> None:
+def read_table(text: str) -> Table:
+    """Return the rows of a table in JSON.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    with foreign("reading a table", "give JSON, e.g. [[1, 8, 4], [9, 64, 0]]", ConfigError):
+        rows = json.loads(text)
+    table = rows if isinstance(rows, list) else [rows]
+    check_table([row if isinstance(row, list) else [row] for row in table])
+    return [tuple(row) for row in table]
+
+
+def check_table(table: Sequence[Sequence[int]]) -> None:
     """Refuse what vLLM would.
 
     Raises:
@@ -163,7 +178,11 @@ def _speculation(pair: Pair, one: Candidate) -> tuple[dict[str, Json], str, str]
         settings = PromptLookup()
         config = {"method": "ngram", "prompt_lookup_max": settings.max_ngram}
         config["prompt_lookup_min"] = settings.min_ngram
-        return config, "", "vLLM's own ngram looks up as prompt_lookup does, so nothing else is needed."
+        return (
+            config,
+            "",
+            "vLLM's own ngram looks up as prompt_lookup does, so nothing else is needed.",
+        )
     variables = f"{DRAFTER_VARIABLE}={shlex.quote(one.drafting)} "
     why = (
         f"What was measured is our {one.drafting}: it drafts inside vLLM, which must find this "
@@ -200,7 +219,9 @@ def _llama_cpp(pair: Pair, one: Candidate | None, notes: tuple[str, ...], table:
         if pair.is_foreign:
             more.append("The tokenizers differ, which newer builds refuse; take a drafter of one.")
     if any(name in words for name in ("target.gguf", "drafter.gguf")):
-        more.append("llama.cpp reads GGUF files: put yours in the place of target.gguf, drafter.gguf.")
+        more.append(
+            "llama.cpp reads GGUF files: put yours in the place of target.gguf, drafter.gguf."
+        )
     return Order("llama.cpp", shlex.join(words), tuple(more))
 
 
@@ -217,7 +238,9 @@ def _transformers(pair: Pair, one: Candidate | None, notes: tuple[str, ...], tab
     settings = ["**inputs", "max_new_tokens=200"]
     more = list(notes)
     if one is not None and one.drafting == MODEL:
-        lines += _loaded("assistant", "assistant_tokenizer" if pair.is_foreign else "", pair.drafter)
+        lines += _loaded(
+            "assistant", "assistant_tokenizer" if pair.is_foreign else "", pair.drafter
+        )
         lines += [
             f"assistant.generation_config.num_assistant_tokens = {one.gamma or AUTO_LENGTH}",
             'assistant.generation_config.num_assistant_tokens_schedule = "constant"',
@@ -228,7 +251,9 @@ def _transformers(pair: Pair, one: Candidate | None, notes: tuple[str, ...], tab
             settings += ["tokenizer=tokenizer", "assistant_tokenizer=assistant_tokenizer"]
         more.append("The length is read from the assistant's generation config, not from generate.")
         if pair.is_head:
-            more.append("transformers runs no heads of the speculators' format; take a draft model.")
+            more.append(
+                "transformers runs no heads of the speculators' format; take a draft model."
+            )
     elif one is not None:
         settings.append(f"prompt_lookup_num_tokens={one.gamma or AUTO_LENGTH}")
         more.append(f"Prompt lookup is the nearest that transformers has to our {one.drafting}.")
@@ -243,4 +268,3 @@ def _loaded(model: str, tokenizer: str, name: str | None) -> list[str]:
 
 
 ENGINES = {"vllm": _vllm, "llama.cpp": _llama_cpp, "transformers": _transformers}
-

@@ -66,7 +66,8 @@ def read_recordings(
     """
     config: dict[str, Any] = {}
     found: dict[object, Recording] = {}
-    for number, record in _records(read_lines(file), file):
+    for number, line in _records(read_lines(file), file):
+        record = _as_ours(line)
         if "config" in record:
             config = _config(record["config"], number, file)
         elif record.get("method") != "drafter":
@@ -96,6 +97,37 @@ def _records(lines: list[str], file: Path) -> Iterator[tuple[int, dict[str, Any]
         if not isinstance(record, dict):
             raise _unreadable(file, number, "no JSON object")
         yield number, record
+
+
+def _as_ours(record: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer of vLLM or llama.cpp that holds its tokens as a line of ours.
+
+    Raises:
+        ConfigError: llama.cpp says that it was sampled.
+    """
+    choices = record.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if isinstance(choice, dict) and "token_ids" in choice:  # vLLM, `return_token_ids`
+        prompt = record.get("prompt_token_ids") or choice.get("prompt_token_ids")
+        return {"prompt_tokens": prompt, "tokens": choice["token_ids"]} | _reason(choice)
+    settings = record.get("generation_settings")
+    if isinstance(settings, dict) and "timings" in record:  # llama.cpp, `return_tokens`
+        temperature = settings.get("temperature", 0)
+        if isinstance(temperature, int | float) and temperature > 0:
+            raise _sampled(f"temperature {temperature}")
+        return {name: record[name] for name in ("prompt", "tokens") if record.get(name)}
+    return record
+
+
+def _reason(choice: dict[str, Any]) -> dict[str, Any]:
+    return {"finish_reason": choice["finish_reason"]} if "finish_reason" in choice else {}
+
+
+def _sampled(how: str) -> ConfigError:
+    return ConfigError(
+        f"it was sampled with {how}; only under greedy does the text decide what is kept: record "
+        "again with --sampler greedy, or temperature 0"
+    )
 
 
 def _unreadable(file: Path, number: int, reason: object) -> ConfigError:

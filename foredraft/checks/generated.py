@@ -39,7 +39,6 @@ PROTOCOL = "generate(prompt_ids, max_new_tokens, seed, target, drafter)"
 REPORT_EVERY = 50  # samples
 
 
-
 @dataclass(frozen=True)
 class Trial(Checked):
     """How a whole generation is judged."""

@@ -362,7 +362,10 @@ class Scripted(TorchFunctionMode):
         ended = race is None or not scores.is_floating_point() or not scores.dim()
         if ended or race is None or scores.shape[-1] != race.shape[-1]:
             return out
-        rows, times = scores.double().reshape(-1, scores.shape[-1]), race.reshape(-1, race.shape[-1])
+        rows, times = (
+            scores.double().reshape(-1, scores.shape[-1]),
+            race.reshape(-1, race.shape[-1]),
+        )
         shared = len(times) == 1 and len(rows) > 1
         if len(rows) != out.numel() or not (shared or len(rows) == len(times)):
             raise Unscripted("it races in a form that is not known")

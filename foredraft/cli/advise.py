@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from foredraft.bench.advise import advise
-from foredraft.bench.engines import ENGINES, Pair, check_table, order
+from foredraft.bench.engines import ENGINES, Pair, Table, order, read_table
 from foredraft.bench.prompt_sets import KINDS, load_prompts
 from foredraft.cli.arguments import add_model_flags
 from foredraft.cli.loading import load_engine
@@ -15,8 +14,9 @@ from foredraft.cli.parser import Number
 from foredraft.cli.prompts_file import read_prompts
 from foredraft.cli.view import View
 from foredraft.engine import Engine
-from foredraft.errors import ConfigError, foreign
-from foredraft.loading.loader import resolve_source
+from foredraft.errors import ConfigError
+from foredraft.loading.loader import HEADS_DIR, resolve_source
+from foredraft.loading.head import heads_in
 from foredraft.models import HeadModel
 from foredraft.ranges import Count, DraftLength, Length
 from foredraft.translation import translation_between
@@ -71,17 +71,13 @@ def _advise(args: argparse.Namespace) -> None:
             view.line(sentence)
 
 
-def _table(args: argparse.Namespace) -> list[tuple[int, int, int]]:
+def _table(args: argparse.Namespace) -> Table:
     """Return the rows of `--table`, refused before anything is measured."""
     if args.table is None:
-        return []
+        return ()
     if args.engine != "vllm":
         raise ConfigError("--table is vLLM's; give it with --for vllm")
-    with foreign("reading --table", "give JSON, e.g. '[[1, 8, 4], [9, 64, 0]]'", ConfigError):
-        rows = json.loads(args.table)
-    table = rows if isinstance(rows, list) and all(isinstance(r, list) for r in rows) else [rows]
-    check_table(table)
-    return [tuple(row) for row in table]
+    return read_table(args.table)
 
 
 def _pair(args: argparse.Namespace, engine: Engine) -> Pair:
@@ -89,9 +85,10 @@ def _pair(args: argparse.Namespace, engine: Engine) -> Pair:
     target, drafter = engine.target, engine.drafter
     if drafter is None:
         return Pair(resolve_source(target.name, "target"))
+    heads = {head.name: str(head.path) for head in heads_in(HEADS_DIR)}
     return Pair(
         resolve_source(target.name, "target"),
-        resolve_source(drafter.name, "drafter"),
+        heads.get(drafter.name) or resolve_source(drafter.name, "drafter"),
         is_head=isinstance(drafter.model, HeadModel),
         is_foreign=translation_between(target.tokenizer, drafter.tokenizer) is not None,
     )

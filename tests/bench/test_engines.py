@@ -112,7 +112,9 @@ def test_llama_cpp_reads_gguf_and_was_called_otherwise() -> None:
 
 @pytest.mark.parametrize("is_foreign", [False, True])
 def test_transformers_is_told_in_python(is_foreign: bool) -> None:
-    told = order("transformers", advice(candidate("model", 5)), replace(PAIR, is_foreign=is_foreign))
+    told = order(
+        "transformers", advice(candidate("model", 5)), replace(PAIR, is_foreign=is_foreign)
+    )
     ast.parse(told.text)
     assert repr(PAIR.target) in told.text
     assert "assistant.generation_config.num_assistant_tokens = 5" in told.text

@@ -88,7 +88,9 @@ COUNTED = {
     "gumbel": rejection_by(usual, gumbel),
     "python": rejection_by(lambda p, q, rng: random.random() < float(p / q), by_python),
     "numpy": rejection_by(lambda p, q, rng: OWN.random() < float(p / q), by_numpy),
-    "randn": rejection_by(lambda p, q, rng: bool((torch.randn(()) / 2**0.5).erf() < 2 * p / q - 1), raced),
+    "randn": rejection_by(
+        lambda p, q, rng: bool((torch.randn(()) / 2**0.5).erf() < 2 * p / q - 1), raced
+    ),
 }
 
 
