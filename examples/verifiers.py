@@ -23,7 +23,7 @@ def rejection(
 def no_residual(
     draft_tokens: list[int], draft_probs: Tensor, target_probs: Tensor, rng: Randomness
 ) -> list[int]:
-    """A wrong one: after a rejection it draws from p, so that what the drafter likes comes often."""
+    """A wrong one: after a rejection it draws from p. What the drafter likes comes too often."""
     for place, token in enumerate(draft_tokens):
         p, q = target_probs[place], draft_probs[place]
         if torch.rand(()) >= p[token] / q[token]:
@@ -43,7 +43,7 @@ def rejection_random_sample_pytorch(
     is_greedy: Tensor | None,  # [batch]
     no_draft_probs: bool = False,
 ) -> None:
-    """The interface of vLLM's rejection sampler in its PyTorch form, for where vLLM is not there."""
+    """The interface of vLLM's rejection sampler in its PyTorch form, for where there is no vLLM."""
     begin = 0
     for text, end in enumerate(cu_num_draft_tokens.tolist()):
         rows = torch.arange(begin, end)

@@ -117,8 +117,9 @@ def check_table(table: Sequence[Sequence[int]]) -> None:
     )
     if not legal or any(b[0] <= a[1] for a, b in pairwise(rows)) or (table and rows[1][0] != 1):
         raise ConfigError(
-            f"{quoted(list(table))} is no table by batch size; give rows [first, last, tokens] from "
-            f"batch size 1 on, without overlap, tokens 0 … {LONGEST_DRAFT}: [[1, 8, 4], [9, 64, 0]]"
+            f"{quoted(list(table))} is no table by batch size; give rows [first, last, tokens] "
+            f"from batch size 1 on, without overlap, tokens 0 … {LONGEST_DRAFT}, e.g. "
+            "[[1, 8, 4], [9, 64, 0]]"
         )
 
 
@@ -181,7 +182,7 @@ def _speculation(pair: Pair, one: Candidate) -> tuple[dict[str, Json], str, str]
         return (
             config,
             "",
-            "vLLM's own ngram looks up as prompt_lookup does, so nothing else is needed.",
+            "vLLM's own ngram looks up as prompt_lookup does.",
         )
     variables = f"{DRAFTER_VARIABLE}={shlex.quote(one.drafting)} "
     why = (

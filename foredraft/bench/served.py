@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from foredraft.bench.timed import CostTable
 from foredraft.errors import ConfigError, quoted
-from foredraft.files import Json, read_text
+from foredraft.files import Json, read_lines
 
 Record: TypeAlias = dict[str, Json]
 
@@ -107,7 +107,7 @@ def read_served(file: Path) -> list[Served]:
         ConfigError: a line looks like one and contradicts itself, or two engines are mixed.
     """
     found = []
-    for number, record in enumerate(records_of(read_text(file)), start=1):
+    for number, record in enumerate(_records_of(read_lines(file)), start=1):
         try:
             one = _served(record)
         except ConfigError as error:
@@ -124,8 +124,8 @@ def read_served(file: Path) -> list[Served]:
 
 def hold_tokens(file: Path) -> bool:
     """Whether every line of a file is an answer that holds its tokens, too: a recording."""
-    lines = [line for line in read_text(file).splitlines() if line.strip()]
-    records = [record for line in lines for record in records_of(line)]
+    lines = [line for line in read_lines(file) if line.strip()]
+    records = [record for line in lines for record in _records_of([line])]
     return len(records) == len(lines) and all(map(_tokens_of, records))
 
 
@@ -135,20 +135,21 @@ def _tokens_of(record: Record) -> Json:
     return answer.get("token_ids") or answer.get("tokens") if isinstance(answer, dict) else None
 
 
-def records_of(text: str) -> list[Record]:
+def _records_of(lines: list[str]) -> list[Record]:
     """Return the JSON objects of a text that is one, or lines of them; other lines are left out."""
-    pieces = [text, *(line.strip().removeprefix("data:") for line in text.splitlines())]
-    found = []
-    for piece in pieces:
-        try:
-            value = json.loads(piece)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-        if piece is text:
-            break  # the whole was one
-    return found
+    whole = _object("\n".join(lines))
+    if whole is not None:
+        return [whole]
+    found = (_object(line.strip().removeprefix("data:")) for line in lines)
+    return [record for record in found if record is not None]
+
+
+def _object(text: str) -> Record | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError, MemoryError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def added(served: Iterable[Served]) -> Served:
@@ -161,7 +162,9 @@ def added(served: Iterable[Served]) -> Served:
     sums = [sum(values) for values in zip(*map(_counts, all_), strict=True)]
     whole = all(one.kept or not one.num_drafted_tokens for one in all_)
     seconds = sum(times) if len(times) == len(all_) else None
-    return Served(all_[0].engine, *sums, seconds, kept if whole else Counter())
+    texts, drafted, accepted, steps, emitted = sums
+    known = kept if whole else Counter[tuple[int, int]]()
+    return Served(all_[0].engine, texts, drafted, accepted, steps, emitted, seconds, known)
 
 
 def _counts(one: Served) -> tuple[int, ...]:
@@ -212,7 +215,8 @@ def _llama_cpp(told: Record) -> Served:
     )
     if not kept <= drafted or kept > emitted:
         raise ConfigError(
-            f"its draft_n_accepted {kept} is more than its draft_n {drafted} or predicted_n {emitted}"
+            f"its draft_n_accepted {kept} is more than its draft_n {drafted} or its predicted_n "
+            f"{emitted}"
         )
     milliseconds = told["predicted_ms"]
     if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):

@@ -1,4 +1,4 @@
-"""The cases that a verifier is judged on: a target and a drafter after every prefix of a few tokens.
+"""The cases that a verifier is judged on: a target and a drafter after every short prefix.
 
 Peaked and flat, equal, disjoint, with zeros, drafts that were looked up, drafts that end early; one
 to three tokens long. Small enough that every draft and every text can be written down.

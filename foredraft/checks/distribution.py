@@ -183,8 +183,8 @@ class Sampling:
         """Return what the samples so far say, at this level."""
         target = self.parts.target
         assert isinstance(target, Remembered)
-        longest = self.plan.gamma + 1
-        counted = Counted(target, self.parts.sampler, longest, self._tokenizer.decode)
+        longest, decode = self.plan.gamma + 1, self._tokenizer.decode
+        counted = Counted(target, self.parts.sampler, longest, lambda t: str(decode(t)))
         for text, prompt, drafted, texts in zip(
             self._texts, self._prompts, self._drafted, self._counted, strict=True
         ):

@@ -1,4 +1,4 @@
-"""The referee of whole generations: anybody's `generate` on a tiny target, by the distribution test.
+"""The referee of whole generations: anybody's `generate` on a tiny target, by counted texts.
 
     def generate(prompt_ids, max_new_tokens, seed, target, drafter) -> list[int]
 
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 
 from foredraft.checks.distribution import Counted
-from foredraft.checks.remembered import Remembered
 from foredraft.checks.referee import FIX
+from foredraft.checks.remembered import Remembered
 from foredraft.checks.report import Finding, Progress
 from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.models.decoder_only import DecoderOnlyModel

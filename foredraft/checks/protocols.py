@@ -6,10 +6,10 @@ Three ways are known. Ours, which anybody's function can be given with a few lin
 
 `draft_tokens` are the γ ≥ 1 drafted ids, a list; `draft_probs` a tensor `[γ, vocab]`, what each was
 drawn from; `target_probs` a tensor `[γ + 1, vocab]`, what the target says after each prefix of the
-draft; `rng` has `random()`, `accepts(probability)` and `categorical(weights)`, and need not be used:
+draft; `rng` has `random()`, `accepts(probability)`, `categorical(weights)`, and need not be used:
 torch's own random functions are enumerated as well. Returned are the emitted tokens, one to γ + 1.
 
-The others are `_speculative_sampling` of transformers, and `rejection_random_sample_pytorch` of vLLM
+The others are `_speculative_sampling` of transformers, and vLLM's `rejection_random_sample_pytorch`
 (what its CPU and Ascend workers run in the place of the Triton kernel) with the
 `sample_recovered_tokens_pytorch` beside it.
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from torch import Tensor
 from foredraft.checks.scripted import Script
 from foredraft.errors import ConfigError, quoted
 
+Values: TypeAlias = dict[str, Any]  # arguments by their names
 PLAIN = "(draft_tokens, draft_probs, target_probs, rng)"
 TRANSFORMERS = ("candidate_input_ids", "candidate_logits", "candidate_length", "new_logits")
 VLLM = (
@@ -108,14 +109,13 @@ def _checked(
     function: Callable[..., object],
     name: str,
     needed: Sequence[str],
-    arguments: Callable[[Callable[..., object], Question], dict[str, Any]],
+    arguments: Callable[[Callable[..., object], Question], Values],
 ) -> Protocol:
     """Return a protocol whose arguments are given by name; none that is needed may lack."""
-    example = Question((0,), torch.ones(1, 1), torch.ones(2, 1), is_one_hot=False)
     given = set(TRANSFORMERS_GIVEN if arguments is _transformers else VLLM_GIVEN)
     missing = [one for one in needed if one not in given]
     if missing:
-        raise _unknown(function, f"nobody knows its {', '.join(missing)}; asked {example.draft}")
+        raise _unknown(function, f"nobody knows its {', '.join(missing)}")
     wanted = inspect.signature(function).parameters
 
     def answer(asked: Question, rng: Script) -> object:
@@ -135,7 +135,7 @@ def _plain(function: Callable[..., object], asked: Question, rng: Script) -> obj
 TRANSFORMERS_GIVEN = (*TRANSFORMERS, "is_done_candidate")
 
 
-def _transformers(function: Callable[..., object], asked: Question) -> dict[str, Any]:
+def _transformers(function: Callable[..., object], asked: Question) -> Values:
     """Return its arguments; releases up to 5.1 are told whether the draft ends the text as well."""
     return {
         "candidate_input_ids": torch.tensor([asked.draft]),
@@ -152,7 +152,7 @@ VLLM_GIVEN = (
 )
 
 
-def _vllm(function: Callable[..., object], asked: Question) -> dict[str, Any]:
+def _vllm(function: Callable[..., object], asked: Question) -> Values:
     """Return its arguments, for a batch of one; what vLLM draws before the call is drawn here.
 
     A draft that was looked up comes without probabilities, as in vLLM.
@@ -179,9 +179,9 @@ def _vllm(function: Callable[..., object], asked: Question) -> dict[str, Any]:
     }
 
 
-def _recovered(function: Callable[..., object], values: dict[str, Any]) -> Tensor:
+def _recovered(function: Callable[..., object], values: Values) -> Tensor:
     """Return the tokens that come after a rejection, one a position, by its neighbour."""
-    beside: dict[str, Any] = getattr(inspect.unwrap(function), "__globals__", {})
+    beside: Values = getattr(inspect.unwrap(function), "__globals__", {})
     recover = beside.get(RECOVERS)
     if recover is None:
         raise ConfigError(

@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass, field
 from foredraft.checks.cases import VOCAB, Case, Tokens, cases
 from foredraft.checks.protocols import Protocol, Question, protocol_of
 from foredraft.checks.report import Progress
-from foredraft.checks.scripted import Script, Scripted, Tree, Unscripted, enumerated
+from foredraft.checks.scripted import Script, Tree, Unscripted, enumerated
 from foredraft.checks.statistics import chi_square, detectable_total_variation, p_value
+from foredraft.checks.torch_draws import Scripted
 from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.files import Json
 from foredraft.ranges import Checked, Count, Seed
@@ -180,14 +181,12 @@ class Asked:
     def _plain(self, out: object, question: Question) -> Tokens:
         """Return what it gave as plain integers."""
         flat = out.flatten().tolist() if hasattr(out, "flatten") else out
-        try:
-            tokens = list(flat)  # type: ignore[call-overload]
-        except TypeError:
-            raise self._malformed(out, question) from None
-        tokens = [getattr(token, "item", lambda token=token: token)() for token in tokens]
+        if not isinstance(flat, list | tuple):
+            raise self._malformed(out, question)
+        tokens = tuple(token.item() if hasattr(token, "item") else token for token in flat)
         if not all(type(token) is int for token in tokens):
             raise self._malformed(out, question)
-        return tuple(tokens)
+        return tokens
 
     def _tokens(self, tokens: Tokens, question: Question) -> Tokens:
         most = len(question.draft) + 1

@@ -1,11 +1,9 @@
-"""A function's own draws under control: every way they can fall, each with its exact probability.
+"""Draws under control: every way in which they can fall, each with its exact probability.
 
-Whoever draws with torch draws by a few functions. Here these answer by a script. A category
-(`multinomial`, `bernoulli`, the race `argmax(weights / exponential)`) falls in every possible way.
-A uniform number is one inner point of each of its cells, which end where it may be compared: at the
-ratios that the caller knows, and at all that was compared, searched or read while the function ran.
-That no cell hides a second behaviour is what `Drawn` is for: it draws honestly, and goes the same
-way through the tree.
+A category falls in every possible way. A uniform number is one inner point of each of its cells,
+which end where it may be compared: at the ratios that the caller knows, and at all that it was seen
+to be compared with. That no cell hides a second behaviour is what `Drawn` is for: it draws
+honestly, and must come to what the tree says.
 """
 
 from __future__ import annotations
@@ -14,12 +12,10 @@ import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 Tokens = tuple[int, ...]
 Path = tuple[int, ...]
@@ -33,18 +29,8 @@ INSIDE = 0.381966  # where in its cell a number lies: at no fraction that anybod
 SAME = 1e-6  # numbers nearer than this are one, by rounding in float32
 ALIKE = 1e-3  # weights of a race are read off float32 scores
 
-COMPARING = {
-    *("lt", "le", "gt", "ge", "less", "less_equal", "greater", "greater_equal"),
-    *("searchsorted", "bucketize"),
-}
-READING = {"item", "__float__"}  # to be compared, perhaps, where nobody sees it
-UNSCRIPTED = {
-    *("randn", "randn_like", "randint", "randint_like", "randperm", "normal", "normal_"),
-    *("random_", "geometric_", "cauchy_", "log_normal_", "poisson", "binomial", "dropout"),
-}
 
-
-class Unscripted(Exception):  # noqa: N818 - no error: it says why counting must do
+class Unscripted(Exception):
     """The function draws in a way that cannot be enumerated; the text says which."""
 
 
@@ -65,8 +51,7 @@ class Script:
     """
 
     def __init__(self, cuts: Sequence[float], decisions: Path = ()) -> None:
-        ends = [0.0, *cuts, 1.0]
-        self._cells = list(zip(ends, ends[1:], strict=False))
+        self._cells = list(pairwise([0.0, *cuts, 1.0]))
         self._decisions = decisions
         self.taken: Path = ()
         self.probability = 1.0
@@ -118,10 +103,7 @@ class Script:
     def _choose(self, chances: list[float]) -> int:
         self.told[self.taken] = chances
         depth = len(self.taken)
-        if depth < len(self._decisions):
-            choice = self._decisions[depth]
-        else:
-            choice = self._new(chances)
+        choice = self._decisions[depth] if depth < len(self._decisions) else self._new(chances)
         self.taken += (choice,)
         self.probability *= chances[choice]
         return choice
@@ -159,18 +141,18 @@ class Number(float):
         number._script = script
         return number
 
-    def __lt__(self, other: Any) -> bool:
+    def __lt__(self, other: float) -> bool:
         self._script.note([other])
         return float(self) < float(other)
 
-    def __le__(self, other: Any) -> bool:
+    def __le__(self, other: float) -> bool:
         return self < other
 
-    def __gt__(self, other: Any) -> bool:
+    def __gt__(self, other: float) -> bool:
         self._script.note([other])
         return float(self) > float(other)
 
-    def __ge__(self, other: Any) -> bool:
+    def __ge__(self, other: float) -> bool:
         return self > other
 
 
@@ -259,157 +241,3 @@ def _merged(numbers: Iterable[float]) -> list[float]:
         if not merged or number - merged[-1] > SAME:
             merged.append(number)
     return merged
-
-
-# --- torch ----------------------------------------------------------------------------------------
-
-
-class Scripted(TorchFunctionMode):
-    """While it is entered, torch's random functions ask a script.
-
-    On leaving it refuses a function that has drawn otherwise as well.
-    """
-
-    def __init__(self, script: Script) -> None:
-        super().__init__()
-        self._script = script
-        self._race: Tensor | None = None  # the newest waiting times, `[..., vocab]`
-        self._deferred: list[list[float]] = []  # weights of races with shared times, by number
-        self._vocab = 0
-
-    def __enter__(self) -> Scripted:
-        self._state = _states()
-        super().__enter__()
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        super().__exit__(kind, error, trace)
-        if error is None and _states() != self._state:
-            raise Unscripted("it draws by a way that is not torch's usual one")
-
-    def settled(self, tokens: Tokens) -> Tokens:
-        """Put winners in the place of what stood for them in the outcome.
-
-        Rows of one race share their waiting times: only where at most one counts is its winner
-        distributed by its own weights alone.
-        """
-        if not self._deferred:
-            return tokens
-        weights = dict(enumerate(self._deferred, self._vocab))
-        if sum(token in weights for token in tokens) > 1:
-            raise Unscripted("two of its tokens share their random numbers")
-        return tuple(
-            self._script.categorical(weights[token]) if token in weights else token
-            for token in tokens
-        )
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs, name = kwargs or {}, func.__name__
-        if name in UNSCRIPTED:
-            raise Unscripted(f"it draws with torch's {name}")
-        draw = getattr(self, f"_{name.strip('_')}", None) if name in DRAWING else None
-        if draw is not None:
-            return draw(func, args, kwargs)
-        out = func(*args, **kwargs)
-        operands = [_numbers(one) for one in args] if name in COMPARING | READING else []
-        if name in READING or any(self._script.has_drawn(numbers) for numbers in operands):
-            for numbers in operands:
-                self._script.note(numbers)
-        return out
-
-    def _uniform(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
-        """Fill what the function makes, or is given, with scripted numbers."""
-        out = _made(func, args, kwargs)
-        low, high = 0.0, 1.0
-        if func.__name__ == "uniform_":
-            given = dict(zip(("from", "to"), args[1:], strict=False)) | kwargs
-            low, high = given.get("from", 0.0), given.get("to", 1.0)
-        numbers = [float(self._script.random()) for _ in range(out.numel())]
-        return out.copy_(_like(out, [low + (high - low) * number for number in numbers]))
-
-    _rand = _rand_like = _uniform
-
-    def _bernoulli(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
-        given = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
-        chances = torch.as_tensor(args[0] if func.__name__ == "bernoulli" else given).clone()
-        out = _made(func, args, kwargs)
-        flat = chances.double().expand(out.shape).flatten().tolist()
-        return out.copy_(_like(out, [float(self._script.accepts(p)) for p in flat]))
-
-    def _multinomial(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
-        given = dict(zip(("num_samples", "replacement"), args[1:], strict=False)) | kwargs
-        out = _made(func, args, kwargs)  # which refuses what are no weights
-        drawn = []
-        weights = kwargs.get("input", args[0] if args else None)
-        for row in weights.double().reshape(-1, weights.shape[-1]):
-            left = row.clone()
-            for _ in range(int(given["num_samples"])):
-                drawn.append(self._script.categorical(left))
-                if not given.get("replacement", False):
-                    left[drawn[-1]] = 0.0
-        return out.copy_(torch.tensor(drawn).reshape(out.shape))
-
-    def _exponential(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
-        out = args[0]
-        out.copy_(_like(out, self._script.waiting(out.numel())))
-        self._race = out.detach().clone().double()
-        return out
-
-    def _argmax(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        out, scores, race = func(*args, **kwargs), args[0], self._race
-        ended = race is None or not scores.is_floating_point() or not scores.dim()
-        if ended or race is None or scores.shape[-1] != race.shape[-1]:
-            return out
-        rows, times = (
-            scores.double().reshape(-1, scores.shape[-1]),
-            race.reshape(-1, race.shape[-1]),
-        )
-        shared = len(times) == 1 and len(rows) > 1
-        if len(rows) != out.numel() or not (shared or len(rows) == len(times)):
-            raise Unscripted("it races in a form that is not known")
-        self._vocab = rows.shape[-1]
-        winners = []
-        for weights, likeliest in zip((rows * times).tolist(), out.flatten().tolist(), strict=True):
-            if min(weights) < 0:
-                raise Unscripted("it races by logarithms")
-            if not any(weights):
-                winners.append(likeliest)  # nobody runs
-            elif shared:
-                self._deferred.append(weights)
-                winners.append(self._vocab + len(self._deferred) - 1)
-            else:
-                winners.append(self._script.categorical(weights))
-        return out.copy_(torch.tensor(winners).reshape(out.shape))
-
-
-DRAWING = {
-    *("rand", "rand_like", "uniform_", "bernoulli", "bernoulli_", "multinomial"),
-    *("exponential_", "argmax"),
-}
-
-
-def _made(func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
-    """Let torch make or check it; the generator that this uses up is put back."""
-    state = torch.get_rng_state()
-    out: Tensor = func(*args, **kwargs)
-    torch.set_rng_state(state)
-    return out
-
-
-def _like(out: Tensor, numbers: list[float]) -> Tensor:
-    return torch.tensor(numbers, dtype=torch.float64).reshape(out.shape)
-
-
-def _numbers(value: Any) -> list[float]:
-    if isinstance(value, Tensor):
-        floats = value.is_floating_point() and not value.is_meta
-        return [float(n) for n in value.detach().flatten().tolist()] if floats else []
-    return [value] if isinstance(value, float) else []
-
-
-def _states() -> tuple[object, ...]:
-    """Return where the generators stand that everybody shares."""
-    kind, keys, *rest = np.random.get_state()
-    return (torch.get_rng_state().numpy().tobytes(), random.getstate(), kind, keys.tobytes(), *rest)  # type: ignore[union-attr]

@@ -15,8 +15,8 @@ from foredraft.cli.prompts_file import read_prompts
 from foredraft.cli.view import View
 from foredraft.engine import Engine
 from foredraft.errors import ConfigError
-from foredraft.loading.loader import HEADS_DIR, resolve_source
 from foredraft.loading.head import heads_in
+from foredraft.loading.loader import HEADS_DIR, resolve_source
 from foredraft.models import HeadModel
 from foredraft.ranges import Count, DraftLength, Length
 from foredraft.translation import translation_between

@@ -31,8 +31,8 @@ WITH_MODEL = ("model", "hybrid(suffix, model)")
 LIMITS = {  # what sums cannot tell
     VLLM: (
         "Steps without a draft are not in vLLM's numbers, so that all its tokens a pass are fewer.",
-        "Fixed lengths are for its own drafter, at the costs given; where lengths vary, long drafts "
-        "came where it was sure.",
+        "Fixed lengths are of its own drafter, at the costs given; where lengths varied, long "
+        "drafts came where it was sure.",
         "Sums hold no token: for other drafters and policies record with return_token_ids.",
     ),
     LLAMA_CPP: (
@@ -107,8 +107,8 @@ def _tell_served(one: Served, costs: CostTable, *, as_json: bool) -> None:
     """Print what another engine says of its drafts, and what follows from sums."""
     lengths = one.lengths(costs)
     if as_json:
-        rows = [{"gamma": g, "tokens_per_step": n, "tokens_per_second": s} for g, n, s in lengths]
-        say_json(one.to_dict() | {"fixed_lengths": rows if len(rows) > 1 else []})
+        told = [{"gamma": g, "tokens_per_step": n, "tokens_per_second": s} for g, n, s in lengths]
+        say_json(one.to_dict() | {"fixed_lengths": told[1:] and told})
         return
     view = View()
     view.line(

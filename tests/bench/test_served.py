@@ -1,4 +1,4 @@
-"""What vLLM and llama.cpp say of their drafts: read, added up, refused where it contradicts itself."""
+"""What vLLM and llama.cpp say of their drafts: read, added up, refused where it is no sum."""
 
 from __future__ import annotations
 

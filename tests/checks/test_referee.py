@@ -210,7 +210,7 @@ def test_the_rules_of_vllm_are_found_by_their_neighbour() -> None:
         is_greedy: Tensor,
         max_spec_len: int,
         vocab_size: int,
-        IS_NGRAM: bool = False,  # noqa: N803 - as it is called
+        IS_NGRAM: bool = False,
     ) -> None:
         raise AssertionError("never asked")
 
