@@ -26,7 +26,7 @@ VLLM, LLAMA_CPP = "vLLM", "llama.cpp"
 # Of vLLM's `metrics.speculative_decoding`; documented with --per-request-spec-decode-metrics.
 HISTOGRAM, BY_LENGTH = "acceptance_histogram", "acceptance_histogram_by_draft_length"
 STEPS, DRAFTED, KEPT = "num_spec_steps", "num_draft_tokens", "num_accepted_draft_tokens"
-LONGEST = "num_spec_tokens"
+MOST = "num_spec_tokens"
 
 
 @dataclass(frozen=True)
@@ -184,12 +184,12 @@ def _served(record: Record) -> Served | None:
 
 
 def _vllm(told: Record) -> Served:
-    steps, drafted, kept, longest = (_count(told, n) for n in (STEPS, DRAFTED, KEPT, LONGEST))
+    steps, drafted, kept, longest = (_count(told, n) for n in (STEPS, DRAFTED, KEPT, MOST))
     histogram = _histogram(told[HISTOGRAM], HISTOGRAM)
     if len(histogram) != longest + 1 or sum(histogram) != steps or _weighed(histogram) != kept:
         raise ConfigError(
             f"its {HISTOGRAM} {quoted(histogram)} does not fit {STEPS} {steps}, {KEPT} {kept} and "
-            f"{LONGEST} {longest}; save the answer as vLLM gave it"
+            f"{MOST} {longest}; save the answer as vLLM gave it"
         )
     if kept > drafted:
         raise ConfigError(f"its {KEPT} {kept} is more than its {DRAFTED} {drafted}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 
-from foredraft.checks.distribution import Counted
+from foredraft.checks.distribution import REPORT_EVERY, Counted
 from foredraft.checks.referee import FIX
 from foredraft.checks.remembered import Remembered
 from foredraft.checks.report import Finding, Progress
@@ -30,13 +30,12 @@ from foredraft.sampling import MultinomialSampler
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-VOCAB = 8
-PROMPTS = ((1, 2, 3, 1, 2), (5, 4, 5, 4, 5, 4), (7,))
+TINY_VOCAB = 8
+BEGINNINGS = ((1, 2, 3, 1, 2), (5, 4, 5, 4, 5, 4), (7,))
 NEAR = 0.3  # of the weights' own spread: noise of the drafter
 NEEDED = ("prompt_ids", "max_new_tokens", "seed", "target")
 GIVEN = (*NEEDED, "drafter")
 PROTOCOL = "generate(prompt_ids, max_new_tokens, seed, target, drafter)"
-REPORT_EVERY = 50  # samples
 
 
 @dataclass(frozen=True)
@@ -62,37 +61,37 @@ class Trial(Checked):
         target, drafter = tiny_pair()
         settings: dict[str, object] = {"target": target, "drafter": drafter}
         wanted = _wanted(generate, subject)
-        counts: list[Counter[tuple[int, ...]]] = [Counter() for _ in PROMPTS]
+        counts: list[Counter[tuple[int, ...]]] = [Counter() for _ in BEGINNINGS]
         for i in range(self.samples):
             if i % REPORT_EVERY == 0:
                 progress(f"generating with {subject}", i, self.samples)
-            which = i % len(PROMPTS)
+            which = i % len(BEGINNINGS)
             asked = {
-                "prompt_ids": list(PROMPTS[which]),
+                "prompt_ids": list(BEGINNINGS[which]),
                 "max_new_tokens": self.length,
                 "seed": self.seed + i,
             }
             given = asked | settings
             with foreign(f"{subject}, sample {i},", FIX, ConfigError):
                 out = generate(**{name: given[name] for name in wanted})
-            counts[which][self._tokens(out, PROMPTS[which], subject)] += 1
+            counts[which][self._tokens(out, BEGINNINGS[which], subject)] += 1
         remembered = Remembered(DecoderOnlyModel(target))
         counted = Counted(remembered, MultinomialSampler(), self.length, str)
-        for prompt, texts in zip(PROMPTS, counts, strict=True):
+        for prompt, texts in zip(BEGINNINGS, counts, strict=True):
             counted.add(str(list(prompt)), list(prompt), texts, 1)  # what it drafts is its own
         return counted.finding(subject, self.level)
 
     def _tokens(self, out: object, prompt: tuple[int, ...], subject: str) -> tuple[int, ...]:
         flat = out.flatten().tolist() if hasattr(out, "flatten") else out
         tokens = tuple(flat) if isinstance(flat, list | tuple) else ()
-        legal = all(type(token) is int and 0 <= token < VOCAB for token in tokens)
+        legal = all(type(token) is int and 0 <= token < TINY_VOCAB for token in tokens)
         if legal and len(tokens) == self.length:
             return tokens
         with_prompt = tokens[: len(prompt)] == prompt and len(tokens) > self.length
         remedy = "leave the prompt out" if with_prompt else FIX
         raise ConfigError(
             f"{subject}, after {list(prompt)}, returned {quoted(out)}; a generation returns its "
-            f"{self.length} new tokens, integers of 0 … {VOCAB - 1}, and ends with nothing else; "
+            f"{self.length} new tokens, integers of 0 … {TINY_VOCAB - 1}, and ends with nothing else; "
             f"{remedy}"
         )
 
@@ -120,7 +119,7 @@ def tiny_pair() -> tuple[PreTrainedModel, PreTrainedModel]:
     import transformers  # takes seconds
 
     config = transformers.LlamaConfig(
-        vocab_size=VOCAB,
+        vocab_size=TINY_VOCAB,
         hidden_size=16,
         intermediate_size=32,
         num_hidden_layers=1,

@@ -19,7 +19,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from torch import Tensor
 from foredraft.checks.scripted import Script
 from foredraft.errors import ConfigError, quoted
 
-Values: TypeAlias = dict[str, Any]  # arguments by their names
+Values: TypeAlias = dict[str, object]  # arguments by their names
 PLAIN = "(draft_tokens, draft_probs, target_probs, rng)"
 TRANSFORMERS = ("candidate_input_ids", "candidate_logits", "candidate_length", "new_logits")
 VLLM = (
@@ -121,9 +121,10 @@ def _checked(
     def answer(asked: Question, rng: Script) -> object:
         values = arguments(function, asked)
         out = function(**{n: value for n, value in values.items() if n in wanted})
-        if arguments is _transformers:
-            return out[0] if isinstance(out, tuple) and out else out
-        return [token for token in values["output_token_ids"][0].tolist() if token != NOTHING]
+        written = values.get("output_token_ids")
+        if isinstance(written, Tensor):
+            return [token for token in written[0].tolist() if token != NOTHING]
+        return out[0] if isinstance(out, tuple) and out else out
 
     return Protocol(name, answer)
 
@@ -158,7 +159,7 @@ def _vllm(function: Callable[..., object], asked: Question) -> Values:
     A draft that was looked up comes without probabilities, as in vLLM.
     """
     drafted, vocab = asked.draft_probs.shape
-    values = {
+    values: Values = {
         "output_token_ids": torch.full((1, drafted + 1), NOTHING, dtype=torch.int32),
         "cu_num_draft_tokens": torch.tensor([drafted], dtype=torch.int32),
         "draft_token_ids": torch.tensor(asked.draft),
@@ -173,26 +174,25 @@ def _vllm(function: Callable[..., object], asked: Question) -> Values:
     }
     return {
         **values,
-        "recovered_token_ids": _recovered(function, values),
+        "recovered_token_ids": _recovered(function, values, asked),
         "uniform_probs": torch.rand(drafted),
         "bonus_token_ids": torch.multinomial(asked.target_probs[-1:], 1).to(torch.int32),
     }
 
 
-def _recovered(function: Callable[..., object], values: Values) -> Tensor:
+def _recovered(function: Callable[..., object], values: Values, asked: Question) -> Tensor:
     """Return the tokens that come after a rejection, one a position, by its neighbour."""
     beside: Values = getattr(inspect.unwrap(function), "__globals__", {})
     recover = beside.get(RECOVERS)
-    if recover is None:
+    if not callable(recover):
         raise ConfigError(
             f"beside {quoted(getattr(function, '__name__', function))} there is no {RECOVERS}, "
             "which vLLM draws with after a rejection; define or import it in the same module"
         )
-    out = torch.zeros_like(values["draft_token_ids"])
-    waiting = torch.empty(1, values["vocab_size"]).exponential_()
-    given = {
-        **{name: values[name] for name in values if name != "target_probs"},
-        "target_probs": values["target_probs"].clone(),  # a form of it writes into them
+    out = torch.zeros(len(asked.draft), dtype=torch.int64)
+    waiting = torch.empty(1, asked.draft_probs.shape[-1]).exponential_()
+    given = values | {
+        "target_probs": asked.target_probs[:-1].clone(),  # a form of it writes into them
         "output_token_ids": out,
         "q": waiting,
         "inv_q": waiting.reciprocal(),

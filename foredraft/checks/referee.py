@@ -25,7 +25,7 @@ from foredraft.files import Json
 from foredraft.ranges import Checked, Count, Seed
 
 ROUNDING = 1e-5  # total variation that float32 explains
-CHECKS = 12  # honest runs a draft, each against what was enumerated
+HONEST_RUNS = 12  # honest runs a draft, each against what was enumerated
 CONFIDENCE = 0.999  # with which what they missed is bounded
 SAMPLES = 20_000  # a case, where draws are counted
 LEVEL = 1e-3  # chance of any false alarm, where draws are counted
@@ -236,9 +236,9 @@ class Enumerating:
             lambda script: self._asked.scripted(question, script),
             case.ratios(draft),
             self._rng,
-            CHECKS,
+            HONEST_RUNS,
         )
-        self.checks += CHECKS
+        self.checks += HONEST_RUNS
         return tree
 
 
