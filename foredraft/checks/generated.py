@@ -91,8 +91,8 @@ class Trial(Checked):
         remedy = "leave the prompt out" if with_prompt else FIX
         raise ConfigError(
             f"{subject}, after {list(prompt)}, returned {quoted(out)}; a generation returns its "
-            f"{self.length} new tokens, integers of 0 … {TINY_VOCAB - 1}, and ends with nothing else; "
-            f"{remedy}"
+            f"{self.length} new tokens, integers of 0 … {TINY_VOCAB - 1}, and nothing "
+            f"else; {remedy}"
         )
 
 
