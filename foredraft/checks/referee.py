@@ -12,14 +12,19 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import torch
 
 from foredraft.checks.cases import VOCAB, Case, Tokens, cases
+from foredraft.checks.distribution import LEAST_EXPECTED
 from foredraft.checks.protocols import Protocol, Question, protocol_of
 from foredraft.checks.report import Progress
 from foredraft.checks.scripted import Script, Tree, Unscripted, enumerated
 from foredraft.checks.statistics import chi_square, detectable_total_variation, p_value
-from foredraft.checks.torch_draws import Scripted
+from foredraft.checks.torch_draws import Scripted, SharedRace
 from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.files import Json
 from foredraft.ranges import Checked, Count, Seed
@@ -29,7 +34,6 @@ HONEST_RUNS = 12  # honest runs a draft, each against what was enumerated
 CONFIDENCE = 0.999  # with which what they missed is bounded
 SAMPLES = 20_000  # a case, where draws are counted
 LEVEL = 1e-3  # chance of any false alarm, where draws are counted
-LEAST = 10.0  # texts expected in a cell
 FIX = "mend the function, or wrap it in one that keeps to its protocol"
 
 
@@ -39,7 +43,7 @@ class CaseFinding:
 
     Attributes:
         name: gamma and what is special.
-        passed: whether nothing was found.
+        passed: whether nothing was found; None where there was too little to tell.
         total_variation: exact where enumerated, else what was seen.
         runs: calls of the function.
         worst: the text that is furthest off, and by how much; empty where nothing is.
@@ -48,7 +52,7 @@ class CaseFinding:
     """
 
     name: str
-    passed: bool
+    passed: bool | None
     total_variation: float
     runs: int
     worst: str = ""
@@ -74,9 +78,10 @@ class Judgement:
     why_counted: str = ""
 
     @property
-    def passed(self) -> bool:
-        """Whether nothing was found in any case."""
-        return all(finding.passed for finding in self.findings)
+    def passed(self) -> bool | None:
+        """Whether nothing was found in any case; None where one could not tell."""
+        told = [finding.passed for finding in self.findings]
+        return False if False in told else None if None in told else True
 
     @property
     def total_variation(self) -> float:
@@ -130,23 +135,30 @@ class Hearing(Checked):
             ConfigError: it is no verifier, it raises, or what it returns are no tokens.
         """
         protocol, docket = protocol_of(function), cases()
-        asked = Asked(subject, protocol)
-        why = "asked for" if self.is_counted else ""
-        findings: list[CaseFinding] = []
-        if not why:
+        asked, why = Asked(subject, protocol), "asked for"
+        if not self.is_counted:
             try:
-                enumerating = Enumerating(asked, random.Random(self.seed))
-                for done, case in enumerate(docket):
-                    progress(f"enumerating {subject}", done, len(docket))
-                    findings.append(enumerating.finding(case))
-                return Judgement(subject, protocol.name, tuple(findings), enumerating.checks)
+                return self._enumerate(asked, docket, progress)
             except Unscripted as reason:
-                why, findings = str(reason), []
+                why = str(reason)
         counting = Counting(asked, self.samples, self.seed, LEVEL / len(docket))
-        for done, case in enumerate(docket):
-            progress(f"counting {subject}", done, len(docket))
-            findings.append(counting.finding(case))
+        findings = []
+        with seeded(self.seed):
+            for done, case in enumerate(docket):
+                progress(f"counting {subject}", done, len(docket))
+                findings.append(counting.finding(case))
         return Judgement(subject, protocol.name, tuple(findings), why_counted=why)
+
+    def _enumerate(self, asked: Asked, docket: list[Case], progress: Progress) -> Judgement:
+        enumerating = Enumerating(asked, random.Random(self.seed))
+        findings = []
+        try:
+            for done, case in enumerate(docket):
+                progress(f"enumerating {asked.subject}", done, len(docket))
+                findings.append(enumerating.finding(case))
+        except SharedRace:
+            return self._enumerate(replace(asked, defers=True), docket, progress)
+        return Judgement(asked.subject, asked.protocol.name, tuple(findings), enumerating.checks)
 
 
 @dataclass(frozen=True)
@@ -155,10 +167,11 @@ class Asked:
 
     subject: str
     protocol: Protocol
+    defers: bool = False  # whether the winner of a race is found when it is known that it counts
 
     def scripted(self, question: Question, script: Script) -> Tokens:
         """Ask while its draws are under control."""
-        mode = Scripted(script)
+        mode = Scripted(script, defers=self.defers)
         with mode:
             said = self._said(question, script)
         return self._tokens(mode.settled(said), question)
@@ -255,7 +268,7 @@ class Counting:
     def finding(self, case: Case) -> CaseFinding:
         """Return what the counts of a case show."""
         law, counted = case.texts(), Counter(self._texts(case))
-        cells = _cells(law, LEAST / self.samples)
+        cells = _cells(law, LEAST_EXPECTED / self.samples)
         observed = [sum(counted[text] for text in cell) for cell in cells]
         expected = [self.samples * sum(law[text] for text in cell) for cell in cells]
         dof = len(cells) - 1
@@ -263,13 +276,16 @@ class Counting:
         off = {text: counted[text] - self.samples * law.get(text, 0.0) for text in counted | law}
         seen = sum(abs(o - e) for o, e in zip(observed, expected, strict=True)) / 2
         impossible = sum(n for text, n in counted.items() if text not in law)
-        passed = not impossible and p >= self.level
+        smallest = detectable_total_variation(self.samples, dof, self.level)
+        passed = None if smallest is None else True
+        if impossible or p < self.level:
+            passed = False
         worst = max(off, key=lambda text: abs(off[text]))
         should = self.samples * law.get(worst, 0.0)
         told = f"{list(worst)} came {counted[worst]} times instead of {should:.0f}"
         return CaseFinding(
             *(_name(case), passed, (seen + impossible / 2) / self.samples, self.samples),
-            *("" if passed else told, detectable_total_variation(self.samples, dof, self.level)),
+            *(told if passed is False else "", smallest),
         )
 
     def _texts(self, case: Case) -> Iterator[Tokens]:
@@ -282,6 +298,21 @@ class Counting:
             while len(text) <= case.gamma:
                 text += tuple(rng.choices(range(VOCAB), case.target(text)))
             yield text
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the generators that everybody shares, and put them back as they were."""
+    kept = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(kept[0])
+        random.setstate(kept[1])
+        np.random.set_state(kept[2])
 
 
 class Honest(Script):

@@ -30,17 +30,27 @@ UNSCRIPTED = {
 }
 
 
+class SharedRace(Unscripted):
+    """Several draws of one race: to be asked again with `defers`."""
+
+
 class Scripted(TorchFunctionMode):
     """While it is entered, torch's random functions ask a script.
 
     On leaving it refuses a function that has drawn otherwise as well.
+
+    Args:
+        script: answers.
+        defers: let a number from beyond the vocabulary stand for the winner of a race until it is
+            known which winners count; see `settled`.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, defers: bool = False) -> None:
         super().__init__()
-        self._script = script
+        self._script, self._defers = script, defers
         self._race: Tensor | None = None  # the newest waiting times, `[..., vocab]`
-        self._deferred: list[list[float]] = []  # weights of races with shared times, by number
+        self._races = self._asked = 0  # how many there were; rows that asked the newest one
+        self._deferred: list[tuple[int, list[float]]] = []  # number of the race, weights
         self._vocab = 0
 
     def __enter__(self) -> Scripted:
@@ -56,16 +66,15 @@ class Scripted(TorchFunctionMode):
     def settled(self, tokens: Tokens) -> Tokens:
         """Put winners in the place of what stood for them in the outcome.
 
-        Rows of one race share their waiting times: only where at most one counts is its winner
-        distributed by its own weights alone.
+        Rows that share their waiting times are no independent draws: only where at most one of them
+        counts is its winner distributed by its own weights alone.
         """
-        if not self._deferred:
-            return tokens
-        weights = dict(enumerate(self._deferred, self._vocab))
-        if sum(token in weights for token in tokens) > 1:
+        waiting = dict(enumerate(self._deferred, self._vocab))
+        races = [waiting[token][0] for token in tokens if token in waiting]
+        if len(races) > len(set(races)):
             raise Unscripted("two of its tokens share their random numbers")
         return tuple(
-            self._script.categorical(weights[token]) if token in weights else token
+            self._script.categorical(waiting[token][1]) if token in waiting else token
             for token in tokens
         )
 
@@ -99,7 +108,9 @@ class Scripted(TorchFunctionMode):
 
     def _bernoulli(self, func: Given, args: Given, kwargs: dict[str, Given]) -> Tensor:
         given = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
-        chances = torch.as_tensor(args[0] if func.__name__ == "bernoulli" else given).clone()
+        if func.__name__ == "bernoulli":
+            given = args[0] if args else kwargs["input"]
+        chances = torch.as_tensor(given).clone()
         out = _made(func, args, kwargs)
         flat = chances.double().expand(out.shape).flatten().tolist()
         return _filled(out, [float(self._script.accepts(p)) for p in flat])
@@ -120,12 +131,13 @@ class Scripted(TorchFunctionMode):
     def _exponential(self, func: Given, args: Given, kwargs: dict[str, Given]) -> Tensor:
         out: Tensor = args[0]
         _filled(out, self._script.waiting(out.numel()))
-        self._race = out.detach().clone().double()
+        self._race, self._asked = out.detach().clone().double(), 0
+        self._races += 1
         return out
 
     def _argmax(self, func: Given, args: Given, kwargs: dict[str, Given]) -> Tensor:
         out: Tensor = func(*args, **kwargs)
-        scores, race = args[0], self._race
+        scores, race = args[0] if args else kwargs["input"], self._race
         if race is None or not (scores.is_floating_point() and scores.dim()):
             return out
         vocab = race.shape[-1]
@@ -135,9 +147,11 @@ class Scripted(TorchFunctionMode):
             scores.double().reshape(-1, scores.shape[-1]),
             race.reshape(-1, race.shape[-1]),
         )
-        shared = len(times) == 1 and len(rows) > 1
-        if len(rows) != out.numel() or not (shared or len(rows) == len(times)):
+        self._asked += len(rows)
+        if len(rows) != out.numel() or len(times) not in (1, len(rows)):
             raise Unscripted("it races in a form that is not known")
+        if self._asked > len(times) and not self._defers:
+            raise SharedRace("its races share their random numbers")
         self._vocab = vocab
         winners = []
         for weights, likeliest in zip((rows * times).tolist(), out.flatten().tolist(), strict=True):
@@ -145,9 +159,9 @@ class Scripted(TorchFunctionMode):
                 raise Unscripted("it races by logarithms")
             if not any(weights):
                 winners.append(likeliest)  # nobody runs
-            elif shared:
-                self._deferred.append(weights)
-                winners.append(self._vocab + len(self._deferred) - 1)
+            elif self._defers:
+                self._deferred.append((self._races, weights))
+                winners.append(vocab + len(self._deferred) - 1)
             else:
                 winners.append(self._script.categorical(weights))
         return _filled(out, winners)

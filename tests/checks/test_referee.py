@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -197,25 +198,81 @@ def test_older_transformers_are_told_whether_the_text_is_done() -> None:
     assert set(seen) == {False}
 
 
-def test_the_rules_of_vllm_are_found_by_their_neighbour() -> None:
-    def rejection_random_sample_pytorch(
-        output_token_ids: Tensor,
-        cu_num_draft_tokens: Tensor,
-        draft_token_ids: Tensor,
-        draft_probs: Tensor | None,
-        target_probs: Tensor,
-        bonus_token_ids: Tensor,
-        recovered_token_ids: Tensor,
-        uniform_probs: Tensor,
-        is_greedy: Tensor,
-        max_spec_len: int,
-        vocab_size: int,
-        IS_NGRAM: bool = False,
-    ) -> None:
-        raise AssertionError("never asked")
+def rejection_random_sample_pytorch(
+    output_token_ids: Tensor,
+    cu_num_draft_tokens: Tensor,
+    draft_token_ids: Tensor,
+    draft_probs: Tensor | None,
+    target_probs: Tensor,
+    bonus_token_ids: Tensor,
+    recovered_token_ids: Tensor,
+    uniform_probs: Tensor,
+    is_greedy: Tensor,
+    max_spec_len: int,
+    vocab_size: int,
+    IS_NGRAM: bool = False,
+) -> None:
+    """The parameters of the form for Ascend."""
+    assert (max_spec_len, vocab_size) == (len(draft_token_ids), VOCAB)
+    assert IS_NGRAM is (draft_probs is None)
+    verifiers.rejection_random_sample_pytorch(
+        *(output_token_ids, cu_num_draft_tokens, draft_token_ids, draft_probs, target_probs),
+        *(bonus_token_ids, recovered_token_ids, uniform_probs, is_greedy),
+    )
 
+
+def sample_recovered_tokens_pytorch(
+    output_token_ids: Tensor,
+    cu_num_draft_tokens: Tensor,
+    draft_token_ids: Tensor,
+    draft_probs: Tensor | None,
+    target_probs: Tensor,
+    q: Tensor,
+    vocab_size: int,
+    IS_NGRAM: bool = False,
+) -> None:
+    """The same with the numbers themselves; without draft probabilities it writes into p."""
+    for row, token in enumerate(draft_token_ids.tolist()):
+        residual = target_probs[row]
+        if draft_probs is None:
+            residual[token] = 0
+        else:
+            residual = (residual - draft_probs[row]).clamp(min=0)
+        output_token_ids[row] = (residual / q[0]).argmax()
+
+
+def test_races_that_share_their_numbers_are_enumerated_where_one_counts() -> None:
+    judgement = judged(rejection_random_sample_pytorch)
+    assert (judgement.passed, judgement.why_counted) == (True, "")
+    assert judgement.protocol.startswith("vLLM")
+
+
+def test_two_winners_of_one_race_are_not_taken_for_independent() -> None:
+    def twice(tokens: list[int], q: Tensor, p: Tensor, rng: Any) -> list[int]:
+        """Throws the draft away, and draws two tokens from one race."""
+        times = torch.empty(VOCAB).exponential_()
+        return [int((p[0] / times).argmax()), int((p[1] / times).argmax())]
+
+    judgement = judged(twice, samples=3000)
+    assert judgement.why_counted == "two of its tokens share their random numbers"
+    assert not judgement.passed
+
+
+def test_the_rules_of_vllm_are_found_by_their_neighbour() -> None:
+    alone = FunctionType(rejection_random_sample_pytorch.__code__, {}, argdefs=(False,))
     with pytest.raises(ConfigError, match="no sample_recovered_tokens_pytorch"):
-        judged(rejection_random_sample_pytorch)
+        judged(alone)
+
+
+def test_too_few_texts_are_no_pass() -> None:
+    assert judged(verifiers.rejection, samples=5, is_counted=True).passed is None
+
+
+def test_a_counted_verdict_depends_on_its_seed_alone() -> None:
+    one, same, other = (
+        judged(dropped_residual, samples=300, is_counted=True, seed=seed) for seed in (1, 1, 2)
+    )
+    assert one == same != other
 
 
 MALFORMED: dict[str, tuple[object, str]] = {
