@@ -21,6 +21,7 @@ from foredraft.errors import ConfigError
 from foredraft.loading.loader import silence_transformers
 from foredraft.plugins import load_function
 from foredraft.ranges import hints_of
+from foredraft.threads import fit_threads
 
 NAMED = "MODULE:FUNCTION"
 
@@ -43,6 +44,7 @@ def _referee(args: argparse.Namespace) -> None:
     if (args.verifier is None) == (args.generate is None):
         raise ConfigError(f"name one function: {NAMED} of a verifier, or --generate {NAMED}")
     silence_transformers()
+    fit_threads(1)  # rows of a few tokens are worth no more
     given = {} if args.samples is None else {"samples": args.samples}
     passed: bool | None
     if args.generate is not None:
