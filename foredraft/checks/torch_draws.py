@@ -195,4 +195,6 @@ def _numbers(value: Given) -> list[float]:
 
 def _states() -> tuple[object, ...]:
     """Return where the generators stand that everybody shares."""
-    return (torch.get_rng_state().numpy().tobytes(), random.getstate(), str(np.random.get_state()))
+    numpy = np.random.get_state(legacy=False)["state"]
+    place = numpy["key"].tobytes(), numpy["pos"]
+    return (torch.get_rng_state().numpy().tobytes(), random.getstate(), *place)
