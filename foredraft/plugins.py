@@ -6,16 +6,18 @@ Importing one registers what it holds; nothing of the package changes for it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from foredraft.errors import ConfigError, foreign, quoted
+from foredraft.registry import nearest
 
 GROUP = "foredraft.plugins"  # of entry points
 REMEDY = "give a module that Python finds, or a path that ends in .py"
+EXAMPLES = "write e.g. transformers.generation.utils:_speculative_sampling, or file.py:function"
 
 
 def load_plugins(modules: Iterable[str] = ()) -> None:
@@ -34,6 +36,36 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
     for name in modules:
         with foreign(f"importing {quoted(name, 300)}", REMEDY, ConfigError):
             _import(name)
+
+
+def load_function(named: str) -> Callable[..., object]:
+    """Return somebody's function.
+
+    Args:
+        named: MODULE:FUNCTION, the module by name or as a path that ends in `.py`; the function may
+            be one of a class in it: `module:Class.function`.
+
+    Raises:
+        ConfigError: it is spelt otherwise, cannot be imported, or is no function.
+    """
+    module, colon, name = named.rpartition(":")
+    if not (colon and module and all(part.isidentifier() for part in name.split("."))):
+        raise ConfigError(f"{quoted(named, 300)} is no MODULE:FUNCTION; {EXAMPLES}")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` does; the command's own folder stands there
+    with foreign(f"importing {quoted(module, 300)}", REMEDY, ConfigError):
+        _import(module)
+    found: object = sys.modules[placed(module)]
+    for part in name.split("."):
+        if not hasattr(found, part):
+            guess = nearest(part, [one for one in dir(found) if callable(getattr(found, one))])
+            raise ConfigError(f"{quoted(module, 300)} has no {quoted(name)}{guess}; {EXAMPLES}")
+        found = getattr(found, part)
+    if not callable(found):
+        kind = type(found).__name__
+        raise ConfigError(f"{quoted(named, 300)} is of type {kind}, no function; {EXAMPLES}")
+    return found
 
 
 def placed(name: str) -> str:

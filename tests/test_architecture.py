@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "logits": {"errors"},
     "ownership": {"errors"},
     "phases": set[str](),
-    "plugins": {"errors"},
+    "plugins": {"errors", "registry"},
     "version": set[str](),
     "ranges": {"errors"},
     "registry": {"errors", "ranges"},

@@ -10,7 +10,7 @@ from typing import Any
 
 from foredraft.core import FinishReason
 from foredraft.errors import ConfigError, ForedraftError, foreign, quoted
-from foredraft.files import read_lines
+from foredraft.files import Json, read_lines
 from foredraft.text import encode_prompt
 
 UNBOUNDED = 10**9  # the most tokens that a generation may have
@@ -66,7 +66,8 @@ def read_recordings(
     """
     config: dict[str, Any] = {}
     found: dict[object, Recording] = {}
-    for number, record in _records(read_lines(file), file):
+    for number, line in _records(read_lines(file), file):
+        record = _as_ours(line)
         if "config" in record:
             config = _config(record["config"], number, file)
         elif record.get("method") != "drafter":
@@ -98,6 +99,37 @@ def _records(lines: list[str], file: Path) -> Iterator[tuple[int, dict[str, Any]
         yield number, record
 
 
+def _as_ours(record: dict[str, Json]) -> dict[str, Json]:
+    """Return an answer of vLLM or llama.cpp that holds its tokens as a line of ours.
+
+    Raises:
+        ConfigError: llama.cpp says that it was sampled.
+    """
+    choices = record.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if isinstance(choice, dict) and "token_ids" in choice:  # vLLM, `return_token_ids`
+        prompt = record.get("prompt_token_ids") or choice.get("prompt_token_ids")
+        return {"prompt_tokens": prompt, "tokens": choice["token_ids"]} | _reason(choice)
+    settings = record.get("generation_settings")
+    if isinstance(settings, dict) and "timings" in record:  # llama.cpp, `return_tokens`
+        temperature = settings.get("temperature", 0)
+        if isinstance(temperature, int | float) and temperature > 0:
+            raise _sampled("an answer", f"temperature {temperature}")
+        return {name: record[name] for name in ("prompt", "tokens") if record.get(name)}
+    return record
+
+
+def _reason(choice: dict[str, Json]) -> dict[str, Json]:
+    return {"finish_reason": choice["finish_reason"]} if "finish_reason" in choice else {}
+
+
+def _sampled(what: str, how: str) -> ConfigError:
+    return ConfigError(
+        f"{what} was sampled with {how}; only under greedy does the text decide what is kept: "
+        "record again with --sampler greedy, elsewhere at temperature 0"
+    )
+
+
 def _unreadable(file: Path, number: int, reason: object) -> ConfigError:
     return ConfigError(
         f"line {number} of {quoted(str(file), 300)} is no recording ({reason}); {FORMS}"
@@ -110,10 +142,7 @@ def _config(config: Any, number: int, file: Path) -> dict[str, Any]:
         raise _unreadable(file, number, "its config is no JSON object")
     sampler = str(config.get("sampler", "greedy"))
     if not sampler.startswith("greedy"):
-        raise ConfigError(
-            f"{quoted(str(file), 300)} was sampled with {quoted(sampler)}; only under greedy does "
-            "the text decide what is kept: record again with --sampler greedy"
-        )
+        raise _sampled(quoted(str(file), 300), quoted(sampler))
     if not _is_whole(config.get("length", UNBOUNDED), 1):
         raise _unreadable(file, number, f"its length is {quoted(config['length'])}")
     if not isinstance(config.get("chat", False), bool):

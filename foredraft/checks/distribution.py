@@ -13,7 +13,7 @@ have been through, is for `parity` to show.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import isfinite, prod
 
@@ -183,15 +183,50 @@ class Sampling:
         """Return what the samples so far say, at this level."""
         target = self.parts.target
         assert isinstance(target, Remembered)
+        longest, decode = self.plan.gamma + 1, self._tokenizer.decode
+        counted = Counted(target, self.parts.sampler, longest, lambda t: str(decode(t)))
+        for text, prompt, drafted, texts in zip(
+            self._texts, self._prompts, self._drafted, self._counted, strict=True
+        ):
+            counted.add(text, prompt, texts, drafted)
+        return counted.finding(subject, level)
+
+
+class Counted:
+    """Counted texts of several prompts beside the law of a target that remembers.
+
+    Args:
+        target: whose law it is.
+        sampler: that makes probabilities of its logits.
+        longest: tokens of a text, fewer where the context ends.
+        words: tokens → what a person reads.
+    """
+
+    def __init__(
+        self,
+        target: Remembered,
+        sampler: Sampler,
+        longest: int,
+        words: Callable[[list[int]], str],
+    ) -> None:
+        self._target, self._sampler, self._longest, self._words = target, sampler, longest, words
+        self._counts: list[tuple[str, list[int], Counter[Tokens], int]] = []
+
+    def add(self, text: str, prompt: list[int], counted: Counter[Tokens], drafted: int) -> None:
+        """Count what followed a prompt, and how many tokens were drafted for it."""
+        self._counts.append((text, prompt, counted, drafted))
+
+    def finding(self, subject: str, level: float) -> Finding:
+        """Return what the counts say, at this level."""
         statistic, dof, gap = 0.0, 0, 0.0
         surprises: list[tuple[float, str]] = []
-        impossible = 0
-        for prompt, counted in zip(self._prompts, self._counted, strict=True):
+        impossible, samples = 0, sum(counted.total() for _, _, counted, _ in self._counts)
+        for _, prompt, counted, _ in self._counts:
             if not counted:
                 continue
-            law = Law(target, self.parts.sampler, prompt)
-            begin = tuple(target.open(prompt).begin)
-            length = min(self.plan.gamma + 1, target.max_length - len(begin))
+            law = Law(self._target, self._sampler, prompt)
+            begin = tuple(self._target.open(prompt).begin)
+            length = min(self._longest, self._target.max_length - len(begin))
             cells = law.cells(begin, length, counted.total())
             observed, expected = in_cells(counted, cells)
             statistic += chi_square(observed, expected) if len(cells) > 1 else 0.0
@@ -200,19 +235,18 @@ class Sampling:
             surprises += self._surprises(list(cells), observed, expected)
             impossible += law.impossible(begin, counted)
         figures = {
-            "samples": self.num_samples,
-            "prompts": len(self._prompts),
-            "drafted_tokens": sum(self._drafted),
+            "samples": samples,
+            "prompts": len(self._counts),
+            "drafted_tokens": sum(drafted for *_, drafted in self._counts),
             "statistic": statistic,
             "degrees_of_freedom": dof,
             "p_value": p_value(statistic, dof) if dof else None,
             "level": level,
-            "observed_total_variation": gap / self.num_samples,
-            "detectable_total_variation": detectable_total_variation(self.num_samples, dof, level),
+            "observed_total_variation": gap / samples,
+            "detectable_total_variation": detectable_total_variation(samples, dof, level),
             "impossible_texts": impossible,
         }
-        counts = zip(self._texts, self._drafted, self._counted, strict=True)
-        undrafted = [text for text, drafted, counted in counts if counted and not drafted]
+        undrafted = [text for text, _, counted, drafted in self._counts if counted and not drafted]
         worst = [words for _, words in sorted(surprises)[-SHOWN:][::-1]]
         return _judged(subject, figures, worst, undrafted)
 
@@ -220,7 +254,7 @@ class Sampling:
         self, names: list[Tokens], observed: list[int], expected: list[float]
     ) -> list[tuple[float, str]]:
         """Return each cell's share of the statistic, and a sentence about it."""
-        texts = [repr(self._tokenizer.decode(list(n))) if n else "any other text" for n in names]
+        texts = [repr(self._words(list(n))) if n else "any other text" for n in names]
         return [
             ((o - e) ** 2 / e, f"{text} came {o} times instead of {e:.0f}")
             for text, o, e in zip(texts, observed, expected, strict=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from foredraft.bench.recordings import read_recordings
 from foredraft.bench.replay import RecordedModel, Replay, Replayed
+from foredraft.bench.served import LLAMA_CPP, VLLM, Served, added, hold_tokens, read_served
 from foredraft.bench.timed import Cost, CostTable
 from foredraft.cli.arguments import add_import_flag
 from foredraft.cli.output import say_json
@@ -22,10 +23,23 @@ from foredraft.loading.loader import (
 )
 from foredraft.models import Seq2SeqModel
 from foredraft.ranges import DraftLength
+from foredraft.tracing.render import percent, rate
 from foredraft.translation import translation_between
 
 WITHOUT_MODEL = ("prompt_lookup", "suffix", "ngram")
 WITH_MODEL = ("model", "hybrid(suffix, model)")
+LIMITS = {  # what sums cannot tell
+    VLLM: (
+        "Steps without a draft are not in vLLM's numbers, so that all its tokens a pass are fewer.",
+        "Fixed lengths are of its own drafter, at the costs given; where lengths varied, long "
+        "drafts came where it was sure.",
+        "Sums hold no token: for other drafters and policies record with return_token_ids.",
+    ),
+    LLAMA_CPP: (
+        "llama.cpp tells no positions, so that no other length can be worked out from this.",
+        "Sums hold no token: for other drafters and policies record with return_tokens.",
+    ),
+}
 POLICIES = ("fixed(gamma=2)", "fixed(gamma=4)", "fixed(gamma=8)", "heuristic", "cost_aware")
 HEADER = ("drafter", "policy", "steps", "kept/drafted", "tokens/step", "tokens/T_v", "regret")
 
@@ -33,7 +47,8 @@ HEADER = ("drafter", "policy", "steps", "kept/drafted", "tokens/step", "tokens/T
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `foredraft replay`."""
     add, costs = parser.add_argument, CostTable()
-    add("file", help="JSON lines: a run (/save, generate --json), or prompt and response")
+    shown = "JSON lines: a run (/save, generate --json), prompt and response, answers of vLLM or "
+    add("file", help=f"{shown}llama.cpp with their metrics")
     add("--target", default=BUNDLED, help="whose tokenizer it is; not run [%(default)s]")
     add("--drafter", default=NO_DRAFTER, help="draft model, as for generate, or none [%(default)s]")
     usual = ", ".join([*WITHOUT_MODEL, *WITH_MODEL])
@@ -54,9 +69,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def _replay(args: argparse.Namespace) -> None:
     silence_transformers()
+    file, costs = Path(args.file).expanduser(), CostTable(args.draft_cost, 1.0, args.token_cost)
+    served = read_served(file)
+    if served:
+        _tell_served(added(served), costs, as_json=args.json)
+        if not hold_tokens(file):
+            return
     target = _target(args.target)
     begin = target.model.start_tokens if isinstance(target.model, Seq2SeqModel) else None
-    recordings = read_recordings(Path(args.file).expanduser(), target.tokenizer, begin=begin)
+    recordings = read_recordings(file, target.tokenizer, begin=begin)
     draft_model = translation = None
     if args.drafter != NO_DRAFTER:
         drafter = load_drafter(args.drafter, target, LoadOptions())
@@ -64,7 +85,7 @@ def _replay(args: argparse.Namespace) -> None:
         translation = translation_between(target.tokenizer, drafter.tokenizer)
     replay = Replay(
         recordings,
-        costs=CostTable(args.draft_cost, 1.0, args.token_cost),
+        costs=costs,
         draft_model=draft_model,
         translation=translation,
         first_target=not args.no_first_target,
@@ -80,6 +101,29 @@ def _replay(args: argparse.Namespace) -> None:
             say_json(one.to_dict())
     else:
         _print_table(found, View())
+
+
+def _tell_served(one: Served, costs: CostTable, *, as_json: bool) -> None:
+    """Print what another engine says of its drafts, and what follows from sums."""
+    lengths = one.lengths(costs)
+    if as_json:
+        told = [{"gamma": g, "tokens_per_step": n, "tokens_per_second": s} for g, n, s in lengths]
+        say_json(one.to_dict() | {"fixed_lengths": told[1:] and told})
+        return
+    view = View()
+    view.line(
+        f"{one.engine}, {one.texts} texts: {one.num_accepted_tokens} of {one.num_drafted_tokens} "
+        f"draft tokens kept ({percent(one.acceptance_rate)}), {one.num_emitted_tokens} tokens in "
+        f"{one.num_steps} steps ({rate(one.mean_acceptance_length)} a step)"
+    )
+    if one.seconds:
+        view.line(f"{one.num_emitted_tokens / one.seconds:.1f} tokens/s while decoding")
+    if len(lengths) > 1:
+        best = max(lengths, key=lambda row: row[2])
+        rows = [(str(g), f"{n:.2f}", f"{s:.3f}", "best" * (g == best[0])) for g, n, s in lengths]
+        view.columns([("gamma", "tokens/step", "tokens/T_v", ""), *rows])
+    for sentence in LIMITS[one.engine]:
+        view.line(sentence)
 
 
 def _target(name: str) -> LoadedModel:

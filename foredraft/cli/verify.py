@@ -94,12 +94,12 @@ def _report(args: argparse.Namespace, plan: Plan) -> Report:
         tokenizers = engine.target.tokenizer, engine.drafter.tokenizer
         if translation_between(*tokenizers) is not None:
             plan = replace(plan, methods=METHODS_BY_TRANSLATION)
-    with _progress() as show:
+    with progress_shown() as show:
         return check(engine, plan, show)
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def progress_shown() -> Iterator[Callable[[str, int, int], None]]:
     """Show progress on standard error: a bar on a terminal, else a line for each new matter."""
     if not sys.stderr.isatty():
         last = [""]

@@ -161,7 +161,7 @@ def test_progress_shows_names_as_they_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with verify_module._progress() as show:
+    with verify_module.progress_shown() as show:
         for text in HOSTILE:
             show(text, 1, 2)
     for make in (train_module.training_bar,):
