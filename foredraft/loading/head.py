@@ -36,7 +36,7 @@ BESIDE = ("lm_head.weight", "embed_tokens.weight", "d2t", "t2d")  # tensors that
 FINGERPRINT, BITS = "target_fingerprint", 256
 MOST_DIFFERENT = 24  # bits of a fingerprint that rounding to 4 bits may turn; half differ by chance
 LARGEST = 1 << 24  # of any size in a config
-SIZES = (
+HEAD_SIZES = (
     *("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"),
     *("head_dim", "max_position_embeddings"),
 )
@@ -127,7 +127,7 @@ def read_head_folder(path: Path) -> HeadFolder:
 def _check_layer(head: HeadFolder) -> None:
     """Raise `ModelError` unless the config of a head's layer says what can be computed."""
     layer = head.layer
-    for name in SIZES:
+    for name in HEAD_SIZES:
         found = getattr(layer, name, None)
         if type(found) is not int or not 0 < found < LARGEST:
             raise head.odd(name, found, f"an integer, 1 … {LARGEST - 1}")
