@@ -121,13 +121,14 @@ def calls() -> Iterator[Call]:
         before = texts
 
 
-def record() -> None:
-    """Let vLLM decode the prompts, and write down what it asks."""
+def decoded(speculation: dict[str, Any] | None) -> tuple[list[list[int]], dict[str, float]]:
+    """Return what vLLM says to the prompts, and its counts.
+
+    Args:
+        speculation: its `speculative_config`; None decodes plainly.
+    """
     from vllm import LLM, SamplingParams, TokensPrompt  # type: ignore[import-not-found]
 
-    lines = FILE.with_suffix(".jsonl")
-    lines.unlink(missing_ok=True)
-    os.environ |= {"SESSION": str(lines), "FOREDRAFT_VLLM_DRAFTER": DRAFTER}
     llm = LLM(
         MODEL,
         dtype="float32",
@@ -138,30 +139,40 @@ def record() -> None:
         num_gpu_blocks_override=8,
         enforce_eager=True,
         disable_log_stats=False,
-        speculative_config={
-            "method": "custom_class",
-            "model": "tests.integrations.session.Recorder",
-            "num_speculative_tokens": MOST,
-        },
+        speculative_config=speculation,
     )
     encode = llm.get_tokenizer().encode
     settings = [
         SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
         for count in PROMPTS.values()
     ]
-    ids = [TokensPrompt(prompt_token_ids=encode(prompt.strip())) for prompt in PROMPTS]
-    llm.generate(ids, settings)
-    for metric in llm.get_metrics():
-        if metric.name == "vllm:num_preemptions":
-            print("requests that were stopped and taken up again:", metric.value)
-    found = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    prompts = [TokensPrompt(prompt_token_ids=encode(prompt.strip())) for prompt in PROMPTS]
+    said = [list(one.outputs[0].token_ids) for one in llm.generate(prompts, settings)]
+    counts = {one.name: one.value for one in llm.get_metrics() if hasattr(one, "value")}
+    llm.llm_engine.engine_core.shutdown()
+    return said, counts
+
+
+def record(file: Path = FILE) -> tuple[list[list[int]], dict[str, float]]:
+    """Let vLLM decode the prompts, and write down what it asks; return that and its counts."""
+    lines = file.with_suffix(".jsonl")
+    lines.unlink(missing_ok=True)
+    os.environ |= {"SESSION": str(lines), "FOREDRAFT_VLLM_DRAFTER": DRAFTER}
+    found = decoded(
+        {
+            "method": "custom_class",
+            "model": "tests.integrations.session.Recorder",
+            "num_speculative_tokens": MOST,
+        }
+    )
+    calls = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
     lines.unlink()
-    types = {json.dumps(call["handed"]) for call in found}
+    types = {json.dumps(call["handed"]) for call in calls}
     assert len(types) == 1, types
-    kept = {"handed": found[0]["handed"], "calls": shortened(found)}
-    FILE.write_text(json.dumps(kept, separators=(",", ":")) + "\n", encoding="utf-8")
-    print(len(found), "calls")
+    kept = {"handed": calls[0]["handed"], "calls": shortened(calls)}
+    file.write_text(json.dumps(kept, separators=(",", ":")) + "\n", encoding="utf-8")
+    return found
 
 
 if __name__ == "__main__":
-    record()
+    print(record()[1])
