@@ -16,11 +16,11 @@ from foredraft.core import Draft, StepOutcome, Verdict
 from foredraft.drafting import Drafter
 from foredraft.gamma import GammaPolicy
 
-TAIL = 64  # tokens by which a text is known again
+TAIL = 64  # newest tokens by which a text is known again
 PATIENCE = 16  # steps for which a text is kept that no row goes on with
 NOTHING, NO_LOGITS = Draft([]), torch.empty(0, 0)
 Tokens: TypeAlias = npt.NDArray[np.int32]
-Place: TypeAlias = tuple[int, bytes]  # length of a text, and the bytes of its last tokens
+Place: TypeAlias = tuple[int, int, bytes]  # length of a text, sum of its tokens, the last of them
 
 
 class Text:
@@ -78,7 +78,7 @@ class Text:
 
 
 class Texts:
-    """The texts of all requests, each found again by its length and its newest tokens.
+    """The texts of all requests, each found again by its tokens.
 
     vLLM moves requests from row to row, stops them and takes them up again, and names none of them.
     A text that is mistaken for another can only cost drafts: the verifier judges every token. What
@@ -116,18 +116,18 @@ class Texts:
     def keep(self, texts: Sequence[Text], rows: Sequence[Tokens]) -> None:
         """Keep the texts of a step, each with its row; forget those that no row goes on with."""
         left = [(place, text) for place, found in self._waiting.items() for text in found]
-        self._waiting.clear()
         left.sort(key=lambda one: one[1].missed)
+        self._waiting.clear()
+        # In the order of rows, and before those that wait: of texts alike each goes on by itself.
+        for text, row in zip(texts, rows, strict=True):
+            text.missed = 0
+            self._waiting[place_of(row)].append(text)
         for place, text in left[: self._most]:
             text.missed += 1
             if text.missed <= PATIENCE:
                 self._waiting[place].append(text)
-        for text, row in zip(texts, rows, strict=True):
-            text.missed = 0
-            # Before those that wait: of equal texts the one that ran last goes on.
-            self._waiting[place_of(row)].appendleft(text)
 
 
 def place_of(row: Tokens) -> Place:
-    """Return how many tokens there are, and the last of them."""
-    return len(row), row[-TAIL:].tobytes()
+    """Return by what a text is known again: a comparison of all its tokens would cost more."""
+    return len(row), int(row.sum(dtype=np.int64)), row[-TAIL:].tobytes()

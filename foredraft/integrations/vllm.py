@@ -151,7 +151,6 @@ class Proposer:
         self._drafter = method.source.build(DraftParts(self._vocab_size, knows_logits=False))
         self._policy, self._meter, self._clock = method.policy, Meter(), clock
         self._texts = Texts(self._made, vllm_config.scheduler_config.max_num_seqs)
-        self._made([])  # compiles what copies and counts, before anybody waits for it
         self._proposed_at, self._logged_at = 0.0, clock()
         self._records: deque[StepRecord] = deque(maxlen=LOGGED)
         logger.info("%s drafts with %s, %d tokens at most", NAME, options.drafter, self._most)

@@ -80,6 +80,16 @@ def test_texts_that_begin_alike_are_told_apart_as_soon_as_they_differ() -> None:
     assert {tuple(text.tokens) for found in texts._waiting.values() for text in found} == rows
 
 
+def test_texts_that_end_alike_keep_their_own_beginnings() -> None:
+    engine = Engine(proposer(foredraft={"drafter": "suffix"}))
+    for begin in ([31, 32, 33], [33, 32, 31]):  # of one length, one sum and one end
+        engine.add([*begin, *LOOP * 12], [*LOOP, *begin, *LOOP])
+    for _ in range(2):
+        engine.step()
+        found = [t for kept in engine.proposer._texts._waiting.values() for t in kept]
+        assert [text.tokens[0] for text in found] == [31, 33]
+
+
 def test_rows_that_read_their_prompt_get_no_draft() -> None:
     engine = Engine(proposer(foredraft={"drafter": "suffix"}))
     engine.add(LOOP * 2, LOOP)
