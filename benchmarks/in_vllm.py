@@ -57,9 +57,14 @@ OURS = {  # what `FOREDRAFT_VLLM_DRAFTER` says, and most tokens of a draft
     "ours_suffix": ("suffix(factor=2.0)", 8),
     "ours_lookup": ("prompt_lookup", 5),
 }
-THEIRS = {  # as vLLM's own pages set them
+THEIRS = {  # as vLLM's own pages set them, but for answers of before, which nobody may remember:
+    # every prompt comes several times, and who has said its answer would only say it again
     "vllm_ngram": {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4},
-    "vllm_suffix": {"method": "suffix", "num_speculative_tokens": 32},
+    "vllm_suffix": {
+        "method": "suffix",
+        "num_speculative_tokens": 32,
+        "suffix_decoding_max_cached_requests": 0,
+    },
 }
 FULL = {"rounds": 2, "prompts": 2, "length": 96}
 
