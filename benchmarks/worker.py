@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 Answer = dict[str, Any]
@@ -64,6 +66,9 @@ class Worker:
         return found
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and whatever it has started."""
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own
         self._process.kill()
         self._process.communicate()

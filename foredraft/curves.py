@@ -40,6 +40,7 @@ class Curve:
         self._from_nothing, self._kept, self._share = from_nothing, newest, share
         self._newest = 0
         self._table: list[float] = []  # of 0, 1, … since a quartile changed
+        self._fitted: tuple[float, float] | None = None  # the line, since anything was measured
 
     @property
     def is_known(self) -> bool:
@@ -53,6 +54,7 @@ class Curve:
         self._time += 1
         self._times[count] = self._time
         self._unread.add(count)
+        self._fitted = None
         if self._time % REMEMBERED == 0:
             self._drop_oldest()
 
@@ -96,7 +98,9 @@ class Curve:
             return [0.0] * (last - first + 1)
         if self._unread:
             self._read()
-        constant, slope = self._line()
+        if self._fitted is None:  # several texts ask between two measurements
+            self._fitted = self._line()
+        constant, slope = self._fitted
         return [constant + slope * k for k in range(first, last + 1)]
 
     def _drop_oldest(self) -> None:

@@ -33,8 +33,8 @@ QUOTE = re.compile(r"# (\S+\.py):([\w.]+)\n")  # first line of a block that quot
 COMMAND = re.compile(  # what a command line asks of our programs
     r"^(?:\$ )?uv run (?:--extra \w+ )?((?:foredraft|infer\.py)\b.*)", re.MULTILINE
 )
-# Of other programs: uv, mkdocs.
-FOREIGN_FLAGS = {"--group", "--extra", "--strict"}
+# Of other programs: uv, mkdocs, vLLM.
+FOREIGN_FLAGS = {"--group", "--extra", "--strict", "--speculative-config", "--additional-config"}
 FOREIGN_FLAGS |= {"--index-url", "--no-cache-dir", "--no-install-recommends"}  # a container file
 
 

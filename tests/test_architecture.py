@@ -87,6 +87,7 @@ MAY_IMPORT = {
     "functional": BELOW_ENGINE | {"inputs"},
     "seq2seq": BELOW_ENGINE | {"functional", "inputs"},
     "zoo": GROUND | ROOMS | {"loading", "decoding", "text"},
+    "integrations": GROUND | ROOMS | {"config", "method"},  # leaves: an engine loads them by name
     "checks": BELOW_ENGINE | {"engine"},
     "bench": BELOW_ENGINE | {"engine", "plugins", "zoo"},
     **{

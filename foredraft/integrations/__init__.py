@@ -1,0 +1,1 @@
+"""Our drafts inside other people's engines; each module is a leaf that one engine loads by name."""
