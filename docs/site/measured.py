@@ -64,7 +64,7 @@ def results(file: str) -> Any:
     """Return what a results file holds; None when it does not exist."""
     path = RESULTS / file
     packed = path.with_name(f"{path.name}.xz")  # what is large lies compressed
-    if packed.exists():
+    if not path.exists() and packed.exists():
         return json.loads(lzma.decompress(packed.read_bytes()))
     return json.loads(read_text(path)) if path.exists() else None
 
@@ -303,7 +303,7 @@ def index(language: str) -> str:
     head = {"zh": ("文件", "由什么生成", "机器、版本、提交"), "en": ("file", "made by", "where")}
     absent = {"zh": "尚未测量", "en": "not measured yet"}[language]
     lines = ["| " + " | ".join(head[language]) + " |", "|---|---|---|"]
-    paths = [*RESULTS.glob("*.json"), *RESULTS.glob("*/summary.json*")]
+    paths = [*RESULTS.glob("*.json*"), *RESULTS.glob("*/summary.json*")]
     present = sorted(path.relative_to(RESULTS).as_posix().removesuffix(".xz") for path in paths)
     for file in dict.fromkeys([*MADE_BY, *present]):
         if "…" in file:  # a pattern; its files are listed one by one
