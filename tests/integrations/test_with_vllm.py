@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from foredraft.bench.engines import Pair, Table, order
+from foredraft.zoo import bundled_path
+from tests.bench.test_engines import advice, candidate
 from tests.integrations.commands import read_by_vllm
 from tests.integrations.session import FILE, decoded, record
 
@@ -52,6 +55,18 @@ def test_vllm_reads_the_commands_of_the_page(command: str) -> None:
     read = read_by_vllm(command)
     assert read.speculative_config.method == "custom_class"
     assert not read.scheduler_config.async_scheduling
+
+
+@pytest.mark.parametrize("table", [(), ((1, 4, 4), (5, 64, 0))])
+@pytest.mark.parametrize("drafting", ["suffix", "ngram", "auto", "prompt_lookup", "model"])
+def test_vllm_reads_what_is_advised(drafting: str, table: Table) -> None:
+    drafter = str(bundled_path("drafter")) if drafting == "model" else None
+    best = candidate(drafting, None if drafting == "auto" else 4)
+    told = order("vllm", advice(best, drafter=drafter), Pair("a/model", drafter), table)
+    read = read_by_vllm(told.text).speculative_config
+    methods = {"prompt_lookup": "ngram", "model": "draft_model"}
+    assert read.method == methods.get(drafting, "custom_class")
+    assert read.num_speculative_tokens == (8 if drafting == "auto" else 4)
 
 
 def test_a_command_with_an_option_that_there_is_not_is_refused() -> None:
