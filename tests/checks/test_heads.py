@@ -37,6 +37,7 @@ def test_a_head_passes(plan: object) -> None:
     assert len(of(report, "distribution")) == 4
 
 
+@pytest.mark.slow
 def test_a_mistaken_verifier_is_caught_behind_a_head(plan: object) -> None:
     mistaken = replace(  # type: ignore[type-var]
         plan, mutant="redraw", methods=("speculative",), sampler="multinomial(temperature=4.0)"

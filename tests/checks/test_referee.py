@@ -240,6 +240,7 @@ def sample_recovered_tokens_pytorch(
         output_token_ids[row] = (residual / q[0]).argmax()
 
 
+@pytest.mark.slow
 def test_races_that_share_their_numbers_are_enumerated_where_one_counts() -> None:
     judgement = judged(rejection_random_sample_pytorch)
     assert (judgement.passed, judgement.why_counted) == (True, "")

@@ -41,6 +41,7 @@ def test_counted_verdicts_say_what_they_could_see(run: Run) -> None:
     assert (code, found["passed"], found["enumerated"]) == (0, True, False)
 
 
+@pytest.mark.slow
 def test_whole_generations_are_judged(run: Run) -> None:
     asked = ("referee", "--generate", f"{EXAMPLES}:impatient", "--samples", "900")
     code, out, _ = run(*asked)
