@@ -15,7 +15,7 @@ from foredraft.checks.statistics import chi_square, p_value
 from foredraft.choices import Dense
 from foredraft.core import DraftStop, StepRecord
 from foredraft.decoding import Request, Speculation, begin, speculative_steps, step
-from foredraft.drafting import DRAFTERS, HeadDrafter, neural_parts
+from foredraft.drafting import DRAFTERS, DraftParts, HeadDrafter, neural_parts
 from foredraft.drafting.base import Beginning
 from foredraft.gamma import GAMMA_POLICIES, FixedGamma, GammaPolicy
 from foredraft.gamma.base import Signal
@@ -301,6 +301,22 @@ def test_without_features_nothing_is_drafted() -> None:
     request.is_plain = False
     [record] = step(parts, [request])
     assert record.stopped is DraftStop.UNKNOWN
+
+
+def test_nothing_is_taken_down_once_nobody_reads_it() -> None:
+    target = target_of("native")
+    head = HeadDrafter(head_for(target), GREEDY)
+    policy, verifier = FixedGamma(2), VERIFIERS.create("rejection")
+    context = target.open(PROMPT)
+    begin(
+        Speculation(target, head, policy, verifier, GREEDY),
+        Request(context, Rng(0), max_new_tokens=2),
+    )
+    assert context.features is not None
+    other = DRAFTERS.create("suffix").build(DraftParts(target.vocab_size, None))
+    again = Request(context.reopen(PROMPT, ()), Rng(0), max_new_tokens=2)
+    begin(Speculation(target, other, policy, verifier, GREEDY), again)
+    assert again.context.features is None
 
 
 def test_a_fork_goes_on_with_what_was_told() -> None:

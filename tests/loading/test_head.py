@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ from foredraft.loading.head import (
 )
 from foredraft.loading.runtime import can_fuse
 from foredraft.method import Method
-from foredraft.models import HeadModel, Network
+from foredraft.models import DecoderOnlyModel, HeadModel, Network
+from foredraft.models.head import TorchHead
 from foredraft.native.fused import FusedModel
 from foredraft.native.network import NativeModel
 from tests.heads import module_for, told, write_head
@@ -74,6 +76,27 @@ def test_a_head_is_the_same_from_its_folder(runtime: type[Network], tmp_path: Pa
     )
     for head in (whole, without, shuffled):
         assert torch.equal(rows_of(head, target), expected)
+
+
+@pytest.mark.parametrize("runtime", [NativeModel, *([FusedModel] if can_fuse() else [])])
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_layers_with_biases_are_read(runtime: type[Network], kind: str, tmp_path: Path) -> None:
+    target = runtime(build("llama"))  # type: ignore[call-arg]
+    module = module_for(target, kind, attention_bias=True)
+    assert module.layer.self_attn.o_proj.bias is not None
+    write_head(tmp_path, module)
+    head = load_head(read_head_folder(tmp_path), target, "tiny")
+    expected = rows_of(laid_out(module, target), target)
+    assert torch.equal(rows_of(head, target), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_angles_stay_in_float32_beside_a_target_in_16_bits(dtype: torch.dtype) -> None:
+    target = DecoderOnlyModel(copy.deepcopy(build("llama")).to(dtype))
+    head = laid_out(module_for(target), target)
+    assert isinstance(head, TorchHead)
+    assert head.dtype == dtype
+    assert head.module.rotary_emb.inv_freq.dtype == torch.float32
 
 
 def test_a_head_may_have_an_embedding_of_its_own(tmp_path: Path) -> None:

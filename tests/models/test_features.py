@@ -12,6 +12,9 @@ from torch import Tensor
 from foredraft.errors import RequestError
 from foredraft.loading import fit_target
 from foredraft.loading.runtime import can_fuse
+from foredraft.models import Network
+from foredraft.native.fused import FusedModel
+from foredraft.native.network import NativeModel
 from tests.drafting.test_head import every_runtime, target_of
 from tests.heads import head_for, told
 from tests.tiny import build, random_tokens
@@ -79,6 +82,17 @@ def test_the_compiled_head_is_the_readable_one(
         assert int(finite[0].sum()) == 24
         assert torch.allclose(ours[finite], theirs[finite], atol=2e-4, rtol=1e-4)
     assert type(head).__name__ == "TorchHead"
+
+
+@pytest.mark.parametrize("runtime", [NativeModel, *([FusedModel] if can_fuse() else [])])
+def test_states_are_taken_down_in_inference_mode_and_out_of_it(runtime: type[Network]) -> None:
+    tokens = random_tokens(random.Random(2), 6)
+    context = runtime(build("llama")).open(tokens)  # type: ignore[call-arg]
+    features = context.watch((1,))
+    with torch.inference_mode():
+        context.extend(tokens[:3])
+    context.extend(tokens[3:5])
+    assert (features.begin, features.end) == (0, 5)
 
 
 @pytest.mark.parametrize("layers", [(), (-1,), (3,), (0, 99)])
