@@ -58,7 +58,7 @@ def answers_at_once(
         part = texts[first : first + READ_AT_ONCE]
         # What fills the shorter ones up stands behind them, so they do not see it.
         ids = pad_sequence(part, batch_first=True).long().to(network.device)
-        states = network.states_of(ids, layers).half().cpu()
+        states = network.states_of(ids, layers).bfloat16().cpu()
         for text, prompt, made in zip(part, fitting[first:], states, strict=False):
             if len(text) > len(prompt) + 1:
                 yield Text(text, len(prompt), made[: len(text) - 1].clone())

@@ -43,6 +43,7 @@ def assert_greedy_ones_are_alike(together: list[Text], alone: list[Text]) -> Non
     assert [text.begin for text in together] == [text.begin for text in alone]
     for ours, theirs in list(zip(together, alone, strict=True))[::2]:
         assert torch.equal(ours.tokens, theirs.tokens)
+        assert ours.states.dtype == theirs.states.dtype
         assert torch.allclose(ours.states.float(), theirs.states.float(), atol=3e-2, rtol=2e-2)
 
 
