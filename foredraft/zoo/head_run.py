@@ -139,7 +139,7 @@ def prompts_of(run: HeadRun, number: int, *, held_out: bool = False) -> Iterator
         raise ConfigError(
             f"the recipe's sources hold no {which or 'prompts'}; give --data a folder with more"
         )
-    shares = [docs[0][1].share for docs in found]
+    shares, most = [docs[0][1].share for docs in found], sum(map(len, found))
     seed = run.recipe.seed * 1_000_003 + number
     rng, longest, refused = random.Random(seed), run.recipe.texts.prompt_length, 0
     for document, source in mixed(found, shares, seed):
@@ -149,7 +149,7 @@ def prompts_of(run: HeadRun, number: int, *, held_out: bool = False) -> Iterator
         if fits:
             yield tokens
         refused = 0 if fits else refused + 1
-        if refused > sum(map(len, found)):
+        if refused > most:
             raise ConfigError(
                 f"no prompt is of at most {longest} tokens; raise texts.prompt_length"
             )

@@ -217,11 +217,12 @@ def check_teaches(network: Network) -> None:
     gain, epsilon = network.last_norm()
     context = network.open([0])
     features = context.watch([network.num_watchable])
-    logits = context.extend(list(range(min(CHECKED, network.vocab_size))), CHECKED).float()
-    output = network.output_rows(torch.arange(CHECKED))
+    count = min(CHECKED, network.vocab_size, network.max_length - 1)
+    logits = context.extend(list(range(count)), count).float()
+    output = network.output_rows(torch.arange(count))
     ours = Teacher(output, gain, epsilon).logits(features.between(0, len(logits)).float(), output)
     context.close()
-    far = (ours - logits[:, :CHECKED]).abs().max() / logits.abs().max()
+    far = (ours - logits[:, :count]).abs().max() / logits.abs().max()
     if not float(far) < NEAR:
         raise ModelError(
             f"the logits of {type(network).__name__} are not what its output layer makes of its "
