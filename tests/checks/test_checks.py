@@ -158,6 +158,7 @@ def test_a_difference_within_rounding_is_a_near_tie_and_passes() -> None:
     assert "near-tie up to 0.5" in found.sentence
 
 
+@pytest.mark.slow
 def test_a_drafter_with_another_tokenizer_is_checked_like_any_other() -> None:
     right = engine()
     assert right.drafter is not None

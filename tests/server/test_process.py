@@ -79,6 +79,7 @@ def test_a_signal_lets_running_texts_end_and_takes_no_new_ones() -> None:
         assert running.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_what_does_not_end_in_time_is_ended_and_told() -> None:
     body = {"prompt": [PROMPT] * 16, "max_tokens": 1000, "temperature": 2, "stream": True}
     with process("--drain-seconds", "0") as (running, url):
@@ -91,6 +92,7 @@ def test_what_does_not_end_in_time_is_ended_and_told() -> None:
         assert running.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_a_key_of_the_environment_and_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
