@@ -73,6 +73,27 @@ def figures(text: str) -> list[str]:
     return [re.sub(r"\.(zh|en)\.svg$", "", Path(figure).name) for figure in shown]
 
 
+def bare(code: str, language: str) -> str:
+    """Return code without the comments of its author, which each language has in its own words.
+
+    What a line prints (`# → …`) stays, and so do comments of quoted source.
+    """
+    if language not in {"python", "bash", "toml"} or QUOTE.match(code):
+        return code
+    return re.sub(r"[ \t]*# (?!→).*$", "", code, flags=re.MULTILINE)
+
+
+def code_of(text: str) -> list[tuple[str, str]]:
+    """Return the fenced blocks of a page as both languages share them."""
+    return [(language, bare(code, language)) for language, code in FENCED.findall(text)]
+
+
+def formulas(text: str) -> list[str]:
+    """Return the displayed formulas of a page; words in them belong to its language."""
+    shown = re.findall(r"^\$\$\n.*?\n\$\$$", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(r"\\text\{[^}]*\}", "", formula) for formula in shown]
+
+
 def one_language_only(pages: Pages) -> list[str]:
     """Complain about whatever the two languages do not share."""
     wrong = []
@@ -83,14 +104,9 @@ def one_language_only(pages: Pages) -> list[str]:
         one, other = pages[chinese], pages[english]
         if [level for level, _ in headings(one)] != [level for level, _ in headings(other)]:
             wrong.append(f"{chinese} / {english}: different headings")
-        if FENCED.findall(one) != FENCED.findall(other):
-            wrong.append(f"{chinese} / {english}: different code")
-        if figures(one) != figures(other):
-            wrong.append(f"{chinese} / {english}: different figures")
-        if re.findall(r"^\$\$\n.*?\n\$\$$", one, re.M | re.S) != re.findall(
-            r"^\$\$\n.*?\n\$\$$", other, re.M | re.S
-        ):
-            wrong.append(f"{chinese} / {english}: different formulas")
+        for what in (code_of, figures, formulas):
+            if what(one) != what(other):
+                wrong.append(f"{chinese} / {english}: different {what.__name__}")
     return wrong
 
 
@@ -99,7 +115,7 @@ def stale(pages: Pages) -> list[str]:
     wrong = [
         f"{name}: a marked block is not what the generator makes; run python -m docs.site.generate"
         for name, text in pages.items()
-        if generated(text, language_of(name), pages) != text
+        if generated(text, language_of(name)) != text
     ]
     for name, text in pages.items():
         marks = re.findall(r"^<!-- (?:begin|end) ", text, re.MULTILINE)
@@ -241,6 +257,51 @@ def formulas_without_derivation(pages: Pages) -> list[str]:
     return wrong
 
 
+CHAPTER = re.compile(r"docs/(?:en/)?\d\d\w?-[\w-]+\.md")
+OPENING = {"zh": ("**前置知识**", "**读完之后**"), "en": ("**Before this**", "**Afterwards**")}
+ENDING = {"zh": ["小结", "练习", "下一步"], "en": ["Summary", "Exercises", "Next"]}
+
+
+def unlike_a_chapter(pages: Pages) -> list[str]:
+    """Complain about chapters that do not say what they need, give and end with."""
+    wrong = []
+    for name, text in pages.items():
+        if not CHAPTER.fullmatch(name):
+            continue
+        language = language_of(name)
+        opening = text.partition("\n## ")[0]
+        wrong += [f"{name}: no {words}" for words in OPENING[language] if words not in opening]
+        if [words for level, words in headings(text) if level == 2][-3:] != ENDING[language]:
+            wrong.append(f"{name}: does not end with {ENDING[language]}")
+        exercises = text.rpartition(f"\n## {ENDING[language][1]}\n")[2]
+        if exercises.count("<details markdown") < 3:
+            wrong.append(f"{name}: fewer than three exercises with an answer in a fold")
+    return wrong
+
+
+def speeds_nobody_measured(pages: Pages) -> list[str]:
+    """Complain about speeds typed into transcripts: there stands … in their place."""
+    wrong = []
+    for name, text in pages.items():
+        for language, code in FENCED.findall(MARKED.sub("", text)):
+            if language in {"text", "console"}:
+                typed = re.findall(r"\d[\d,.]*(?= ?(?:tokens/s|tokens a second))|\d\.\d+(?= ?[x×])", code)
+                wrong += [f"{name}: {speed} is in no results file" for speed in typed]
+    return wrong
+
+
+def pages_nobody_finds(pages: Pages) -> list[str]:
+    """Complain about pages to which no line of the documentation's front page leads."""
+    wrong = []
+    for front in ("docs/README.md", "docs/en/README.md"):
+        folder = front.removesuffix("README.md")
+        own = {n.removeprefix(folder) for n in pages if n.startswith(folder)}
+        own = {n for n in own if "/" not in n and n != "README.md"}
+        linked = set(re.findall(r"\]\(([\w-]+\.md)", pages[front]))
+        wrong += [f"{front}: nothing leads to {page}" for page in sorted(own - linked)]
+    return wrong
+
+
 CHECKS = (
     formulas_without_derivation,
     one_language_only,
@@ -251,4 +312,7 @@ CHECKS = (
     unknown_commands,
     unparsable_commands,
     unlike_the_source,
+    unlike_a_chapter,
+    speeds_nobody_measured,
+    pages_nobody_finds,
 )

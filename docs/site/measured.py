@@ -313,3 +313,17 @@ def index(language: str) -> str:
         command = f"`{maker}`" if maker else "–"
         lines.append(f"| `{file}` | {command} | {where} |")
     return "\n".join(lines)
+
+
+BLOCKS: dict[str, Callable[[str], str]] = {
+    "verifiers": verifiers,
+    "real": real,
+    "real-ratios": real_ratios,
+    "real-bounds": real_bounds,
+    "rounding": rounding,
+    "quick": quick,
+    "seq2seq": seq2seq,
+    "peers": peers,
+    "ablation": ablation,
+    "results": index,
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import foredraft
@@ -143,3 +143,14 @@ def details(language: str) -> str:
     """Return one mkdocstrings directive a public name."""
     targets = [getattr(foredraft, name) for name in foredraft.__all__]
     return "\n\n".join(f"::: {thing.__module__}.{thing.__name__}" for thing in targets)
+
+
+BLOCKS: dict[str, Callable[[str], str]] = {
+    "names": names,
+    "details": details,
+    "components": components,
+    "settings": settings,
+    "statistics": statistics,
+    "commands": commands,
+    "flags": flags,
+}

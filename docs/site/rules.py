@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from docs.site.measured import figure, headed, tables
@@ -75,3 +76,10 @@ def _named(heads: list[str], language: str) -> list[str]:
 
 def _of_words(heads: list[str]) -> list[str]:
     return ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+
+
+BLOCKS: dict[str, Callable[[str], str]] = {
+    "policies": policies,
+    "claims": claims,
+    "step-parts": step_parts,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from docs.site.measured import headed, tables
@@ -35,3 +36,6 @@ def _serve(found: Any, language: str) -> list[str]:
 
 def _said(cell: Any, language: str) -> str:
     return IN_CHINESE.get(str(cell), str(cell)) if language == "zh" else str(cell)
+
+
+BLOCKS: dict[str, Callable[[str], str]] = {"serve": serve}

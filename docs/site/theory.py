@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from math import floor, log
 
@@ -64,3 +65,10 @@ def entropy_table() -> str:
         cells = [f"{share:.3f} · γ {floor((1 - share) * gamma_max)}" for share in shares]
         lines.append(f"| {vocab} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+BLOCKS: dict[str, Callable[[str], str]] = {
+    "best-gamma": lambda language: best_gamma_table(),
+    "oracle": lambda language: oracle_table(),
+    "entropy": lambda language: entropy_table(),
+}
