@@ -54,6 +54,12 @@ class Drawing:
         )
         self.text(x + width / 2, y + 22, words, "mid")
 
+    def swatch(self, x: float, y: float, kind: str) -> None:
+        """Draw a small square in the colour of a kind of cell, for a legend."""
+        self._parts.append(
+            f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="14" height="14" rx="3"/>'
+        )
+
     def line(self, points: Iterable[tuple[float, float]], look: str = "line") -> None:
         """Draw a line through points."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
