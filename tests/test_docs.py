@@ -176,11 +176,11 @@ def test_every_flag_and_command_is_in_the_reference(name: str) -> None:
 
 # --- the checks notice ----------------------------------------------------------------------------
 
-THEORY = "docs/en/02-speculative-theory.md"
+THEORY, PROOFS = "docs/en/02-speculative-theory.md", "docs/en/02b-proofs.md"
 MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
     "heading-level": (
         one_language_only,
-        THEORY,
+        PROOFS,
         "\n## Block verification",
         "\n### Block verification",
     ),
@@ -190,15 +190,15 @@ MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
         "<!-- begin ablation -->\n\n",
         "<!-- begin ablation -->\n<!-- end ablation -->\n<!-- begin nothing -->\n\n",
     ),
-    "measured-number": (stale, THEORY, "3.326 ± 0.048", "3.426 ± 0.048"),
+    "measured-number": (stale, PROOFS, "3.326 ± 0.048", "3.426 ± 0.048"),
     "computed-number": (stale, THEORY, "6 · 2.47×", "7 · 2.47×"),
     "number-outside": (
         typed_numbers,
-        THEORY,
+        PROOFS,
         "\n## How it is proved",
         "\n| x | 1.5 |\n\n## How it is proved",
     ),
-    "code": (one_language_only, THEORY, "range(5_000)", "range(5_001)"),
+    "code": (one_language_only, PROOFS, "range(5_000)", "range(5_001)"),
     "formula": (
         one_language_only,
         THEORY,
@@ -213,14 +213,14 @@ MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
         "\n### Certainty\n",
     ),
     "page": (one_language_only, "docs/en/refer.md", "", ""),
-    "flag": (unparsable_commands, THEORY, "verify --samples 20000", "verify --sample 20000"),
+    "flag": (unparsable_commands, PROOFS, "verify --samples 20000", "verify --sample 20000"),
     "flag-in-prose": (unknown_commands, "README.md", "(`--level`)", "(`--levels`)"),
     "slash-command": (unknown_commands, "README.md", "`/seed v`", "`/seeds v`"),
     "reference": (stale, "docs/en/api-reference.md", "`--text-only`", "`--only-text`"),
     "link": (broken, "README.md", "(docs/en/02-speculative-theory.md)", "(docs/en/02-theory.md)"),
     "citation": (
         wrong_citations,
-        THEORY,
+        PROOFS,
         "`verification/block.py:pass_probabilities`",
         "`verification/block.py:pass_chances`",
     ),
