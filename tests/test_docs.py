@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from docs.site import theory
+from docs.site import proofs, theory
 from docs.site.generate import figures as drawn
 from docs.site.reference import parsers
 from foredraft.cli import main as program
@@ -67,6 +67,16 @@ def test_best_gamma_is_the_best_of_all(alpha: float, cost: float) -> None:
     assert ratios[best] == max(ratios)
     assert (best > 0) == (alpha > cost)
     assert theory.oracle(alpha, cost) >= ratios[best] - 1e-12
+
+
+def test_only_what_differs_beyond_noise_is_marked() -> None:
+    measured = {"tau": 3.0, "standard_error": 0.04}
+    near, far = ({"tau": tau, "standard_error": 0.03} for tau in (3.1, 3.2))
+    ratio, error = proofs.quotient(near, measured)  # two standard errors: enough for one comparison
+    assert (ratio, error) == pytest.approx((1.0333, 0.0170), abs=1e-4)
+    assert not proofs.beyond_noise(ratio, error, comparisons=6)
+    assert proofs.beyond_noise(1.034, error, comparisons=1)
+    assert proofs.beyond_noise(*proofs.quotient(far, measured), comparisons=6)
 
 
 @pytest.fixture(scope="module")

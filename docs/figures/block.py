@@ -54,7 +54,8 @@ def draw(language: str) -> str:
         y, chance = TOP + ROW * i, Q[draft[0]] * Q[draft[1]]
         picture.text(20, y + 22, "".join("ab"[token] for token in draft), "bold")
         picture.text(74, y + 22, f"{round(9 * chance)}/9", "small")
-        for j, (name, lengths) in enumerate((("token", by_token(draft)), ("block", by_block(draft)))):
+        shown = {"token": by_token(draft), "block": by_block(draft)}
+        for j, (name, lengths) in enumerate(shown.items()):
             means[name] += chance * sum(kept * share for kept, share in enumerate(lengths))
             _shares(picture, LEFT + NEXT * j, y, lengths)
     for j, (name, mean) in enumerate(means.items()):

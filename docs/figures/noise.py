@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from docs.figures.svg import Drawing
 
 WORDS = {
@@ -42,7 +44,7 @@ def draw(language: str) -> str:
 
 
 def _bars(
-    picture: Drawing, title: str, y: float, lengths: tuple[float, ...] | list[float], unit: float, kind: str
+    picture: Drawing, title: str, y: float, lengths: Sequence[float], unit: float, kind: str
 ) -> None:
     picture.text(20, y, title, "small bold")
     for i, (token, length) in enumerate(zip(TOKENS, lengths, strict=True)):

@@ -1,4 +1,4 @@
-"""What chapter 2b shows of measurements: how much each verifier keeps, and what a draft call costs."""
+"""Measurements of chapter 2b: how much each verifier keeps, and what a draft call costs."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ from docs.site.measured import MADE_BY, headed, missing, results, source
 FILE, ROOFLINE = "verifiers.json", "roofline-cpu-float32.json"
 LEVEL = 0.05  # of a difference that is called one, over all rows together
 READING = {
-    "zh": "粗体的比值与 1 的差别超出噪声（{rows} 行合计的水平为 {level:.0%}）：{which}。其余各行看不出差别。",
+    "zh": (
+        "粗体的比值与 1 的差别超出噪声（{rows} 行合计的水平为 {level:.0%}）：{which}。"
+        "其余各行看不出差别。"
+    ),
     "en": (
-        "Ratios in bold differ from 1 by more than noise (at a level of {level:.0%} for the {rows} rows "
-        "together): {which}. In the others no difference can be seen."
+        "Ratios in bold differ from 1 by more than noise (at a level of {level:.0%} for the {rows} "
+        "rows together): {which}. In the others no difference can be seen."
     ),
 }
 CELL = {"zh": "温度 {0}、γ = {1}", "en": "temperature {0} with γ = {1}"}
 NONE, BETWEEN = {"zh": "没有", "en": "none"}, {"zh": "；", "en": "; "}
 OWN_PAIR = {
     "zh": (
-        "例如内置的一对模型（float32，{threads} 线程）： $M_d / M_t$ = {weights:.3f}，测得的 $c$ 却只有 {cost:.3f}，因为草稿模型的 "
-        "{small:.1f} MB 权重留在缓存里，读取速度为每秒 {fast:.0f} GB；目标模型的 {large:.1f} MB 每秒只能读 {slow:.0f} GB。"
+        "例如内置的一对模型（float32，{threads} 线程）： $M_d / M_t$ = {weights:.3f}，"
+        "测得的 $c$ 却只有 {cost:.3f}，因为草稿模型的 {small:.1f} MB 权重留在缓存里，"
+        "读取速度为每秒 {fast:.0f} GB；目标模型的 {large:.1f} MB 每秒只能读 {slow:.0f} GB。"
     ),
     "en": (
-        "For example, the bundled pair in float32 with {threads} threads has $M_d / M_t$ = {weights:.3f}, but "
-        "a measured $c$ of only {cost:.3f}, because the {small:.1f} MB of the draft model stay in a cache "
-        "that is read at {fast:.0f} GB/s, while the {large:.1f} MB of the target are read at {slow:.0f} GB/s."
+        "For example, the bundled pair in float32 with {threads} threads has "
+        "$M_d / M_t$ = {weights:.3f}, but a measured $c$ of only {cost:.3f}, because the "
+        "{small:.1f} MB of the draft model stay in a cache that is read at {fast:.0f} GB/s, while "
+        "the {large:.1f} MB of the target are read at {slow:.0f} GB/s."
     ),
 }
 
