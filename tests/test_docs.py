@@ -113,6 +113,13 @@ def test_python_of_a_page_runs_from_top_to_bottom(name: str, one_engine: Any) ->
         assert [line for line in lines if line in expected] == expected, (code, printed.getvalue())
 
 
+def test_the_forty_lines_are_no_more_and_need_no_library() -> None:
+    whole = blocks(PAGES["docs/en/00-forty-lines.md"], "python")[0]
+    lines = [line for line in whole.splitlines() if line.strip()]
+    assert len(lines) <= 40
+    assert [line for line in lines if "import" in line] == ["import random"]
+
+
 def sessions() -> list[Any]:
     """Return every shown session of the shell."""
     shown = [(n, code) for n in ENGLISH for code in blocks(PAGES[n], "text")]
