@@ -71,6 +71,13 @@ class Drawing:
             f'<path class="line" marker-end="url(#head)" d="M{x0:g} {y0:g} L{x1:g} {y1:g}"/>'
         )
 
+    def bar(self, x: float, y: float, width: float, height: float, kind: str) -> None:
+        """Draw a rectangle of any size, with no words in it; `kind` is its colour."""
+        self._parts.append(
+            f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
+            f'height="{height:.1f}"/>'
+        )
+
     def dot(self, x: float, y: float, look: str) -> None:
         """Mark a point."""
         self._parts.append(f'<circle class="dot {look}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>')

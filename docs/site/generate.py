@@ -12,7 +12,15 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from docs.site import front, measured, reference, rules, serving, theory
+from docs.site import (
+    front,
+    measured,
+    proofs,
+    reference,
+    rules,
+    serving,
+    theory,
+)
 from foredraft.files import read_text, write_whole
 from tests.house import tree
 
@@ -26,12 +34,13 @@ MARKED = re.compile(
 )
 MAKERS = (
     front,
-    theory,
     measured,
+    proofs,
+    reference,
     rules,
     serving,
-    reference,
-)  # each has `BLOCKS`: name → text in a language
+    theory,
+)
 BLOCKS: dict[str, Callable[[str], str]] = {
     name: make for maker in MAKERS for name, make in maker.BLOCKS.items()
 } | {"tree": lambda language: f"```text\n{tree()}\n```"}
