@@ -54,7 +54,7 @@ def draw(language: str) -> str:
         picture.text(right + 34, middle + 5, row, "small")
 
     for i, (kind, name) in enumerate((("extra", "seen"), ("plain", "kept"), ("empty", "hidden"))):
-        x = LEFT + i * 210
+        x = LEFT + i * 240
         picture.box(x, 388, CELL - 4, "", kind)
         picture.text(x + CELL + 4, 410, words[name], "small")
     return str(picture)

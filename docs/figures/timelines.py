@@ -20,7 +20,7 @@ WORDS = {
     "en": {
         "title": "Time lines of plain and of speculative decoding",
         "plain": "plain decoding: 5 passes of the target give 5 tokens",
-        "best": "speculative, all 4 draft tokens accepted: 4 short passes, 1 long one, 5 tokens",
+        "best": "speculative, all 4 accepted: 4 short passes and 1 long one give 5 tokens",
         "worst": "speculative, the first draft token rejected: the same time for 1 token",
         "target": "target",
         "one": "+1",
