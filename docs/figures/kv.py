@@ -52,7 +52,8 @@ def draw(language: str) -> str:
     picture = Drawing(690, 284, words["title"])
     _panel(picture, LEFT, "with", words)
     _panel(picture, LEFT + 350, "without", words)
-    for i, (kind, name) in enumerate((("draft", "computed"), ("plain", "held"), ("empty", "empty"))):
+    legend = (("draft", "computed"), ("plain", "held"), ("empty", "empty"))
+    for i, (kind, name) in enumerate(legend):
         x = LEFT + i * 226
         picture.box(x, 238, CELL - 4, "", kind)
         picture.text(x + CELL + 4, 260, words[name], "small")
