@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import re
 import runpy
@@ -17,6 +18,7 @@ from docs.site.generate import figures as drawn
 from docs.site.reference import parsers
 from foredraft.cli import main as program
 from foredraft.cli.commands import COMMANDS
+from foredraft.decoding import speculative
 from foredraft.engine import Engine
 from foredraft.loading.loader import BUNDLED
 from tests.documents import (
@@ -163,14 +165,29 @@ def test_transcripts_are_what_the_commands_print(
     assert without_figures(capsys.readouterr().out) == without_figures(output)
 
 
-def test_the_example_that_measures_prints_a_cost_ratio(
+def test_the_example_that_measures_prints_what_the_first_chapter_shows(
     one_engine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = runpy.run_path(str(ROOT / "examples" / "where_time_goes.py"))
     monkeypatch.setitem(example["milliseconds"].__globals__, "REPEATS", 1)
-    monkeypatch.setitem(example["main"].__globals__, "CONTEXT", 8)
     example["main"]()
-    assert "cost ratio c = " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    base = next(line for line in printed.splitlines() if " 1 new tokens" in line)
+    assert base.endswith(" 1.00 x the pass over one"), "what all are compared with is timed once"
+    shown = blocks(PAGES["docs/en/01-inference-basics.md"], "text")
+    assert without_times(printed) in [without_times(code) for code in shown]
+
+
+def without_times(printed: str) -> list[str]:
+    return re.sub(r"\d+\.\d+", "…", printed).split()
+
+
+@pytest.mark.parametrize("name", ["shared_step", "_accept"])
+@pytest.mark.parametrize("page", ["docs/03-speculative-impl.md", "docs/en/03-speculative-impl.md"])
+def test_what_the_third_chapter_calls_whole_is_whole(page: str, name: str) -> None:
+    source = inspect.getsource(getattr(speculative, name))
+    body = source.split('"""')[2].strip("\n")
+    assert f"# decoding/speculative.py:{name}\n{body}\n" in blocks(PAGES[page], "python")
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
