@@ -280,7 +280,7 @@ def unlike_a_chapter(pages: Pages) -> list[str]:
     return wrong
 
 
-SPEED = re.compile(r"\d[\d,.]*(?= ?(?:tokens/s|tokens a second))|\d\.\d+(?= ?[x×])")
+SPEED = re.compile(r"\d[\d,.]*(?= ?(?:tokens/s\b|tokens a second))|\d\.\d+(?= ?[x×])")
 
 
 def speeds_nobody_measured(pages: Pages) -> list[str]:
@@ -290,7 +290,7 @@ def speeds_nobody_measured(pages: Pages) -> list[str]:
         for language, code in FENCED.findall(MARKED.sub("", text)):
             if language in {"text", "console"}:
                 typed = re.findall(
-                    r"\d[\d,.]*(?= ?(?:tokens/s|tokens a second))|\d\.\d+(?= ?[x×])", code
+                    r"\d[\d,.]*(?= ?(?:tokens/s\b|tokens a second))|\d\.\d+(?= ?[x×])", code
                 )
                 wrong += [f"{name}: {speed} is in no results file" for speed in typed]
     return wrong
