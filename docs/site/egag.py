@@ -62,19 +62,33 @@ def real(language: str) -> str:
         return missing(language, REAL, MADE_BY[REAL])
     head = {
         "zh": ("采样", "方法", "÷ 普通解码", "÷ 固定 γ = 4", "每轮 token", "接受率", "平均 γ"),
-        "en": ("sampler", "method", "÷ plain", "÷ fixed γ = 4", "tokens a round", "acceptance", "mean γ"),
+        "en": (
+            "sampler",
+            "method",
+            "÷ plain",
+            "÷ fixed γ = 4",
+            "tokens a round",
+            "acceptance",
+            "mean γ",
+        ),
     }[language]
     lines = [f"| {' | '.join(head)} |", "|---|---|" + "---:|" * (len(head) - 2)]
     for sampler, its in found["samplers"].items():
         for name, one in its["methods"].items():
-            ratios = [figure(one[key], "{:.2f}") for key in ("speed / plain", f"speed / {BASELINE}")]
+            ratios = [
+                figure(one[key], "{:.2f}") for key in ("speed / plain", f"speed / {BASELINE}")
+            ]
             counts = [
                 f"{one['tokens a step']:.2f}",
                 "–" if one["acceptance_rate"] is None else f"{one['acceptance_rate']:.0%}",
                 "–" if one["mean_gamma"] is None else f"{one['mean_gamma']:.2f}",
             ]
             lines.append(f"| {sampler} | `{name}` | {' | '.join([*ratios, *counts])} |")
-    said = " ".join(_reading(found, language)) if language == "en" else "".join(_reading(found, language))
+    said = (
+        " ".join(_reading(found, language))
+        if language == "en"
+        else "".join(_reading(found, language))
+    )
     return "\n".join([said, "", *lines, "", source(language, REAL, found)])
 
 
@@ -111,15 +125,17 @@ def _reading(found: dict[str, Any], language: str) -> list[str]:
 
 _SENTENCE = {
     "en": (
-        "**{sampler}**: EGAG has {ratio} of the speed of a fixed length of 4 ({word}) and {plain} of "
-        "plain decoding's ({plain_word}); the quickest fixed length of the table, {best}, has "
-        "{best_ratio}. Half of its $H_{{\\text{{norm}}}}$ are below {middle}, nine tenths between {low} "
-        "and {high}, for which it asks for {shortest} to {longest} tokens."
+        "**{sampler}**: EGAG has {ratio} of the speed of a fixed length of 4 ({word}) and {plain} "
+        "of plain decoding's ({plain_word}); the quickest fixed length of the table, {best}, has "
+        "{best_ratio}. Half of its $H_{{\\text{{norm}}}}$ are below {middle}, nine tenths between "
+        "{low} and {high}, for which it asks for {shortest} to {longest} tokens."
     ),
     "zh": (
-        "**{sampler}**：EGAG 的速度是固定长度 4 的 {ratio} 倍（{word}），是普通解码的 {plain} 倍（{plain_word}）；"
-        "表中最快的固定长度是 {best}，为 {best_ratio} 倍。它的 $H_{{\\text{{norm}}}}$ 一半低于 {middle}，"
-        "九成在 {low} 与 {high} 之间，要求的长度是 {shortest} 到 {longest} 个 token。"
+        "**{sampler}**：EGAG 的速度是固定长度 4 的 {ratio} 倍（{word}），"
+        "是普通解码的 {plain} 倍（{plain_word}）；"
+        "表中最快的固定长度是 {best}，为 {best_ratio} 倍。"
+        "它的 $H_{{\\text{{norm}}}}$ 一半低于 {middle}，九成在 {low} 与 {high} 之间，"
+        "要求的长度是 {shortest} 到 {longest} 个 token。"
     ),
 }
 
@@ -143,9 +159,7 @@ def conclusion(language: str) -> str:
             values[f"{key}_word"] = _word(compared["word"], language)
         values["cost"] = f"{one['means']['draft_cost_ratio']['mean']:.2f}"
         values["entropy"] = f"{one['means']['mean_normalized_entropy']['mean']:.2f}"
-        fixed = next(
-            c for c in cells if c["label"] == FIXED and c["condition"] == one["condition"]
-        )
+        fixed = next(c for c in cells if c["label"] == FIXED and c["condition"] == one["condition"])
         values["fixed_cost"] = f"{fixed['means']['draft_cost_ratio']['mean']:.2f}"
         said.append("- " + _OUTCOME[language].format(**values))
     counted = {
@@ -157,13 +171,15 @@ def conclusion(language: str) -> str:
 
 _OUTCOME = {
     "en": (
-        "**{sampler}**: {fixed} of the speed of a fixed γ = 4 ({fixed_word}), {plain} of plain decoding's "
-        "({plain_word}). A draft call took {cost} of a target pass, where the fixed length paid "
-        "{fixed_cost}; the mean $H_{{\\text{{norm}}}}$ was {entropy}."
+        "**{sampler}**: {fixed} of the speed of a fixed γ = 4 ({fixed_word}), {plain} of plain "
+        "decoding's ({plain_word}). A draft call took {cost} of a target pass, where the fixed "
+        "length paid {fixed_cost}; the mean $H_{{\\text{{norm}}}}$ was {entropy}."
     ),
     "zh": (
-        "**{sampler}**：速度是固定 γ = 4 的 {fixed} 倍（{fixed_word}），是普通解码的 {plain} 倍（{plain_word}）。"
-        "一次草稿调用占目标前向的 {cost}，固定长度时是 {fixed_cost}； $H_{{\\text{{norm}}}}$ 的平均值是 {entropy}。"
+        "**{sampler}**：速度是固定 γ = 4 的 {fixed} 倍（{fixed_word}），"
+        "是普通解码的 {plain} 倍（{plain_word}）。"
+        "一次草稿调用占目标前向的 {cost}，固定长度时是 {fixed_cost}；"
+        " $H_{{\\text{{norm}}}}$ 的平均值是 {entropy}。"
     ),
 }
 
