@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from docs.site import egag, measured, reference, rules, serving, theory
+from docs.site import adaptive, measured, reference, rules, serving, theory
 from foredraft.files import read_text, write_whole
 from tests.house import tree
 
@@ -23,7 +23,7 @@ MARKED = re.compile(
     r"(?P<begin><!-- begin (?P<name>[\w-]+) -->\n).*?(?P<end>\n<!-- end (?P=name) -->)", re.DOTALL
 )
 # Each has `BLOCKS`: name → text in a language.
-MAKERS = (theory, measured, rules, egag, serving, reference)
+MAKERS = (theory, measured, rules, adaptive, serving, reference)
 BLOCKS: dict[str, Callable[[str], str]] = {
     name: make for maker in MAKERS for name, make in maker.BLOCKS.items()
 } | {"tree": lambda language: f"```text\n{tree()}\n```"}

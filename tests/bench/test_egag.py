@@ -7,7 +7,7 @@ from typing import Any
 import egag
 import pytest
 
-from docs.site import egag as told
+from docs.site import adaptive as told
 from foredraft.core import StepRecord
 
 PROMPTS = [f"p{i}" for i in range(8)]
