@@ -242,9 +242,15 @@ MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
     "figure": (one_language_only, THEORY, "speedup.en.svg", "round.en.svg"),
     "derivation": (
         formulas_without_derivation,
-        "docs/en/06-tricks-and-optimizations.md",
-        "\n### Confidence\n",
-        "\n### Certainty\n",
+        "docs/en/06b-draft-lengths.md",
+        "\n## Confidence\n",
+        "\n## Certainty\n",
+    ),
+    "derivation-of-a-drafter": (
+        formulas_without_derivation,
+        "docs/en/06b-draft-lengths.md",
+        "\n## Auto: one optimiser\n",
+        "\n## Auto\n",
     ),
     "page": (one_language_only, "docs/en/refer.md", "", ""),
     "flag": (unparsable_commands, PROOFS, "verify --samples 20000", "verify --sample 20000"),

@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from docs.site import (
+    adaptive,
     front,
     measured,
     proofs,
@@ -33,6 +34,7 @@ MARKED = re.compile(
     r"(?P<begin><!-- begin (?P<name>[\w-]+) -->\n).*?(?P<end>\n<!-- end (?P=name) -->)", re.DOTALL
 )
 MAKERS = (
+    adaptive,
     front,
     measured,
     proofs,

@@ -44,6 +44,7 @@ MADE_BY = {
     "quick.json": "uv run python benchmarks/quick.py --out benchmarks/results/quick.json",
     "policies-bundled.json": "uv run python benchmarks/policies.py --save",
     "policies-smollm2.json": "uv run python benchmarks/policies.py --target smollm2 --save",
+    "egag-smollm2.json": "uv run python benchmarks/egag.py --save",
     "serve.json": "uv run --extra server python benchmarks/serve_load.py --save",
     "adversary.json": "uv run python benchmarks/adversary.py --save",
     "step-parts-bundled.json": "uv run python benchmarks/step_parts.py --save",
