@@ -1,4 +1,4 @@
-"""Tables for users: the columns of CSV files, and what computes which models. Made from the code."""
+"""Tables for users: columns of CSV files, and what computes which models. Read from the code."""
 
 from __future__ import annotations
 
@@ -153,8 +153,9 @@ def compatibility(language: str) -> str:
     for others in (OTHER_SEQ2SEQ, OTHER_CAUSAL):
         row(others.of(language), MODULE, MODULE, NO)
     odd = ", ".join(f"`{name}`" for name in ONE_TOKEN_A_PASS)
-    for none in (RECURRENT.of(language), f"{ONE_TOKEN.of(language)} ({odd})", ENCODERS.of(language)):
-        row(none, REFUSED, REFUSED, REFUSED)
+    for none in (RECURRENT, ONE_TOKEN, ENCODERS):
+        told = f" ({odd})" if none is ONE_TOKEN else ""
+        row(none.of(language) + told, REFUSED, REFUSED, REFUSED)
     return "\n".join(lines)
 
 
