@@ -42,7 +42,7 @@ MEANINGS = {  # column of a CSV file → what it holds
     ),
     "latency_seconds": Words("整次生成的秒数", "seconds of the whole generation"),
     "tokens_per_second": Words(
-        "第一步以后的速度，不含读提示词", "speed after the first step, which reads the prompt"
+        "第一轮以后的速度，不含读提示词", "speed after the first step, which reads the prompt"
     ),
     "acceptance_rate": Words("接受的 ÷ 起草的 token 数", "accepted ÷ drafted tokens"),
     "conditional_acceptance_rate": Words(
@@ -93,12 +93,12 @@ HEADS = Words("| 列 | 含义 |", "| column | meaning |")
 
 NAMES = {  # model_type of transformers → models that people know
     "llama": "Llama 2, 3.x, SmolLM2, TinyLlama",
-    "mistral": "Mistral 7B, Ministral",
+    "mistral": "Mistral 7B",
     "qwen2": "Qwen 2, Qwen 2.5",
-    "qwen3": "Qwen 3",
+    "qwen3": "Qwen 3 (0.6B … 32B)",
     "smollm3": "SmolLM3",
     "gemma3_text": "Gemma 3 (1B, 270M)",
-    "phi3": "Phi-3, Phi-4-mini",
+    "phi3": "Phi-3 (4k)",
     "t5": "T5, T5 v1.1, FLAN-T5",
     "mt5": "mT5",
 }
@@ -154,7 +154,7 @@ def compatibility(language: str) -> str:
         row(others.of(language), MODULE, MODULE, NO)
     odd = ", ".join(f"`{name}`" for name in ONE_TOKEN_A_PASS)
     for none in (RECURRENT, ONE_TOKEN, ENCODERS):
-        told = f" ({odd})" if none is ONE_TOKEN else ""
+        told = Words(f"（{odd}）", f" ({odd})").of(language) if none is ONE_TOKEN else ""
         row(none.of(language) + told, REFUSED, REFUSED, REFUSED)
     return "\n".join(lines)
 
