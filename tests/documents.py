@@ -34,7 +34,8 @@ COMMAND = re.compile(  # what a command line asks of our programs
     r"^(?:\$ )?uv run (?:--extra \w+ )?((?:foredraft|infer\.py)\b.*)", re.MULTILINE
 )
 # Of other programs: uv, mkdocs, vLLM.
-FOREIGN_FLAGS = {"--group", "--extra", "--strict", "--speculative-config", "--additional-config"}
+FOREIGN_FLAGS = {"--group", "--extra", "--no-sync", "--torch-backend", "--strict"}
+FOREIGN_FLAGS |= {"--speculative-config", "--additional-config"}
 FOREIGN_FLAGS |= {"--index-url", "--no-cache-dir", "--no-install-recommends"}  # a container file
 
 
@@ -279,13 +280,18 @@ def unlike_a_chapter(pages: Pages) -> list[str]:
     return wrong
 
 
+SPEED = re.compile(r"\d[\d,.]*(?= ?(?:tokens/s\b|tokens a second))|\d\.\d+(?= ?[x×])")
+
+
 def speeds_nobody_measured(pages: Pages) -> list[str]:
     """Complain about speeds typed into transcripts: there stands … in their place."""
     wrong = []
     for name, text in pages.items():
         for language, code in FENCED.findall(MARKED.sub("", text)):
             if language in {"text", "console"}:
-                typed = re.findall(r"\d[\d,.]*(?= ?(?:tokens/s|tokens a second))|\d\.\d+(?= ?[x×])", code)
+                typed = re.findall(
+                    r"\d[\d,.]*(?= ?(?:tokens/s\b|tokens a second))|\d\.\d+(?= ?[x×])", code
+                )
                 wrong += [f"{name}: {speed} is in no results file" for speed in typed]
     return wrong
 

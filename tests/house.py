@@ -15,7 +15,7 @@ def first_line(module: Path) -> str:
 
 
 def tree() -> str:
-    """Return the tree as it stands in the README."""
+    """Return the tree as it stands in the page about architecture."""
     rows = [("foredraft/", first_line(PACKAGE / "__init__.py"))]
     modules = sorted(PACKAGE.glob("*.py"))
     for folder in [PACKAGE, *sorted(p.parent for p in PACKAGE.glob("*/__init__.py"))]:

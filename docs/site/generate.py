@@ -12,7 +12,16 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from docs.site import measured, reference, rules, serving, theory, usage
+from docs.site import (
+    front,
+    measured,
+    proofs,
+    reference,
+    rules,
+    serving,
+    theory,
+    usage,
+)
 from foredraft.files import read_text, write_whole
 from tests.house import tree
 
@@ -24,8 +33,16 @@ LANGUAGES = ("zh", "en")
 MARKED = re.compile(
     r"(?P<begin><!-- begin (?P<name>[\w-]+) -->\n).*?(?P<end>\n<!-- end (?P=name) -->)", re.DOTALL
 )
-# Each has `BLOCKS`: name → text in a language.
-MAKERS = (theory, measured, rules, serving, reference, usage)
+MAKERS = (
+    front,
+    measured,
+    proofs,
+    reference,
+    rules,
+    serving,
+    theory,
+    usage,
+)
 BLOCKS: dict[str, Callable[[str], str]] = {
     name: make for maker in MAKERS for name, make in maker.BLOCKS.items()
 } | {"tree": lambda language: f"```text\n{tree()}\n```"}

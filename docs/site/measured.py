@@ -74,23 +74,6 @@ def missing(language: str, file: str, command: str) -> str:
     return MISSING[language].format(file=file, command=command)
 
 
-def verifiers(language: str) -> str:
-    """Return the mean acceptance length of each verifier, a row a temperature and gamma."""
-    found = results("verifiers.json")
-    cells = {(c["temperature"], c["gamma"], c["verifier"]): c for c in found["rows"]}
-    rules = list(dict.fromkeys(rule for _, _, rule in cells))
-    lines = [
-        f"| temperature | gamma | {' | '.join(rules)} | block / rejection |",
-        f"|---|---|{'---:|' * (len(rules) + 1)}",
-    ]
-    for temperature, gamma in dict.fromkeys((t, g) for t, g, _ in cells):
-        row = [cells[temperature, gamma, rule] for rule in rules]
-        shown = " | ".join(f"{c['tau']:.3f} ± {c['standard_error']:.3f}" for c in row)
-        token, block = (cells[temperature, gamma, rule]["tau"] for rule in ("rejection", "block"))
-        lines.append(f"| {temperature} | {gamma} | {shown} | {block / token:.3f} |")
-    return "\n".join(lines)
-
-
 def speeds(language: str, file: str, command: str) -> str:
     """Return a file of `benchmarks/side_by_side.py`: ratios to the two baselines, and where."""
     found = results(file)
@@ -316,7 +299,6 @@ def index(language: str) -> str:
 
 
 BLOCKS: dict[str, Callable[[str], str]] = {
-    "verifiers": verifiers,
     "real": real,
     "real-ratios": real_ratios,
     "real-bounds": real_bounds,
