@@ -41,6 +41,7 @@ from tests.documents import (
 from tests.documents import broken_links as broken
 
 PAGES = read()
+COMMAND_LINE = "docs/en/command-line.md"
 ENGLISH = [name for name in PAGES if language_of(name) == "en"]
 # A speed, a ratio or a cost differs from machine to machine; all else must not.
 # A page shows … there.
@@ -190,8 +191,8 @@ def test_what_the_third_chapter_calls_whole_is_whole(page: str, name: str) -> No
     assert f"# decoding/speculative.py:{name}\n{body}\n" in blocks(PAGES[page], "python")
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
-def test_every_slash_command_is_explained_on_the_front_page(name: str) -> None:
+@pytest.mark.parametrize("name", ["docs/command-line.md", COMMAND_LINE])
+def test_every_slash_command_is_explained(name: str) -> None:
     table = [line for line in PAGES[name].splitlines() if line.startswith("| `/")]
     documented = {word for line in table for word in re.findall(r"`(/\w+)", line)}
     assert documented == set(COMMANDS)
@@ -254,10 +255,10 @@ MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
     ),
     "page": (one_language_only, "docs/en/refer.md", "", ""),
     "flag": (unparsable_commands, PROOFS, "verify --samples 20000", "verify --sample 20000"),
-    "flag-in-prose": (unknown_commands, "README.md", "(`--level`)", "(`--levels`)"),
-    "slash-command": (unknown_commands, "README.md", "`/seed v`", "`/seeds v`"),
+    "flag-in-prose": (unknown_commands, COMMAND_LINE, "(`--level`)", "(`--levels`)"),
+    "slash-command": (unknown_commands, COMMAND_LINE, "`/seed v`", "`/seeds v`"),
     "reference": (stale, "docs/en/api-reference.md", "`--text-only`", "`--only-text`"),
-    "link": (broken, "README.md", "(docs/en/02-speculative-theory.md)", "(docs/en/02-theory.md)"),
+    "link": (broken, COMMAND_LINE, "(02-speculative-theory.md)", "(02-theory.md)"),
     "citation": (
         wrong_citations,
         PROOFS,

@@ -21,6 +21,7 @@ from docs.site import (
     rules,
     serving,
     theory,
+    usage,
 )
 from foredraft.files import read_text, write_whole
 from tests.house import tree
@@ -42,6 +43,7 @@ MAKERS = (
     rules,
     serving,
     theory,
+    usage,
 )
 BLOCKS: dict[str, Callable[[str], str]] = {
     name: make for maker in MAKERS for name, make in maker.BLOCKS.items()
