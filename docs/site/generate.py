@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from docs.site import measured, reference, rules, serving, theory
+from docs.site import measured, reference, retrieval, rules, serving, theory
 from foredraft.files import read_text, write_whole
 from tests.house import tree
 
@@ -22,7 +22,7 @@ LANGUAGES = ("zh", "en")
 MARKED = re.compile(
     r"(?P<begin><!-- begin (?P<name>[\w-]+) -->\n).*?(?P<end>\n<!-- end (?P=name) -->)", re.DOTALL
 )
-MAKERS = (theory, measured, rules, serving, reference)  # each has `BLOCKS`: name → text in a language
+MAKERS = (theory, measured, retrieval, rules, serving, reference)  # each has `BLOCKS`: name → text in a language
 BLOCKS: dict[str, Callable[[str], str]] = {
     name: make for maker in MAKERS for name, make in maker.BLOCKS.items()
 } | {"tree": lambda language: f"```text\n{tree()}\n```"}
