@@ -7,14 +7,24 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from docs.site.measured import CONTENDERS, MADE_BY, REAL, RESULTS, figure, headed, missing
-from docs.site.measured import results, source
+from docs.site.measured import (
+    CONTENDERS,
+    MADE_BY,
+    REAL,
+    RESULTS,
+    figure,
+    headed,
+    missing,
+    results,
+    source,
+)
 from foredraft import DecodingConfig, ngram_assisted_speculative_generate
 from foredraft.cli.commands import COMMANDS
 from foredraft.files import read_text
 
 POLICIES = "policies-bundled.json"
 DOCUMENTED = "documented/summary.json"
+COUNTED = ("ngram_order", "top_k_filler", "gamma")
 COPIES = ("nasd", "suffix", "prompt_lookup")  # contenders of `REAL`
 ON_BUNDLED = {  # row of `POLICIES` → what a page calls it
     "NASD": "NASD",
@@ -43,6 +53,66 @@ MEANINGS = {
     "top_k_filler": ("每个位置计入几个候选 token", "candidates counted at each position"),
     "stop_if_unknown": ("上下文未知时结束草稿", "an unknown context ends the draft"),
     "reset_in_between": ("每个提示词都从空表开始", "every prompt begins with empty counts"),
+}
+
+
+SAID = {
+    "price": {
+        "zh": (
+            "实测：一次读 5 个 token 的前向计算，在内置目标模型上是读 1 个的 {bundled:.2f} 倍，"
+            "在 SmolLM2-135M（4 位）上是 {real:.2f} 倍。"
+        ),
+        "en": (
+            "Measured: a forward pass that reads five tokens takes {bundled:.2f} times as long as "
+            "one that reads a single token on the bundled target, and {real:.2f} times as long on "
+            "SmolLM2-135M in 4 bits."
+        ),
+    },
+    "filler": {
+        "zh": (
+            "在内置模型对上试过 {count} 种 $n$ 和 $k$ 的组合，贪心解码：接受率只在 {low:.1%} 到 "
+            "{high:.1%} 之间变化；与普通解码之比最高 {ratio:.2f}（`{best}`），"
+            "最低 {other:.2f}（`{worst}`）。"
+        ),
+        "en": (
+            "On the bundled pair, with greedy decoding, {count} combinations of $n$ and $k$ were "
+            "tried. The acceptance rate only moved between {low:.1%} and {high:.1%}; the ratio to "
+            "plain decoding was highest with `{best}` ({ratio:.2f}) and lowest with `{worst}` "
+            "({other:.2f})."
+        ),
+    },
+    "claim": {
+        "zh": (
+            "在内置模型对上，草稿长度同为 4：贪心解码时 NASD 的速度是草稿模型的 {greedy:.2f} 倍，"
+            "nucleus 采样时是 {nucleus:.2f} 倍。{verdict}，最接近的是{nearest}（{ratio:.2f}）。"
+        ),
+        "en": (
+            "On the bundled pair, with drafts of four tokens for both, NASD decodes at "
+            "{greedy:.2f} times the speed of the draft model when greedy and at {nucleus:.2f} times "
+            "with nucleus sampling. {verdict}, and it comes nearest on {nearest} ({ratio:.2f})."
+        ),
+    },
+    "verdict": {
+        "zh": ("没有一类提示词上它更快", "它在{wins}上至少一样快"),
+        "en": ("It is faster on no kind of prompt", "It is at least as fast on {wins}"),
+    },
+    "reading": {
+        "zh": (
+            "贪心解码时 NASD 在{best}上收益最大（普通解码的 {high:.2f} 倍），在{worst}上{lost}"
+            "（{low:.2f} 倍）；nucleus 采样时全部提示词合计 {sampled:.2f} 倍。三种照抄的方法中，"
+            "{quickest} 在 {kinds} 类提示词的 {first} 类上最快。"
+        ),
+        "en": (
+            "With greedy decoding NASD gains most on {best} ({high:.2f} times plain decoding) and "
+            "is {lost} on {worst} ({low:.2f}); with nucleus sampling it reaches {sampled:.2f} over "
+            "all prompts. Of the three methods that copy, {quickest} was the fastest on {first} of "
+            "{kinds} kinds of prompt."
+        ),
+    },
+    "lost": {
+        "zh": ("几乎没有收益", "比普通解码还慢"),
+        "en": ("hardly any faster", "slower than plain decoding"),
+    },
 }
 
 
@@ -109,7 +179,14 @@ def settings(language: str) -> str:
     lines = headed(
         {
             "zh": ("设置", "含义", "命令行", "交互命令", "默认值", "函数的参数与默认值"),
-            "en": ("setting", "meaning", "flag", "in the shell", "default", "argument of the function"),
+            "en": (
+                "setting",
+                "meaning",
+                "flag",
+                "in the shell",
+                "default",
+                "argument of the function",
+            ),
         }[language]
     )
     lines[1] = "|" + "---|" * 6
@@ -132,110 +209,91 @@ def settings(language: str) -> str:
 
 def measured_settings(language: str) -> str:
     """Return which NASD stands behind each results file."""
-    default = DecodingConfig()
-    peers = [json.loads(read_text(path)) for path in sorted(RESULTS.glob("peers-*.json"))]
-    drafts = {
-        row["draft"] for measured in results(REAL)["samplers"].values()
-        for row in measured["contenders"] if row["contender"] == "nasd"
-    }  # fmt: skip
-    manifest = json.loads(read_text(RESULTS / "documented" / "manifest.json"))
-    cells = [cell["config"] for cell in manifest["grid"]["cells"] if cell["method"] == "ngram"]
-    usual = ({default.ngram_order}, {default.top_k_filler})
-    rows = [
-        (REAL, *usual, drafts, {default.stop_if_unknown}),
-        ("policies-*.json", *usual, {default.gamma}, {default.stop_if_unknown}),
-        ("quick.json", *usual, {default.gamma}, {default.stop_if_unknown}),
-        ("peers-*.json", *usual, {one["setting"]["nasd_gamma"] for one in peers}, {True}),
-        ("documented/", *(
-            {cell[name] for cell in cells}
-            for name in ("ngram_order", "top_k_filler", "gamma", "stop_if_unknown")
-        )),
-    ]  # fmt: skip
     ends = {
         "zh": {True: "结束草稿", False: "猜一个随机 token"},
         "en": {True: "ends the draft", False: "guesses a random token"},
     }[language]
-    lines = headed(
-        {
-            "zh": ("结果文件", "n", "填充", "γ", "上下文未知时"),
-            "en": ("results file", "n", "filler", "γ", "at an unknown context"),
-        }[language]
-    )
-    for file, *numbers, does_end in rows:
-        told = [", ".join(map(str, sorted(values))) for values in numbers]
-        lines.append(f"| `{file}` | {' | '.join(told)} | {', '.join(ends[e] for e in does_end)} |")
+    heads = {
+        "zh": ("结果文件", "n", "填充", "γ", "上下文未知时"),
+        "en": ("results file", "n", "filler", "γ", "at an unknown context"),
+    }
+    lines = headed(heads[language])
+    for file, settings in _settings_by_file().items():
+        numbers = [", ".join(map(str, sorted(settings[name]))) for name in COUNTED]
+        said = ", ".join(ends[value] for value in settings["stop_if_unknown"])
+        lines.append(f"| `{file}` | {' | '.join(numbers)} | {said} |")
     return "\n".join(lines)
+
+
+def _settings_by_file() -> dict[str, dict[str, set[Any]]]:
+    """Return the values that each setting of NASD has in each results file.
+
+    Files tell what their scripts vary; what they leave alone has the default.
+    """
+    usual = {name: {getattr(DecodingConfig(), name)} for name in (*COUNTED, "stop_if_unknown")}
+    contenders = [
+        row for measured in results(REAL)["samplers"].values() for row in measured["contenders"]
+    ]
+    peers = [json.loads(read_text(path)) for path in RESULTS.glob("peers-*.json")]
+    manifest = json.loads(read_text(RESULTS / "documented" / "manifest.json"))
+    cells = [cell["config"] for cell in manifest["grid"]["cells"] if cell["method"] == "ngram"]
+    return {
+        REAL: usual | {"gamma": {r["draft"] for r in contenders if r["contender"] == "nasd"}},
+        "policies-*.json": usual,
+        "quick.json": usual,
+        "peers-*.json": usual | {"gamma": {found["setting"]["nasd_gamma"] for found in peers}},
+        "documented/": {name: {cell[name] for cell in cells} for name in usual},
+    }
 
 
 def price(language: str) -> str:
     """Return what four more tokens in a pass of the target cost."""
-    bounds = [row for row in results(REAL)["bounds"] if "pass over 5" in row["what"]]
-    ratios = [row["measured"] for row in bounds if row["measured"]]
-    real, bundled = (f"{one['median']:.2f}" for one in ratios)
-    return {
-        "zh": (
-            f"实测：一次读 5 个 token 的前向计算，在内置目标模型上是读 1 个的 {bundled} 倍，"
-            f"在 SmolLM2-135M（4 位）上是 {real} 倍。"
-        ),
-        "en": (
-            f"Measured: a forward pass that reads five tokens takes {bundled} times as long as one that "
-            f"reads a single token on the bundled target, and {real} times as long on SmolLM2-135M in 4 bits."
-        ),
-    }[language]
+    bounds = [row["measured"] for row in results(REAL)["bounds"] if "pass over 5" in row["what"]]
+    real, bundled = (one["median"] for one in bounds)
+    return SAID["price"][language].format(real=real, bundled=bundled)
 
 
 def filler(language: str) -> str:
     """Return what n and the filler changed in the documented matrix."""
-    found = [
-        one
+    found = {
+        one["label"].removeprefix("NASD ").replace(" ", ", "): one
         for one in results(DOCUMENTED)["findings"]
         if one["kind"] == "all" and one["label"].startswith("NASD") and "greedy" in one["condition"]
-    ]
-    rates = [one["means"]["acceptance_rate"]["mean"] for one in found]
-    ratios = {one["label"]: one["comparisons"]["target"]["speedup"]["value"] for one in found}
+    }
+    rates = [one["means"]["acceptance_rate"]["mean"] for one in found.values()]
+    ratios = {key: one["comparisons"]["target"]["speedup"]["value"] for key, one in found.items()}
     best, worst = max(ratios, key=ratios.__getitem__), min(ratios, key=ratios.__getitem__)
-    told = {label: label.removeprefix("NASD ").replace(" ", ", ") for label in (best, worst)}
-    accepted = f"{min(rates):.1%}", f"{max(rates):.1%}"
-    return {
-        "zh": (
-            f"在内置模型对上试过 {len(found)} 种 $n$ 和 $k$ 的组合，贪心解码：接受率只在 {accepted[0]} 到 {accepted[1]} 之间变化；"
-            f"与普通解码之比最高 {ratios[best]:.2f}（`{told[best]}`），最低 {ratios[worst]:.2f}（`{told[worst]}`）。"
-        ),
-        "en": (
-            f"On the bundled pair, with greedy decoding, {len(found)} combinations of $n$ and $k$ were tried. The "
-            f"acceptance rate only moved between {accepted[0]} and {accepted[1]}; the ratio to plain decoding was "
-            f"highest with `{told[best]}` ({ratios[best]:.2f}) and lowest with `{told[worst]}` ({ratios[worst]:.2f})."
-        ),
-    }[language]
+    return SAID["filler"][language].format(
+        count=len(found),
+        low=min(rates),
+        high=max(rates),
+        best=best,
+        ratio=ratios[best],
+        worst=worst,
+        other=ratios[worst],
+    )
 
 
 def claim(language: str) -> str:
     """Return how NASD does beside a draft model of the same length."""
-    rows = results(POLICIES)["rows"]
     beside = dict[str, dict[str, float]]()
-    for sampler, methods in rows.items():
-        by_method = {row["method"]: row for row in methods}
-        nasd, model = by_method["NASD"], by_method["model 4"]
-        beside[sampler] = {
-            kind: nasd[kind]["median"] / model[kind]["median"] for kind in nasd if kind != "method"
+    for sampler, methods in results(POLICIES)["rows"].items():
+        rows = {row["method"]: row for row in methods}
+        beside[sampler] = {  # a ratio of geometric means is the geometric mean of ratios
+            kind: one["median"] / rows["model 4"][kind]["median"]
+            for kind, one in rows["NASD"].items()
+            if kind != "method"
         }
-    greedy = dict(beside["greedy"])
-    every = greedy.pop("all")
-    best, wins = max(greedy, key=greedy.__getitem__), [k for k, r in greedy.items() if r >= 1]
-    if language == "zh":
-        which = "、".join(KINDS[kind] for kind in wins)
-        verdict = f"它在{which}上至少一样快" if wins else "没有一类提示词上它更快"
-        return (
-            f"在内置模型对上，草稿长度同为 4：贪心解码时 NASD 的速度是草稿模型的 {every:.2f} 倍，"
-            f"nucleus 采样时是 {beside['nucleus']['all']:.2f} 倍；{verdict}，最接近的是{KINDS[best]}（{greedy[best]:.2f}）。"
-        )
-    verdict = (
-        f"It is at least as fast on {' and '.join(wins)}" if wins else "It is faster on no kind of prompt"
-    )
-    return (
-        f"On the bundled pair, with drafts of four tokens for both, NASD decodes at {every:.2f} times the speed of the "
-        f"draft model when greedy and at {beside['nucleus']['all']:.2f} times with nucleus sampling. "
-        f"{verdict}, and comes nearest on {best} ({greedy[best]:.2f})."
+    every, nucleus = beside["greedy"].pop("all"), beside["nucleus"]["all"]
+    nearest = max(beside["greedy"], key=beside["greedy"].__getitem__)
+    wins = [_kind(kind, language) for kind, ratio in beside["greedy"].items() if ratio >= 1]
+    verdict = SAID["verdict"][language][bool(wins)]
+    return SAID["claim"][language].format(
+        greedy=every,
+        nucleus=nucleus,
+        verdict=verdict.format(wins=("、" if language == "zh" else ", ").join(wins)),
+        nearest=_kind(nearest, language),
+        ratio=beside["greedy"][nearest],
     )
 
 
@@ -243,25 +301,20 @@ def reading(language: str) -> str:
     """Return where drafts that are copied won and lost on a real model."""
     samplers = results(REAL)["samplers"]
     rows = {name: _medians(samplers["greedy"], name) for name in COPIES}
-    nasd = dict(rows["nasd"])
-    del nasd["all"]
+    nasd = {kind: ratio for kind, ratio in rows["nasd"].items() if kind != "all"}
     best, worst = max(nasd, key=nasd.__getitem__), min(nasd, key=nasd.__getitem__)
-    first = [max(COPIES, key=lambda name: rows[name][kind]) for kind in nasd]
-    quickest = max(set(first), key=first.count)
-    sampled = _medians(samplers["nucleus"], "nasd")["all"]
-    called = CONTENDERS[quickest].removeprefix("foredraft, ")
-    if language == "zh":
-        lost = "比普通解码还慢" if nasd[worst] < 1 else "几乎没有收益"
-        return (
-            f"贪心解码时 NASD 在{KINDS[best]}上收益最大（普通解码的 {nasd[best]:.2f} 倍），在{KINDS[worst]}上"
-            f"{lost}（{nasd[worst]:.2f} 倍）；nucleus 采样时全部提示词合计 {sampled:.2f} 倍。三种照抄的方法中，{called} "
-            f"在 {len(first)} 类提示词的 {first.count(quickest)} 类上最快。"
-        )
-    lost = "slower than plain decoding" if nasd[worst] < 1 else "hardly any faster"
-    return (
-        f"With greedy decoding NASD gains most on {best} ({nasd[best]:.2f} times plain decoding) and is {lost} on {worst} "
-        f"({nasd[worst]:.2f}); with nucleus sampling it reaches {sampled:.2f} over all prompts. Of the three methods that "
-        f"copy, {called} was the fastest on {first.count(quickest)} of {len(first)} kinds of prompt."
+    first = [max(COPIES, key=lambda name, kind=kind: rows[name][kind]) for kind in nasd]
+    quickest = max(COPIES, key=first.count)
+    return SAID["reading"][language].format(
+        best=_kind(best, language),
+        high=nasd[best],
+        worst=_kind(worst, language),
+        low=nasd[worst],
+        lost=SAID["lost"][language][nasd[worst] < 1],
+        sampled=_medians(samplers["nucleus"], "nasd")["all"],
+        quickest=CONTENDERS[quickest].removeprefix("foredraft, "),
+        first=first.count(quickest),
+        kinds=len(first),
     )
 
 
