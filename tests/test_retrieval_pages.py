@@ -9,6 +9,7 @@ import pytest
 
 from docs.site import retrieval
 from docs.site.measured import REAL, results
+from tests.documents import monotonous_traces
 
 
 @pytest.fixture
@@ -57,3 +58,9 @@ def test_the_price_of_a_place_is_what_was_measured(changed: dict[str, Any]) -> N
             row["measured"]["median"] = 1.25 if "bundled" in row["what"] else 1.5
     assert "1.25 times" in retrieval.price("en").partition("bundled")[0]
     assert "1.50 times" in retrieval.price("en").partition("bundled")[2]
+
+
+def test_a_trace_without_drafts_is_noticed() -> None:
+    steps = "".join(f"step {n:>3}  target: ' a'  [0/0 kept, stopped: unknown]\n" for n in range(6))
+    assert monotonous_traces({"docs/x.md": f"```console\n{steps}```\n"})
+    assert not monotonous_traces({"docs/x.md": steps[: len(steps) // 2]})

@@ -26,7 +26,7 @@ POLICIES = "policies-bundled.json"
 DOCUMENTED = "documented/summary.json"
 COUNTED = ("ngram_order", "top_k_filler", "gamma")
 COPIES = ("nasd", "suffix", "prompt_lookup")  # contenders of `REAL`
-ON_BUNDLED = {  # row of `POLICIES` → what a page calls it
+ON_BUNDLED: dict[str, str | dict[str, str]] = {  # row of `POLICIES` → what a page calls it
     "NASD": "NASD",
     "suffix 8": "suffix, γ 8",
     "prompt_lookup 4": "prompt lookup, γ 4",
@@ -56,7 +56,7 @@ MEANINGS = {
 }
 
 
-SAID = {
+SAID: dict[str, dict[str, str]] = {
     "price": {
         "zh": (
             "实测：一次读 5 个 token 的前向计算，在内置目标模型上是读 1 个的 {bundled:.2f} 倍，"
@@ -88,13 +88,10 @@ SAID = {
         ),
         "en": (
             "On the bundled pair, with drafts of four tokens for both, NASD decodes at "
-            "{greedy:.2f} times the speed of the draft model when greedy and at {nucleus:.2f} times "
-            "with nucleus sampling. {verdict}, and it comes nearest on {nearest} ({ratio:.2f})."
+            "{greedy:.2f} times the speed of the draft model when greedy and at "
+            "{nucleus:.2f} times with nucleus sampling. {verdict}, and it comes nearest on "
+            "{nearest} ({ratio:.2f})."
         ),
-    },
-    "verdict": {
-        "zh": ("没有一类提示词上它更快", "它在{wins}上至少一样快"),
-        "en": ("It is faster on no kind of prompt", "It is at least as fast on {wins}"),
     },
     "reading": {
         "zh": (
@@ -108,6 +105,12 @@ SAID = {
             "all prompts. Of the three methods that copy, {quickest} was the fastest on {first} of "
             "{kinds} kinds of prompt."
         ),
+    },
+}
+IF_NOT_AND_IF: dict[str, dict[str, tuple[str, str]]] = {
+    "verdict": {
+        "zh": ("没有一类提示词上它更快", "它在{wins}上至少一样快"),
+        "en": ("It is faster on no kind of prompt", "It is at least as fast on {wins}"),
     },
     "lost": {
         "zh": ("几乎没有收益", "比普通解码还慢"),
@@ -287,7 +290,7 @@ def claim(language: str) -> str:
     every, nucleus = beside["greedy"].pop("all"), beside["nucleus"]["all"]
     nearest = max(beside["greedy"], key=beside["greedy"].__getitem__)
     wins = [_kind(kind, language) for kind, ratio in beside["greedy"].items() if ratio >= 1]
-    verdict = SAID["verdict"][language][bool(wins)]
+    verdict = IF_NOT_AND_IF["verdict"][language][bool(wins)]
     return SAID["claim"][language].format(
         greedy=every,
         nucleus=nucleus,
@@ -303,14 +306,14 @@ def reading(language: str) -> str:
     rows = {name: _medians(samplers["greedy"], name) for name in COPIES}
     nasd = {kind: ratio for kind, ratio in rows["nasd"].items() if kind != "all"}
     best, worst = max(nasd, key=nasd.__getitem__), min(nasd, key=nasd.__getitem__)
-    first = [max(COPIES, key=lambda name, kind=kind: rows[name][kind]) for kind in nasd]
+    first = [max((rows[name][kind], name) for name in COPIES)[1] for kind in nasd]
     quickest = max(COPIES, key=first.count)
     return SAID["reading"][language].format(
         best=_kind(best, language),
         high=nasd[best],
         worst=_kind(worst, language),
         low=nasd[worst],
-        lost=SAID["lost"][language][nasd[worst] < 1],
+        lost=IF_NOT_AND_IF["lost"][language][nasd[worst] < 1],
         sampled=_medians(samplers["nucleus"], "nasd")["all"],
         quickest=CONTENDERS[quickest].removeprefix("foredraft, "),
         first=first.count(quickest),
