@@ -293,11 +293,17 @@ def speeds_nobody_measured(pages: Pages) -> list[str]:
     for name, text in pages.items():
         for language, code in FENCED.findall(MARKED.sub("", text)):
             if language in {"text", "console"}:
-                typed = re.findall(
-                    r"\d[\d,.]*(?= ?(?:tokens/s\b|tokens a second))|\d\.\d+(?= ?[x×])", code
-                )
-                wrong += [f"{name}: {speed} is in no results file" for speed in typed]
+                wrong += [f"{name}: {speed} is in no results file" for speed in SPEED.findall(code)]
     return wrong
+
+
+def monotonous_traces(pages: Pages) -> list[str]:
+    """Complain about traces of which many steps in a row draft nothing: they show one thing."""
+    return [
+        f"{name}: many steps without a draft in a row"
+        for name, text in pages.items()
+        if re.search(r"(?:^step .*\[0/0 kept.*\n){6}", text, re.MULTILINE)
+    ]
 
 
 def pages_nobody_finds(pages: Pages) -> list[str]:
@@ -324,5 +330,6 @@ CHECKS = (
     unlike_the_source,
     unlike_a_chapter,
     speeds_nobody_measured,
+    monotonous_traces,
     pages_nobody_finds,
 )
