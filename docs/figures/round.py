@@ -14,7 +14,7 @@ WORDS = {
         "prefix": "前缀",
         "yes": "接受",
         "no": "拒绝",
-        "unread": "不再看",
+        "unread": "不再判断",
         "extra": "修正",
     },
     "en": {
@@ -26,7 +26,7 @@ WORDS = {
         "prefix": "prefix",
         "yes": "accept",
         "no": "reject",
-        "unread": "not read",
+        "unread": "not judged",
         "extra": "recovered",
     },
 }

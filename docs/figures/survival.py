@@ -8,19 +8,19 @@ from docs.site.theory import expected_tokens
 WORDS = {
     "zh": {
         "title": "一轮能走多远：α = {0}，γ = {1}",
-        "extra": "目标模型自己的 token：必有",
+        "extra": "目标模型自己的 token：每轮必有一个",
         "kept": "草稿 token：连续被接受的概率 αⁱ",
         "empty": "更长的草稿还能争取的",
-        "x": "这一轮的第几个 token",
+        "x": "token 数，先数目标模型自己的",
         "area": "着色面积 = τ = {0:.2f} 个 token",
         "limit": "无论草稿多长，总面积不超过 1 / (1 − α) = {0:g}",
     },
     "en": {
         "title": "How far a round gets: α = {0}, γ = {1}",
-        "extra": "the target's own token: certain",
+        "extra": "the target's own token: one in every round",
         "kept": "draft tokens: kept so far with probability αⁱ",
         "empty": "what longer drafts could still win",
-        "x": "token of the round",
+        "x": "tokens, the target's own counted first",
         "area": "coloured area = τ = {0:.2f} tokens",
         "limit": "however long the draft, the area stays below 1 / (1 − α) = {0:g}",
     },

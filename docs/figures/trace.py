@@ -13,7 +13,7 @@ WORDS = {
         "text": "提示词“{prompt}”之后的 {tokens} 个 token，目标模型只前向计算了 {passes} 次：",
         "kept": "草稿，接受",
         "cut": "草稿，拒绝",
-        "unread": "其后，不再看",
+        "unread": "其后，不再判断",
         "extra": "目标模型自己的 token",
     },
     "en": {
@@ -21,7 +21,7 @@ WORDS = {
         "text": "{tokens} tokens after “{prompt}”, in only {passes} forward passes of the target:",
         "kept": "drafted, accepted",
         "cut": "drafted, rejected",
-        "unread": "not looked at",
+        "unread": "not judged",
         "extra": "the target's own",
     },
 }
