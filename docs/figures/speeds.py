@@ -24,7 +24,7 @@ SHOWN = (
     *("model 4", "model 2", "hybrid(suffix, model) 4", "auto", "suffix 8", "cost_aware"),
     *("EGAG", "NASD", "prompt_lookup 8"),
 )
-LEFT, WIDTH, STEP = 230, 430, 22
+LEFT, WIDTH, STEP = 270, 400, 22
 Place = Callable[[float], float]
 
 

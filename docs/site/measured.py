@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from docs.site.names import method
-from foredraft.bench.machine import place
 from foredraft.files import read_text
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+COUNTS = ("prompts", "rounds", "seeds", "length")  # told beside a table
 FIXED = "speculative gamma=4"  # the documented baseline of EGAG
 REAL, ROUNDING = "real.json", "rounding-smollm2.json"
 MADE_BY = {
@@ -95,9 +95,24 @@ def speeds(language: str, file: str, command: str) -> str:
     return "\n".join([*lines, "", source(language, file, found)])
 
 
-def machine(found: Any) -> str:
-    """Return what a results file says about where it was made, and its note if it has one."""
-    return ", ".join(filter(None, (place(found), found.get("note")))) or "–"
+def machine(found: Any, *counts: str) -> str:
+    """Return in short where a results file was made, and its note if it has one.
+
+    The file itself says the rest: flags of the processor, system, all versions.
+
+    Args:
+        found: what the file holds.
+        counts: of its setting, to be told too.
+    """
+    told = found.get("machine", {})
+    facts = told | told.get("versions", {}) | found.get("setting", {})
+    shown = [str(facts[name]) for name in ("processor",) if facts.get(name)]
+    shown += [f"{name} {facts[name]}" for name in ("cuda", "torch") if facts.get(name)]
+    if commit := facts.get("commit"):
+        made_at, _, changed = commit.partition(" ")
+        shown.append(made_at[:7] + ("+" if changed else ""))
+    shown += [f"{name} {facts[name]}" for name in counts if facts.get(name)]
+    return ", ".join(filter(None, (*shown, found.get("note")))) or "–"
 
 
 def headed(head: tuple[str, ...]) -> list[str]:
@@ -117,7 +132,7 @@ def figure(found: dict[str, Any], form: str) -> str:
 def source(language: str, file: str, found: Any) -> str:
     """Return the line below a table: its file, and where it was made."""
     label = "来源：" if language == "zh" else "Source: "
-    return f"{label}`benchmarks/results/{file}`; {machine(found)}"
+    return f"{label}`{file}`; {machine(found, *COUNTS)}"
 
 
 def tables(language: str, files: Sequence[str], table: Callable[[Any, str], list[str]]) -> str:

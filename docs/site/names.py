@@ -124,7 +124,7 @@ IN_CHINESE = {
     **{"method": "方法", "sampler": "采样", "prompts": "提示词", "case": "情形", "ratio": "比值"},
     **{"tokens": "token 数", "deciding": "决定", "draft calls": "草稿前向"},
     **{"target pass": "目标前向", "verdict": "验证", "learning": "学习"},
-    **{"rest of step": "步内其余", "between": "步间", "that is": "即"},
+    **{"rest of step": "轮内其余", "between": "轮间", "that is": "即"},
     **{"auto / plain": "auto ÷ 普通解码", "auto / best fixed": "auto ÷ 最好的固定选择"},
     "auto / oracle": "auto ÷ oracle（事后最优）",
     "a drafter of noise": "输出噪声的草稿模型",

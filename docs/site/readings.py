@@ -67,7 +67,12 @@ def _of_one_thing(language: str) -> dict[str, tuple[Any, str, str]]:
 def batches(language: str) -> str:
     """Return what a step of speculation costs as texts share a pass, and what it asks of drafts."""
     head = {
-        "zh": ("共用前向的文本数", "一步的代价，普通步", "打平所需的 α", "α = 0.8 时的加速比"),
+        "zh": (
+            "共用前向的文本数",
+            "一轮的代价，以普通解码的一轮为 1",
+            "打平所需的 α",
+            "α = 0.8 时的加速比",
+        ),
         "en": (
             "texts in the pass",
             "cost of a step, in plain steps",
@@ -156,8 +161,8 @@ def time_of_a_step(language: str) -> str:
             shares.append(f"{spent / sum(parts.values()):.0%}")
     if language == "zh":
         return (
-            f"前向计算占普通解码一步的 {shares[0]}（内置的一对）和 {shares[2]}（真实模型），"
-            f"占投机一步的 {shares[1]} 和 {shares[3]}；其余是 Python 和小运算。"
+            f"前向计算占普通解码一轮的 {shares[0]}（内置的一对）和 {shares[2]}（真实模型），"
+            f"占投机一轮的 {shares[1]} 和 {shares[3]}；其余是 Python 和小运算。"
         )
     return (
         f"Forward passes are {shares[0]} of a step of plain decoding on the bundled pair and "

@@ -14,8 +14,10 @@ from docs.site.measured import (
     results,
     source,
 )
-from docs.site.measured import files as all_files
 from docs.site.names import contender, method, word, words
+
+PEERS = "peers-cpu-float32.json"
+PEERS_BY = MADE_BY["peers-….json"]
 
 
 def real(language: str) -> str:
@@ -111,11 +113,9 @@ def rounding(language: str) -> str:
 
 
 def peers(language: str) -> str:
-    """Return the ratios to other libraries, one table a results file of `benchmarks/peers.py`."""
-    files = [file for file in all_files() if file.startswith("peers-")]
-    if not files:
-        return missing(language, "peers-….json", MADE_BY["peers-….json"])
-    return "\n\n".join(_peers(language, file) for file in files)
+    """Return the ratios to other libraries by kind of prompt, in float32."""
+    found = results(PEERS)
+    return missing(language, PEERS, PEERS_BY) if found is None else _peers(language, PEERS)
 
 
 def _peers(language: str, file: str) -> str:

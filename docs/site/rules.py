@@ -10,7 +10,7 @@ from docs.site.names import method, word, words
 
 POLICIES = ("policies-bundled.json", "policies-smollm2.json")
 STEP_PARTS = ("step-parts-bundled.json", "step-parts-smollm2.json")
-CLAIMS = ("auto / plain", "auto / best fixed", "that is", "auto / oracle")
+CLAIMS = ("auto / best fixed", "auto / oracle")
 
 
 def policies(language: str) -> str:
@@ -19,7 +19,7 @@ def policies(language: str) -> str:
 
 
 def claims(language: str) -> str:
-    """Return what `auto` gives beside plain decoding, the best fixed choices and the oracle."""
+    """Return what `auto` gives beside the best fixed choices and the oracle, and where it must lose."""
     parts = tables(language, POLICIES, _claims), tables(language, ["adversary.json"], _adversary)
     return "\n\n".join(parts)
 
@@ -46,15 +46,9 @@ def _policies(found: Any, language: str) -> list[str]:
 def _claims(found: Any, language: str) -> list[str]:
     lines = _of_words(words(["sampler", "prompts", *CLAIMS], language))
     for row in found["claims"]:
-        ratios = {name: figure(row[name], "{:.2f}") for name in CLAIMS if name != "that is"}
         kind, _, count = row["prompts"].partition(" ")
-        best = [_named(name, language) for name in row["that is"].split(" | ")]
-        cells = ratios | {
-            "sampler": word(row["sampler"], language),
-            "prompts": f"{word(kind, language)} {count}",
-            "that is": "; ".join(best),
-        }
-        shown = [cells[name] for name in ("sampler", "prompts", *CLAIMS)]
+        shown = [word(row["sampler"], language), f"{word(kind, language)} {count}"]
+        shown += [figure(row[name], "{:.2f}") for name in CLAIMS]
         lines.append(f"| {' | '.join(shown)} |")
     return lines
 
@@ -79,10 +73,6 @@ def _step_parts(found: Any, language: str) -> list[str]:
         cells += [f"{row[part]:.0f}" for part in heads[2:]]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def _named(choice: str, language: str) -> str:
-    return word(choice, language) if choice == "of each kind" else method(choice, language)
 
 
 def _of_words(heads: list[str]) -> list[str]:
