@@ -84,6 +84,7 @@ def claim_of(file: str, sampler: str, kind: str) -> dict[str, Any]:
 
 
 def told(found: dict[str, Any]) -> str:
+    """Return a ratio with its interval."""
     return figure(found, "{:.2f}")
 
 

@@ -19,7 +19,7 @@ def policies(language: str) -> str:
 
 
 def claims(language: str) -> str:
-    """Return what `auto` gives beside the best fixed choices and the oracle, and where it must lose."""
+    """Return what `auto` gives beside fixed choices and the oracle, and where it must lose."""
     parts = tables(language, POLICIES, _claims), tables(language, ["adversary.json"], _adversary)
     return "\n\n".join(parts)
 
