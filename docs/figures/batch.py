@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from docs.figures.svg import Drawing
-from docs.site.passes import NAMES, gamma, speedups
+from docs.site.pass_times import NAMES, gamma, speedups
 
 WORDS = {
     "zh": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from docs.figures.svg import Drawing
-from docs.site.passes import MODELS, NAMES, by_tokens, flat_until
+from docs.site.pass_times import MODELS, NAMES, by_tokens, flat_until
 
 WORDS = {
     "zh": {

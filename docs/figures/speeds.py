@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from docs.figures.svg import Drawing
+from docs.site.by_method import OTHERS, Bar, ratios, real
 from docs.site.names import contender, method
-from docs.site.speeds import OTHERS, Bar, ratios, real
 
 WORDS = {
     "zh": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from docs.site import passes
+from docs.site import pass_times as passes
 from docs.site.conclusions import told, verdict
 from docs.site.measured import headed, results
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from docs.site.measured import REAL, results
 
 OTHERS = ("transformers", "llamacpp", "openvino")  # how the names of other people's begin
@@ -23,13 +21,3 @@ def ratios(target: str, sampler: str, kind: str = "all") -> list[Bar]:
     rows = results(POLICIES[target])["rows"][sampler]
     found = [(row["method"], row[kind]) for row in rows]
     return sorted(found, key=lambda bar: -bar[1]["median"])
-
-
-def kinds(target: str) -> list[str]:
-    """Return the kinds of prompts, `all` last."""
-    return [name for name in results(POLICIES[target])["rows"]["greedy"][0] if name != "method"]
-
-
-def one(bars: list[Bar], name: str) -> dict[str, Any]:
-    """Return a method's figure."""
-    return dict(bars)[name]
