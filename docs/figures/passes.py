@@ -58,7 +58,7 @@ def draw(language: str) -> str:
         x, y = _at(*curve[-1])
         picture.text(x + 8, y + 5, NAMES[language][name], "small")
     knee = flat_until(MODELS[0])
-    picture.line([_at(knee, LOWEST), _at(knee, 2.5)], "grid")
+    picture.line([_at(knee, 0.85), _at(knee, 2.5)], "grid")
     y = _at(1, LOWEST)[1] - 14
     picture.text(LEFT + 6, y, words["flat"], "small")
     picture.text(LEFT + WIDTH + 130, y, words["rising"], "end small")

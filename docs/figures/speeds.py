@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil, floor
 
 from docs.figures.svg import Drawing
 from docs.site.by_method import OTHERS, Bar, ratios, real
@@ -58,6 +59,14 @@ def _real(picture: Drawing, language: str, bars: list[Bar], top: float) -> None:
         _bar(picture, y, figure, across, "c3" if name.startswith(OTHERS) else "c0")
 
 
+def _tenths(sampled: list[dict[str, dict[str, float]]]) -> tuple[float, ...]:
+    """Return tenths from below the lowest end of an interval to above the highest one."""
+    shown = [figures[name] for figures in sampled for name in SHOWN]
+    low = floor(10 * min(figure["low"] for figure in shown))
+    high = ceil(10 * max(figure["high"] for figure in shown))
+    return tuple(tenth / 10 for tenth in range(low, high + 1))
+
+
 def draw(language: str) -> str:
     """Return the figure as SVG."""
     words, bars = WORDS[language], real()
@@ -68,7 +77,7 @@ def draw(language: str) -> str:
     _real(picture, language, bars, 44)
     picture.text(20, second - 16, words["bundled"], "bold")
     both = [dict(ratios("bundled", sampler)) for sampler in ("greedy", "nucleus")]
-    across = _scale(picture, second, len(SHOWN), (0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3))
+    across = _scale(picture, second, len(SHOWN), _tenths(both))
     for i, name in enumerate(sorted(SHOWN, key=lambda name: -both[0][name]["median"])):
         y = second + STEP * (i + 0.5)
         picture.text(LEFT - 12, y + 5, method(name, language).replace("`", ""), "end small")
