@@ -124,8 +124,8 @@ def _chat(language: str) -> str:
     if language == "zh":
         return (
             f"**开放对话**，能抄的很少：最好的固定选择（{_best(claim, language)}）是普通解码的 "
-            f"{best} 倍（{words[0]}），`auto` 是 {auto} 倍（{words[1]}），训练过的[草稿头](heads.md)"
-            f"是 {head} 倍（{words[2]}）。"
+            f"{best} 倍（{words[0]}），`auto` 是 {auto} 倍（{words[1]}），训练过的"
+            f"[草稿头](heads.md)是 {head} 倍（{words[2]}）。"
         )
     return (
         "**Open chat**, where there is little to copy: the best fixed choice "
