@@ -12,6 +12,7 @@ from time import perf_counter
 from foredraft import Engine, Network
 
 REPEATS, CONTEXT = 9, 200
+LENGTHS = (1, 2, 4, 5, 8, 16, 32)  # tokens that a pass reads
 
 
 def milliseconds(network: Network, held: int, new: int) -> float:
@@ -34,10 +35,10 @@ def main() -> None:
     engine = Engine.load()
     assert engine.drafter is not None
     target, draft_model = engine.target.model, engine.drafter.model
-    one = milliseconds(target, CONTEXT, 1)
+    times = {new: milliseconds(target, CONTEXT, new) for new in LENGTHS}
+    one = times[1]
     print(f"target, {CONTEXT} tokens in the cache:")
-    for new in (1, 2, 4, 8, 16, 32):
-        time = milliseconds(target, CONTEXT, new)
+    for new, time in times.items():
         print(f"  {new:>3} new tokens {time:8.2f} ms   {time / one:5.2f} x the pass over one")
     whole = milliseconds(target, 0, CONTEXT + 1)
     print(f"without a cache, one token costs a pass over all: {whole:.2f} ms, {whole / one:.1f} x")

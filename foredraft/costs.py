@@ -250,19 +250,24 @@ class Meter:
         known = self.read_seconds
         self.read_seconds = min(seconds, SLOWER * known) if known else seconds
 
-    def update_shared(self, outcomes: list[StepOutcome], seconds: float) -> None:
+    def update_shared(
+        self, outcomes: list[StepOutcome], seconds: float, resting: int = 0
+    ) -> None:
         """Measure a step of several texts.
 
         Args:
-            outcomes: of all of them.
-            seconds: of their pass and all verdicts; drafting apart.
+            outcomes: of those whose drafter was asked.
+            seconds: of the pass of all and all verdicts; drafting apart.
+            resting: texts beside them that went on by one token, without being asked.
         """
         if any(outcome.read_prompt for outcome in outcomes):
             return
-        self.verify_seconds.add(sum(outcome.num_fed for outcome in outcomes) - 1, seconds)
+        fed = sum(outcome.num_fed for outcome in outcomes) + resting
+        self.verify_seconds.add(fed - 1, seconds)
         if all(outcome.is_typical for outcome in outcomes):
             drafting = sum(outcome.draft_seconds for outcome in outcomes)
-            self.rate.add(sum(o.num_emitted for o in outcomes), drafting + seconds)
+            emitted = sum(outcome.num_emitted for outcome in outcomes) + resting
+            self.rate.add(emitted, drafting + seconds)
 
 
 def best_length(

@@ -34,7 +34,8 @@ COMMAND = re.compile(  # what a command line asks of our programs
     r"^(?:\$ )?uv run (?:--extra \w+ )?((?:foredraft|infer\.py)\b.*)", re.MULTILINE
 )
 # Of other programs: uv, mkdocs, vLLM.
-FOREIGN_FLAGS = {"--group", "--extra", "--strict", "--speculative-config", "--additional-config"}
+FOREIGN_FLAGS = {"--group", "--extra", "--no-sync", "--torch-backend", "--strict"}
+FOREIGN_FLAGS |= {"--speculative-config", "--additional-config"}
 FOREIGN_FLAGS |= {"--index-url", "--no-cache-dir", "--no-install-recommends"}  # a container file
 
 
@@ -244,7 +245,7 @@ def unlike_the_source(pages: Pages) -> list[str]:
 
 
 def formulas_without_derivation(pages: Pages) -> list[str]:
-    """Complain about verifiers and gamma policies whose module does not say where it is derived."""
+    """Complain about rules whose module does not say where they are derived, or wrongly."""
     wrong = []
     for registry in (VERIFIERS, GAMMA_POLICIES):
         for name in registry.names:
@@ -252,8 +253,12 @@ def formulas_without_derivation(pages: Pages) -> list[str]:
             cited = re.search(r"Derived in `([^#`]+)#([^`]+)`", doc)
             if not cited or cited[1] not in pages:
                 wrong.append(f"{registry.kind} {name}: its module cites no page that derives it")
-            elif cited[2] not in {anchor(words) for _, words in headings(pages[cited[1]])}:
-                wrong.append(f"{registry.kind} {name}: {cited[1]} has no heading #{cited[2]}")
+    for file in sorted((ROOT / "foredraft").rglob("*.py")):
+        source = file.read_text(encoding="utf-8")
+        for page, mark in re.findall(r"Derived in `([^#`]+)#([^`]+)`", source):
+            marks = {anchor(words) for _, words in headings(pages.get(page, ""))}
+            if mark not in marks:
+                wrong.append(f"{file.relative_to(ROOT)}: {page} has no heading #{mark}")
     return wrong
 
 
@@ -279,15 +284,26 @@ def unlike_a_chapter(pages: Pages) -> list[str]:
     return wrong
 
 
+SPEED = re.compile(r"\d[\d,.]*(?= ?(?:tokens/s\b|tokens a second))|\d\.\d+(?= ?[x×])")
+
+
 def speeds_nobody_measured(pages: Pages) -> list[str]:
     """Complain about speeds typed into transcripts: there stands … in their place."""
     wrong = []
     for name, text in pages.items():
         for language, code in FENCED.findall(MARKED.sub("", text)):
             if language in {"text", "console"}:
-                typed = re.findall(r"\d[\d,.]*(?= ?(?:tokens/s|tokens a second))|\d\.\d+(?= ?[x×])", code)
-                wrong += [f"{name}: {speed} is in no results file" for speed in typed]
+                wrong += [f"{name}: {speed} is in no results file" for speed in SPEED.findall(code)]
     return wrong
+
+
+def monotonous_traces(pages: Pages) -> list[str]:
+    """Complain about traces of which many steps in a row draft nothing: they show one thing."""
+    return [
+        f"{name}: many steps without a draft in a row"
+        for name, text in pages.items()
+        if re.search(r"(?:^step .*\[0/0 kept.*\n){6}", text, re.MULTILINE)
+    ]
 
 
 def pages_nobody_finds(pages: Pages) -> list[str]:
@@ -314,5 +330,6 @@ CHECKS = (
     unlike_the_source,
     unlike_a_chapter,
     speeds_nobody_measured,
+    monotonous_traces,
     pages_nobody_finds,
 )

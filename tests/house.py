@@ -1,4 +1,4 @@
-"""The package as a tree, one comment a file, from the first lines of the module docstrings."""
+"""The package as a tree with a comment a line, the first lines of the module docstrings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ def first_line(module: Path) -> str:
 
 
 def tree() -> str:
-    """Return the tree as it stands in the README."""
+    """Return the tree as the page about architecture shows it: top-level modules, and rooms."""
     rows = [("foredraft/", first_line(PACKAGE / "__init__.py"))]
-    modules = sorted(PACKAGE.glob("*.py"))
-    for folder in [PACKAGE, *sorted(p.parent for p in PACKAGE.glob("*/__init__.py"))]:
-        if folder != PACKAGE:
-            rows.append((f"  {folder.name}/", first_line(folder / "__init__.py")))
-            modules = sorted(folder.glob("*.py"))
-        indent = "  " if folder == PACKAGE else "    "
-        rows += [(indent + m.name, first_line(m)) for m in modules if m.name != "__init__.py"]
+    modules = sorted(m for m in PACKAGE.glob("*.py") if m.name != "__init__.py")
+    rows += [("  " + module.name, first_line(module)) for module in modules]
+    rooms = sorted(inner.parent for inner in PACKAGE.glob("*/__init__.py"))
+    rows += [(f"  {room.name}/", first_line(room / "__init__.py")) for room in rooms]
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join(f"{name:<{width}}{comment}" for name, comment in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import re
 import runpy
@@ -12,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from docs.site import theory
+from docs.site import proofs, theory
 from docs.site.generate import figures as drawn
 from docs.site.reference import parsers
 from foredraft.cli import main as program
 from foredraft.cli.commands import COMMANDS
+from foredraft.decoding import speculative
 from foredraft.engine import Engine
 from foredraft.loading.loader import BUNDLED
 from tests.documents import (
@@ -39,6 +41,7 @@ from tests.documents import (
 from tests.documents import broken_links as broken
 
 PAGES = read()
+COMMAND_LINE = "docs/en/command-line.md"
 ENGLISH = [name for name in PAGES if language_of(name) == "en"]
 # A speed, a ratio or a cost differs from machine to machine; all else must not.
 # A page shows … there.
@@ -67,6 +70,16 @@ def test_best_gamma_is_the_best_of_all(alpha: float, cost: float) -> None:
     assert ratios[best] == max(ratios)
     assert (best > 0) == (alpha > cost)
     assert theory.oracle(alpha, cost) >= ratios[best] - 1e-12
+
+
+def test_only_what_differs_beyond_noise_is_marked() -> None:
+    measured = {"tau": 3.0, "standard_error": 0.04}
+    near, far = ({"tau": tau, "standard_error": 0.03} for tau in (3.1, 3.2))
+    ratio, error = proofs.quotient(near, measured)  # two standard errors: enough for one comparison
+    assert (ratio, error) == pytest.approx((1.0333, 0.0170), abs=1e-4)
+    assert not proofs.beyond_noise(ratio, error, comparisons=6)
+    assert proofs.beyond_noise(1.034, error, comparisons=1)
+    assert proofs.beyond_noise(*proofs.quotient(far, measured), comparisons=6)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +114,13 @@ def test_python_of_a_page_runs_from_top_to_bottom(name: str, one_engine: Any) ->
         expected = re.findall(r"^# → (.*)$", code, re.MULTILINE)
         lines = [line.rstrip() for line in printed.getvalue().splitlines()]
         assert [line for line in lines if line in expected] == expected, (code, printed.getvalue())
+
+
+def test_the_forty_lines_are_no_more_and_need_no_library() -> None:
+    whole = blocks(PAGES["docs/en/00-forty-lines.md"], "python")[0]
+    lines = [line for line in whole.splitlines() if line.strip()]
+    assert len(lines) <= 40
+    assert [line for line in lines if "import" in line] == ["import random"]
 
 
 def sessions() -> list[Any]:
@@ -146,18 +166,33 @@ def test_transcripts_are_what_the_commands_print(
     assert without_figures(capsys.readouterr().out) == without_figures(output)
 
 
-def test_the_example_that_measures_prints_a_cost_ratio(
+def test_the_example_that_measures_prints_what_the_first_chapter_shows(
     one_engine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = runpy.run_path(str(ROOT / "examples" / "where_time_goes.py"))
     monkeypatch.setitem(example["milliseconds"].__globals__, "REPEATS", 1)
-    monkeypatch.setitem(example["main"].__globals__, "CONTEXT", 8)
     example["main"]()
-    assert "cost ratio c = " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    base = next(line for line in printed.splitlines() if " 1 new tokens" in line)
+    assert base.endswith(" 1.00 x the pass over one"), "what all are compared with is timed once"
+    shown = blocks(PAGES["docs/en/01-inference-basics.md"], "text")
+    assert without_times(printed) in [without_times(code) for code in shown]
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
-def test_every_slash_command_is_explained_on_the_front_page(name: str) -> None:
+def without_times(printed: str) -> list[str]:
+    return re.sub(r"\d+\.\d+", "…", printed).split()
+
+
+@pytest.mark.parametrize("name", ["shared_step", "_accept"])
+@pytest.mark.parametrize("page", ["docs/03-speculative-impl.md", "docs/en/03-speculative-impl.md"])
+def test_what_the_third_chapter_calls_whole_is_whole(page: str, name: str) -> None:
+    source = inspect.getsource(getattr(speculative, name))
+    body = source.split('"""')[2].strip("\n")
+    assert f"# decoding/speculative.py:{name}\n{body}\n" in blocks(PAGES[page], "python")
+
+
+@pytest.mark.parametrize("name", ["docs/command-line.md", COMMAND_LINE])
+def test_every_slash_command_is_explained(name: str) -> None:
     table = [line for line in PAGES[name].splitlines() if line.startswith("| `/")]
     documented = {word for line in table for word in re.findall(r"`(/\w+)", line)}
     assert documented == set(COMMANDS)
@@ -176,11 +211,11 @@ def test_every_flag_and_command_is_in_the_reference(name: str) -> None:
 
 # --- the checks notice ----------------------------------------------------------------------------
 
-THEORY = "docs/en/02-speculative-theory.md"
+THEORY, PROOFS = "docs/en/02-speculative-theory.md", "docs/en/02b-proofs.md"
 MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
     "heading-level": (
         one_language_only,
-        THEORY,
+        PROOFS,
         "\n## Block verification",
         "\n### Block verification",
     ),
@@ -190,15 +225,15 @@ MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
         "<!-- begin ablation -->\n\n",
         "<!-- begin ablation -->\n<!-- end ablation -->\n<!-- begin nothing -->\n\n",
     ),
-    "measured-number": (stale, THEORY, "3.326 ± 0.048", "3.426 ± 0.048"),
+    "measured-number": (stale, PROOFS, "3.326 ± 0.048", "3.426 ± 0.048"),
     "computed-number": (stale, THEORY, "6 · 2.47×", "7 · 2.47×"),
     "number-outside": (
         typed_numbers,
-        THEORY,
+        PROOFS,
         "\n## How it is proved",
         "\n| x | 1.5 |\n\n## How it is proved",
     ),
-    "code": (one_language_only, THEORY, "range(5_000)", "range(5_001)"),
+    "code": (one_language_only, PROOFS, "range(5_000)", "range(5_001)"),
     "formula": (
         one_language_only,
         THEORY,
@@ -208,19 +243,25 @@ MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
     "figure": (one_language_only, THEORY, "speedup.en.svg", "round.en.svg"),
     "derivation": (
         formulas_without_derivation,
-        "docs/en/06-tricks-and-optimizations.md",
-        "\n### Confidence\n",
-        "\n### Certainty\n",
+        "docs/en/06b-draft-lengths.md",
+        "\n## Confidence\n",
+        "\n## Certainty\n",
+    ),
+    "derivation-of-a-drafter": (
+        formulas_without_derivation,
+        "docs/en/06b-draft-lengths.md",
+        "\n## Auto: one optimiser\n",
+        "\n## Auto\n",
     ),
     "page": (one_language_only, "docs/en/refer.md", "", ""),
-    "flag": (unparsable_commands, THEORY, "verify --samples 20000", "verify --sample 20000"),
-    "flag-in-prose": (unknown_commands, "README.md", "(`--level`)", "(`--levels`)"),
-    "slash-command": (unknown_commands, "README.md", "`/seed v`", "`/seeds v`"),
+    "flag": (unparsable_commands, PROOFS, "verify --samples 20000", "verify --sample 20000"),
+    "flag-in-prose": (unknown_commands, COMMAND_LINE, "(`--level`)", "(`--levels`)"),
+    "slash-command": (unknown_commands, COMMAND_LINE, "`/seed v`", "`/seeds v`"),
     "reference": (stale, "docs/en/api-reference.md", "`--text-only`", "`--only-text`"),
-    "link": (broken, "README.md", "(docs/en/02-speculative-theory.md)", "(docs/en/02-theory.md)"),
+    "link": (broken, COMMAND_LINE, "(02-speculative-theory.md)", "(02-theory.md)"),
     "citation": (
         wrong_citations,
-        THEORY,
+        PROOFS,
         "`verification/block.py:pass_probabilities`",
         "`verification/block.py:pass_chances`",
     ),

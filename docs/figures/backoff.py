@@ -6,48 +6,49 @@ from docs.figures.svg import Drawing
 
 WORDS = {
     "zh": {
-        "title": "n-gram 的回退",
+        "title": "n 元组的回退",
         "text": "已有文本",
-        "two": "长度 2 的上下文",
-        "one": "长度 1 的上下文",
-        "none": "都没有",
+        "two": "两个 token",
+        "one": "一个 token",
+        "none": "都没见过",
         "unknown": "没见过，回退",
-        "known": "见过 3 次 cat、1 次 dog → cat",
-        "end": "结束草稿，或猜一个随机 token",
+        "known": "后面见过 Paris → 猜 Paris",
+        "end": "草稿到此为止",
     },
     "en": {
         "title": "N-gram back-off",
         "text": "text so far",
-        "two": "context of 2 tokens",
-        "one": "context of 1 token",
-        "none": "neither",
+        "two": "context of two",
+        "one": "context of one",
+        "none": "neither seen",
         "unknown": "never seen: back off",
-        "known": "cat seen 3 times, dog once → cat",
-        "end": "end the draft, or guess a random token",
+        "known": "Paris came next → Paris",
+        "end": "the draft ends here",
     },
 }
+LEFT, CELL, STEP = 170, 92, 100  # of the tokens
 
 
 def draw(language: str) -> str:
     """Return the figure as SVG."""
     words = WORDS[language]
-    picture = Drawing(620, 270, words["title"])
+    picture = Drawing(640, 270, words["title"])
     picture.text(20, 36, words["text"])
-    for i, token in enumerate(("I", "saw", "the")):
-        picture.box(190 + i * 80, 14, 74, token, "plain" if i == 0 else "draft")
+    for i, token in enumerate(("of", "Germany", "is")):
+        picture.box(LEFT + i * STEP, 14, CELL, token, "plain" if i == 0 else "draft")
     rows = [
-        ("two", ("saw", "the"), "unknown", "cut"),
-        ("one", ("the",), "known", "kept"),
+        ("two", ("Germany", "is"), "unknown", "cut"),
+        ("one", ("is",), "known", "kept"),
         ("none", (), "end", "empty"),
     ]
     for i, (label, context, answer, kind) in enumerate(rows):
         top = 80 + i * 64
         picture.text(20, top + 22, words[label])
         for j, token in enumerate(context):
-            picture.box(190 + (2 - len(context) + j) * 70, top, 64, token, "draft")
-        picture.box(345, top, 260, words[answer], kind)
+            picture.box(LEFT + (2 - len(context) + j) * STEP, top, CELL, token, "draft")
+        picture.box(384, top, 240, words[answer], kind)
         if context:
-            picture.arrow(328, top + 17, 342, top + 17)
+            picture.arrow(366, top + 17, 381, top + 17)
         if i:
-            picture.arrow(475, top - 28, 475, top - 3)
+            picture.arrow(504, top - 28, 504, top - 3)
     return str(picture)

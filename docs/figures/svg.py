@@ -54,6 +54,12 @@ class Drawing:
         )
         self.text(x + width / 2, y + 22, words, "mid")
 
+    def swatch(self, x: float, y: float, kind: str) -> None:
+        """Draw a small square in the colour of a kind of cell, for a legend."""
+        self._parts.append(
+            f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="14" height="14" rx="3"/>'
+        )
+
     def line(self, points: Iterable[tuple[float, float]], look: str = "line") -> None:
         """Draw a line through points."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -63,6 +69,13 @@ class Drawing:
         """Draw an arrow from one point to another."""
         self._parts.append(
             f'<path class="line" marker-end="url(#head)" d="M{x0:g} {y0:g} L{x1:g} {y1:g}"/>'
+        )
+
+    def bar(self, x: float, y: float, width: float, height: float, kind: str) -> None:
+        """Draw a rectangle of any size, with no words in it; `kind` is its colour."""
+        self._parts.append(
+            f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
+            f'height="{height:.1f}"/>'
         )
 
     def dot(self, x: float, y: float, look: str) -> None:

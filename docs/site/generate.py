@@ -13,14 +13,19 @@ from importlib import import_module
 from pathlib import Path
 
 from docs.site import (
+    adaptive,
     conclusions,
+    front,
     measured,
+    proofs,
     readings,
     real_model,
     reference,
+    retrieval,
     rules,
     serving,
     theory,
+    usage,
 )
 from foredraft.files import read_text, write_whole
 from tests.house import tree
@@ -34,7 +39,21 @@ MARKED = re.compile(
     r"(?P<begin><!-- begin (?P<name>[\w-]+) -->\n).*?(?P<end>\n<!-- end (?P=name) -->)", re.DOTALL
 )
 # Each has `BLOCKS`: name → text in a language.
-MAKERS = (theory, measured, real_model, rules, conclusions, readings, serving, reference)
+MAKERS = (
+    adaptive,
+    conclusions,
+    front,
+    measured,
+    proofs,
+    readings,
+    real_model,
+    reference,
+    retrieval,
+    rules,
+    serving,
+    theory,
+    usage,
+)
 BLOCKS: dict[str, Callable[[str], str]] = {
     name: make for maker in MAKERS for name, make in maker.BLOCKS.items()
 } | {"tree": lambda language: f"```text\n{tree()}\n```"}

@@ -29,6 +29,7 @@ MADE_BY = {
     "policies-bundled-seq2seq.json": (
         "uv run python benchmarks/policies.py --target bundled-seq2seq --rounds 6 --save"
     ),
+    "egag-smollm2.json": "uv run python benchmarks/egag.py --save",
     "adversary.json": "uv run python benchmarks/adversary.py --save",
     "step-parts-bundled.json": "uv run python benchmarks/step_parts.py --save",
     "step-parts-smollm2.json": "uv run python benchmarks/step_parts.py --target smollm2 --save",
@@ -61,23 +62,6 @@ def results(file: str) -> Any:
 def missing(language: str, file: str, command: str) -> str:
     """Return the sentence that stands where a measurement is still to be made."""
     return MISSING[language].format(file=file, command=command)
-
-
-def verifiers(language: str) -> str:
-    """Return the mean acceptance length of each verifier, a row a temperature and gamma."""
-    found = results("verifiers.json")
-    cells = {(c["temperature"], c["gamma"], c["verifier"]): c for c in found["rows"]}
-    rules = list(dict.fromkeys(rule for _, _, rule in cells))
-    lines = [
-        f"| temperature | gamma | {' | '.join(rules)} | block / rejection |",
-        f"|---|---|{'---:|' * (len(rules) + 1)}",
-    ]
-    for temperature, gamma in dict.fromkeys((t, g) for t, g, _ in cells):
-        row = [cells[temperature, gamma, rule] for rule in rules]
-        shown = " | ".join(f"{c['tau']:.3f} ± {c['standard_error']:.3f}" for c in row)
-        token, block = (cells[temperature, gamma, rule]["tau"] for rule in ("rejection", "block"))
-        lines.append(f"| {temperature} | {gamma} | {shown} | {block / token:.3f} |")
-    return "\n".join(lines)
 
 
 def speeds(language: str, file: str, command: str) -> str:
@@ -221,7 +205,6 @@ def index(language: str) -> str:
 
 
 BLOCKS: dict[str, Callable[[str], str]] = {
-    "verifiers": verifiers,
     "quick": quick,
     "seq2seq": seq2seq,
     "ablation": ablation,

@@ -139,6 +139,11 @@ def contender(name: str, language: str) -> str:
     return CONTENDERS[language].get(name, name)
 
 
+def drafter(name: str, language: str) -> str:
+    """Return what a contender of ours drafts with, without the program's name."""
+    return contender(name, language).removeprefix("foredraft").lstrip(",， ")
+
+
 def method(name: str, language: str) -> str:
     """Return what a method is called, with its settings."""
     if told := METHODS[language].get(name):

@@ -167,9 +167,11 @@ def shared_step(texts: Sequence[tuple[Speculation, Request]]) -> list[StepRecord
         times = drafting, share * len(feed.tokens)
         records.append(_accept(parts, request, draft, feed, output, times, outcomes))
         start += request.check_seconds
-    if len(texts) > 1 and outcomes:
+    resting = len(texts) - len(outcomes)  # nobody drafts for them, or not in this step
+    read = sum(len(feed.tokens) for feed in feeds) - sum(one.num_fed for one in outcomes)
+    if len(texts) > 1 and outcomes and read == resting:  # else one of them read its prompt
         for meter in meters:
-            meter.update_shared(outcomes, clock() - start)
+            meter.update_shared(outcomes, clock() - start, resting)
     return records
 
 

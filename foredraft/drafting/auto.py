@@ -5,7 +5,7 @@ drafted, or decode plainly. Copies are judged at every step by what the target s
 the draft model by its margins, and where it does not pay it is tried again in a bounded share of
 the time.
 
-Derived in `docs/en/06-tricks-and-optimizations.md#auto-one-optimiser`.
+Derived in `docs/en/06b-draft-lengths.md#auto-one-optimiser`.
 """
 
 from __future__ import annotations

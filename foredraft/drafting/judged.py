@@ -1,7 +1,7 @@
 """JudgedDrafter: retrieval whose promises are held against what the target says.
 
 Every promise is scored, whether it was drafted or not: copies cost nothing to make, so that nothing
-need be tried to know what they are worth (full information; Zhang et al., "HedgeSpec", 2025).
+need be tried to know what they are worth (full information; Liu et al., "Not-a-Bandit", ICLR 2026).
 """
 
 from __future__ import annotations

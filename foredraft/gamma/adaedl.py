@@ -3,7 +3,7 @@
 Agrawal, Jeon and Lee, "AdaEDL: Early Draft Stopping for Speculative Decoding of Large Language
 Models via an Entropy-based Lower Bound on Token Acceptance Probability", 2024.
 
-Derived in `docs/en/06-tricks-and-optimizations.md#from-entropy-to-acceptance-svip-and-adaedl`.
+Derived in `docs/en/06b-draft-lengths.md#from-entropy-to-acceptance-svip-and-adaedl`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ would have been kept nobody knows) and a = n otherwise:
     m ← α·a + (1 − α)·m        α = up where a > m, down otherwise        (first draft: m = a)
     γ = clip(⌈m⌉, 1, γ_max)    while m < skip: 0, but min(2, γ_max) in every `interval`-th step
 
-Derived in `docs/en/06-tricks-and-optimizations.md#two-public-rules-asymmetric-and-throughput`.
+Derived in `docs/en/06b-draft-lengths.md#two-public-rules-asymmetric-and-throughput`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`bandit(policy, …)`: whichever of several policies gives most tokens per second here.
 
-Derived in `docs/en/06-tricks-and-optimizations.md#letting-measurements-choose`.
+Derived in `docs/en/06b-draft-lengths.md#letting-measurements-choose`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Draft margin → chance of acceptance, fitted as the labels come in.
 
 A logistic curve a = σ(w·margin + b), by Newton steps on its 2 × 2 information matrix.
+
+Derived in `docs/en/06b-draft-lengths.md#from-a-margin-to-a-chance-calibration`.
 """
 
 from __future__ import annotations

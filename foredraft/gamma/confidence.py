@@ -1,6 +1,6 @@
 """`confidence(threshold)`: stop after a token to which the drafter gave little probability.
 
-Derived in `docs/en/06-tricks-and-optimizations.md#confidence`.
+Derived in `docs/en/06b-draft-lengths.md#confidence`.
 """
 
 from __future__ import annotations

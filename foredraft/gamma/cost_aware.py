@@ -10,7 +10,7 @@ or a longer draft is worth it: T_v has steps, and what one token does not pay fo
 γ = 0, plain decoding, when no length pays. Everything in it is measured as decoding goes on; there
 is no threshold to tune.
 
-Derived in `docs/en/06-tricks-and-optimizations.md#knowing-the-cost`.
+Derived in `docs/en/06b-draft-lengths.md#knowing-the-cost`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ changes, each with a switch of its own:
 D(k) and T_v(k) are what k draft calls and a pass over k drafted tokens take here, R the running
 tokens per second, at least 1 / T_v(0). With both off it is `entropy`.
 
-Derived in `docs/en/06-tricks-and-optimizations.md#entropy-calibrated-and-priced`.
+Derived in `docs/en/06b-draft-lengths.md#entropy-calibrated-and-priced`.
 """
 
 from __future__ import annotations

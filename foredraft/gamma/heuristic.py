@@ -1,6 +1,6 @@
 """`heuristic(gamma)`: two more after full acceptance, one fewer after a rejection, at least one.
 
-Derived in `docs/en/06-tricks-and-optimizations.md#fixed-and-heuristic`.
+Derived in `docs/en/06b-draft-lengths.md#fixed-and-heuristic`.
 """
 
 from __future__ import annotations

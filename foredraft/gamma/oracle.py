@@ -2,7 +2,7 @@
 
 Only for regret in reports; nobody can decode with it by name.
 
-Derived in `docs/en/06-tricks-and-optimizations.md#the-oracle`.
+Derived in `docs/en/06b-draft-lengths.md#the-oracle`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Zhang et al., "Draft Model Knows When to Stop", EMNLP 2025: acceptance is at least
 1 − √(KL/2), and KL is estimated by a multiple of the drafter's entropy H.
 
-Derived in `docs/en/06-tricks-and-optimizations.md#from-entropy-to-acceptance-svip-and-adaedl`.
+Derived in `docs/en/06b-draft-lengths.md#from-entropy-to-acceptance-svip-and-adaedl`.
 """
 
 from __future__ import annotations

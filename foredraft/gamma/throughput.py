@@ -12,7 +12,7 @@ A try lasts two steps, one where it has less than 0.8 of the tokens a second of 
 from. It is kept with at least 0.97 of them and, upwards, an acceptance of 0.75. One step passes
 before the next try after one that was kept, six after one that was not.
 
-Derived in `docs/en/06-tricks-and-optimizations.md#two-public-rules-asymmetric-and-throughput`.
+Derived in `docs/en/06b-draft-lengths.md#two-public-rules-asymmetric-and-throughput`.
 """
 
 from __future__ import annotations

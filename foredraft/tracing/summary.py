@@ -28,7 +28,7 @@ class Summary:
         num_accepted_tokens: proposed tokens that stand in the output.
         num_emitted_tokens: tokens of the output.
         acceptance_rate: accepted / drafted.
-        conditional_acceptance_rate: accepted / (accepted + first rejections), the per-token α.
+        conditional_acceptance_rate: accepted / (accepted + first rejections); α by token rejection.
         acceptance_by_position: among steps that drafted position i, the share that kept it.
         mean_accepted_tokens: accepted / steps.
         mean_acceptance_length: emitted / steps, τ; plain decoding has 1.

@@ -3,7 +3,7 @@
 Sun et al., "Block Verification Accelerates Speculative Decoding", ICLR 2025, algorithm 2. Never
 fewer accepted tokens in expectation than token by token; equal for gamma 1 and for one-hot drafts.
 
-Derived in `docs/en/02-speculative-theory.md#block-verification`.
+Derived in `docs/en/02b-proofs.md#block-verification`.
 """
 
 from __future__ import annotations

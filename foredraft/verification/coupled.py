@@ -3,7 +3,7 @@
 Daliri, Musco and Suresh, "Coupling without Communication and Drafter-Invariant Speculative
 Decoding", 2024.
 
-Derived in `docs/en/02-speculative-theory.md#exact-match-and-its-coupled-form`.
+Derived in `docs/en/02b-proofs.md#exact-match-and-its-coupled-form`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Exact match: draw the target's own token at each position, keep the draft while it equals it.
 
-Derived in `docs/en/02-speculative-theory.md#exact-match-and-its-coupled-form`.
+Derived in `docs/en/02b-proofs.md#exact-match-and-its-coupled-form`.
 """
 
 from __future__ import annotations

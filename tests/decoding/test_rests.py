@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from unittest.mock import Mock
+
 import pytest
 from torch import Tensor
 
@@ -9,7 +12,7 @@ from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import CostTable, Replay
 from foredraft.core import Draft, DraftStop, StepOutcome
 from foredraft.costs import SETTLED, Meter
-from foredraft.decoding import Request, Speculation, speculative_steps, step
+from foredraft.decoding import Request, Speculation, shared_step, speculative_steps, step
 from foredraft.decoding.speculative import begin
 from foredraft.drafting import DRAFTERS, Drafter, DraftParts
 from foredraft.drafting.base import Beginning
@@ -119,3 +122,25 @@ def test_a_source_that_learns_from_logits_is_told_of_every_step() -> None:
     list(speculative_steps(parts, request))
     assert request.drafter is not None
     assert request.drafter.rest == 0
+
+
+@pytest.mark.parametrize("resting", [0, 1, 2])
+def test_a_shared_pass_is_measured_by_all_its_rows(resting: int) -> None:
+    """Those who rest, or draft never, are rows of the pass and tokens of its rate as well."""
+    parts, plain = parts_of(Resting(2)), Speculation.plain(TableModel(counting), GreedySampler())
+    plain = replace(plain, target=parts.target, clock=parts.clock)
+    requests = [Request(parts.target.open([i]), Rng(0), max_new_tokens=12) for i in range(3)]
+    for request in requests[: 3 - resting // 2]:
+        begin(parts, request)
+    texts = [(parts, request) for request in requests]
+    if resting == 2:
+        texts[2] = plain, requests[2]  # has no drafter at all
+    if resting:
+        step(parts, requests[:1])
+    counts, brought = list[int](), list[int]()
+    parts.meter.verify_seconds = Mock(add=lambda count, seconds: counts.append(count))
+    parts.meter.rate = Mock(add=lambda tokens, seconds: brought.append(tokens))
+    records = shared_step(texts)
+    fed = sum(1 + len(record.drafted) for record in records)
+    assert counts[-1] == fed - 1
+    assert brought[-1] == sum(len(record.emitted) for record in records)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from foredraft.errors import ConfigError
 from foredraft.sampling import (
@@ -18,6 +19,7 @@ from foredraft.sampling import (
     MultinomialSampler,
     NucleusSampler,
     Sampler,
+    TemperedSampler,
     TopKNucleusSampler,
     TopKSampler,
 )
@@ -25,6 +27,7 @@ from tests.doubles import logits_of, repeatable
 
 EVERY = [pytest.param(SAMPLERS.create(name), id=name) for name in SAMPLERS.names]
 FOUR = [0.5, 0.25, 0.125, 0.125]
+FOUR_OTHERS = [0.6, 0.2, 0.12, 0.08]  # the example of chapter 1
 
 distinct_logits = st.lists(st.integers(-40, 40), min_size=1, max_size=9, unique=True).map(
     lambda values: [v / 8 for v in values]
@@ -113,6 +116,18 @@ def test_temperature_comes_last_and_never_changes_which_tokens_survive(temperatu
     for sampler in (NucleusSampler(temperature, 0.7), TopKNucleusSampler(temperature, 4, 0.7)):
         survivors = sampler.probs(logits_of(FOUR)) > 0
         assert survivors.tolist() == [True, True, False, False]
+
+
+def test_tempered_has_the_order_of_transformers_and_nucleus_another() -> None:
+    ids, logits = torch.zeros(1, 1, dtype=torch.long), torch.tensor([FOUR_OTHERS]).log()
+    order = (TemperatureLogitsWarper(2.0), TopKLogitsWarper(4), TopPLogitsWarper(0.75))
+    theirs = logits
+    for warper in order:
+        theirs = warper(ids, theirs)
+    ours = TemperedSampler(2.0, top_k=4, top_p=0.75).probs(logits)
+    assert torch.allclose(ours, theirs.softmax(-1))
+    assert (ours > 0).sum() == 3
+    assert (TopKNucleusSampler(2.0, 4, 0.75).probs(logits) > 0).sum() == 2
 
 
 def test_filtered_probabilities_get_the_temperature_too() -> None:

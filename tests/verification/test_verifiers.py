@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foredraft.choices import Dense
+from foredraft.choices import Dense, OneHot
 from foredraft.core import Draft
 from foredraft.decoding import Speculation
 from foredraft.drafting import DraftModelDrafter
@@ -14,9 +14,11 @@ from foredraft.models import TableModel
 from foredraft.sampling import (
     GreedySampler,
     MultinomialSampler,
+    Rng,
 )
 from foredraft.verification import (
     VERIFIERS,
+    BlockVerifier,
     RejectionVerifier,
     Verifier,
 )
@@ -106,3 +108,28 @@ def test_trap_half_precision_drafts_and_full_precision_targets_mix() -> None:
     q = torch.tensor([[0.75, 0.25]], dtype=torch.bfloat16)
     p = torch.tensor([[0.375, 0.625], [0.5, 0.5]], dtype=torch.float64)
     assert judged(RejectionVerifier(), Draft([0], Dense(q)), p) == {0: 0.5, 1: 0.5}
+
+
+def test_the_reported_q_of_a_greedy_drafter_matters_only_to_a_target_that_samples() -> None:
+    """A drafter takes its likeliest token and reports its softmax, though it has not drawn."""
+    softmax = torch.tensor([[0.6, 0.3, 0.1]], dtype=torch.float64)
+    greedy = [torch.eye(3, dtype=torch.float64)[[token, 0]] for token in range(3)]
+    sampling = torch.tensor([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    for verifier in LOSSLESS:
+        for token, p in enumerate(greedy):
+            assert first_token(verifier, Draft([0], Dense(softmax)), p) == {token: 1.0}
+    for verifier in (RejectionVerifier(), BlockVerifier()):
+        wrong = first_token(verifier, Draft([0], Dense(softmax)), sampling)
+        assert wrong == pytest.approx({0: 5 / 6, 2: 1 / 6})
+        right = first_token(verifier, Draft([0], OneHot([0])), sampling)
+        assert right == pytest.approx({0: 0.5, 1: 0.3, 2: 0.2})
+
+
+def first_token(verifier: Verifier, draft: Draft, probs: torch.Tensor) -> dict[int, float]:
+    """Return the distribution of the first token that comes of a draft of one."""
+
+    def run(rng: Rng) -> int:
+        verdict = verifier.judge(draft, Dense(probs), rng, 0)
+        return draft.tokens[0] if verdict.num_accepted else verdict.next_token
+
+    return enumerate_outcomes(run)
