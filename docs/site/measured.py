@@ -91,7 +91,7 @@ def machine(found: Any, *counts: str) -> str:
     told = found.get("machine", {})
     facts = told | told.get("versions", {}) | found.get("setting", {})
     shown = [str(facts[name]) for name in ("processor",) if facts.get(name)]
-    shown += [f"{name} {facts[name]}" for name in ("cuda", "torch") if facts.get(name)]
+    shown += [f"{name} {facts[name]}" for name in ("cuda", "threads", "torch") if facts.get(name)]
     if commit := facts.get("commit"):
         made_at, _, changed = commit.partition(" ")
         shown.append(made_at[:7] + ("+" if changed else ""))
@@ -116,7 +116,7 @@ def figure(found: dict[str, Any], form: str) -> str:
 def source(language: str, file: str, found: Any) -> str:
     """Return the line below a table: its file, and where it was made."""
     label = "来源：" if language == "zh" else "Source: "
-    return f"{label}`{file}`; {machine(found, *COUNTS)}"
+    return f"{label}`benchmarks/results/{file}`; {machine(found, *COUNTS)}"
 
 
 def tables(language: str, files: Sequence[str], table: Callable[[Any, str], list[str]]) -> str:

@@ -95,7 +95,7 @@ SAID: dict[str, dict[str, str]] = {
         "zh": (
             "贪心解码时 NASD 在{best}上收益最大（普通解码的 {high:.2f} 倍），在{worst}上{lost}"
             "（{low:.2f} 倍）；nucleus 采样时全部提示词合计 {sampled:.2f} 倍。三种照抄的方法中，"
-            "{quickest} 在 {kinds} 类提示词的 {first} 类上最快。"
+            "{quickest}在 {kinds} 类提示词的 {first} 类上最快。"
         ),
         "en": (
             "With greedy decoding NASD gains most on {best} ({high:.2f} times plain decoding) and "
@@ -128,7 +128,8 @@ def on_real(language: str) -> str:
         for name in COPIES:
             row = _ratios_of(measured, name)
             lines = lines or _headed(language, list(row))
-            label = f"{drafter(name, language)}, γ {drafts[name]}"
+            comma = "，" if language == "zh" else ", "
+            label = f"{drafter(name, language)}{comma}γ {drafts[name]}"
             lines.append(_row(language, sampler, label, row))
     return "\n".join([*lines, "", source(language, REAL, found)])
 
