@@ -250,9 +250,7 @@ class Meter:
         known = self.read_seconds
         self.read_seconds = min(seconds, SLOWER * known) if known else seconds
 
-    def update_shared(
-        self, outcomes: list[StepOutcome], seconds: float, resting: int = 0
-    ) -> None:
+    def update_shared(self, outcomes: list[StepOutcome], seconds: float, resting: int = 0) -> None:
         """Measure a step of several texts.
 
         Args:

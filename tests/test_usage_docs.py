@@ -15,8 +15,12 @@ from foredraft.bench.rows import COLUMNS
 from foredraft.bench.shell_runs import ALL_OFF, EXPERIMENTS, SHELL_COLUMNS
 from foredraft.cli.commands import find_command
 from foredraft.config import DecodingConfig
+from foredraft.drafting import DRAFTERS
+from foredraft.gamma import GAMMA_POLICIES
 from foredraft.native.t5_weights import SEQ2SEQ_FAMILY
 from foredraft.native.weights import FAMILY
+from foredraft.registry import Registry
+from foredraft.verification import VERIFIERS
 from tests.documents import ROOT, read
 
 PAGES = read()
@@ -92,6 +96,17 @@ def test_the_experiments_to_be_typed_are_those_of_the_script(folder: str) -> Non
         assert all(line.split()[1:] for line in commands), "a bare switch toggles"
         theirs = after([*ALL_OFF, *experiment.commands]).replace(target=True)  # the baseline
         assert after(commands) == theirs
+
+
+@both
+@pytest.mark.parametrize(
+    "registry", [DRAFTERS, GAMMA_POLICIES, VERIFIERS], ids=lambda one: one.kind
+)
+def test_every_component_is_in_a_table(folder: str, registry: Registry[object]) -> None:
+    page = PAGES[f"{folder}command-line.md"]
+    heads = re.findall(r"^\| (`.*?) \| ", page, re.MULTILINE)
+    named = {name for head in heads for name in re.findall(r"`(\w+)", head)}
+    assert set(registry.names) <= named
 
 
 def test_every_column_and_every_family_has_words() -> None:

@@ -21,8 +21,8 @@ WORDS = {
         "text": "{tokens} tokens after “{prompt}”, in only {passes} forward passes of the target:",
         "kept": "drafted, accepted",
         "cut": "drafted, rejected",
-        "unread": "behind it: not read",
-        "extra": "the target's own token",
+        "unread": "not looked at",
+        "extra": "the target's own",
     },
 }
 PROMPT = "The little dog"

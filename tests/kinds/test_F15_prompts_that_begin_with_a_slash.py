@@ -60,7 +60,7 @@ def test_a_single_slash_is_a_command_and_an_unknown_one_is_refused() -> None:
     assert shell.prompt == ""
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.zh.md"])
+@pytest.mark.parametrize("page", ["docs/command-line.md", "docs/en/command-line.md"])
 def test_help_and_both_languages_say_so(page: str) -> None:
     shell = open_shell()
     shell.run(["/help"], echo=False)
