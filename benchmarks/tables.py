@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import lzma
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from foredraft.files import write_whole
 from foredraft.loading.device import resolve_device
 
 RESULTS = Path(__file__).parent / "results"
+MOST_PLAIN = 20_000  # characters of a file of figures; more lie compressed, as NAME.json.xz
 
 
 def parser_of(doc: str | None) -> argparse.ArgumentParser:
@@ -64,11 +66,26 @@ def shown(cell: Any, form: str) -> str:
 
 
 def keep(file: Path, found: dict[str, Any], page: str = "") -> None:
-    """Write figures as JSON, and a page beside them if there is one."""
+    """Write figures as JSON, compressed if they are many, and a page beside them if there is one.
+
+    Whichever of the two forms was there before is gone.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(found, indent=1) + "\n")
+    text, packed = json.dumps(found, indent=1) + "\n", file.with_name(f"{file.name}.xz")
+    if len(text) > MOST_PLAIN:
+        write_whole(packed, lzma.compress(text.encode(), preset=9))
+        file.unlink(missing_ok=True)
+    else:
+        write_whole(file, text)
+        packed.unlink(missing_ok=True)
     if page:
         write_whole(file.with_suffix(".md"), page + "\n")
+
+
+def kept(file: Path) -> Any:
+    """Return the figures that `keep` wrote, in whichever form."""
+    packed = file.with_name(f"{file.name}.xz")
+    return json.loads(lzma.decompress(packed.read_bytes()) if packed.exists() else file.read_text())
 
 
 def end(script: str, title: str, text: str, found: dict[str, Any], *, is_kept: bool) -> None:

@@ -166,6 +166,15 @@ def tiny_run(main: Any, arguments: str, capsys: pytest.CaptureFixture[str]) -> t
     return printed, json.loads(printed.strip().split("\n")[-1])
 
 
+def test_many_figures_lie_compressed_and_the_other_form_is_gone(tmp_path: Path) -> None:
+    file = tmp_path / "made.json"
+    few, many = {"a": 1}, {"a": ["a number"] * tables.MOST_PLAIN}
+    for found, there in ((few, "made.json"), (many, "made.json.xz"), (few, "made.json")):
+        tables.keep(file, found)
+        assert [path.name for path in tmp_path.iterdir()] == [there]
+        assert tables.kept(file) == found
+
+
 def test_peers_prints_tables_and_figures_and_saves_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -179,8 +188,7 @@ def test_peers_prints_tables_and_figures_and_saves_them(
         assert r["texts_that_differ"] == r["near_ties"], r["method"]
     pairs = [f"{ours} / {theirs}" for ours, theirs in peers.RATIOS[:6]]
     assert all(printed.count(f"| {pair} ") == 2 for pair in pairs)
-    saved = json.loads((tmp_path / "peers-cpu-float32.json").read_text())
-    assert saved == found
+    assert tables.kept(tmp_path / "peers-cpu-float32.json") == found
     assert "| target_ar " in (tmp_path / "peers-cpu-float32.md").read_text()
 
 

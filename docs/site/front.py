@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from docs.site.measured import (
-    CONTENDERS,
     MADE_BY,
     REAL,
     RESULTS,
@@ -15,6 +14,7 @@ from docs.site.measured import (
     results,
     source,
 )
+from docs.site.names import contender
 from foredraft.files import read_text
 
 PRINTED = {  # file of `benchmarks/results` → the command that printed it
@@ -37,7 +37,7 @@ def front(language: str) -> str:
     for row in found["samplers"]["greedy"]["contenders"]:
         speeds = [one["decode_tokens_per_second"] for one in (row, sampled[row["contender"]])]
         cells = [figure(one, "{:.0f}") for one in (*speeds, row["time_to_first_token_ms"])]
-        lines.append(f"| {CONTENDERS[row['contender']]} | {' | '.join(cells)} |")
+        lines.append(f"| {contender(row['contender'], language)} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", source(language, REAL, found)])
 
 

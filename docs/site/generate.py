@@ -14,9 +14,12 @@ from pathlib import Path
 
 from docs.site import (
     adaptive,
+    conclusions,
     front,
     measured,
     proofs,
+    readings,
+    real_model,
     reference,
     retrieval,
     rules,
@@ -35,11 +38,15 @@ LANGUAGES = ("zh", "en")
 MARKED = re.compile(
     r"(?P<begin><!-- begin (?P<name>[\w-]+) -->\n).*?(?P<end>\n<!-- end (?P=name) -->)", re.DOTALL
 )
+# Each has `BLOCKS`: name → text in a language.
 MAKERS = (
     adaptive,
+    conclusions,
     front,
     measured,
     proofs,
+    readings,
+    real_model,
     reference,
     retrieval,
     rules,

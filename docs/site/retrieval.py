@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from typing import Any
 
 from docs.site.measured import (
-    CONTENDERS,
     MADE_BY,
     REAL,
-    RESULTS,
     figure,
+    files,
     headed,
     missing,
     results,
     source,
 )
+from docs.site.names import drafter
 from foredraft import DecodingConfig, ngram_assisted_speculative_generate
 from foredraft.cli.commands import COMMANDS
-from foredraft.files import read_text
 
 POLICIES = "policies-bundled.json"
 DOCUMENTED = "documented/summary.json"
@@ -97,7 +95,7 @@ SAID: dict[str, dict[str, str]] = {
         "zh": (
             "贪心解码时 NASD 在{best}上收益最大（普通解码的 {high:.2f} 倍），在{worst}上{lost}"
             "（{low:.2f} 倍）；nucleus 采样时全部提示词合计 {sampled:.2f} 倍。三种照抄的方法中，"
-            "{quickest} 在 {kinds} 类提示词的 {first} 类上最快。"
+            "{quickest}在 {kinds} 类提示词的 {first} 类上最快。"
         ),
         "en": (
             "With greedy decoding NASD gains most on {best} ({high:.2f} times plain decoding) and "
@@ -130,7 +128,8 @@ def on_real(language: str) -> str:
         for name in COPIES:
             row = _ratios_of(measured, name)
             lines = lines or _headed(language, list(row))
-            label = f"{CONTENDERS[name].removeprefix('foredraft, ')}, γ {drafts[name]}"
+            comma = "，" if language == "zh" else ", "
+            label = f"{drafter(name, language)}{comma}γ {drafts[name]}"
             lines.append(_row(language, sampler, label, row))
     return "\n".join([*lines, "", source(language, REAL, found)])
 
@@ -237,8 +236,8 @@ def _settings_by_file() -> dict[str, dict[str, set[Any]]]:
     contenders = [
         row for measured in results(REAL)["samplers"].values() for row in measured["contenders"]
     ]
-    peers = [json.loads(read_text(path)) for path in RESULTS.glob("peers-*.json")]
-    manifest = json.loads(read_text(RESULTS / "documented" / "manifest.json"))
+    peers = [results(file) for file in files() if file.startswith("peers-")]
+    manifest = results("documented/manifest.json")
     cells = [cell["config"] for cell in manifest["grid"]["cells"] if cell["method"] == "ngram"]
     return {
         REAL: usual | {"gamma": {r["draft"] for r in contenders if r["contender"] == "nasd"}},
@@ -315,7 +314,7 @@ def reading(language: str) -> str:
         low=nasd[worst],
         lost=IF_NOT_AND_IF["lost"][language][nasd[worst] < 1],
         sampled=_medians(samplers["nucleus"], "nasd")["all"],
-        quickest=CONTENDERS[quickest].removeprefix("foredraft, "),
+        quickest=drafter(quickest, language),
         first=first.count(quickest),
         kinds=len(first),
     )

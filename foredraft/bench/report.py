@@ -1,18 +1,19 @@
-"""One self-contained HTML page: a reading in words, tables, pictures, and how it was measured."""
+"""One self-contained HTML page: what to use, one sorted table, pictures; all details in folds."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape as in_html
 from pathlib import Path
 
 from foredraft.bench.analysis import ALL, Analysis, Finding
 from foredraft.bench.cells import TARGET
+from foredraft.bench.conclusions import by_speedup, conclusions, times
 from foredraft.bench.folder import COUNTING_RULE, REPORT, SUMMARY, Manifest
-from foredraft.bench.intervals import FASTER, SLOWER, Comparison, Interval
+from foredraft.bench.intervals import FASTER, SLOWER, Comparison
 from foredraft.bench.pictures import Picture, can_draw, draw_all
 from foredraft.bench.rows import NEAR_TIE, NO, YES
 from foredraft.escape import for_line, for_terminal
@@ -62,19 +63,23 @@ def html(analysis: Analysis, manifest: Manifest, pictures: Sequence[Picture]) ->
     parts = [
         f"<h1>{title}</h1>",
         f"<p>{escape(_about(analysis))}</p>",
-        "<h2>Reading</h2>",
+        "<h2>Which should I use?</h2>",
         "<ul>",
-        *(f"<li>{escape(sentence)}</li>" for sentence in reading(analysis)),
+        *(f"<li>{escape(sentence)}</li>" for sentence in conclusions(analysis)),
         "</ul>",
+        *_ranking(analysis),
         "<h2>Pictures</h2>" if pictures else "",
         '<div class="figures">',
         *map(_figure, pictures),
         "</div>",
-        *_tables(analysis),
         *_failures(analysis),
+        "<h2>Details</h2>",
+        *_folded("Every number, by sampler and kind of prompt", _tables(analysis)),
         "<h2>How it was measured</h2>",
         f"<p>{escape(COUNTING_RULE)} {escape(STATISTICS)}</p>",
-        f"<pre>{in_html(for_terminal(told_as))}</pre>",
+        *_folded(
+            "Machine, versions, grid and models", [f"<pre>{in_html(for_terminal(told_as))}</pre>"]
+        ),
     ]
     style = read_text(CSS)
     return (
@@ -104,24 +109,35 @@ def _about(analysis: Analysis) -> str:
     return text
 
 
-def reading(analysis: Analysis) -> Iterator[str]:
-    """Yield a sentence for each comparison over all prompts, one condition after another."""
-    findings = [f for condition in analysis.conditions for f in analysis.of(condition=condition)]
-    for finding in findings:
-        if finding.method == TARGET:
-            continue  # each of the others says how it stands to Target AR
-        for other, found in finding.comparisons.items():
-            where = f" ({finding.condition})" if finding.condition else ""
-            yield (
-                f"{finding.label} beside {other}{where}: {found.word}, "
-                f"{_times(found.speedup)} on {found.prompts} prompts."
-            )
+def _ranking(analysis: Analysis) -> Iterator[str]:
+    """Yield every cell over all prompts, the quickest first, in one table."""
+    ranked = by_speedup(analysis.of())
+    if not ranked:
+        return
+    yield "<h2>All prompts, the quickest first</h2>"
+    rows = []
+    for finding in ranked:
+        found = finding.comparisons[TARGET]
+        style = found.word if found.word in (FASTER, SLOWER) else "soft"
+        where = {"condition": (finding.condition, "soft")} if finding.condition else {}
+        rows.append(
+            {"cell": (finding.label, "")}
+            | where
+            | {
+                "× Target AR": (times(found.speedup), ""),
+                "so it is": (found.word, style),
+                "acceptance": (percent(finding.mean("acceptance_rate")), ""),
+                "τ": (_number(finding.mean("mean_acceptance_length")), ""),
+            }
+        )
+    yield table(rows)
 
 
-def _times(interval: Interval) -> str:
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:.2f}×"
-    return f"{interval.value:.2f}× [{interval.low:.2f}, {interval.high:.2f}]"
+def _folded(summary: str, parts: Iterable[str]) -> Iterator[str]:
+    """Yield parts of a page that open when they are asked for."""
+    yield f"<details><summary>{escape(summary)}</summary>"
+    yield from parts
+    yield "</details>"
 
 
 def _figure(picture: Picture) -> str:
@@ -138,10 +154,10 @@ def _figure(picture: Picture) -> str:
 
 def _tables(analysis: Analysis) -> Iterator[str]:
     for condition in analysis.conditions:
-        yield f"<h2>{escape(condition or 'Results')}</h2>"
+        yield f"<h3>{escape(condition or 'Results')}</h3>"
         for kind in [ALL, *analysis.kinds]:
             findings = analysis.of(kind=kind, condition=condition)
-            yield f"<h3>{'All prompts' if kind == ALL else escape(kind)}</h3>"
+            yield f"<h4>{'All prompts' if kind == ALL else escape(kind)}</h4>"
             yield table([columns(f, analysis.grid.references) for f in findings])
 
 
@@ -199,7 +215,7 @@ def _compared(other: str, found: Comparison) -> dict[str, Cell]:
     style = found.word if found.word in (FASTER, SLOWER) else "soft"
     return {
         f"− {name}, tokens/s": (f"{d.value:+.1f}{ends}", ""),
-        f"× {name}": (_times(found.speedup), ""),
+        f"× {name}": (times(found.speedup), ""),
         f"than {name}": (found.word, style),
     }
 

@@ -24,12 +24,13 @@ from rich.progress import (
 
 from foredraft.bench.analysis import analyse
 from foredraft.bench.cluster import Cluster
+from foredraft.bench.conclusions import conclusions
 from foredraft.bench.folder import REPORT, RUNS, RunFolder
 from foredraft.bench.grid import Grid
 from foredraft.bench.grid_file import load_grid, shipped_grids
 from foredraft.bench.pictures import MISSING, can_draw
 from foredraft.bench.prompt_sets import SETS
-from foredraft.bench.report import reading, write_report
+from foredraft.bench.report import write_report
 from foredraft.bench.run import Alone, Crew, Outcome, blocks_left, run_grid
 from foredraft.bench.run import Progress as Report
 from foredraft.bench.worker import Pair, Worker
@@ -127,7 +128,7 @@ def _close(folder: RunFolder, outcome: Outcome) -> None:
 def _report(folder: RunFolder) -> None:
     analysis = analyse(folder.grid, folder.rows)
     page = write_report(analysis, folder.manifest, folder.path)
-    for sentence in reading(analysis):
+    for sentence in conclusions(analysis):
         print(for_line(sentence))
     if analysis.failures:
         print(f"{len(analysis.failures)} rows failed; the report says which and why")
