@@ -14,12 +14,15 @@ from latex2mathml.converter import convert
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
-FULL_WIDTH = "，。；：、（）“”"
+HAN, FULL_WIDTH = "\u4e00-\u9fff", "，。；：、？！（）“”《》…"
+TAGS = r"(?:</?(?:a|em|strong|del|summary)\b[^>]*>)*"
 # A line break in Chinese text is no space, and full-width punctuation brings its own.
 NO_SPACE = re.compile(
-    rf"(?<=[\u4e00-\u9fff{FULL_WIDTH}])\n(?=[\u4e00-\u9fff{FULL_WIDTH}])"
-    rf"|(?<=</math>)\s(?=[{FULL_WIDTH}])|(?<=[{FULL_WIDTH}])\s(?=<math)"
+    rf"(?<=[{HAN}{FULL_WIDTH}])(?P<before>{TAGS})\n(?P<after>{TAGS})(?=[{HAN}{FULL_WIDTH}])"
+    rf"|(?<=[{FULL_WIDTH}])\s(?=<(?:math|code|a|em|strong)\b)"
+    rf"|(?<=</math>|</code>)\s(?=[{FULL_WIDTH}])|(?<=</a>)\s(?=[{FULL_WIDTH}])"
 )
+CODE = re.compile(r"(<pre\b.*?</pre>)", re.DOTALL)
 LANGUAGE_LINK = re.compile(r"^\[(?:中文|English)\]\([^)]*\)\n", re.MULTILINE)
 
 
@@ -35,6 +38,14 @@ def on_page_markdown(markdown: str, **context: Any) -> str:
     return LANGUAGE_LINK.sub("", markdown, count=1)
 
 
-def on_page_content(content: str, **context: Any) -> str:
+def without_gaps(content: str) -> str:
+    """Close the gaps that line breaks leave in Chinese text, but not those of code."""
+    parts = CODE.split(content)
+    parts[::2] = [NO_SPACE.sub(r"\g<before>\g<after>", text) for text in parts[::2]]
+    return "".join(parts)
+
+
+def on_page_content(content: str, page: Any, **context: Any) -> str:
     """Turn every formula of a page into MathML, and close the gaps in Chinese text."""
-    return NO_SPACE.sub("", FORMULA.sub(mathml, content))
+    content = FORMULA.sub(mathml, content)
+    return content if page.file.src_uri.startswith("en/") else without_gaps(content)
