@@ -14,13 +14,11 @@ from latex2mathml.converter import convert
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
-HAN, FULL_WIDTH = "\u4e00-\u9fff", "，。；：、？！（）“”《》…"
-TAGS = r"(?:</?(?:a|em|strong|del|summary)\b[^>]*>)*"
+HAN, FULL_WIDTH = "\u4e00-\u9fff", "，。；：、？！（）《》“”"
+TAGS = r"((?:</?(?:a|em|strong|summary)\b[^>]*>)*)"
 # A line break in Chinese text is no space, and full-width punctuation brings its own.
-NO_SPACE = re.compile(
-    rf"(?<=[{HAN}{FULL_WIDTH}])(?P<before>{TAGS})\n(?P<after>{TAGS})(?=[{HAN}{FULL_WIDTH}])"
-    rf"|(?<=[{FULL_WIDTH}])\s(?=<(?:math|code|a|em|strong)\b)"
-    rf"|(?<=</math>|</code>)\s(?=[{FULL_WIDTH}])|(?<=</a>)\s(?=[{FULL_WIDTH}])"
+GAP = re.compile(
+    rf"(?<=[{HAN}]){TAGS}\n{TAGS}(?=[{HAN}])|(?<=[{FULL_WIDTH}]){TAGS}\s+|\s+{TAGS}(?=[{FULL_WIDTH}])"
 )
 CODE = re.compile(r"(<pre\b.*?</pre>)", re.DOTALL)
 LANGUAGE_LINK = re.compile(r"^\[(?:中文|English)\]\([^)]*\)\n", re.MULTILINE)
@@ -41,7 +39,7 @@ def on_page_markdown(markdown: str, **context: Any) -> str:
 def without_gaps(content: str) -> str:
     """Close the gaps that line breaks leave in Chinese text, but not those of code."""
     parts = CODE.split(content)
-    parts[::2] = [NO_SPACE.sub(r"\g<before>\g<after>", text) for text in parts[::2]]
+    parts[::2] = [GAP.sub(r"\1\2\3\4", text) for text in parts[::2]]
     return "".join(parts)
 
 
