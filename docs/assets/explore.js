@@ -90,18 +90,24 @@
 
   /** A labelled slider; `output` shows its value. */
   function slider(name, label, [least, most, step, value]) {
-    const input = html("input", { type: "range", id: `explore-${name}`, min: least, max: most, step, value });
-    const output = html("output", { for: input.id });
-    return { input, output, row: html("div", { class: "explore-slider" }, html("label", { for: input.id }, label), input, output) };
+    const id = `explore-${name}`;
+    const input = html("input", { type: "range", id, min: least, max: most, step, value });
+    const output = html("output", { for: id });
+    const row = html("div", { class: "explore-slider" }, html("label", { for: id }, label), input, output);
+    return { input, output, row };
   }
 
   /** A list of results, read out when they change: [list, what sets one of them]. */
   function results(labels) {
-    const cells = Object.entries(labels).map(([name, label]) => [name, label, html("dd", { "data-result": name })]);
     const list = html("dl", { class: "explore-results", "aria-live": "polite" });
-    for (const [, label, cell] of cells) list.append(html("div", {}, html("dt", {}, label), cell));
-    const byName = Object.fromEntries(cells.map(([name, , cell]) => [name, cell]));
-    const set = (name, text) => byName[name].textContent !== text && (byName[name].textContent = text);
+    const cells = {};
+    for (const [name, label] of Object.entries(labels)) {
+      cells[name] = html("dd", { "data-result": name });
+      list.append(html("div", {}, html("dt", {}, label), cells[name]));
+    }
+    function set(name, text) {
+      if (cells[name].textContent !== text) cells[name].textContent = text;
+    }
     return [list, set];
   }
 
@@ -113,16 +119,21 @@
   const LONGEST = 16;
 
   function showSpeed(root, words) {
-    const parts = { alpha: [0, 0.99, 0.01, 0.8], cost: [0.01, 1, 0.01, 0.1], gamma: [0, LONGEST, 1, 4] };
-    const sliders = Object.entries(parts).map(([name, range]) => [name, slider(name, words[name], range)]);
+    const sliders = [
+      slider("alpha", words.alpha, [0, 0.99, 0.01, 0.8]),
+      slider("cost", words.cost, [0.01, 1, 0.01, 0.1]),
+      slider("gamma", words.gamma, [0, LONGEST, 1, 4]),
+    ];
     const [list, set] = results(words.speedResults);
     const chart = svg("svg", { class: "explore-chart", role: "img", "aria-label": words.curve, height: 250 });
     const times = html("div", { class: "explore-times" });
-    root.replaceChildren(...sliders.map(([, { row }]) => row), list, chart, times);
+    root.replaceChildren(...sliders.map(({ row }) => row), list, chart, times);
 
     function update() {
-      const [alpha, cost, gamma] = sliders.map(([, { input }]) => Number(input.value));
-      for (const [name, { input, output }] of sliders) output.textContent = name === "gamma" ? input.value : Number(input.value).toFixed(2);
+      const [alpha, cost, gamma] = sliders.map(({ input }) => Number(input.value));
+      for (const { input, output } of sliders) {
+        output.textContent = Number(input.value).toFixed(input.step < 1 ? 2 : 0);
+      }
       const best = bestGamma(alpha, cost);
       const tau = expectedTokens(alpha, gamma);
       set("tau", tau.toFixed(2));
@@ -144,21 +155,19 @@
     const ratios = Array.from({ length: LONGEST + 1 }, (_, g) => speedup(alpha, cost, g));
     const step = [0.5, 1, 2, 4].find((s) => Math.max(...ratios) <= 4.5 * s);
     const highest = step * Math.max(2, Math.ceil(Math.max(...ratios) / step));
-    const at = (g, ratio) => [left + ((right - left) * g) / LONGEST, bottom - ((bottom - top) * ratio) / highest];
+    const x = (g) => left + ((right - left) * g) / LONGEST;
+    const y = (ratio) => bottom - ((bottom - top) * ratio) / highest;
     const parts = [word("axis", 0, 14, words.speedupAxis), word("axis end", right, 244, words.gammaAxis)];
     for (let ratio = 0; ratio <= highest; ratio += step) {
-      const [, y] = at(0, ratio);
-      parts.push(line("grid", left, y, right, y), word("tick end", left - 6, y + 4, String(ratio)));
+      parts.push(line("grid", left, y(ratio), right, y(ratio)), word("tick end", left - 6, y(ratio) + 4, ratio));
     }
-    for (let g = 0; g <= LONGEST; g += 2) parts.push(word("tick mid", at(g, 0)[0], bottom + 18, String(g)));
-    const [, one] = at(0, 1);
-    parts.push(line("plain", left, one, right, one), word("tick end", right, one + 15, words.plain));
-    parts.push(svg("polyline", { class: "curve", points: ratios.map((ratio, g) => at(g, ratio).join()).join(" ") }));
-    for (const [g, ratio] of ratios.entries()) {
-      const [cx, cy] = at(g, ratio);
-      if (g === best) parts.push(svg("circle", { class: "best", cx, cy, r: 10 }));
-      parts.push(svg("circle", { class: g === gamma ? "point now" : "point", cx, cy, r: g === gamma ? 6 : 3 }));
-    }
+    for (let g = 0; g <= LONGEST; g += 2) parts.push(word("tick mid", x(g), bottom + 18, g));
+    parts.push(line("plain", left, y(1), right, y(1)), word("tick end", right, y(1) + 15, words.plain));
+    const points = ratios.map((ratio, g) => `${x(g)},${y(ratio)}`).join(" ");
+    parts.push(svg("polyline", { class: "curve", points }));
+    const circle = (look, g, r) => svg("circle", { class: look, cx: x(g), cy: y(ratios[g]), r });
+    if (best <= LONGEST) parts.push(circle("best", best, 10));
+    parts.push(...ratios.map((_, g) => circle("point", g, 3)), circle("now", gamma, 6));
     chart.replaceChildren(...parts);
   }
 
@@ -167,10 +176,11 @@
     const round = 1 + gamma * cost;
     const unit = 100 / Math.max(round, tau);
     const block = (look, width) => html("span", { class: look, style: `width: ${width * unit}%` });
-    const passes = Array.from({ length: Math.ceil(tau - 1e-9) }, (_, i) => block("target", Math.min(1, tau - i)));
+    const drafts = Array.from({ length: gamma }, () => block("draft", cost));
+    const passes = Array.from({ length: Math.ceil(tau) }, (_, i) => block("target", Math.min(1, tau - i)));
     times.replaceChildren(
       html("p", {}, words.roundTime(gamma, round.toFixed(2))),
-      html("div", { "aria-hidden": "true" }, ...Array.from({ length: gamma }, () => block("draft", cost)), block("target", 1)),
+      html("div", { "aria-hidden": "true" }, ...drafts, block("target", 1)),
       html("p", {}, words.plainTime(tau.toFixed(2))),
       html("div", { "aria-hidden": "true" }, ...passes),
     );
@@ -179,130 +189,156 @@
   // --- why it is exact -----------------------------------------------------------------------------
 
   const START = { p: [0.4, 0.25, 0.2, 0.1, 0.05], q: [0.25, 0.1, 0.4, 0.2, 0.05] };
-  const ROWS = { pq: [28, 210], residual: [290, 390], emitted: [470, 590] }; // [top, bottom] of the three rows
+  const ROWS = { pq: [28, 210], after: [282, 382], out: [454, 584] }; // [top, bottom] of each
   const DRAWS = 1000;
   const SEED = 1;
+  const STEPS = {
+    ArrowUp: 0.01, ArrowRight: 0.01, ArrowDown: -0.01, ArrowLeft: -0.01, PageUp: 0.1, PageDown: -0.1, Home: -1, End: 1,
+  };
 
   function showOverlap(root, words) {
-    const state = { p: START.p, q: START.q, random: generator(SEED), accepted: [], recovered: [] };
-    const chart = svg("svg", { class: "explore-chart", height: 640, role: "group", "aria-label": words.bars });
-    const picture = svg("g", { "aria-hidden": "true" });
+    const state = {};
+    const chart = svg("svg", { class: "explore-chart", height: 626, role: "group", "aria-label": words.bars });
     const lossy = html("input", { type: "checkbox", id: "explore-lossy" });
     const [list, set] = results(words.overlapResults);
-    const button = (name, press) => {
-      const made = html("button", { type: "button", class: "md-button", id: `explore-${name}` }, words.buttons[name]);
-      made.addEventListener("click", press);
-      return made;
-    };
-    const legend = Object.entries(words.legend).map(([look, text]) => html("li", {}, html("span", { class: look }), text));
-
-    /** Begin anew: whatever was counted belongs to other distributions. */
-    function change(name, distribution) {
-      if (name) state[name] = distribution;
-      Object.assign(state, { random: generator(SEED), accepted: state.p.map(() => 0), recovered: state.p.map(() => 0) });
-      update();
-    }
     const after = () => (lossy.checked ? state.p : residual(state.p, state.q));
 
-    const handles = ["p", "q"].flatMap((name) => state.p.map((_, i) => handle(name, i)));
-    function handle(name, i) {
-      const grip = svg("g", { class: "handle", id: `explore-${name}${i}`, role: "slider", tabindex: 0, "aria-valuemin": 0, "aria-valuemax": 1, "aria-orientation": "vertical", "aria-label": words.handle(name, words.tokens[i]) });
-      grip.append(svg("rect", { class: "reach" }), svg("rect", { class: "grip" }));
-      let [before, held] = [null, 0];
-      const put = (from, value) => change(name, moved(from, i, Math.min(1, Math.max(0, Math.round(value * 100) / 100))));
-      grip.addEventListener("keydown", (event) => {
-        const now = state[name][i];
-        const steps = { ArrowUp: 0.01, ArrowRight: 0.01, ArrowDown: -0.01, ArrowLeft: -0.01, PageUp: 0.1, PageDown: -0.1, Home: -1, End: 1 };
-        if (!(event.key in steps)) return;
-        event.preventDefault();
-        put(state[name], now + steps[event.key]);
-      });
-      const [top, bottom] = ROWS.pq;
-      grip.addEventListener("pointerdown", (event) => {
-        grip.setPointerCapture(event.pointerId);
-        [before, held] = [state[name], event.clientY + state[name][i] * (bottom - top)];
-      });
-      grip.addEventListener("pointermove", (event) => before && put(before, (held - event.clientY) / (bottom - top)));
-      for (const end of ["pointerup", "pointercancel"]) grip.addEventListener(end, () => (before = null));
-      return { name, i, grip };
+    /** Take other distributions and begin anew: what was counted belongs to the old ones. */
+    function begin(changes) {
+      const zeros = words.tokens.map(() => 0);
+      Object.assign(state, changes, { random: generator(SEED), kept: [...zeros], redrawn: [...zeros] });
+      update();
+    }
+
+    function drawMore() {
+      for (let i = 0; i < DRAWS; i += 1) {
+        const [token, isKept] = emit(state.p, state.q, after(), state.random);
+        state[isKept ? "kept" : "redrawn"][token] += 1;
+      }
+      update();
     }
 
     function update() {
-      const { p, q, accepted, recovered } = state;
-      const drawn = sum(accepted) + sum(recovered);
+      const { p, q, kept, redrawn } = state;
       const exact = emitted(p, q, after());
-      const bars = drawn ? [accepted, recovered].map((counts) => counts.map((n) => n / drawn)) : [shared(p, q), zip(exact, shared(p, q), (a, b) => a - b)];
+      const drawn = sum(kept) + sum(redrawn);
+      let bars = [shared(p, q), zip(exact, shared(p, q), (all, part) => all - part)];
+      if (drawn) bars = [kept, redrawn].map((counts) => counts.map((count) => count / drawn));
+      const distance = totalVariation(zip(...bars, (a, b) => a + b), p);
       set("acceptance", acceptance(p, q).toFixed(3));
       set("variation", totalVariation(p, q).toFixed(3));
       set("bias", totalVariation(exact, p).toFixed(3));
-      set("drawn", drawn ? words.drawn(drawn, totalVariation(zip(...bars, (a, b) => a + b), p).toFixed(3), chance(p, drawn).toFixed(3)) : words.nothing);
-      drawBars(picture, handles, chart.clientWidth, words, p, q, after(), bars, lossy.checked);
+      set("drawn", drawn ? words.drawn(drawn, distance.toFixed(3), chance(p, drawn).toFixed(3)) : words.nothing);
+      const titles = { pq: words.rowPQ, after: lossy.checked ? words.rowLossy : words.rowResidual, out: words.rowOut };
+      drawBars(picture, handles, chart.clientWidth, titles, words.tokens, p, q, after(), bars);
     }
 
+    const picture = svg("g", { "aria-hidden": "true" });
+    const handles = ["p", "q"].flatMap((name) => {
+      const [get, put] = [() => state[name], (distribution) => begin({ [name]: distribution })];
+      return words.tokens.map((token, i) => handle(`explore-${name}${i}`, words.handle(name, token), i, get, put));
+    });
+    chart.append(picture, ...handles);
+    const button = (name, press) => {
+      const look = { type: "button", class: "md-button", id: `explore-${name}` };
+      const made = html("button", look, words.buttons[name]);
+      made.addEventListener("click", press);
+      return made;
+    };
+    const key = ([look, text]) => html("li", {}, html("span", { class: look }), text);
     root.replaceChildren(
-      html("ul", { class: "explore-legend" }, ...legend), chart,
+      html("ul", { class: "explore-legend" }, ...Object.entries(words.legend).map(key)),
+      chart,
       html("div", { class: "explore-buttons" },
-        button("draw", () => {
-          for (let i = 0; i < DRAWS; i += 1) {
-            const [token, kept] = emit(state.p, state.q, after(), state.random);
-            (kept ? state.accepted : state.recovered)[token] += 1;
-          }
-          update();
-        }),
-        button("same", () => change("q", state.p)),
-        button("oneHot", () => change("q", state.p.map((_, i) => (i === 1 ? 1 : 0)))),
-        button("reset", () => { lossy.checked = false; change("p", START.p); change("q", START.q); })),
-      html("div", { class: "explore-switch" }, lossy, html("label", { for: lossy.id }, words.lossy)), list);
-    chart.append(picture, ...handles.map(({ grip }) => grip));
-    lossy.addEventListener("change", () => change());
-    change();
+        button("draw", drawMore),
+        button("same", () => begin({ q: state.p })),
+        button("sure", () => begin({ q: [0, 1, 0, 0, 0] })),
+        button("reset", () => { lossy.checked = false; begin(START); })),
+      html("div", { class: "explore-switch" }, lossy, html("label", { for: lossy.id }, words.lossy)),
+      list,
+    );
+    lossy.addEventListener("change", () => begin({}));
+    begin(START);
     whenResized(chart, update);
+  }
+
+  /** The top of a bar, a slider for pointers and keys; `get` and `put` its distribution. */
+  function handle(id, label, index, get, put) {
+    const grip = svg("g", { class: "handle", id, role: "slider", tabindex: 0, "aria-label": label });
+    for (const [name, value] of [["valuemin", 0], ["valuemax", 1], ["orientation", "vertical"]]) {
+      grip.setAttribute(`aria-${name}`, value);
+    }
+    grip.append(svg("rect", { class: "reach" }), svg("rect", { class: "grip" }));
+    function set(from, value) {
+      put(moved(from, index, Math.min(1, Math.max(0, Math.round(value * 100) / 100))));
+    }
+    grip.addEventListener("keydown", (event) => {
+      if (!(event.key in STEPS)) return;
+      event.preventDefault();
+      set(get(), get()[index] + STEPS[event.key]);
+    });
+    const [top, bottom] = ROWS.pq;
+    let held = null; // the distribution when the pointer came down, and where its bar has its foot
+    grip.addEventListener("pointerdown", (event) => {
+      grip.setPointerCapture(event.pointerId);
+      held = { from: get(), foot: event.clientY + get()[index] * (bottom - top) };
+    });
+    grip.addEventListener("pointermove", (event) => {
+      if (held) set(held.from, (held.foot - event.clientY) / (bottom - top));
+    });
+    for (const end of ["pointerup", "pointercancel"]) grip.addEventListener(end, () => (held = null));
+    return grip;
   }
 
   /** How far a histogram of n honest draws is from p on average: the noise of chance. */
   const chance = (p, n) => sum(p.map((value) => Math.sqrt((2 * value * (1 - value)) / (Math.PI * n)))) / 2;
 
-  /** Three rows of bars over the same tokens: p and q, the residual, what is emitted. */
-  function drawBars(picture, handles, chartWidth, words, p, q, after, [accepted, recovered], lossy) {
+  /** Three rows of bars over the same tokens: p and q, what a rejection draws from, what is emitted. */
+  function drawBars(picture, handles, chartWidth, titles, tokens, p, q, after, [kept, redrawn]) {
     const left = 34;
-    const column = (Math.max(chartWidth, 260) - left) / p.length;
+    const column = (Math.max(chartWidth, 260) - left) / tokens.length;
     const wide = Math.min(34, column * 0.4);
-    const middle = (i) => left + column * (i + 0.5);
-    const height = ([top, bottom], value) => (bottom - top) * value;
     const parts = [];
-    const titles = { pq: words.rowPQ, residual: lossy ? words.rowLossy : words.rowResidual, emitted: words.rowEmitted };
+    const level = ([top, bottom], value) => bottom - (bottom - top) * value;
+
+    /** A bar of two parts, one on the other. */
+    function stack(row, x, width, lower, upper, look) {
+      const [foot, edge, head] = [0, lower, lower + upper].map((value) => level(row, value));
+      parts.push(rect("kept", x, edge, width, foot - edge), rect(look, x, head, width, edge - head));
+    }
+
     for (const [name, row] of Object.entries(ROWS)) {
       parts.push(word("axis", 0, row[0] - 14, titles[name]));
       for (const value of [0, 0.5, 1]) {
-        const y = row[1] - height(row, value);
-        parts.push(line("grid", left, y, left + column * p.length, y), word("tick end", left - 6, y + 4, String(value)));
+        const y = level(row, value);
+        parts.push(line("grid", left, y, left + column * tokens.length, y), word("tick end", left - 6, y + 4, value));
       }
     }
-    const stack = (row, x, width, lower, upper, look) => {
-      const [low, high] = [height(row, lower), height(row, upper)];
-      parts.push(rect("kept", x, row[1] - low, width, low), rect(look, x, row[1] - low - high, width, high));
-    };
     const both = shared(p, q);
-    for (const i of p.keys()) {
-      const x = middle(i);
+    for (const [i, token] of tokens.entries()) {
+      const x = left + column * (i + 0.5);
       stack(ROWS.pq, x - wide - 1, wide, both[i], p[i] - both[i], "missing");
       stack(ROWS.pq, x + 1, wide, both[i], q[i] - both[i], "surplus");
-      parts.push(word("tick mid", x - wide / 2, ROWS.pq[1] + 17, "p"), word("tick mid", x + wide / 2, ROWS.pq[1] + 17, "q"));
-      stack(ROWS.residual, x - wide, 2 * wide, 0, after[i], "missing");
-      stack(ROWS.emitted, x - wide, 2 * wide, accepted[i], recovered[i], "missing");
-      const y = ROWS.emitted[1] - height(ROWS.emitted, p[i]);
-      parts.push(line("wanted", x - wide - 6, y, x + wide + 6, y));
-      for (const row of Object.values(ROWS)) parts.push(word("token mid", x, row[1] + (row === ROWS.pq ? 36 : 20), words.tokens[i]));
+      stack(ROWS.after, x - wide, 2 * wide, 0, after[i], "missing");
+      stack(ROWS.out, x - wide, 2 * wide, kept[i], redrawn[i], "missing");
+      const wanted = level(ROWS.out, p[i]);
+      parts.push(line("wanted", x - wide - 6, wanted, x + wide + 6, wanted));
+      for (const row of Object.values(ROWS)) parts.push(word("token mid", x, row[1] + 34, token));
+      for (const [side, name, value] of [[-1, "p", p[i]], [1, "q", q[i]]]) {
+        parts.push(word("tick mid", x + (side * wide) / 2, ROWS.pq[1] + 17, name));
+        const grip = handles[name === "p" ? i : tokens.length + i];
+        grip.setAttribute("aria-valuenow", value.toFixed(2));
+        place(grip, name === "p" ? x - wide - 1 : x + 1, level(ROWS.pq, value), wide);
+      }
     }
     picture.replaceChildren(...parts);
-    for (const { name, i, grip } of handles) {
-      const value = { p, q }[name][i];
-      const [x, y] = [middle(i) + (name === "p" ? -wide - 1 : 1), ROWS.pq[1] - height(ROWS.pq, value)];
-      const [reach, mark] = grip.children;
-      for (const [shape, above, tall] of [[reach, 14, 28], [mark, 3, 6]]) {
-        for (const [key, length] of Object.entries({ x, y: y - above, width: wide, height: tall })) shape.setAttribute(key, length);
-      }
-      grip.setAttribute("aria-valuenow", value.toFixed(2));
+  }
+
+  /** Put a handle on top of its bar: what can be caught, and what is seen. */
+  function place(grip, x, y, width) {
+    for (const [shape, height] of [[grip.children[0], 28], [grip.children[1], 6]]) {
+      const box = { x, y: y - height / 2, width, height };
+      for (const [name, value] of Object.entries(box)) shape.setAttribute(name, value);
     }
   }
 
@@ -310,36 +346,88 @@
 
   const WORDS = {
     zh: {
-      alpha: "接受率 α", cost: "成本比 c", gamma: "草稿长度 γ",
-      speedResults: { tau: "每轮的 token 数 τ", speedup: "加速比 S", best: "最佳的 γ", bestSpeedup: "此时的加速比", breakEven: "起草划算吗" },
-      pays: "划算：α > c", never: "不划算：α ≤ c",
-      curve: "加速比随草稿长度变化的曲线，标出所选的 γ 与最佳的 γ", speedupAxis: "加速比 S", gammaAxis: "草稿长度 γ", plain: "普通解码",
-      roundTime: (gamma, time) => `投机解码一轮：${gamma} 次起草加 1 次目标前向，耗时 ${time}`,
-      plainTime: (tau) => `普通解码生成同样多的 token：${tau} 次目标前向，耗时 ${tau}`,
-      tokens: ["垫子", "沙发", "地板", "屋顶", "月亮"],
-      bars: "p 与 q 的柱形；每根柱子的顶端可以用方向键或指针移动", handle: (name, token) => `${name}（${token}）`,
-      rowPQ: "p 与 q：拖动柱顶", rowResidual: "残差分布：拒绝之后从这里抽取", rowLossy: "去掉了残差分布：拒绝之后重新从 p 抽取", rowEmitted: "输出的分布，横线是 p",
-      legend: { kept: "接受：min(p, q)", surplus: "q 多出的部分：被拒绝", missing: "p 多出的部分：由残差分布补上" },
-      buttons: { draw: "抽取 1000 次", same: "令 q = p", oneHot: "q 只押一个词", reset: "恢复初始值" },
-      lossy: "去掉残差分布（拒绝之后重新从 p 抽取）",
-      overlapResults: { acceptance: "接受率 α = Σ min(p, q)", variation: "全变差距离 TV(p, q)", bias: "输出与 p 的距离", drawn: "模拟" },
-      drawn: (count, distance, noise) => `${count} 次；直方图与 p 的距离 ${distance}，纯属偶然时约 ${noise}`, nothing: "尚未抽取",
+      alpha: "接受率 α",
+      cost: "成本比 c",
+      gamma: "草稿长度 γ",
+      speedResults: {
+        tau: "每轮的 token 数 τ",
+        speedup: "加速比 S",
+        best: "最佳的 γ",
+        bestSpeedup: "最佳 γ 的加速比",
+        breakEven: "起草划算吗",
+      },
+      pays: "划算：α > c",
+      never: "不划算：α ≤ c",
+      curve: "加速比随草稿长度变化的曲线，标出所选的 γ 与最佳的 γ",
+      speedupAxis: "加速比 S（圆圈：最佳的 γ）",
+      gammaAxis: "草稿长度 γ",
+      plain: "普通解码",
+      roundTime: (gamma, time) => `投机解码一轮：起草 ${gamma} 次，目标前向 1 次，耗时 ${time}`,
+      plainTime: (tau) => `普通解码，生成同样多的 token：目标前向 ${tau} 次，耗时 ${tau}`,
+      tokens: ["沙发", "垫子", "地板", "屋顶", "月亮"],
+      bars: "p 与 q 的柱形；每根柱子的顶端可以用方向键或指针移动",
+      handle: (name, token) => `${name}（${token}）`,
+      rowPQ: "p 与 q：拖动柱顶，或按方向键",
+      rowResidual: "残差分布：拒绝之后从这里抽取",
+      rowLossy: "没有残差分布：拒绝之后又从 p 抽取",
+      rowOut: "输出的分布；横线是 p",
+      legend: {
+        kept: "接受：min(p, q)",
+        surplus: "q 偏高的部分：拒绝",
+        missing: "q 偏低的部分：由残差分布补足",
+      },
+      buttons: { draw: "抽取 1000 次", same: "令 q = p", sure: "q 只押一个词", reset: "恢复初始值" },
+      lossy: "去掉残差分布（拒绝之后又从 p 抽取）",
+      overlapResults: {
+        acceptance: "接受率 Σ min(p, q)",
+        variation: "全变差距离 TV(p, q)",
+        bias: "输出与 p 的距离",
+        drawn: "模拟",
+      },
+      drawn: (count, distance, noise) => `${count} 次，直方图与 p 的距离 ${distance}（仅由偶然约 ${noise}）`,
+      nothing: "尚未抽取",
     },
     en: {
-      alpha: "acceptance rate α", cost: "cost ratio c", gamma: "draft length γ",
-      speedResults: { tau: "tokens a round, τ", speedup: "speed-up S", best: "best γ", bestSpeedup: "its speed-up", breakEven: "does drafting pay?" },
-      pays: "yes: α > c", never: "no: α ≤ c",
-      curve: "Curve of the speed-up against the draft length, with the chosen γ and the best γ marked", speedupAxis: "speed-up S", gammaAxis: "draft length γ", plain: "plain decoding",
-      roundTime: (gamma, time) => `One round of speculative decoding, ${gamma} draft calls and 1 target pass: time ${time}`,
+      alpha: "acceptance rate α",
+      cost: "cost ratio c",
+      gamma: "draft length γ",
+      speedResults: {
+        tau: "tokens a round, τ",
+        speedup: "speed-up S",
+        best: "best γ",
+        bestSpeedup: "speed-up at the best γ",
+        breakEven: "does drafting pay?",
+      },
+      pays: "yes: α > c",
+      never: "no: α ≤ c",
+      curve: "Curve of the speed-up against the draft length; the chosen γ and the best γ are marked",
+      speedupAxis: "speed-up S (ring: best γ)",
+      gammaAxis: "draft length γ",
+      plain: "plain decoding",
+      roundTime: (gamma, time) => `A round of speculative decoding, ${gamma} draft calls and 1 target pass: time ${time}`,
       plainTime: (tau) => `Plain decoding of as many tokens, ${tau} target passes: time ${tau}`,
-      tokens: ["mat", "sofa", "floor", "roof", "moon"],
-      bars: "Bars of p and q; the top of each bar can be moved with the arrow keys or a pointer", handle: (name, token) => `${name} of ${token}`,
-      rowPQ: "p and q: drag the top of a bar", rowResidual: "residual: drawn from after a rejection", rowLossy: "no residual: p again after a rejection", rowEmitted: "what is emitted; the lines are p",
-      legend: { kept: "accepted: min(p, q)", surplus: "too much of q: rejected", missing: "too little of q: comes from the residual" },
-      buttons: { draw: "Draw 1,000", same: "Let q = p", oneHot: "Let q be sure", reset: "Start again" },
+      tokens: ["sofa", "mat", "floor", "roof", "moon"],
+      bars: "Bars of p and q; the top of each bar can be moved with the arrow keys or a pointer",
+      handle: (name, token) => `${name} of ${token}`,
+      rowPQ: "p and q: drag the top of a bar, or use the arrow keys",
+      rowResidual: "residual: drawn from after a rejection",
+      rowLossy: "no residual: p again after a rejection",
+      rowOut: "what is emitted; the lines are p",
+      legend: {
+        kept: "accepted: min(p, q)",
+        surplus: "q too high: rejected",
+        missing: "q too low: comes from the residual",
+      },
+      buttons: { draw: "Draw 1,000", same: "Let q = p", sure: "Let q be sure", reset: "Start again" },
       lossy: "without the residual (after a rejection, draw from p again)",
-      overlapResults: { acceptance: "acceptance rate α = Σ min(p, q)", variation: "total variation TV(p, q)", bias: "distance of the output from p", drawn: "simulation" },
-      drawn: (count, distance, noise) => `${count} draws; the histogram is ${distance} away from p, chance alone makes about ${noise}`, nothing: "nothing drawn yet",
+      overlapResults: {
+        acceptance: "acceptance rate Σ min(p, q)",
+        variation: "total variation TV(p, q)",
+        bias: "distance of the output from p",
+        drawn: "simulation",
+      },
+      drawn: (count, distance, noise) => `${count} draws, ${distance} away from p (by chance alone about ${noise})`,
+      nothing: "nothing drawn yet",
     },
   };
 
