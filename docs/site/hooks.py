@@ -21,7 +21,8 @@ GAP = re.compile(
     rf"(?<=[{HAN}]){TAGS}\n{TAGS}(?=[{HAN}])|(?<=[{FULL_WIDTH}]){TAGS}\s+|\s+{TAGS}(?=[{FULL_WIDTH}])"
 )
 CODE = re.compile(r"(<pre\b.*?</pre>)", re.DOTALL)
-LANGUAGE_LINK = re.compile(r"^\[(?:中文|English)\]\([^)]*\)\n", re.MULTILINE)
+LANGUAGE_LINK = re.compile(r"^\[(?:中文|English)\]\([^)]*\)(?:\n|\Z)", re.MULTILINE)
+LINK_UP = re.compile(r"\[(?P<words>[^\]]*)\]\((?P<up>(?:\.\./)+)(?P<path>[^)#]+)(?:#[^)]*)?\)")
 
 
 def mathml(match: re.Match[str]) -> str:
@@ -31,9 +32,20 @@ def mathml(match: re.Match[str]) -> str:
     return f'<div class="formula">{formula}</div>' if is_block else formula
 
 
-def on_page_markdown(markdown: str, **context: Any) -> str:
-    """Drop the link to the other language: the site has a switch, and builds each by itself."""
-    return LANGUAGE_LINK.sub("", markdown, count=1)
+def on_page_markdown(markdown: str, page: Any, **context: Any) -> str:
+    """Drop links that lead out of the site: to the other language, and to files of the repository.
+
+    The site has a switch of languages; of a file it gives the path.
+    """
+    folders = page.file.src_uri.count("/")
+
+    def within(match: re.Match[str]) -> str:
+        if match["up"].count("/") <= folders:
+            return match[0]
+        is_named = match["path"] in match["words"]
+        return match["words"] if is_named else f"{match['words']} (`{match['path']}`)"
+
+    return LINK_UP.sub(within, LANGUAGE_LINK.sub("", markdown, count=1))
 
 
 def without_gaps(content: str) -> str:
