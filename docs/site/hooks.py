@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+from itertools import pairwise
 from typing import Any
 
 from latex2mathml.converter import convert
@@ -14,22 +15,37 @@ from latex2mathml.converter import convert
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
+# Brackets, and what stands between the sides of an equation.
+BREAK = re.compile(r"(?P<relation>=|<|>|\\(?:le|ge|leq|geq|approx|to|sim|propto)\b)|[(){}\[\]]")
+LONG = 30  # characters of LaTeX that fit in a line of a telephone
 HAN, FULL_WIDTH = "\u4e00-\u9fff", "，。；：、？！（）《》“”"
 TAGS = r"((?:</?(?:a|em|strong|summary)\b[^>]*>)*)"
 # A line break in Chinese text is no space, and full-width punctuation brings its own.
 GAP = re.compile(
     rf"(?<=[{HAN}]){TAGS}\n{TAGS}(?=[{HAN}])|(?<=[{FULL_WIDTH}]){TAGS}\s+|\s+{TAGS}(?=[{FULL_WIDTH}])"
 )
+BEFORE_STOP = re.compile(rf"</math>(?=[.,;:!?){FULL_WIDTH}])")  # no line begins with a full stop
 CODE = re.compile(r"(<pre\b.*?</pre>)", re.DOTALL)
 LANGUAGE_LINK = re.compile(r"^\[(?:中文|English)\]\([^)]*\)(?:\n|\Z)", re.MULTILINE)
 LINK_UP = re.compile(r"\[(?P<words>[^\]]*)\]\((?P<up>(?:\.\./)+)(?P<path>[^)#]+)(?:#[^)]*)?\)")
 
 
+def pieces(latex: str) -> list[str]:
+    """Cut a long formula before its relations, where a narrow page may break the line."""
+    cuts, depth = [0], 0
+    for found in BREAK.finditer(latex) if len(latex) > LONG else ():
+        depth += (found[0] in "({[") - (found[0] in ")}]")
+        if depth == 0 and found["relation"]:
+            cuts.append(found.start())
+    return [latex[i:j] for i, j in pairwise([*cuts, len(latex)]) if latex[i:j].strip()]
+
+
 def mathml(match: re.Match[str]) -> str:
     """Return the MathML of one formula, as arithmatex has marked it."""
-    is_block = match["tag"] == "div"
-    formula = convert(html.unescape(match["latex"]), display="block" if is_block else "inline")
-    return f'<div class="formula">{formula}</div>' if is_block else formula
+    latex = html.unescape(match["latex"])
+    if match["tag"] == "div":
+        return f'<div class="formula">{convert(latex, display="block")}</div>'
+    return "<wbr>".join(convert(piece) for piece in pieces(latex))
 
 
 def on_page_markdown(markdown: str, page: Any, **context: Any) -> str:
@@ -57,5 +73,5 @@ def without_gaps(content: str) -> str:
 
 def on_page_content(content: str, page: Any, **context: Any) -> str:
     """Turn every formula of a page into MathML, and close the gaps in Chinese text."""
-    content = FORMULA.sub(mathml, content)
+    content = BEFORE_STOP.sub("\\g<0>&#8288;", FORMULA.sub(mathml, content))
     return content if page.file.src_uri.startswith("en/") else without_gaps(content)
