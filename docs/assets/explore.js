@@ -189,7 +189,7 @@
   // --- why it is exact -----------------------------------------------------------------------------
 
   const START = { p: [0.4, 0.25, 0.2, 0.1, 0.05], q: [0.25, 0.1, 0.4, 0.2, 0.05] };
-  const ROWS = { pq: [28, 210], after: [282, 382], out: [454, 584] }; // [top, bottom] of each
+  const ROWS = { pq: [28, 210], after: [286, 386], out: [446, 576] }; // [top, bottom] of each
   const DRAWS = 1000;
   const SEED = 1;
   const STEPS = {
@@ -198,7 +198,7 @@
 
   function showOverlap(root, words) {
     const state = {};
-    const chart = svg("svg", { class: "explore-chart", height: 626, role: "group", "aria-label": words.bars });
+    const chart = svg("svg", { class: "explore-chart", height: 604, role: "group", "aria-label": words.bars });
     const lossy = html("input", { type: "checkbox", id: "explore-lossy" });
     const [list, set] = results(words.overlapResults);
     const after = () => (lossy.checked ? state.p : residual(state.p, state.q));
@@ -323,7 +323,7 @@
       stack(ROWS.out, x - wide, 2 * wide, kept[i], redrawn[i], "missing");
       const wanted = level(ROWS.out, p[i]);
       parts.push(line("wanted", x - wide - 6, wanted, x + wide + 6, wanted));
-      for (const row of Object.values(ROWS)) parts.push(word("token mid", x, row[1] + 34, token));
+      for (const row of Object.values(ROWS)) parts.push(word("mid", x, row[1] + (row === ROWS.pq ? 36 : 18), token));
       for (const [side, name, value] of [[-1, "p", p[i]], [1, "q", q[i]]]) {
         parts.push(word("tick mid", x + (side * wide) / 2, ROWS.pq[1] + 17, name));
         const grip = handles[name === "p" ? i : tokens.length + i];
