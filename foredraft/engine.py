@@ -219,7 +219,7 @@ class Engine:
             divided among the records of its texts by the tokens they fed.
 
         Raises:
-            Exception: as for `stream`, before anything is computed.
+            Errors as for `stream`, before anything is computed.
         """
         config = config_of(config)
         prompts = listed("prompts", prompts, "give a list of texts")

@@ -114,7 +114,7 @@ class Context:
             held: the tokens in memory, as far as they are known; others are forgotten.
 
         Raises:
-            Exception: as of `Network.open`; this context stays as it was.
+            Errors as of `Network.open`; this context stays as it was.
         """
         self.check_open()
         if not _begins_with(self.prompt, self.begin):  # an encoder has read it
