@@ -94,7 +94,9 @@ def test_the_simulation_settles_on_p_and_beside_it_without_the_residual(explore:
         explore.execute_script(
             "for (let i = 0; i < 20; i++) document.getElementById('explore-draw').click()"
         )
-        found = re.search(r"^([\d,]+) draws.*?(\d\.\d+) away.*?(\d\.\d+)\)$", shown(explore)["drawn"])
+        found = re.search(
+            r"^([\d,]+) draws.*?(\d\.\d+) away.*?(\d\.\d+)\)$", shown(explore)["drawn"]
+        )
         assert found is not None
         assert found[1].replace(",", "") == "20000"
         return float(found[2])
