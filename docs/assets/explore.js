@@ -426,7 +426,7 @@
         bias: "distance of the output from p",
         drawn: "simulation",
       },
-      drawn: (count, distance, noise) => `${count} draws, ${distance} away from p (by chance alone about ${noise})`,
+      drawn: (count, distance, noise) => `${count.toLocaleString("en")} draws, ${distance} away from p (by chance alone about ${noise})`,
       nothing: "nothing drawn yet",
     },
   };
