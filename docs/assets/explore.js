@@ -162,7 +162,7 @@
       parts.push(line("grid", left, y(ratio), right, y(ratio)), word("tick end", left - 6, y(ratio) + 4, ratio));
     }
     for (let g = 0; g <= LONGEST; g += 2) parts.push(word("tick mid", x(g), bottom + 18, g));
-    parts.push(line("plain", left, y(1), right, y(1)), word("tick end", right, y(1) + 15, words.plain));
+    parts.push(line("plain", left, y(1), right, y(1)), word("tick end", right, y(1) - 6, words.plain));
     const points = ratios.map((ratio, g) => `${x(g)},${y(ratio)}`).join(" ");
     parts.push(svg("polyline", { class: "curve", points }));
     const circle = (look, g, r) => svg("circle", { class: look, cx: x(g), cy: y(ratios[g]), r });
@@ -176,7 +176,8 @@
     const round = 1 + gamma * cost;
     const unit = 100 / Math.max(round, tau);
     const block = (look, width) => html("span", { class: look, style: `width: ${width * unit}%` });
-    const drafts = Array.from({ length: gamma }, () => block("draft", cost));
+    const isThin = cost * unit < 1; // too thin to be seen one by one
+    const drafts = isThin ? [block("draft", gamma * cost)] : Array(gamma).fill(cost).map((c) => block("draft", c));
     const passes = Array.from({ length: Math.ceil(tau) }, (_, i) => block("target", Math.min(1, tau - i)));
     times.replaceChildren(
       html("p", {}, words.roundTime(gamma, round.toFixed(2))),
