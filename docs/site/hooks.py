@@ -17,7 +17,9 @@ FORMULA = re.compile(
 )
 # Brackets, and what stands between the sides of an equation.
 BREAK = re.compile(r"(?P<relation>=|<|>|\\(?:le|ge|leq|geq|approx|to|sim|propto)\b)|[(){}\[\]]")
-FUNCTION = re.compile(r"<mo>(\w{2,})</mo>(?=(?:<mrow>)?<mo[^>]*>&#x00028;)")
+FUNCTION = re.compile(
+    r"<m[io]>(?P<name>exp|inf|ln|log|max|min|sup)</m[io]>(?P<bracket>(?:<mrow>)?<mo[^>]*>&#x00028;)?"
+)
 LONG = 30  # characters of LaTeX that fit in a line of a telephone
 HAN, FULL_WIDTH = "\u4e00-\u9fff", "，。；：、？！（）《》“”"
 TAGS = r"((?:</?(?:a|em|strong|summary)\b[^>]*>)*)"
@@ -25,7 +27,8 @@ TAGS = r"((?:</?(?:a|em|strong|summary)\b[^>]*>)*)"
 GAP = re.compile(
     rf"(?<=[{HAN}]){TAGS}\n{TAGS}(?=[{HAN}])|(?<=[{FULL_WIDTH}]){TAGS}\s+|\s+{TAGS}(?=[{FULL_WIDTH}])"
 )
-BEFORE_STOP = re.compile(rf"</math>(?=[.,;:!?){FULL_WIDTH}])")  # no line begins with a full stop
+# A formula and the stop after it: no line begins with a stop.
+STOPPED = re.compile(rf"<math(?:(?!<math).)*?</math>[.,;:!?){FULL_WIDTH}]+", re.DOTALL)
 CODE = re.compile(r"(<pre\b.*?</pre>)", re.DOTALL)
 LANGUAGE_LINK = re.compile(r"^\[(?:中文|English)\]\([^)]*\)(?:\n|\Z)", re.MULTILINE)
 LINK_UP = re.compile(r"\[(?P<words>[^\]]*)\]\((?P<up>(?:\.\./)+)(?P<path>[^)#]+)(?:#[^)]*)?\)")
@@ -43,7 +46,13 @@ def pieces(latex: str) -> list[str]:
 
 def tight(formula: str) -> str:
     """Set a function near its bracket and a prime near its letter, as in print."""
-    formula = FUNCTION.sub(r'<mo lspace="0.17em" rspace="0">\1</mo>', formula)
+
+    def spaced(match: re.Match[str]) -> str:
+        bracket = match["bracket"] or ""
+        after = "0" if bracket else "0.17em"
+        return f'<mo lspace="0.17em" rspace="{after}">{match["name"]}</mo>{bracket}'
+
+    formula = FUNCTION.sub(spaced, formula)
     return formula.replace("<mi>&#x02032;</mi>", '<mo lspace="0" rspace="0">&#x02032;</mo>')
 
 
@@ -80,5 +89,5 @@ def without_gaps(content: str) -> str:
 
 def on_page_content(content: str, page: Any, **context: Any) -> str:
     """Turn every formula of a page into MathML, and close the gaps in Chinese text."""
-    content = BEFORE_STOP.sub("\\g<0>&#8288;", FORMULA.sub(mathml, content))
+    content = STOPPED.sub(r'<span class="together">\g<0></span>', FORMULA.sub(mathml, content))
     return content if page.file.src_uri.startswith("en/") else without_gaps(content)
