@@ -89,5 +89,7 @@ def without_gaps(content: str) -> str:
 
 def on_page_content(content: str, page: Any, **context: Any) -> str:
     """Turn every formula of a page into MathML, and close the gaps in Chinese text."""
-    content = STOPPED.sub(r'<span class="together">\g<0></span>', FORMULA.sub(mathml, content))
-    return content if page.file.src_uri.startswith("en/") else without_gaps(content)
+    content = FORMULA.sub(mathml, content)
+    if not page.file.src_uri.startswith("en/"):
+        content = without_gaps(content)
+    return STOPPED.sub(r'<span class="together">\g<0></span>', content)
