@@ -6,6 +6,7 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,12 +70,19 @@ def test_folds_are_rendered_and_their_chinese_has_no_gaps(site: Path) -> None:
     assert num_folds > 10
 
 
-def test_gaps_are_closed_in_text_and_kept_in_code() -> None:
+@pytest.fixture(scope="module")
+def hooks() -> Any:
+    """Load what mkdocs is told beside its settings."""
+    pytest.importorskip("latex2mathml")
     spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "site" / "hooks.py")
     assert spec is not None
     assert spec.loader is not None
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_gaps_are_closed_in_text_and_kept_in_code(hooks: Any) -> None:
     closed = {
         "猫\n狗": "猫狗",
         "猫\n<strong>狗</strong>\n鱼": "猫<strong>狗</strong>鱼",
@@ -84,6 +92,20 @@ def test_gaps_are_closed_in_text_and_kept_in_code() -> None:
     }
     for text, expected in closed.items():
         assert hooks.without_gaps(text) == expected
+
+
+def test_only_long_formulas_are_cut_and_never_within_brackets(hooks: Any) -> None:
+    assert hooks.pieces("a = b") == ["a = b"]
+    long = r"1 - \sum_{y = 1} \min(p = 1, q) = \max\left(0, p(y)\right) \ge 0"
+    cut = [r"1 - \sum_{y = 1} \min(p = 1, q) ", r"= \max\left(0, p(y)\right) ", r"\ge 0"]
+    assert hooks.pieces(long) == cut
+
+
+def test_links_out_of_the_site_become_paths(hooks: Any) -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="en/heads.md"))
+    text = "[中文](../heads.md)\n[table](../../benchmarks/x.md#y) [other](../z.md) [here](a.md)"
+    shown = "table (`benchmarks/x.md`) [other](../z.md) [here](a.md)"
+    assert hooks.on_page_markdown(text, page=page) == shown
 
 
 def test_both_languages_can_be_searched(site: Path) -> None:
