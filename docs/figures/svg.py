@@ -1,4 +1,7 @@
-"""Just enough SVG for the figures: boxes, words, arrows, curves; follows light and dark."""
+"""Just enough SVG for the figures: boxes, words, arrows, curves; follows light and dark.
+
+A figure brings its own paper: a page may be dark where the reader's system is light.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterable
 from html import escape
 
 STYLE = """
+.paper { fill: #fff }
 text { font: 15px system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; fill: #222 }
 .small { font-size: 13px } .bold { font-weight: 700 } .mid { text-anchor: middle }
 .end { text-anchor: end }
@@ -17,6 +21,7 @@ text { font: 15px system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; 
 .c0 { stroke: #1e88e5 } .c1 { stroke: #43a047 } .c2 { stroke: #fb8c00 } .c3 { stroke: #e53935 }
 .c4 { stroke: #8e24aa } .curve { fill: none; stroke-width: 2.2 } .dot { stroke-width: 5 }
 @media (prefers-color-scheme: dark) {
+.paper { fill: #1e2129 }
 text { fill: #eee } .line { stroke: #bbb } .head { fill: #bbb } .grid { stroke: #444 }
 .plain { fill: #37474f } .draft { fill: #5d4037 } .kept { fill: #1b5e20 }
 .cut { fill: #7f1d1d } .extra { fill: #0d47a1 }
@@ -39,6 +44,7 @@ class Drawing:
             f'width="{width}" height="{height}" role="img">',
             f"<title>{escape(title)}</title>",
             f"<style>{STYLE}</style>",
+            '<rect class="paper" width="100%" height="100%" rx="6"/>',
             '<defs><marker id="head" markerWidth="9" markerHeight="7" refX="8" refY="3.5" '
             'orient="auto"><path class="head" d="M0 0 L9 3.5 L0 7 z"/></marker></defs>',
         ]
