@@ -12,7 +12,7 @@ from foredraft.assembly import Assembly
 from foredraft.config import METHODS, DecodingConfig, check_method, config_of
 from foredraft.conversation import Conversation
 from foredraft.core import Completion
-from foredraft.decoding import Difference, Speculation, step
+from foredraft.decoding import Speculation, step
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import RequestError, foreign
 from foredraft.generation import Generation
@@ -22,10 +22,9 @@ from foredraft.models import Network, Seq2SeqModel
 from foredraft.models.refusals import check_vocabulary_holds
 from foredraft.ownership import held
 from foredraft.ranges import TokenId, checked
-from foredraft.results import Result, compared
+from foredraft.results import Result, beside
 from foredraft.sampling.processors import GivenControls, as_controls
 from foredraft.text import encode_prompt
-from foredraft.tracing import summarize
 
 MOST_TEXTS = 16  # that share a pass
 
@@ -62,11 +61,17 @@ class Engine:
         options: LoadOptions | None = None,
         drafter_options: LoadOptions | None = None,
     ) -> Engine:
-        """Load models by name, folder or `bundled`; without a draft model if it is None or `none`.
+        """Load a target and a draft model.
 
-        `auto` is what comes with this package for the target, if anything does.
+        Args:
+            target: a name on the hub, a folder, a .gguf file, `bundled` or `bundled-seq2seq`.
+            drafter: likewise, or the folder of a head; `auto` is what comes with this package for
+                the target, if anything does; None or `none` loads no draft model.
+            options: how to load the target; None: the defaults.
+            drafter_options: how to load the draft model; None: as the target.
 
         Raises:
+            ConfigError: an option is illegal.
             ModelError: one of them cannot be loaded, or they do not fit together.
         """
         for name, given in (("options", options), ("drafter_options", drafter_options)):
@@ -262,6 +267,12 @@ class Engine:
             config: how to decode; each method starts from its seed.
             methods: which; empty means those switched on in the config.
             controls: as for `stream`.
+
+        Returns:
+            A result for each method, in the order in which they ran.
+
+        Raises:
+            Errors as for `stream`.
         """
         config = config_of(config).with_seed
         for method in listed("methods", methods, f"legal names: {', '.join(METHODS)}"):
@@ -282,21 +293,8 @@ class Engine:
         config = config_of(config)
         baseline = next((c for c in completions if c.method == "target"), None)
         with held(*self.networks):  # the comparison may use the target
-            return [self._result(c, baseline, prompt, config) for c in completions]
-
-    def _result(
-        self, done: Completion, baseline: Completion | None, prompt: str, config: DecodingConfig
-    ) -> Result:
-        summary = summarize(done.records)
-        if baseline is None:
-            return Result(done, summary)
-        ours, theirs = summary.tokens_per_second, summarize(baseline.records).tokens_per_second
-        matches: bool | Difference | None = None
-        method = Method.of(config, done.method)
-        if method.sampler.is_greedy and done.method != "drafter":
-            tokens = self.encode(prompt, chat=config.chat)
-            matches = compared(self.target, method, tokens, done.tokens, baseline.tokens)
-        return Result(done, summary, ours / theirs if ours and theirs else None, matches)
+            tokens = self.encode(prompt, chat=config.chat) if baseline else []
+            return [beside(c, baseline, self.target, config, tokens) for c in completions]
 
     def speculation(self, method: str, config: DecodingConfig) -> Speculation:
         """Return the parts that a method decodes with."""
@@ -338,7 +336,7 @@ class Engine:
         return list(self._encoded[1])
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, special ones included: for traces.
+        """Return the text of tokens, special ones included.
 
         Raises:
             RequestError: they are no token ids, or the tokenizer fails on them.
