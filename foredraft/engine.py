@@ -36,8 +36,8 @@ class Engine:
     `stream` keeps them for a step, so that several go on in turns.
 
     Args:
-        target: whose distribution is preserved.
-        drafter: the draft model; None leaves `target` and `ngram`.
+        target: the model whose distribution is preserved.
+        drafter: the draft model; without one the methods `target` and `ngram` remain.
     """
 
     def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
@@ -101,8 +101,8 @@ class Engine:
             config: how to decode; None: the defaults. It is one text: `n` is for `continuations`.
             method: `speculative`, `ngram`, `target` or `drafter`; what the first drafts with is
                 `config.drafting`.
-            controls: that bend the distributions after those of the config: `Control` objects, or
-                transformers' `LogitsProcessorList`.
+            controls: what changes the logits after the controls of the config: `Control` objects,
+                or a `LogitsProcessorList` of transformers.
 
         Raises:
             RequestError: the prompt is empty or not text.
@@ -207,7 +207,7 @@ class Engine:
         method: str = "speculative",
         controls: GivenControls = (),
     ) -> Iterator[tuple[int, Completion]]:
-        """Generate several texts, `MOST_TEXTS` of them in each pass; yield each as it ends.
+        """Generate several texts in shared passes; yield each as it ends.
 
         A text is the one that `generate` gives for its prompt, whoever shares its passes: under
         sampling as far as the drafts do not depend on what was measured meanwhile. A text that ends
@@ -303,7 +303,7 @@ class Engine:
             return self._assembly.parts(chosen)
 
     def warm_up(self) -> None:
-        """Run a few tokens through both models: first passes pay for allocations, not for work."""
+        """Run a few tokens through both models: the first passes are slow for other reasons."""
         config = DecodingConfig(length=8, seed=0)  # the global generator is not drawn from
         for method in ("target", "speculative" if self.drafter else "ngram"):
             self.generate("Once upon a time", config, method=method)

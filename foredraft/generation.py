@@ -116,7 +116,7 @@ class Generation:
 
     @property
     def seed(self) -> int:
-        """What it is drawn with: the config's, or the fresh one that took its place."""
+        """Its seed: that of the config, or the fresh one that took its place."""
         return self.method.config.seed or 0
 
     @property

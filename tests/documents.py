@@ -285,7 +285,9 @@ def speeds_nobody_measured(pages: Pages) -> list[str]:
     for name, text in pages.items():
         for language, code in FENCED.findall(MARKED.sub("", text)):
             if language in {"text", "console"}:
-                typed = re.findall(r"\d[\d,.]*(?= ?(?:tokens/s|tokens a second))|\d\.\d+(?= ?[x×])", code)
+                typed = re.findall(
+                    r"\d[\d,.]*(?= ?(?:tokens/s|tokens a second))|\d\.\d+(?= ?[x×])", code
+                )
                 wrong += [f"{name}: {speed} is in no results file" for speed in typed]
     return wrong
 

@@ -54,7 +54,9 @@ INTERNAL = {  # public among the package's own parts only
 }
 INTERNAL["DecodingConfig"] |= {"with_later_seed", "with_seed"}
 MODELS = ("DecoderOnlyModel", "EncoderDecoderModel")  # what they tell heads is their own affair
-INTERNAL |= {name: {"embedding", "last_norm", "output_rows", "forbids"} for name in MODELS}
+INTERNAL |= {
+    name: {"embedding", "last_norm", "output_rows", "forbids", "states"} for name in MODELS
+}
 
 
 class Page:
@@ -177,7 +179,9 @@ def raised(its: Told, say: Say) -> list[str]:
     """Return what is raised, and when."""
     if not its.raises:
         return []
-    every = [f"`{name}`: {say(words)}" if name else say(words) for name, words in its.raises.items()]
+    every = [
+        f"`{name}`: {say(words)}" if name else say(words) for name, words in its.raises.items()
+    ]
     return ["", f"{say('Raises:')} {' '.join(every)}"]
 
 
@@ -186,7 +190,11 @@ def functions(say: Say) -> str:
     lines = []
     for name, function in FUNCTIONS.items():
         its = told(function)
-        lines += [f"### `{name}`", "", "\n\n".join(say(words) for words in (its.summary, *its.more))]
+        lines += [
+            f"### `{name}`",
+            "",
+            "\n\n".join(say(words) for words in (its.summary, *its.more)),
+        ]
         lines += ["", "```py", signature(name, function), "```"]
         lines += _parameters(function, its.args, say)
         if len(its.args) < len(parameters(function)):

@@ -14,7 +14,9 @@ from foredraft.cli.parser import Parser
 HELP = re.compile(  # meaning, default in brackets, legal numbers in parentheses
     r"(?P<words>.*?)(?: ?\[(?P<default>.+)\])?(?: \((?P<legal>[^()]* … [^()]*)\))?", re.DOTALL
 )
-IN_WORDS = re.compile(r"[a-z] [a-z]|: ")  # what a default in words has, and a list of names has not
+IN_WORDS = re.compile(
+    r"^[^<]*([a-z] [a-z]|: )"
+)  # what a default in words has, and a list of names has not
 
 
 def subcommands(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -17,12 +17,20 @@ from foredraft.files import read_text, write_whole
 from tests.house import tree
 
 ROOT = Path(__file__).parents[2]
-FIGURES = sorted(path.stem for path in (ROOT / "docs" / "figures").glob("*.py") if path.stem != "svg")
+FIGURES = sorted(
+    path.stem for path in (ROOT / "docs" / "figures").glob("*.py") if path.stem != "svg"
+)
 LANGUAGES = ("zh", "en")
 MARKED = re.compile(
     r"(?P<begin><!-- begin (?P<name>[\w-]+) -->\n).*?(?P<end>\n<!-- end (?P=name) -->)", re.DOTALL
 )
-MAKERS = (theory, measured, rules, serving, reference)  # each has `BLOCKS`: name → text in a language
+MAKERS = (
+    theory,
+    measured,
+    rules,
+    serving,
+    reference,
+)  # each has `BLOCKS`: name → text in a language
 BLOCKS: dict[str, Callable[[str], str]] = {
     name: make for maker in MAKERS for name, make in maker.BLOCKS.items()
 } | {"tree": lambda language: f"```text\n{tree()}\n```"}
@@ -56,9 +64,7 @@ def figures() -> dict[Path, str]:
 
 def main() -> None:
     """Bring every page and figure up to date; say which have changed."""
-    wanted = figures() | {
-        page: generated(read_text(page), language) for page, language in pages()
-    }
+    wanted = figures() | {page: generated(read_text(page), language) for page, language in pages()}
     for path, text in wanted.items():
         if not path.exists() or read_text(path) != text:
             write_whole(path, text)

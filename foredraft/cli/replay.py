@@ -54,7 +54,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     usual = ", ".join([*WITHOUT_MODEL, *WITH_MODEL])
     add("--drafting", action="append", metavar="SPEC", help=f"a drafter; may be repeated [{usual}]")
     policies = ", ".join(POLICIES)
-    add("--policy", action="append", metavar="SPEC", help=f"a length rule; may be repeated [{policies}]")
+    add(
+        "--policy",
+        action="append",
+        metavar="SPEC",
+        help=f"a length rule; may be repeated [{policies}]",
+    )
     usual = "for policies without one [%(default)s]"
     add("--gamma", type=Number(DraftLength), default=4, metavar="V", help=usual)
     cost, shown = Number(Cost), "a draft call, in target passes [%(default)s]"
