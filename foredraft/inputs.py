@@ -131,7 +131,7 @@ def as_runtime(runtime: str, name: str, model: Model) -> Runtime:
 
 
 def check_columns(who: str, vocab_size: int | None, target: Network) -> None:
-    """Raise unless what is drafted fits the target; None: nobody knows how many tokens there are."""
+    """Raise unless a draft fits the target; None: nobody knows how many tokens there are."""
     if vocab_size not in (None, target.vocab_size):
         raise VocabularyMismatch(
             f"{who} has {vocab_size} tokens but the target {target.vocab_size}; make it with "

@@ -15,7 +15,7 @@ import foredraft
 from docs.site.docstrings import Told, told
 from docs.site.examples import EXAMPLES
 from docs.site.language import Made, Say, cell, table
-from docs.site.signatures import parameters, returned, signature, type_words, typed
+from docs.site.signatures import parameters, returned, signature, typed
 from foredraft.conversation import Reading
 from foredraft.core import DraftStop
 from foredraft.decoding import Difference
@@ -55,7 +55,7 @@ INTERNAL = {  # public among the package's own parts only
 INTERNAL["DecodingConfig"] |= {"with_later_seed", "with_seed"}
 MODELS = ("DecoderOnlyModel", "EncoderDecoderModel")  # what they tell heads is their own affair
 INTERNAL |= {
-    name: {"embedding", "last_norm", "output_rows", "forbids", "states"} for name in MODELS
+    name: {"embedding", "last_norm", "output_rows", "forbids", "states_of"} for name in MODELS
 }
 
 

@@ -1,6 +1,6 @@
 """An example for each public function, as the reference shows it; a test runs them in order.
 
-They use what the page's first block makes: `engine`, `tokenizer`, `target`, `drafter`, `ids`, `end`.
+They use what the first block of the page makes: `engine`, `tokenizer`, `target`, `ids`, …
 """
 
 EXAMPLES = {

@@ -46,7 +46,7 @@ def shown(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def explained(its: argparse.ArgumentParser, action: argparse.Action) -> dict[str, str]:
-    """Return meaning (`words`), `default` and `legal` values of a flag; empty where there is none."""
+    """Return meaning (`words`), `default` and `legal` values of a flag; empty: it has none."""
     expanded = its._get_formatter()._expand_help(action) if action.help else ""
     found = HELP.fullmatch(expanded)
     assert found is not None, expanded
