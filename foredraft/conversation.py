@@ -88,6 +88,8 @@ class Conversation:
         reading: what the newest turn had to read.
     """
 
+    reading: Reading
+
     def __init__(self, assembly: Assembly, system: str | None = None) -> None:
         self._assembly, self._target = assembly, assembly.target
         if isinstance(self._target.model, Seq2SeqModel):

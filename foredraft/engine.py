@@ -38,18 +38,23 @@ class Engine:
     Args:
         target: the model whose distribution is preserved.
         drafter: the draft model; without one the methods `target` and `ngram` remain.
+
+    Attributes:
+        target: the loaded target, with its `model` and its `tokenizer`.
+        drafter: the loaded draft model, or None.
     """
+
+    target: LoadedModel
+    drafter: LoadedModel | None
 
     def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
         remedy = "load models with Engine.load(…)"
         of_type("target", target, LoadedModel, remedy)
         if drafter is not None:
             of_type("drafter", drafter, LoadedModel, remedy)
-        self.target = target
-        self.drafter = drafter
+        self.target, self.drafter = target, drafter
         self._assembly = Assembly(target, drafter)
-        # The newest prompt that went through the template: every method asks for it again.
-        self._encoded: tuple[object, list[int]] | None = None
+        self._encoded: tuple[object, list[int]] | None = None  # the newest prompt of the template
 
     @classmethod
     @checks_arguments

@@ -19,7 +19,12 @@ from foredraft.text import TextStream, tokens_of
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one step adds: its record, and the text that has become certain."""
+    """What one step adds.
+
+    Attributes:
+        record: of the step.
+        text: what has become certain by it; no later step takes it back.
+    """
 
     record: StepRecord
     text: str

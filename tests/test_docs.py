@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from docs.site import theory
+from docs.site.flags import parsers
 from docs.site.generate import figures as drawn
-from docs.site.reference import parsers
 from foredraft.cli import main as program
 from foredraft.cli.commands import COMMANDS
 from foredraft.engine import Engine
@@ -163,7 +163,7 @@ def test_every_slash_command_is_explained_on_the_front_page(name: str) -> None:
     assert documented == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", ["docs/api-reference.md", "docs/en/api-reference.md"])
+@pytest.mark.parametrize("name", ["docs/api-options.md", "docs/en/api-options.md"])
 def test_every_flag_and_command_is_in_the_reference(name: str) -> None:
     text = PAGES[name]
     for command, its in parsers():
@@ -216,7 +216,7 @@ MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
     "flag": (unparsable_commands, THEORY, "verify --samples 20000", "verify --sample 20000"),
     "flag-in-prose": (unknown_commands, "README.md", "(`--level`)", "(`--levels`)"),
     "slash-command": (unknown_commands, "README.md", "`/seed v`", "`/seeds v`"),
-    "reference": (stale, "docs/en/api-reference.md", "`--text-only`", "`--only-text`"),
+    "reference": (stale, "docs/en/api-options.md", "`--text-only`", "`--only-text`"),
     "link": (broken, "README.md", "(docs/en/02-speculative-theory.md)", "(docs/en/02-theory.md)"),
     "citation": (
         wrong_citations,

@@ -101,7 +101,8 @@ class Page:
         """Return the lines of its section."""
         lines = [f"### `{self.name}`", "", self._sentences()]
         if self.parent and not issubclass(self.cls, Exception):
-            lines[-1] += f" {self.say('It is a')} [`{self.parent}`](#{self.parent.lower()})."
+            link = f"[`{self.parent}`](#{self.parent.lower()}){self.say('.')}"
+            lines[-1] += f"{self.say(' ')}{self.say('It is a')} {link}"
         lines += self._constructor() + self._attributes()
         for name, one in self.members():
             if not isinstance(one, property):
@@ -122,15 +123,17 @@ class Page:
         return shown + raised(self.told, self.say)
 
     def _attributes(self) -> list[str]:
+        lines = []
         if self.name in TOLD_ELSEWHERE:
             heading = self.say(f"#{TOLD_ELSEWHERE[self.name]}")
-            return ["", f"{self.say('Its attributes:')} [api-options.md](api-options.md{heading})."]
+            link = f"[api-options.md](api-options.md{heading}){self.say('.')}"
+            lines = ["", f"{self.say('Its attributes:')} {link}"]
         in_constructor = is_dataclass(self.cls) and self.name not in UNMADE
-        named = {} if in_constructor else self.told.attributes
-        hidden = INTERNAL.get(self.name, set())
-        hints = hints_of(self.cls)
+        is_told = in_constructor or self.name in TOLD_ELSEWHERE
+        hidden, hints = INTERNAL.get(self.name, set()), hints_of(self.cls) | self._values()
+        named = {} if is_told else self.told.attributes
         rows = [
-            [f"`{name}`", typed(hints[name]) if name in hints else "", cell(self.say(words))]
+            [f"`{name}`", typed(hints[name]), cell(self.say(words))]
             for name, words in named.items()
             if name not in hidden
         ]
@@ -138,22 +141,29 @@ class Page:
             if isinstance(one, property):
                 kind = f"`{returned(one.fget)}`".replace("|", "\\|")
                 rows.append([f"`{name}`", kind, cell(self.say(told(one).summary))])
-        return ["", *table(["attribute", "type", "meaning"], rows, self.say)] if rows else []
+        heads = ["attribute", "value" if self._values() else "type", "meaning"]
+        return [*lines, "", *table(heads, rows, self.say)] if rows else lines
+
+    def _values(self) -> dict[str, Any]:
+        """Return the members of an enumeration with their values; none of another class."""
+        is_enum = issubclass(self.cls, enum.Enum)
+        return {one.name: repr(one.value) for one in self.cls} if is_enum else {}
 
     def _method(self, name: str, called: Any) -> list[str]:
         is_class_method = inspect.ismethod(called)
         owner = self.name if is_class_method else _example_name(self.name)
-        shown = signature(f"{owner}.{name}", called).replace("\n", "\n")
+        shown = signature(f"{owner}.{name}", called)
         its = told(called)
-        lines = ["```py", shown, "```", "", self.say(its.summary)]
-        lines[-1] = " ".join([lines[-1], *(self.say(words) for words in its.more)])
+        sentences = self.say(" ").join(self.say(words) for words in (its.summary, *its.more))
+        lines = ["```py", shown, "```", "", sentences]
         types = {name: kind for name, kind, _ in parameters(called)}
         if its.args:
             lines.append("")
         for given, words in its.args.items():
-            lines.append(f"- `{given}` ({types[given].replace(chr(92), '')}): {self.say(words)}")
+            kind = types[given].replace("\\|", "|")
+            lines.append(f"- `{given}` ({kind}){self.say(': ')}{self.say(words)}")
         if its.returns:
-            lines += ["", f"{self.say('Returns:')} {self.say(its.returns)}"]
+            lines += ["", f"{self.say('Returns: ')}{self.say(its.returns)}"]
         return lines + raised(its, self.say)
 
 
@@ -179,10 +189,9 @@ def raised(its: Told, say: Say) -> list[str]:
     """Return what is raised, and when."""
     if not its.raises:
         return []
-    every = [
-        f"`{name}`: {say(words)}" if name else say(words) for name, words in its.raises.items()
-    ]
-    return ["", f"{say('Raises:')} {' '.join(every)}"]
+    starts = {name: f"`{name}`{say(': ')}" if name else "" for name in its.raises}
+    every = [starts[name] + say(words) for name, words in its.raises.items()]
+    return ["", f"{say('Raises: ')}{say(' ').join(every)}"]
 
 
 def functions(say: Say) -> str:
@@ -199,8 +208,10 @@ def functions(say: Say) -> str:
         lines += _parameters(function, its.args, say)
         if len(its.args) < len(parameters(function)):
             namesake = name.removesuffix("_encoder_decoder")
-            lines += ["", f"{say('All other parameters as for')} [`{namesake}`](#{namesake})."]
-        lines += ["", f"{say('Returns:')} `{returned(function)}`. {say(its.returns)}"]
+            link = f"[`{namesake}`](#{namesake}){say('.')}"
+            lines += ["", f"{say('All other parameters as for')} {link}"]
+        kind = f"`{returned(function)}`{say('.')}{say(' ')}"
+        lines += ["", f"{say('Returns: ')}{kind}{say(its.returns)}"]
         lines += raised(its, say)
         lines += ["", "```python", EXAMPLES[name].strip(), "```", ""]
     return "\n".join(lines).rstrip()
@@ -237,7 +248,7 @@ def errors(say: Say) -> str:
     for kind in _below(foredraft.ForedraftError):
         its = told(kind)
         base = kind.__bases__[0].__name__
-        remedy = " ".join(say(words) for words in its.more)
+        remedy = say(" ").join(say(words) for words in its.more)
         rows.append([f"`{kind.__name__}`", f"`{base}`", cell(say(its.summary)), cell(remedy)])
     return "\n".join(table(["error", "kind of", "when", "what to do"], rows, say))
 

@@ -6,6 +6,7 @@ program loses its translation, which `tests/test_reference.py` notices.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from functools import cache
@@ -15,6 +16,7 @@ from foredraft.files import read_text
 
 Say = Callable[[str], str]  # an English sentence → the same in the language of a page
 Made = Callable[[Say], str]  # a block of a page, in the language that is spoken
+CHINESE = re.compile(r"[\u3001-\u9fff，；：（）]")  # characters, and marks of full width
 FOLDER = Path(__file__).parent / "chinese"
 
 
@@ -55,6 +57,14 @@ def spoken(makers: dict[str, Made]) -> set[str]:
     for make in makers.values():
         make(noted)
     return said
+
+
+def untranslated(said: set[str], known: dict[str, str]) -> list[str]:
+    """Complain about sentences without a Chinese one, and about Chinese ones nobody asks for."""
+    wrong = [f"no Chinese for {english!r}" for english in sorted(said - known.keys())]
+    wrong += [f"nothing says {english!r}" for english in sorted(known.keys() - said)]
+    bare = (e for e, c in known.items() if re.search(r"[A-Za-z]", e) and not CHINESE.search(c))
+    return wrong + [f"no Chinese character stands for {english!r}" for english in sorted(bare)]
 
 
 def table(heads: list[str], rows: list[list[str]], say: Say) -> list[str]:

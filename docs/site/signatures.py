@@ -8,16 +8,22 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from foredraft.ranges import hints_of, range_of
+from foredraft.sampling.processors import GivenControls
 
 WIDTH = 96  # of a line of a signature
-NAMELESS = {type(None): "None", Any: "Any", ...: "…"}
+SPELLED = {
+    **{type(None): "None", Any: "Any", ...: "…", nn.Module: "nn.Module"},
+    GivenControls: "Control | Sequence[Control] | LogitsProcessorList",
+}
 
 
 def type_words(hint: Any) -> str:
     """Return a type as one writes it, without modules and ranges."""
-    if hint in NAMELESS:
-        return NAMELESS[hint]
+    if hint in SPELLED:
+        return SPELLED[hint]
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return type_words(args[0])

@@ -45,6 +45,9 @@ class Context:
         features: states of layers that a head reads; None: nobody reads any.
     """
 
+    network: Network
+    prompt: Prompt
+    begin: list[int]
     features: Features | None = None
 
     def __init__(self, network: Network, prompt: Prompt, begin: list[int], memory: Any) -> None:
