@@ -32,8 +32,8 @@ MOST_TEXTS = 16  # that share a pass
 class Engine:
     """A target, optionally a draft model, and everything to decode with them.
 
-    Threads may share it: `generate` and `compare` keep the networks to their end and others wait; a
-    `stream` keeps them for a step, so that several go on in turns.
+    Threads may share it: `generate` and `compare` keep the networks to their end while others wait;
+    a `stream` keeps them for a step, so that several go on in turns.
 
     Args:
         target: the model whose distribution is preserved.
@@ -48,10 +48,11 @@ class Engine:
     drafter: LoadedModel | None
 
     def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
-        remedy = "load models with Engine.load(…)"
-        of_type("target", target, LoadedModel, remedy)
-        if drafter is not None:
-            of_type("drafter", drafter, LoadedModel, remedy)
+        for name, given in (
+            ("target", target),
+            ("drafter", target if drafter is None else drafter),
+        ):
+            of_type(name, given, LoadedModel, "load models with Engine.load(…)")
         self.target, self.drafter = target, drafter
         self._assembly = Assembly(target, drafter)
         self._encoded: tuple[object, list[int]] | None = None  # the newest prompt of the template

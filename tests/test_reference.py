@@ -130,9 +130,8 @@ def test_a_docstring_is_read_section_by_section() -> None:
         """
 
     raises = {"ConfigError": "never.", "": "Errors as for others."}
-    whole = Told(
-        "Do one thing.", ["More about it."], {"one": "of two lines."}, {}, "Nothing.", raises
-    )
+    args = {"one": "of two lines."}
+    whole = Told("Do one thing.", ["More about it."], args, {}, "Nothing.", raises)
     assert told(documented) == whole
 
 

@@ -53,10 +53,8 @@ INTERNAL = {  # public among the package's own parts only
     "Sampler": {"choices", "drawing", "rule"},
 }
 INTERNAL["DecodingConfig"] |= {"with_later_seed", "with_seed"}
-MODELS = ("DecoderOnlyModel", "EncoderDecoderModel")  # what they tell heads is their own affair
-INTERNAL |= {
-    name: {"embedding", "last_norm", "output_rows", "forbids", "states_of"} for name in MODELS
-}
+HEADS = {"embedding", "last_norm", "output_rows", "states_of"}  # what is told to heads
+INTERNAL |= {"DecoderOnlyModel": HEADS, "EncoderDecoderModel": {"forbids"}}
 
 
 class Page:
