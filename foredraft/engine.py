@@ -48,10 +48,8 @@ class Engine:
     drafter: LoadedModel | None
 
     def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
-        for name, given in (
-            ("target", target),
-            ("drafter", target if drafter is None else drafter),
-        ):
+        drafters = {} if drafter is None else {"drafter": drafter}
+        for name, given in {"target": target, **drafters}.items():
             of_type(name, given, LoadedModel, "load models with Engine.load(…)")
         self.target, self.drafter = target, drafter
         self._assembly = Assembly(target, drafter)
