@@ -136,6 +136,7 @@ def test_a_docstring_is_read_section_by_section() -> None:
 
 
 def test_a_signature_shows_defaults_and_what_must_be_named() -> None:
-    def short(one: int, *, two: str | None = None) -> list[int]: ...
+    def short(one: int, *, two: str | None = None) -> list[int]:
+        return [one]
 
     assert signature("f", short) == "f(one, *, two=None) -> list[int]"

@@ -31,7 +31,7 @@ PUBLIC = {name: getattr(foredraft, name) for name in foredraft.__all__}
 FUNCTIONS = {name: thing for name, thing in PUBLIC.items() if not inspect.isclass(thing)}
 CLASSES = {name: thing for name, thing in PUBLIC.items() if inspect.isclass(thing)}
 # Not exported, since nobody makes one; but who calls a method gets one.
-GIVEN = {
+GIVEN: dict[str, type] = {
     cls.__name__: cls
     for cls in (Chunk, Difference, DraftStop, Drafted, Generation, LoadedModel, Reading, Result)
 }
@@ -144,8 +144,8 @@ class Page:
 
     def _values(self) -> dict[str, Any]:
         """Return the members of an enumeration with their values; none of another class."""
-        is_enum = issubclass(self.cls, enum.Enum)
-        return {one.name: repr(one.value) for one in self.cls} if is_enum else {}
+        members = getattr(self.cls, "__members__", {})
+        return {name: repr(one.value) for name, one in members.items()}
 
     def _method(self, name: str, called: Any) -> list[str]:
         is_class_method = inspect.ismethod(called)
