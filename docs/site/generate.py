@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from docs.site import measured, reference, rules, serving, theory
+from docs.site import measured, reached, reference, rules, serving, theory
 from foredraft.files import read_text, write_whole
 from tests.house import tree
 

@@ -75,7 +75,7 @@ def signature(name: str, called: Any) -> str:
         if one.kind is one.KEYWORD_ONLY and not stars:
             stars = True
             parts.append("*")
-        mark = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+        mark = "*" * (one.kind is one.VAR_POSITIONAL) + "**" * (one.kind is one.VAR_KEYWORD)
         default = "" if one.default is one.empty else f"={default_words(one.default)}"
         parts.append(f"{mark}{one.name}{default}")
     end = f") -> {returned(called)}" if not inspect.isclass(called) and returned(called) else ")"
