@@ -24,13 +24,8 @@ LANGUAGES = ("zh", "en")
 MARKED = re.compile(
     r"(?P<begin><!-- begin (?P<name>[\w-]+) -->\n).*?(?P<end>\n<!-- end (?P=name) -->)", re.DOTALL
 )
-MAKERS = (
-    theory,
-    measured,
-    rules,
-    serving,
-    reference,
-)  # each has `BLOCKS`: name → text in a language
+# Each has `BLOCKS`: name → text in a language.
+MAKERS = (theory, measured, rules, serving, reached, reference)
 BLOCKS: dict[str, Callable[[str], str]] = {
     name: make for maker in MAKERS for name, make in maker.BLOCKS.items()
 } | {"tree": lambda language: f"```text\n{tree()}\n```"}
