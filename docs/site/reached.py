@@ -1,4 +1,4 @@
-"""What heads and controls bring, of their results files: sentences and tables in either language."""
+"""What heads and controls bring: sentences and tables of results files, in either language."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ SUMMARY = {  # of the fifty questions
     "en": (
         "On {prompts} questions that nothing was trained on, at γ = {gamma}, a drafted token is "
         "accepted with probability {alpha:.2f} and a forward pass of the target yields {tau:.2f} "
-        "tokens. Greedily that is {greedy} times the speed of plain decoding; with nucleus sampling "
-        "it is {nucleus} times{doubt}."
+        "tokens. Greedily that is {greedy} times the speed of plain decoding; with nucleus "
+        "sampling it is {nucleus} times{doubt}."
     ),
     "zh": (
-        "在 {prompts} 个从未用于训练的问题上，γ = {gamma} 时，草稿 token 被接受的概率是 {alpha:.2f}，目标模型每次"
-        "前向计算得到 {tau:.2f} 个 token。贪心时速度是普通解码的 {greedy} 倍；核采样时是 {nucleus} 倍{doubt}。"
+        "在 {prompts} 个从未用于训练的问题上，γ = {gamma} 时，草稿 token 被接受的概率是 "
+        "{alpha:.2f}，目标模型每次前向计算得到 {tau:.2f} 个 token。贪心时速度是普通解码的 "
+        "{greedy} 倍；核采样时是 {nucleus} 倍{doubt}。"
     ),
 }
 DOUBT = {
@@ -49,8 +50,8 @@ IN_CHAT = {
         "nucleus sampling."
     ),
     "zh": (
-        "与其他引擎并排测量 {prompts} 个问题，并用最适合它的 γ = {gamma}：贪心时是普通解码的 {greedy} 倍，核采样时是 "
-        "{nucleus} 倍。"
+        "与其他引擎并排测量 {prompts} 个问题，并用最适合它的 γ = {gamma}：贪心时是普通解码的 "
+        "{greedy} 倍，核采样时是 {nucleus} 倍。"
     ),
 }
 
@@ -72,7 +73,7 @@ def head(language: str) -> str:
 
 
 def controlled(language: str) -> str:
-    """Return the speed of speculation under controls, divided by plain decoding's under the same."""
+    """Return the speed of speculation under controls, divided by that of plain decoding."""
     found = results(CONTROLLED)
     if found is None:
         return missing(language, CONTROLLED, MADE_BY[CONTROLLED])
