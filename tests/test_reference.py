@@ -140,3 +140,5 @@ def test_a_signature_shows_defaults_and_what_must_be_named() -> None:
         return [one]
 
     assert signature("f", short) == "f(one, *, two=None) -> list[int]"
+    shown = "f(one: int, *, two: str | None = None) -> list[int]"
+    assert signature("f", short, with_types=True) == shown

@@ -150,8 +150,8 @@ class Page:
     def _method(self, name: str, called: Any) -> list[str]:
         is_class_method = inspect.ismethod(called)
         owner = self.name if is_class_method else _example_name(self.name)
-        shown = signature(f"{owner}.{name}", called)
         its = told(called)
+        shown = signature(f"{owner}.{name}", called, with_types=not its.args)
         sentences = self.say(" ").join(self.say(words) for words in (its.summary, *its.more))
         lines = ["```py", shown, "```", "", sentences]
         types = {name: kind for name, kind, _ in parameters(called)}

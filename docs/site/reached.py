@@ -64,12 +64,12 @@ def head(language: str) -> str:
         return missing(language, file, MADE_BY[file])
     lines = headed(HEAD_COLUMNS[language])
     for name, row in found["samplers"].items():
-        cells = (_said(name, language), f"{row['conditional_acceptance']:.2f}")
-        cells += (f"{row['mean_acceptance_length']:.2f}", f"{row['draft_cost_ratio']:.2f}")
-        lines.append(f"| {' | '.join((*cells, _ratio(row['speed_ratio'])))} |")
+        cells = [_said(name, language), f"{row['conditional_acceptance']:.2f}"]
+        cells += [f"{row['mean_acceptance_length']:.2f}", f"{row['draft_cost_ratio']:.2f}"]
+        lines.append(f"| {' | '.join([*cells, _ratio(row['speed_ratio'])])} |")
     sentences = [_summary(found, language), _beside(chat, language)]
     sources = [source(language, HEADS, found), source(language, CHAT, chat)]
-    return "\n".join([*sentences, "", *lines, "", *("\n\n".join(sources).split("\n"))])
+    return "\n".join([*sentences, "", *lines, "", "\n\n".join(sources)])
 
 
 def controlled(language: str) -> str:

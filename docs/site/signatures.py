@@ -65,22 +65,27 @@ def parameters(called: Any) -> list[tuple[str, str, str]]:
 def returned(called: Any) -> str:
     """Return the type that a function returns; empty where it says none."""
     hint = hints_of(called).get("return")
-    return "" if hint in (None, type(None)) else type_words(hint)
+    return "" if hint is None else type_words(hint)
 
 
-def signature(name: str, called: Any) -> str:
+def signature(name: str, called: Any, *, with_types: bool = False) -> str:
     """Return a call with its defaults, over several lines where it is long."""
+    hints = hints_of(called) if with_types else {}
     parts, stars = [], False
     for one in _signature(called).parameters.values():
         if one.kind is one.KEYWORD_ONLY and not stars:
             stars = True
             parts.append("*")
         mark = "*" * (one.kind is one.VAR_POSITIONAL) + "**" * (one.kind is one.VAR_KEYWORD)
-        default = "" if one.default is one.empty else f"={default_words(one.default)}"
-        parts.append(f"{mark}{one.name}{default}")
-    end = f") -> {returned(called)}" if not inspect.isclass(called) and returned(called) else ")"
-    line = f"{name}({', '.join(parts)}{end}"
-    return line if len(line) <= WIDTH else f"{name}(\n{_filled(parts)}\n{end}"
+        kind = f": {type_words(hints[one.name])}" if one.name in hints else ""
+        equals = " = " if kind else "="
+        default = "" if one.default is one.empty else f"{equals}{default_words(one.default)}"
+        parts.append(f"{mark}{one.name}{kind}{default}")
+    is_class = inspect.isclass(called)
+    end = ")" if is_class else f") -> {returned(called)}"
+    line = f"{'class ' * is_class}{name}({', '.join(parts)}{end}"
+    begin = line.partition("(")[0]
+    return line if len(line) <= WIDTH else f"{begin}(\n{_filled(parts)}\n{end}"
 
 
 def _signature(called: Any) -> inspect.Signature:
