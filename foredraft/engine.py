@@ -291,7 +291,7 @@ class Engine:
     def results(
         self, completions: Sequence[Completion], prompt: str, config: DecodingConfig
     ) -> list[Result]:
-        """Attach statistics and the comparison with Target AR to finished completions."""
+        """Return completions with their statistics, each compared with Target AR if that is there."""
         for completion in listed("completions", completions, "give those of `generate`"):
             of_type("completions", completion, Completion, "give those of `generate`")
         config = config_of(config)
