@@ -31,20 +31,23 @@ def components(say: Say) -> str:
     rows = []
     for registry in REGISTRIES:
         for name in registry.names:
-            given = registry.parameters(name)
-            values = ", ".join(
-                f"{key}={'…' if value is ... else repr(value)}" for key, value in given.items()
-            )
-            spec = f"{name}({values})" if values else name
-            cls = registry.get(name)
+            given, cls = registry.parameters(name), registry.get(name)
             legal = {key: range_of(hints_of(cls)[key]) for key in given}
             numbers = "; ".join(f"{key} {its.words}" for key, its in legal.items() if its)
             words = cell(say(told(cls).summary))
-            rows.append([say(registry.kind), f"`{spec}`", words, numbers])
+            rows.append([say(registry.kind), f"`{_spec(registry, name)}`", words, numbers])
     for name, storage in STORAGES.items():
         rows.append([say("storage"), f"`{name}`", cell(say(told(storage).summary)), ""])
     heads = ["kind", "spec string, with its defaults", "what it is", "numbers"]
     return "\n".join(table(heads, rows, say))
+
+
+def _spec(registry: Registry[Any], name: str) -> str:
+    """Return the spec string of a component with all its defaults; … where there is none."""
+    given = registry.parameters(name)
+    if ... not in given.values():
+        return registry.spec(registry.get(name)()).replace("()", "")
+    return f"{name}({', '.join(f'{key}=…' for key in given)})"
 
 
 def parameters(say: Say) -> str:
