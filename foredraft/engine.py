@@ -291,7 +291,7 @@ class Engine:
     def results(
         self, completions: Sequence[Completion], prompt: str, config: DecodingConfig
     ) -> list[Result]:
-        """Return completions with their statistics, each compared with Target AR, if it is there."""
+        """Return completions with their statistics, compared with Target AR if it is among them."""
         for completion in listed("completions", completions, "give those of `generate`"):
             of_type("completions", completion, Completion, "give those of `generate`")
         config = config_of(config)
