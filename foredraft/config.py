@@ -63,7 +63,7 @@ def _setting(default: Any, help: str, **metadata: Any) -> Any:
 
 @dataclass(frozen=True)
 class DecodingConfig(Checked):
-    """How to decode; what each setting means stands beside it."""
+    """How to decode: every setting of a session, checked and frozen."""
 
     length: Length = _setting(35, "most tokens to generate")
     seed: Seed | None = _setting(

@@ -80,13 +80,15 @@ class _Open:
 class Conversation:
     """Turns of a user and a model: `engine.conversation(system="…")` makes it.
 
-    An answer is the one that a fresh reading of the whole text gives. Of an answer that was
-    interrupted what was said stays; if that is nothing, its prompt is taken back. One thread at a
+    An answer is the one that reading the whole text anew would give. Of an interrupted answer the
+    part that was said is kept; if nothing was said, its prompt is taken back. Only one thread at a
     time may use it; others may use the engine meanwhile.
 
     Attributes:
         reading: what the newest turn had to read.
     """
+
+    reading: Reading
 
     def __init__(self, assembly: Assembly, system: str | None = None) -> None:
         self._assembly, self._target = assembly, assembly.target

@@ -20,26 +20,45 @@ MOST_LAG = 16  # tokens that a draft call reads in passing; more of them make it
 
 
 class FinishReason(StrEnum):
-    """Why a generation ended."""
+    """Why a generation ended.
 
-    EOS = "eos"  # an end token was emitted; it is the last token
-    STOP = "stop"  # a stop string appeared in the text
-    LENGTH = "length"  # the requested number of tokens is reached
-    CONTEXT = "context"  # the target has no position left
-    UNSATISFIED = "unsatisfied"  # one of these two, before the text was what its structure wants
-    BLOCKED = "blocked"  # the controls left no token that may follow
-    INTERRUPTED = "interrupted"  # its conversation went on without the rest of it
+    Attributes:
+        EOS: an end token was emitted; it is the last token.
+        STOP: a stop string is complete.
+        LENGTH: the requested number of tokens is reached.
+        CONTEXT: the target has no position left.
+        UNSATISFIED: length or context ended it before its structure was complete.
+        BLOCKED: the controls left no token that may follow.
+        INTERRUPTED: its conversation went on without the rest of it.
+    """
+
+    EOS = "eos"
+    STOP = "stop"
+    LENGTH = "length"
+    CONTEXT = "context"
+    UNSATISFIED = "unsatisfied"
+    BLOCKED = "blocked"
+    INTERRUPTED = "interrupted"
 
 
 class DraftStop(StrEnum):
-    """Why a draft ended where it did."""
+    """Why a draft ended where it did.
 
-    FIRST_TARGET = "first_target"  # the first step is the target's alone
-    GAMMA = "gamma"  # the policy's bound was reached
-    ROOM = "room"  # no more tokens may be emitted
-    POLICY = "policy"  # the policy stopped it, or wanted none
-    UNKNOWN = "unknown"  # the drafter knew no continuation
-    CONTEXT = "context"  # the draft model has no position left
+    Attributes:
+        FIRST_TARGET: the first step is the target's alone.
+        GAMMA: the length that the policy allows was reached.
+        ROOM: no more tokens may be emitted.
+        POLICY: the policy stopped it, or wanted no draft.
+        UNKNOWN: the drafter knew no continuation.
+        CONTEXT: the draft model has no position left.
+    """
+
+    FIRST_TARGET = "first_target"
+    GAMMA = "gamma"
+    ROOM = "room"
+    POLICY = "policy"
+    UNKNOWN = "unknown"
+    CONTEXT = "context"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +102,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What verification makes of a draft: how many tokens stay, and the token that follows them.
+    """What verification makes of a draft: how many tokens are accepted, and which token follows.
 
     Attributes:
-        num_accepted: length of the kept prefix, 0 … drafted.
+        num_accepted: length of the accepted prefix, 0 … drafted.
         next_token: the target's own token after that prefix: `bonus` when every draft was kept,
             `recovered` otherwise.
     """
@@ -171,7 +190,7 @@ class StepRecord:
 
     Attributes:
         drafted: the proposed tokens.
-        num_accepted: how many of them stand in the output (an end token inside the block cuts it).
+        num_accepted: how many of them are part of the output (an end token cuts the rest off).
         emitted: tokens added to the output: the accepted ones, then `recovered` or `bonus`.
         num_draft_calls: forward passes of the draft model.
         num_target_calls: forward passes of the target.

@@ -12,7 +12,7 @@ from foredraft.assembly import Assembly
 from foredraft.config import METHODS, DecodingConfig, check_method, config_of
 from foredraft.conversation import Conversation
 from foredraft.core import Completion
-from foredraft.decoding import Difference, Speculation, step
+from foredraft.decoding import Speculation, step
 from foredraft.doors import checks_arguments, listed, of_type
 from foredraft.errors import RequestError, foreign
 from foredraft.generation import Generation
@@ -22,10 +22,9 @@ from foredraft.models import Network, Seq2SeqModel
 from foredraft.models.refusals import check_vocabulary_holds
 from foredraft.ownership import held
 from foredraft.ranges import TokenId, checked
-from foredraft.results import Result, compared
+from foredraft.results import Result, beside
 from foredraft.sampling.processors import GivenControls, as_controls
 from foredraft.text import encode_prompt
-from foredraft.tracing import summarize
 
 MOST_TEXTS = 16  # that share a pass
 
@@ -33,24 +32,28 @@ MOST_TEXTS = 16  # that share a pass
 class Engine:
     """A target, optionally a draft model, and everything to decode with them.
 
-    Threads may share it: `generate` and `compare` keep the networks to their end and others wait; a
-    `stream` keeps them for a step, so that several go on in turns.
+    Threads may share it: `generate` and `compare` keep the networks to their end while others wait;
+    a `stream` keeps them for a step, so that several go on in turns.
 
     Args:
-        target: whose distribution is preserved.
-        drafter: the draft model; None leaves `target` and `ngram`.
+        target: the model whose distribution is preserved.
+        drafter: the draft model; without one the methods `target` and `ngram` remain.
+
+    Attributes:
+        target: the loaded target, with its `model` and its `tokenizer`.
+        drafter: the loaded draft model, or None.
     """
 
+    target: LoadedModel
+    drafter: LoadedModel | None
+
     def __init__(self, target: LoadedModel, drafter: LoadedModel | None = None) -> None:
-        remedy = "load models with Engine.load(…)"
-        of_type("target", target, LoadedModel, remedy)
-        if drafter is not None:
-            of_type("drafter", drafter, LoadedModel, remedy)
-        self.target = target
-        self.drafter = drafter
+        drafters = {} if drafter is None else {"drafter": drafter}
+        for name, given in {"target": target, **drafters}.items():
+            of_type(name, given, LoadedModel, "load models with Engine.load(…)")
+        self.target, self.drafter = target, drafter
         self._assembly = Assembly(target, drafter)
-        # The newest prompt that went through the template: every method asks for it again.
-        self._encoded: tuple[object, list[int]] | None = None
+        self._encoded: tuple[object, list[int]] | None = None  # the newest prompt of the template
 
     @classmethod
     @checks_arguments
@@ -62,11 +65,17 @@ class Engine:
         options: LoadOptions | None = None,
         drafter_options: LoadOptions | None = None,
     ) -> Engine:
-        """Load models by name, folder or `bundled`; without a draft model if it is None or `none`.
+        """Load a target and a draft model.
 
-        `auto` is what comes with this package for the target, if anything does.
+        Args:
+            target: a name on the hub, a folder, a .gguf file, `bundled` or `bundled-seq2seq`.
+            drafter: likewise, or the folder of a head; `auto` is what comes with this package for
+                the target, if anything does; None or `none` loads no draft model.
+            options: how to load the target; None: the defaults.
+            drafter_options: how to load the draft model; None: as the target.
 
         Raises:
+            ConfigError: an option is illegal.
             ModelError: one of them cannot be loaded, or they do not fit together.
         """
         for name, given in (("options", options), ("drafter_options", drafter_options)):
@@ -96,8 +105,8 @@ class Engine:
             config: how to decode; None: the defaults. It is one text: `n` is for `continuations`.
             method: `speculative`, `ngram`, `target` or `drafter`; what the first drafts with is
                 `config.drafting`.
-            controls: that bend the distributions after those of the config: `Control` objects, or
-                transformers' `LogitsProcessorList`.
+            controls: what changes the logits after the controls of the config: `Control` objects,
+                or a `LogitsProcessorList` of transformers.
 
         Raises:
             RequestError: the prompt is empty or not text.
@@ -202,7 +211,7 @@ class Engine:
         method: str = "speculative",
         controls: GivenControls = (),
     ) -> Iterator[tuple[int, Completion]]:
-        """Generate several texts, `MOST_TEXTS` of them in each pass; yield each as it ends.
+        """Generate several texts in shared passes; yield each as it ends.
 
         A text is the one that `generate` gives for its prompt, whoever shares its passes: under
         sampling as far as the drafts do not depend on what was measured meanwhile. A text that ends
@@ -262,6 +271,12 @@ class Engine:
             config: how to decode; each method starts from its seed.
             methods: which; empty means those switched on in the config.
             controls: as for `stream`.
+
+        Returns:
+            A result for each method, in the order in which they ran.
+
+        Raises:
+            Errors as for `stream`.
         """
         config = config_of(config).with_seed
         for method in listed("methods", methods, f"legal names: {', '.join(METHODS)}"):
@@ -276,27 +291,14 @@ class Engine:
     def results(
         self, completions: Sequence[Completion], prompt: str, config: DecodingConfig
     ) -> list[Result]:
-        """Attach statistics and the comparison with Target AR to finished completions."""
+        """Return completions with their statistics, compared with Target AR if it is among them."""
         for completion in listed("completions", completions, "give those of `generate`"):
             of_type("completions", completion, Completion, "give those of `generate`")
         config = config_of(config)
         baseline = next((c for c in completions if c.method == "target"), None)
         with held(*self.networks):  # the comparison may use the target
-            return [self._result(c, baseline, prompt, config) for c in completions]
-
-    def _result(
-        self, done: Completion, baseline: Completion | None, prompt: str, config: DecodingConfig
-    ) -> Result:
-        summary = summarize(done.records)
-        if baseline is None:
-            return Result(done, summary)
-        ours, theirs = summary.tokens_per_second, summarize(baseline.records).tokens_per_second
-        matches: bool | Difference | None = None
-        method = Method.of(config, done.method)
-        if method.sampler.is_greedy and done.method != "drafter":
-            tokens = self.encode(prompt, chat=config.chat)
-            matches = compared(self.target, method, tokens, done.tokens, baseline.tokens)
-        return Result(done, summary, ours / theirs if ours and theirs else None, matches)
+            tokens = self.encode(prompt, chat=config.chat) if baseline else []
+            return [beside(c, baseline, self.target, config, tokens) for c in completions]
 
     def speculation(self, method: str, config: DecodingConfig) -> Speculation:
         """Return the parts that a method decodes with."""
@@ -305,7 +307,7 @@ class Engine:
             return self._assembly.parts(chosen)
 
     def warm_up(self) -> None:
-        """Run a few tokens through both models: first passes pay for allocations, not for work."""
+        """Run a few tokens through both models: the first passes are slow for other reasons."""
         config = DecodingConfig(length=8, seed=0)  # the global generator is not drawn from
         for method in ("target", "speculative" if self.drafter else "ngram"):
             self.generate("Once upon a time", config, method=method)
@@ -338,7 +340,7 @@ class Engine:
         return list(self._encoded[1])
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, special ones included: for traces.
+        """Return the text of tokens, special ones included.
 
         Raises:
             RequestError: they are no token ids, or the tokenizer fails on them.

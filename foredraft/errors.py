@@ -35,35 +35,59 @@ class ForedraftError(Exception):
 
 
 class ConfigError(ForedraftError):
-    """A setting is missing, of the wrong type or out of range."""
+    """A setting is missing, of the wrong type or out of range.
+
+    Give a value from the legal ones, which the message names.
+    """
 
 
 class UnknownComponent(ConfigError):
-    """No component is registered under the given name."""
+    """No component is registered under the given name.
+
+    Choose one of the names in the message, or import the module that registers yours.
+    """
 
 
 class BadSpecString(ConfigError):
-    """A component's spec string cannot be parsed or does not fit its parameters."""
+    """A component's spec string cannot be parsed or does not fit its parameters.
+
+    Write `name(key=value, …)`; the message names the key and its range.
+    """
 
 
 class ModelError(ForedraftError):
-    """A model could not be loaded or cannot do what is asked of it."""
+    """A model could not be loaded or cannot do what is asked of it.
+
+    Check the name and the folder; for files that are damaged, fetch them anew.
+    """
 
 
 class VocabularyMismatch(ModelError):
-    """The drafter's tokens are not the target's, and here nothing can translate them."""
+    """The drafter's tokens are not the target's, and here nothing can translate them.
+
+    Load both with `Engine.load`, which translates, or take a draft model of the same family.
+    """
 
 
 class RollbackUnsupported(ModelError):
-    """The model's memory cannot forget its newest tokens."""
+    """The model's memory cannot forget its newest tokens.
+
+    Take a model whose layers are all attention: recurrent states cannot be rolled back.
+    """
 
 
 class ContextOverflow(ModelError):
-    """The text is longer than the model's context."""
+    """The text is longer than the model's context.
+
+    Shorten the prompt to the number of tokens that the message names.
+    """
 
 
 class RequestError(ForedraftError):
-    """The request itself (prompt, lengths) cannot be served."""
+    """The request itself (prompt, tokens, records) cannot be served.
+
+    Give what the message asks for, such as a prompt that is not empty or the ids of one text.
+    """
 
 
 def unfit(name: str, legal: str, value: object, remedy: str) -> ModelError:

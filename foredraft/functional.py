@@ -22,7 +22,7 @@ from foredraft.decoding import (
 )
 from foredraft.decoding.beam import Hypothesis
 from foredraft.doors import checks_arguments
-from foredraft.drafting import DraftModelDrafter, INgramStorage, NgramDrafter
+from foredraft.drafting import Drafter, DraftModelDrafter, INgramStorage, NgramDrafter
 from foredraft.errors import ConfigError, foreign, quoted
 from foredraft.gamma import EntropyGamma, FixedGamma, GammaPolicy
 from foredraft.gamma.entropy import Ema
@@ -30,24 +30,22 @@ from foredraft.inputs import (
     Decoder,
     EosIds,
     Model,
-    as_sampler,
     as_storage,
     as_tokenizer,
-    as_verifier,
     begin,
     check_columns,
     draft_model,
+    judging,
 )
 from foredraft.ownership import holding
 from foredraft.ranges import Count, DraftLength, Fillers, Length, Seed, TokenId
-from foredraft.sampling import GreedySampler, Rng, Sampler, fresh_seed, rng_for
+from foredraft.sampling import GreedySampler, Rng, Sampler
 from foredraft.sampling.processors import GivenControls
 from foredraft.tracing import print_step, summarize
-from foredraft.verification import (
-    Verifier,
-)
+from foredraft.verification import Verifier
 
 GREEDY = GreedySampler()
+Parts = tuple[Drafter, GammaPolicy, Verifier, Sampler, bool]  # of `Speculation`, after the target
 
 
 @checks_arguments
@@ -67,33 +65,34 @@ def autoregressive_generate(
     verifier: str | Verifier = "rejection",
     runtime: str = "transformers",
 ) -> list[int]:
-    """Decode one token a pass.
+    """Decode with the target alone, one token in each forward pass.
 
     Args:
         inputs: prompt ids, at least one.
         model: a Hugging Face causal LM, or a `Network`.
         max_gen_len: most tokens to generate.
-        logits_processor: a sampler.
-        controls: that bend the distribution before it, in order: `foredraft.sampling.Control`
-            objects, or a `LogitsProcessorList` of transformers.
-        eos_tokens_id: end token, or several; None ends at the length alone.
-        pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
-        use_cache: False computes the whole prefix at every pass.
+        logits_processor: a sampler, which turns logits into the distribution that is drawn from.
+        controls: what changes the logits before the sampler, in this order:
+            `foredraft.sampling.Control` objects, or a `LogitsProcessorList` of transformers.
+        eos_tokens_id: end token, or several; None: only the length ends the text.
+        pad_token_id: has no effect: a single sequence holds no padding.
+        use_cache: False computes the whole prefix anew in every forward pass.
         debug: print every step.
-        seed: None takes a fresh one, which `torch.manual_seed` governs.
-        verifier: nothing is verified here; `coupled` makes the text the one that coupled
-            speculation gives with the same seed.
-        runtime: what computes a module: transformers, native or auto, see `foredraft.adapters`.
+        seed: of every random draw; None takes a fresh one, which `torch.manual_seed` governs.
+        verifier: nothing is verified here, but `coupled` draws as coupled speculation does, so
+            that both give the same text for the same seed.
+        runtime: what computes a module: transformers, native or auto.
 
     Returns:
         Generated ids.
 
     Raises:
-        RequestError: no prompt ids.
-        ContextOverflow: the prompt does not fit.
+        ConfigError: an argument is of another type, or out of its range.
+        RequestError: the inputs are empty, a batch, or hold ids that the model does not have.
+        ContextOverflow: the inputs leave no position for a new token.
+        ModelError: the model cannot decode token by token, or its logits are no numbers.
     """
-    sampler, rule = as_sampler(logits_processor), as_verifier(verifier)
-    rng = _rng(seed, rule)
+    _, sampler, rng = judging(verifier, logits_processor, seed)
     request = begin(
         inputs, model, rng, max_gen_len, eos_tokens_id, use_cache, runtime, controls, "model"
     )
@@ -128,18 +127,22 @@ def beam_search_generate(
         max_gen_len: most tokens to generate.
         num_beams: hypotheses kept at each step.
         top_k: continuations considered for each.
-        min_length: constant of the length penalty, in tokens.
-        alpha: exponent of the length penalty.
-        controls: that bend the distribution, as for `autoregressive_generate`.
-        eos_tokens_id: end token, or several; None ends at the length alone.
-        pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
-        use_cache: False computes the whole prefix at every pass.
+        min_length: the constant m of the length penalty ((m + length) / (m + 1))^alpha, in tokens;
+            5 in the paper. It is no minimum: a text may end sooner.
+        alpha: exponent of the length penalty; 0 does not reward length.
+        controls: as for `autoregressive_generate`.
+        eos_tokens_id: end token, or several; None: only the length ends the text.
+        pad_token_id: has no effect: a single sequence holds no padding.
+        use_cache: False computes the whole prefix anew in every forward pass.
         debug: print the live beams after every step.
-        tokenizer: for `debug`; without it ids are printed.
-        runtime: what computes a module: transformers, native or auto, see `foredraft.adapters`.
+        tokenizer: for `debug` only; without it ids are printed.
+        runtime: what computes a module: transformers, native or auto.
 
     Returns:
         Generated ids.
+
+    Raises:
+        Errors as for `autoregressive_generate`.
     """
     settings = BeamSettings(num_beams, top_k, min_length, alpha)
     decodes = as_tokenizer(tokenizer)
@@ -182,7 +185,7 @@ def speculative_generate(
     verifier: str | Verifier = "rejection",
     runtime: str = "transformers",
 ) -> tuple[list[int], float]:
-    """Speculative decoding (Leviathan et al., 2023, algorithm 1): the same text, sooner.
+    """Decode speculatively (Leviathan et al., 2023): the target's distribution, in fewer passes.
 
     Args:
         inputs: prompt ids, at least one.
@@ -190,34 +193,34 @@ def speculative_generate(
         target: the model whose distribution is preserved, likewise.
         tokenizer: for `debug` only; without it ids are printed.
         gamma: tokens drafted in a step.
-        use_egag: let the drafter's entropy decide gamma.
-        gamma_min: lower bound for EGAG.
-        gamma_max: upper bound for EGAG; None means `gamma`.
-        egag_ema_beta: smoothing for EGAG, 0 none.
+        use_egag: let the drafter's entropy decide the draft length (EGAG).
+        gamma_min: EGAG: lower bound of the draft length.
+        gamma_max: EGAG: upper bound, which is itself hardly reached; None means `gamma`.
+        egag_ema_beta: EGAG: weight of the past in its moving average; 0 is no smoothing.
         logits_processor: a sampler, used for both models.
         controls: as for `autoregressive_generate`.
         max_gen_len: most tokens to generate, never overshot.
-        eos_tokens_id: end token, or several; None ends at the length alone.
-        pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
-        use_cache: False computes the whole prefix at every pass.
-        skip_sample_adjustment: LOSSY: after a rejection draw from p; `rejection` verifier only.
+        eos_tokens_id: end token, or several; None: only the length ends the text.
+        pad_token_id: has no effect: a single sequence holds no padding.
+        use_cache: False computes the whole prefix anew in every forward pass.
+        skip_sample_adjustment: LOSSY: after a rejection draw from p; only with `rejection`.
         first_target: decode the first token with the target alone.
         debug: print every step with accepted, rejected, recovered and bonus tokens.
-        seed: None takes a fresh one, which `torch.manual_seed` governs.
+        seed: of every random draw; None takes a fresh one, which `torch.manual_seed` governs.
         verifier: accept/reject rule, by name or object: rejection, block, exact_match, coupled.
-        runtime: what computes modules: transformers, native or auto, see `foredraft.adapters`.
+        runtime: what computes modules: transformers, native or auto.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
+
+    Raises:
+        Errors as for `autoregressive_generate`; `VocabularyMismatch`: the models' tokens differ.
     """
-    egag = EntropyGamma(gamma_min, gamma_max or gamma, egag_ema_beta)  # checked while off, too
-    rule, sampler = as_verifier(verifier, skip_sample_adjustment), as_sampler(logits_processor)
-    rng = _rng(seed, rule)
+    policy = _policy(use_egag, gamma, gamma_min, gamma_max, egag_ema_beta)
+    rule, sampler, rng = judging(verifier, logits_processor, seed, skip_sample_adjustment)
     request = begin(inputs, target, rng, max_gen_len, eos_tokens_id, use_cache, runtime, controls)
     drafting = DraftModelDrafter(draft_model(drafter, request, use_cache, runtime), sampler)
-    policy: GammaPolicy = egag if use_egag else FixedGamma(gamma)
-    parts = Speculation(request.context.network, drafting, policy, rule, sampler, first_target)
-    return _speculate(parts, request, as_tokenizer(tokenizer), debug)
+    return _speculate((drafting, policy, rule, sampler, first_target), request, tokenizer, debug)
 
 
 @checks_arguments
@@ -243,31 +246,33 @@ def ngram_assisted_speculative_generate(
     verifier: str | Verifier = "rejection",
     runtime: str = "transformers",
 ) -> tuple[list[int], float]:
-    """N-gram assisted speculative decoding (NASD): counts take the place of the draft model.
+    """Decode by n-gram assisted speculation (NASD): counts take the place of the draft model.
 
     Args:
         inputs: prompt ids, at least one; their n-grams are added to the storage.
-        ngramstorage: kept as it is between calls; call its `reset` to forget.
+        ngramstorage: keeps its counts between calls; call its `reset` to forget them.
         target: the model whose distribution is preserved.
         tokenizer: for `debug` only; without it ids are printed.
         gamma: most tokens drafted in a step.
         filler_top_k: target tokens counted at each position; 1 counts the emitted one alone.
-        logits_processor: a sampler.
+        logits_processor: a sampler, as for `autoregressive_generate`.
         controls: as for `autoregressive_generate`.
         max_gen_len: most tokens to generate, never overshot.
-        eos_tokens_id: end token, or several; None ends at the length alone.
-        pad_token_id: plays no part: one sequence holds no padding, so no id is taken for it.
-        use_cache: False computes the whole prefix at every pass.
+        eos_tokens_id: end token, or several; None: only the length ends the text.
+        pad_token_id: has no effect: a single sequence holds no padding.
+        use_cache: False computes the whole prefix anew in every forward pass.
         first_target: decode the first token with the target alone.
-        stop_if_unknown: end a draft at an unknown context; False guesses a random token there, as
-            the original does, and is then slower than plain decoding where little repeats.
+        stop_if_unknown: end a draft at an unknown context; False guesses a random token there.
         debug: print every step.
-        seed: None takes a fresh one, which `torch.manual_seed` governs.
+        seed: of every random draw; None takes a fresh one, which `torch.manual_seed` governs.
         verifier: accept/reject rule, by name or object: rejection, block, exact_match, coupled.
-        runtime: what computes modules: transformers, native or auto, see `foredraft.adapters`.
+        runtime: what computes modules: transformers, native or auto.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
+
+    Raises:
+        Errors as for `autoregressive_generate`; `VocabularyMismatch`: the storage's tokens differ.
     """
     drafting = NgramDrafter(
         as_storage(ngramstorage),
@@ -275,19 +280,26 @@ def ngram_assisted_speculative_generate(
         stop_if_unknown=stop_if_unknown,
         reset_in_between=False,
     )
-    rule, sampler = as_verifier(verifier), as_sampler(logits_processor)
-    rng = _rng(seed, rule)
+    rule, sampler, rng = judging(verifier, logits_processor, seed)
     request = begin(inputs, target, rng, max_gen_len, eos_tokens_id, use_cache, runtime, controls)
-    network = request.context.network
-    check_columns("the storage", getattr(ngramstorage, "vocab_size", network.vocab_size), network)
-    parts = Speculation(network, drafting, FixedGamma(gamma), rule, sampler, first_target)
-    return _speculate(parts, request, as_tokenizer(tokenizer), debug)
+    check_columns("the storage", getattr(ngramstorage, "vocab_size", None), request.context.network)
+    parts = drafting, FixedGamma(gamma), rule, sampler, first_target
+    return _speculate(parts, request, tokenizer, debug)
 
 
 def max_fn(x: Tensor) -> Tensor:
     """Return max(0, x) normalised along the last dimension; all zeros where nothing is positive.
 
-    Leviathan et al. (2023): norm(max(0, p − q)), the residual distribution. Shape is kept.
+    Of p − q it is the residual distribution norm(max(0, p − q)) of Leviathan et al. (2023).
+
+    Args:
+        x: real numbers, shape `[..., vocab]`.
+
+    Returns:
+        Probabilities, of the same shape and dtype.
+
+    Raises:
+        ConfigError: x is no tensor of real numbers.
     """
     if not isinstance(x, Tensor) or x.dtype == torch.bool or x.is_complex():
         raise ConfigError(
@@ -299,14 +311,18 @@ def max_fn(x: Tensor) -> Tensor:
 
 
 def _speculate(
-    parts: Speculation, request: Request, tokenizer: Decoder | None, debug: bool
+    parts: Parts, request: Request, tokenizer: Decoder | None, debug: bool
 ) -> tuple[list[int], float]:
-    rate = _run(speculative_steps(parts, request), tokenizer, debug)
+    decodes, every = as_tokenizer(tokenizer), Speculation(request.context.network, *parts)
+    rate = _run(speculative_steps(every, request), decodes, debug)
     return request.output, rate
 
 
-def _rng(seed: int | None, verifier: Verifier) -> Rng:
-    return rng_for(fresh_seed() if seed is None else seed, keyed=verifier.is_coupled)
+def _policy(
+    use_egag: bool, gamma: int, gamma_min: int, gamma_max: int | None, ema: float
+) -> GammaPolicy:
+    egag = EntropyGamma(gamma_min, gamma_max or gamma, ema)  # checked while off, too
+    return egag if use_egag else FixedGamma(gamma)
 
 
 def _run(steps: Iterator[StepRecord], tokenizer: Decoder | None, debug: bool) -> float:

@@ -19,7 +19,12 @@ from foredraft.text import TextStream, tokens_of
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one step adds: its record, and the text that has become certain."""
+    """What one step adds.
+
+    Attributes:
+        record: of the step.
+        text: what has become certain by it; no later step takes it back.
+    """
 
     record: StepRecord
     text: str
@@ -116,7 +121,7 @@ class Generation:
 
     @property
     def seed(self) -> int:
-        """What it is drawn with: the config's, or the fresh one that took its place."""
+        """Its seed: that of the config, or the fresh one that took its place."""
         return self.method.config.seed or 0
 
     @property

@@ -20,7 +20,7 @@ from foredraft.method import verifier_named
 from foredraft.models import Network, Recomputing
 from foredraft.models.refusals import check_is_network, check_vocabulary_holds
 from foredraft.ranges import TokenId, checked
-from foredraft.sampling import ControlledText, Controls, Rng, Sampler
+from foredraft.sampling import ControlledText, Controls, Rng, Sampler, fresh_seed, rng_for
 from foredraft.sampling.processors import GivenControls, as_controls
 from foredraft.verification import (
     VERIFIERS,
@@ -130,9 +130,9 @@ def as_runtime(runtime: str, name: str, model: Model) -> Runtime:
     return chosen
 
 
-def check_columns(who: str, vocab_size: int, target: Network) -> None:
-    """Raise unless drafted tokens and the target's are of one vocabulary."""
-    if vocab_size != target.vocab_size:
+def check_columns(who: str, vocab_size: int | None, target: Network) -> None:
+    """Raise unless a draft fits the target; None: nobody knows how many tokens there are."""
+    if vocab_size not in (None, target.vocab_size):
         raise VocabularyMismatch(
             f"{who} has {vocab_size} tokens but the target {target.vocab_size}; make it with "
             f"vocab_size={target.vocab_size}, or let Engine.load load both: it knows their "
@@ -201,6 +201,15 @@ def as_storage(storage: INgramStorage) -> INgramStorage:
     """Return the storage of n-grams."""
     remedy = "give e.g. NGramStorage(n=3, vocab_size=…)"
     return of_type("ngramstorage", storage, INgramStorage, remedy)  # type: ignore[type-abstract]
+
+
+def judging(
+    verifier: str | Verifier, sampler: Sampler, seed: int | None, is_lossy: bool = False
+) -> tuple[Verifier, Sampler, Rng]:
+    """Return the rule of verification, the sampler, and the source of randomness they need."""
+    rule = as_verifier(verifier, is_lossy)
+    rng = rng_for(fresh_seed() if seed is None else seed, keyed=rule.is_coupled)
+    return rule, as_sampler(sampler), rng
 
 
 def as_verifier(verifier: str | Verifier, skip_sample_adjustment: bool = False) -> Verifier:

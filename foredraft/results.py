@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+from foredraft.config import DecodingConfig
 from foredraft.core import Completion, StepRecord, TokenLogprob
 from foredraft.decoding import Difference, first_difference
 from foredraft.files import Json
 from foredraft.generation import controls_of
 from foredraft.loading import LoadedModel
 from foredraft.method import Method
-from foredraft.tracing import Summary
+from foredraft.tracing import Summary, summarize
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,32 @@ class Result:
     summary: Summary
     speedup: float | None = None
     matches_baseline: bool | Difference | None = None
+
+
+def beside(
+    done: Completion,
+    baseline: Completion | None,
+    target: LoadedModel,
+    config: DecodingConfig,
+    prompt: list[int],
+) -> Result:
+    """Return a completion with its statistics, compared with the baseline.
+
+    Args:
+        done: a finished generation.
+        baseline: that of plain decoding; None: there is none.
+        target: loaded.
+        config: of both.
+        prompt: tokens.
+    """
+    summary = summarize(done.records)
+    if baseline is None:
+        return Result(done, summary)
+    ours, theirs = summary.tokens_per_second, summarize(baseline.records).tokens_per_second
+    method, matches = Method.of(config, done.method), None
+    if method.sampler.is_greedy and done.method != "drafter":
+        matches = compared(target, method, prompt, done.tokens, baseline.tokens)
+    return Result(done, summary, ours / theirs if ours and theirs else None, matches)
 
 
 def compared(

@@ -46,21 +46,22 @@ def autoregressive_generate_encoder_decoder(
     runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
 ) -> list[int]:
-    """Decode one token a pass.
+    """Decode an encoder–decoder with the target alone, one token in each forward pass.
 
     Args:
         inputs: what the encoder reads.
         model: a Hugging Face encoder–decoder model, or an `EncoderDecoderModel`.
-        decoder_start_token_id: token, or tokens, the decoder begins with; None takes the model's
-            own, and what it forces after it.
+        decoder_start_token_id: one token or several that the decoder begins with; None: those that
+            the model itself names.
 
     Returns:
         Generated ids, without the start tokens.
 
     Raises:
+        ConfigError: an argument is of another type, or out of its range.
+        RequestError: the inputs are empty, or of a kind that the encoder does not read.
+        ContextOverflow: the inputs are longer than the encoder takes.
         ModelError: the model is not an encoder–decoder, or names no start token.
-        RequestError: no inputs, or of a kind the encoder does not read.
-        ContextOverflow: the inputs do not fit.
     """
     return _behind_an_encoder(functional.autoregressive_generate, "model", locals())
 
@@ -83,7 +84,7 @@ def beam_search_generate_encoder_decoder(
     runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
 ) -> list[int]:
-    """Return the best hypothesis of a beam search.
+    """Return the best hypothesis of a beam search with an encoder–decoder.
 
     Args:
         inputs: what the encoder reads.
@@ -92,6 +93,9 @@ def beam_search_generate_encoder_decoder(
 
     Returns:
         Generated ids, without the start tokens.
+
+    Raises:
+        Errors as for `autoregressive_generate_encoder_decoder`.
     """
     return _behind_an_encoder(functional.beam_search_generate, "model", locals())
 
@@ -121,18 +125,21 @@ def speculative_generate_encoder_decoder(
     runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
 ) -> tuple[list[int], float]:
-    """Speculative decoding (Leviathan et al., 2023, algorithm 1): the same text, sooner.
+    """Decode an encoder–decoder speculatively, with a draft model.
 
     Args:
         inputs: what the encoder reads.
-        drafter: an encoder–decoder model; one with the target's own encoder, weight for weight, or
-            a decoder with cross-attention and no encoder, reads what the target's encoder made of
-            the inputs (the Distil-Whisper pattern).
+        drafter: an encoder–decoder model. One that has the target's own encoder, weight for weight,
+            or none, reads what the target's encoder made of the inputs, as in Distil-Whisper.
         target: the model whose distribution is preserved.
         decoder_start_token_id: as for `autoregressive_generate_encoder_decoder`.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
+
+    Raises:
+        Errors as for `autoregressive_generate_encoder_decoder`; `VocabularyMismatch`: the models'
+            tokens differ.
     """
     return _behind_an_encoder(functional.speculative_generate, "target", locals())
 
@@ -159,18 +166,22 @@ def ngram_assisted_speculative_generate_encoder_decoder(
     runtime: str = "transformers",
     decoder_start_token_id: StartIds = None,
 ) -> tuple[list[int], float]:
-    """N-gram assisted speculative decoding (NASD): counts take the place of the draft model.
+    """Decode an encoder–decoder by n-gram assisted speculation (NASD).
 
-    The encoder's input is counted as well as the output: what is copied from it is drafted.
+    The encoder's input is counted as well as the output, so that what is copied from it is drafted.
 
     Args:
         inputs: what the encoder reads.
-        ngramstorage: kept as it is between calls; call its `reset` to forget.
+        ngramstorage: keeps its counts between calls; call its `reset` to forget them.
         target: the model whose distribution is preserved.
         decoder_start_token_id: as for `autoregressive_generate_encoder_decoder`.
 
     Returns:
         Generated ids, and the acceptance rate accepted / drafted (0.0 when nothing was drafted).
+
+    Raises:
+        Errors as for `autoregressive_generate_encoder_decoder`; `VocabularyMismatch`: the storage's
+            tokens differ.
     """
     return _behind_an_encoder(functional.ngram_assisted_speculative_generate, "target", locals())
 

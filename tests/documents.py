@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from docs.site.flags import parsers
 from docs.site.generate import generated
 from docs.site.generate import pages as page_files
 from docs.site.markdown import FENCED, anchor, headings, prose
-from docs.site.reference import parsers
 from foredraft.cli.commands import COMMANDS
 from foredraft.cli.main import command_parser, shell_parser
 from foredraft.gamma import GAMMA_POLICIES
@@ -209,7 +209,7 @@ def unknown_commands(pages: Pages) -> list[str]:
         flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", shown)) - known_flags()
         slashed = set(re.findall(r"`(/[a-z]\w*)", shown)) - set(COMMANDS) - routes()
         wrong += [f"{name}: nothing is called {word}" for word in sorted(flags | slashed)]
-    for name in (n for n in pages if Path(n).name == "api-reference.md"):
+    for name in (n for n in pages if Path(n).name == "api-options.md"):
         missing = {"flags", "commands"} - set(re.findall(r"<!-- begin ([\w-]+) -->", pages[name]))
         wrong += [f"{name}: no list of {what}" for what in sorted(missing)]
     return wrong

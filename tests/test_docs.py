@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from docs.site import proofs, theory
+from docs.site.flags import parsers
 from docs.site.generate import figures as drawn
-from docs.site.reference import parsers
 from foredraft.cli import main as program
 from foredraft.cli.commands import COMMANDS
 from foredraft.decoding import speculative
@@ -198,7 +198,7 @@ def test_every_slash_command_is_explained(name: str) -> None:
     assert documented == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", ["docs/api-reference.md", "docs/en/api-reference.md"])
+@pytest.mark.parametrize("name", ["docs/api-options.md", "docs/en/api-options.md"])
 def test_every_flag_and_command_is_in_the_reference(name: str) -> None:
     text = PAGES[name]
     for command, its in parsers():
@@ -257,7 +257,7 @@ MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
     "flag": (unparsable_commands, PROOFS, "verify --samples 20000", "verify --sample 20000"),
     "flag-in-prose": (unknown_commands, COMMAND_LINE, "(`--level`)", "(`--levels`)"),
     "slash-command": (unknown_commands, COMMAND_LINE, "`/seed v`", "`/seeds v`"),
-    "reference": (stale, "docs/en/api-reference.md", "`--text-only`", "`--only-text`"),
+    "reference": (stale, "docs/en/api-options.md", "`--text-only`", "`--only-text`"),
     "link": (broken, COMMAND_LINE, "(02-speculative-theory.md)", "(02-theory.md)"),
     "citation": (
         wrong_citations,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from docs.site.reference import REGISTRIES, components, parsers
+from docs.site.flags import parsers
+from docs.site.reference import REGISTRIES, components
 from foredraft import plugins
 from foredraft.bench.worker import Pair
 from foredraft.cli.commands import COMMANDS
@@ -123,7 +124,7 @@ def test_a_part_needs_its_own_file_and_its_import_alone(
     shell = open_shell()
     shell.run([f"{command} mine"], echo=False)
     assert "mine" in printed(shell)
-    assert f"| {kind} | `mine" in components("en")
+    assert f"| {kind} | `mine" in components(str)
     if flag in run("verify", "--help")[1]:
         words = ("verify", "--samples", "9", "--length", "4", "--prompt", PROMPT, "--json")
         report = json.loads(run(*words, "--import", str(file), flag, "mine")[1])

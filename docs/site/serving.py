@@ -27,7 +27,7 @@ def _serve(found: Any, language: str) -> list[str]:
     for rows in ([found["stress"]] if found["stress"] else [], found["rows"]):
         if not rows:
             continue
-        lines += ["", *headed([_said(name, language) for name in rows[0]])]
+        lines += ["", *headed(tuple(_said(name, language) for name in rows[0]))]
         lines += [
             f"| {' | '.join(_said(cell, language) for cell in row.values())} |" for row in rows
         ]

@@ -29,7 +29,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_model_flags(parser)
     group = parser.add_argument_group("measuring")
     add = group.add_argument
-    add("--prompt", action="append", metavar="TEXT", help="may be repeated [a few bundled ones]")
+    add(
+        "--prompt", action="append", metavar="TEXT", help="a prompt; may be repeated [bundled ones]"
+    )
     add("--prompts", metavar="FILE", help="a prompt a line; of a .jsonl file each `prompt`")
     length, positions, repeats = map(Number, (Length, DraftLength, Count))
     add("--length", type=length, default=60, metavar="V", help="tokens of an answer [%(default)s]")

@@ -42,13 +42,16 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
     devices = ", ".join(DEVICE_CHOICES)
     add("--device", default="auto", help=f"{devices} or cuda:N [%(default)s]")
-    add("--dtype", default="auto", choices=DTYPE_CHOICES, help="[%(default)s]")
-    add("--quantize", default="none", choices=QUANTIZE_CHOICES, help="[%(default)s]")
+    precision = "precision of weights and arithmetic [%(default)s]"
+    add("--dtype", default="auto", choices=DTYPE_CHOICES, help=precision)
+    fewer = "weights of fewer bits [%(default)s]"
+    add("--quantize", default="none", choices=QUANTIZE_CHOICES, help=fewer)
     rounded = "what quantised weights are multiplied with [%(default)s]"
     add("--activations", default="int8", choices=ACTIVATIONS_CHOICES, help=rounded)
     add("--drafter-device", help="device of the draft model, if another")
     add("--drafter-dtype", choices=DTYPE_CHOICES, help="dtype of the draft model, if another")
-    add("--runtime", default="auto", choices=RUNTIME_CHOICES, help="[%(default)s]")
+    computes = "what computes the passes [%(default)s]"
+    add("--runtime", default="auto", choices=RUNTIME_CHOICES, help=computes)
     add("--invariant", action="store_true", help="logits that do not depend on the pass's size")
     add("--check-runtime", action="store_true", help="compare native and transformers logits first")
     add("--compile", action="store_true", help="let torch.compile make the native kernels, on CUDA")

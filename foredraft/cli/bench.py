@@ -29,9 +29,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--url", required=True, help="root of the server, e.g. http://127.0.0.1:8000")
     add("--rate", type=Number(Rate), default=1.0, metavar="R", help="requests a second [1]")
-    add("--requests", type=Number(Count), default=50, metavar="N", help="[50]")
-    add("--max-tokens", type=Number(Length), default=64, metavar="N", help="of an answer [64]")
-    add("--temperature", type=Number(Temperature), default=0.0, metavar="T", help="[0]")
+    add("--requests", type=Number(Count), default=50, metavar="N", help="requests to send [50]")
+    add(
+        "--max-tokens",
+        type=Number(Length),
+        default=64,
+        metavar="N",
+        help="tokens of an answer [64]",
+    )
+    add(
+        "--temperature",
+        type=Number(Temperature),
+        default=0.0,
+        metavar="T",
+        help="of the sampler; 0 is greedy [0]",
+    )
     add("--key", help="key of the server")
     add("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=_bench)

@@ -36,7 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     shown = "texts to continue, a line each (of a .jsonl file each `prompt`), in shared passes"
     prompts.add_argument("--prompts-file", metavar="FILE", help=shown)
     add = parser.add_argument
-    shown = f"[{ALL}: the usual three; of a file the first of them]"
+    shown = f"what decodes [{ALL}: the usual three; of a file the first of them]"
     add("--method", choices=(ALL, *METHODS), help=shown)
     add("--trace", action="store_true", help="show every step; with --json, add them as `steps`")
     output = parser.add_mutually_exclusive_group()

@@ -27,7 +27,7 @@ SUBCOMMANDS = {
     "advise": "measure whether speculation pays here",
     "replay": "replay recorded outputs without the target",
     "verify": "check that a pair of models decodes losslessly",
-    "referee": "judge anybody's verifier by the exact law",
+    "referee": "judge any verifier by its exact distribution",
     "ablate": "compare methods over a grid of settings",
     "train": "train a bundled model from its recipe",
     "models": "list the bundled models",

@@ -23,8 +23,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add = actions.add_parser("quantize", help=told, description=f"{told.capitalize()}.")
     add.add_argument("model", help="a folder, a .gguf file or a hub name; not quantised")
     add.add_argument("--kind", required=True, choices=ROUNDED, help="Q8_0 or Q4_1 blocks")
-    add.add_argument("--out", required=True, metavar="FILE.gguf", help="moved into place whole")
-    add.add_argument("--overwrite", action="store_true", help="a file that is there already")
+    add.add_argument("--out", required=True, metavar="FILE.gguf", help="the file to write")
+    add.add_argument("--overwrite", action="store_true", help="write over a file that is there")
     add.set_defaults(run=_quantize)
 
 

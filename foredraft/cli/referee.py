@@ -35,7 +35,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     shown = f"texts that are counted [{SAMPLES} a case, {Trial().samples} generations]"
     add("--samples", type=number["samples"], metavar="N", help=shown)
     add("--count", action="store_true", help="count texts even where draws can be enumerated")
-    add("--seed", type=number["seed"], default=Hearing().seed, metavar="V", help="[%(default)s]")
+    add(
+        "--seed",
+        type=number["seed"],
+        default=Hearing().seed,
+        metavar="V",
+        help="seed of the draws [%(default)s]",
+    )
     add("--json", action="store_true", help="one JSON object instead of the report")
     parser.set_defaults(run=_referee)
 

@@ -52,9 +52,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--target", default=BUNDLED, help="whose tokenizer it is; not run [%(default)s]")
     add("--drafter", default=NO_DRAFTER, help="draft model, as for generate, or none [%(default)s]")
     usual = ", ".join([*WITHOUT_MODEL, *WITH_MODEL])
-    add("--drafting", action="append", metavar="SPEC", help=f"may be repeated [{usual}]")
+    add("--drafting", action="append", metavar="SPEC", help=f"a drafter; may be repeated [{usual}]")
     policies = ", ".join(POLICIES)
-    add("--policy", action="append", metavar="SPEC", help=f"may be repeated [{policies}]")
+    add(
+        "--policy",
+        action="append",
+        metavar="SPEC",
+        help=f"a length rule; may be repeated [{policies}]",
+    )
     usual = "for policies without one [%(default)s]"
     add("--gamma", type=Number(DraftLength), default=4, metavar="V", help=usual)
     cost, shown = Number(Cost), "a draft call, in target passes [%(default)s]"

@@ -39,7 +39,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `foredraft serve`."""
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on [%(default)s]")
-    add("--port", type=Number(Port), default=8000, metavar="N", help="[%(default)s]")
+    add(
+        "--port",
+        type=Number(Port),
+        default=8000,
+        metavar="N",
+        help="port to listen on [%(default)s]",
+    )
     shown = f"file that holds the key which requests must name; else {KEY} of the environment"
     add("--api-key-file", metavar="FILE", help=shown)
     shown = "texts that share the passes of the models [%(default)s]"

@@ -36,7 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--run-dir", help="checkpoints and token streams [runs/<recipe name>]")
     add("--out", help="folder for the finished model [the run folder's `model`]")
     add("--device", default="auto", help="auto, cpu, cuda [%(default)s]")
-    add("--compile", action=argparse.BooleanOptionalAction, help="torch.compile [on]")
+    add("--compile", action=argparse.BooleanOptionalAction, help="compile with torch.compile [on]")
     group = parser.add_argument_group(HEAD)
     add = group.add_argument
     add("--target", metavar="NAME", help="whose head it is: a name as for generate")

@@ -41,10 +41,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_model_flags(parser)
     group = parser.add_argument_group("checks")
     add = group.add_argument
-    usual = "may be repeated [those that suit the pair]"
+    usual = "a method; may be repeated [those that suit the pair]"
     add("--method", action="append", choices=tuple(METHODS), help=usual)
     rules = ", ".join(LOSSLESS)
-    add("--verifier", action="append", metavar="SPEC", help=f"may be repeated [{rules}]")
+    add("--verifier", action="append", metavar="SPEC", help=f"a rule; may be repeated [{rules}]")
     number = {name: Number(hint) for name, hint in hints_of(Plan).items()}
     shown = "generations a method and verifier [%(default)s]"
     add("--samples", type=number["samples"], metavar="N", help=shown)
@@ -54,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     shown = "tokens of a greedy generation [%(default)s]"
     add("--length", type=number["length"], metavar="V", help=shown)
     add("--seed", type=number["seed"], metavar="V", help="sample i has seed + i [%(default)s]")
-    shown = "may be repeated [eight short ones, four of them for sampling]"
+    shown = "a prompt; may be repeated [eight short ones, four of them for sampling]"
     add("--prompt", action="append", metavar="TEXT", help=shown)
     add("--json", action="store_true", help="one JSON object instead of the report")
     add("--mutant", help=argparse.SUPPRESS)  # a verifier with a known mistake, to see it caught

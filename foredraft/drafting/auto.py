@@ -311,7 +311,7 @@ def _always(length: int) -> GammaPolicy:
 @DRAFTERS.register("auto")
 @dataclass(frozen=True)
 class Auto(DraftSource):
-    """Parameters of `AutoDrafter`.
+    """Chooses source and length of each draft by what it is likely to bring in its time.
 
     Attributes:
         sources: drafters that retrieve; `model` among them lets the draft model draft, if there is

@@ -63,7 +63,7 @@ class BanditDrafter(Drafter):
 @DRAFTERS.register("bandit")
 @dataclass(frozen=True)
 class Bandit(DraftSource):
-    """Parameters of `BanditDrafter`.
+    """Plays drafters in turns and scores them by measured tokens per second (UCB1).
 
     Attributes:
         arms: the drafters, at least one.

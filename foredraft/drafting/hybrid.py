@@ -125,7 +125,7 @@ def _expected_tokens(found: Retrieved) -> Iterator[float]:
 @DRAFTERS.register("hybrid")
 @dataclass(frozen=True)
 class Hybrid(DraftSource):
-    """Parameters of `HybridDrafter`.
+    """One drafter that retrieves; where it finds nothing, another one.
 
     Attributes:
         first: a drafter that retrieves.

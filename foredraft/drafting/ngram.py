@@ -88,14 +88,14 @@ class NgramDrafter(RetrievalDrafter):
 @DRAFTERS.register("ngram")
 @dataclass(frozen=True)
 class Ngram(DraftSource):
-    """Parameters of `NgramDrafter`, with a storage of its own.
+    """Counts n-grams and proposes the most frequent next token (NASD).
 
     Attributes:
         n: longest n-gram, in tokens.
         storage: `basic` (multi-level) or `onelevel`.
         filler_top_k: target tokens counted at each position.
         stop_if_unknown: end a draft at an unknown context instead of guessing.
-        min_confidence: see `NgramDrafter`.
+        min_confidence: chance that the whole draft is right, below which it ends.
         keep: remember earlier prompts and outputs.
     """
 

@@ -61,7 +61,7 @@ class PromptLookupDrafter(CopyingDrafter):
 @DRAFTERS.register("prompt_lookup")
 @dataclass(frozen=True)
 class PromptLookup(DraftSource):
-    """Parameters of `PromptLookupDrafter`.
+    """Copies what followed the last place where the newest tokens came before.
 
     Attributes:
         max_ngram: longest match, in tokens.

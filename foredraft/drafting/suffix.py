@@ -20,7 +20,7 @@ from foredraft.ranges import Count, Range
 @DRAFTERS.register("suffix")
 @dataclass(frozen=True)
 class Suffix(DraftSource):
-    """Parameters of `SuffixDrafter`.
+    """Copies what followed the longest earlier match of the end of the text.
 
     Attributes:
         factor: tokens copied for each token matched.

@@ -4,7 +4,7 @@ Before drafting, from the drafter's logits at temperature 1 and before filters (
 does not move with the sampler):
 
     H = −Σ p ln p        H_norm = H / ln V        γ_raw = (1 − H_norm) · γ_max
-    γ̃ = β·γ̃_previous + (1 − β)·γ_raw            (first step: γ̃ = γ_raw)
+    γ̃ = μ·γ̃_previous + (1 − μ)·γ_raw            (first step: γ̃ = γ_raw)
     γ = clip(⌊γ̃⌋, γ_min, γ_max)
 
 On large vocabularies H_norm is small whenever the drafter is of any use (0.25 nats at V = 152k give
@@ -34,7 +34,7 @@ class EntropyGamma(GammaPolicy):
     Attributes:
         gamma_min: lower bound.
         gamma_max: upper bound, ≥ gamma_min.
-        ema: β of the exponential moving average; 0 means no smoothing.
+        ema: weight of the past in the moving average; 0 means no smoothing.
     """
 
     gamma_min: DraftLength = 1
@@ -66,7 +66,7 @@ class EntropyGamma(GammaPolicy):
             self._entropy = signal.normalized_entropy
             self._raw = (1 - self._entropy) * self.gamma_max
             before = self._raw if self._smoothed is None else self._smoothed
-            # β·before + (1 − β)·raw, in the form that leaves a constant signal constant.
+            # μ·before + (1 − μ)·raw, in the form that leaves a constant signal constant.
             self._smoothed = before + (1 - self.ema) * (self._raw - before)
         return True
 

@@ -75,7 +75,7 @@ class EntropyCostGamma(EntropyGamma):
     Attributes:
         gamma_min: lower bound; 0 allows plain decoding.
         gamma_max: upper bound, ≥ gamma_min.
-        ema: β of the exponential moving average; 0 means no smoothing.
+        ema: weight of the past in the moving average; 0 means no smoothing.
         calibrated: take acceptance from H in nats, as measured, not from H / ln V.
         priced: take the length that brings most by measured costs, not a share of gamma_max.
         explore: steps without a draft until one is tried; doubled each time it still does not pay.

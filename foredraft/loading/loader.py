@@ -58,11 +58,11 @@ REPAIR = "fetch the model again, or correct its files after its card"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with what is needed to speak to it.
+    """A loaded model with its tokenizer.
 
     Attributes:
-        name: as asked for.
-        model: the adapter.
+        name: the name it was asked for by.
+        model: the network.
         tokenizer: the Hugging Face tokenizer.
         eos_token_ids: every token that ends a generation.
         threads: of a CPU that its weights are worth, for `fit_threads`; 0: it lies elsewhere, or

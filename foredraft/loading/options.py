@@ -23,17 +23,18 @@ class LoadOptions(Checked):
 
     Attributes:
         device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
-        dtype: `auto` (float32 on a CPU, the checkpoint's own elsewhere), or a name in `DTYPES`.
-        quantize: weights only: `none`, `int8` (blocks of the compiled pass where it computes, else
-            torchao) or `int4` (the compiled pass alone).
-        activations: of quantised weights in the compiled pass: rounded to `int8` in blocks of 32,
-            or `float32`.
+        dtype: `auto` (float32 on a CPU, the checkpoint's own elsewhere), `float32`, `bfloat16` or
+            `float16`.
+        quantize: round the weights: `none`, `int8` (in the compiled pass where it computes, else by
+            torchao) or `int4` (in the compiled pass only).
+        activations: what quantised weights are multiplied with in the compiled pass: `int8`, in
+            blocks of 32, or `float32`.
         trust_remote_code: run Python code that comes with the model.
-        runtime: `auto`, `native` or `transformers`, see `Runtime`.
-        invariant: see `Runtime`; of targets, since a drafter's logits decide no token.
+        runtime: what computes the passes: `native`, `transformers`, or `auto`: native where it can.
+        invariant: logits of the target that do not depend on how many tokens a pass reads.
         check_runtime: compare the native runtime with transformers while loading.
         compile: let torch.compile make the kernels of the native runtime's passes.
-        threads: of torch on a CPU, which are the whole process's; 0 leaves them as they are, and
+        threads: threads of torch on a CPU, for the whole process; 0 leaves them as they are, and
             the native runtime takes as many of them as the model can use.
     """
 

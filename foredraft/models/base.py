@@ -34,17 +34,20 @@ MOST_FREE = 8  # memories of texts that have ended, kept for the next ones
 class Context:
     """One text in the memory of a network: `network.open(prompt)` makes it.
 
-    A thread at a time may use it; the network's other contexts are free meanwhile.
+    Only one thread at a time may use it; the network's other contexts are free meanwhile.
 
     Attributes:
-        network: whose passes it takes part in.
+        network: the one whose forward passes it takes part in.
         prompt: what it was opened with.
         begin: tokens the text begins with: the prompt, not yet fed; of an encoder–decoder model the
             start tokens of its decoder.
         memory: the network's affair.
-        features: of the tokens that are fed; None: nobody reads them.
+        features: states of layers that a head reads; None: nobody reads any.
     """
 
+    network: Network
+    prompt: Prompt
+    begin: list[int]
     features: Features | None = None
 
     def __init__(self, network: Network, prompt: Prompt, begin: list[int], memory: Any) -> None:
@@ -59,7 +62,7 @@ class Context:
 
     @property
     def is_open(self) -> bool:
-        """Whether `close` is still to come."""
+        """Whether it has not been closed yet."""
         return self._closing.alive
 
     def extend(self, tokens: Sequence[int], keep: int = 1) -> Tensor:
@@ -128,7 +131,7 @@ class Context:
         return self
 
     def fork(self) -> Context:
-        """Return another context that holds the same and goes its own way."""
+        """Return another context that holds the same tokens and goes its own way."""
         self.check_open()
         other = Context(self.network, self.prompt, self.begin, self.memory.copy())
         other.features = None if self.features is None else self.features.copy()
@@ -146,7 +149,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What one text adds to a pass.
+    """What one text adds to a forward pass.
 
     Attributes:
         context: of the text.
@@ -162,15 +165,15 @@ class Feed:
 class Network(Owned, Ends, ABC):
     """Weights: next-token logits for any number of texts, each with a context of its own.
 
-    Threads may share it: a pass is alone with it, and others wait. What wraps another network
-    shares its `owner`.
+    Threads may share it: one forward pass runs at a time, and others wait. What wraps another
+    network shares its `owner`.
 
     Attributes:
         vocab_size: columns of the logits.
         max_length: positions of a text, in tokens.
         dtype: precision of its arithmetic.
-        weight_bytes: of a weight, on average; None: as the arithmetic's precision says.
-        position_bytes: of a position of a context; None: it is not known.
+        weight_bytes: bytes of a weight, on average; None: as the arithmetic's precision says.
+        position_bytes: bytes of a position in the memory of a context; None: it is not known.
     """
 
     vocab_size: int
@@ -202,7 +205,7 @@ class Network(Owned, Ends, ABC):
         """Feed every text its tokens, which it remembers from now on.
 
         Args:
-            feeds: at least one; a context stands in one of them at most.
+            feeds: at least one; a context may be in one of them only.
 
         Returns:
             What is known after the last tokens of each, in the order of the feeds.

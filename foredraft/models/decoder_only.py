@@ -111,14 +111,15 @@ class ModuleModel(TensorModel):
 
 
 class DecoderOnlyModel(ModuleModel):
-    """A transformers causal LM (Llama, Qwen, Mistral, GPT-2, GPT-NeoX, …) behind our door.
+    """A causal language model of transformers (Llama, Qwen, Mistral, GPT-2, …) as a `Network`.
 
-    A network whose memory is not ours (GPT-1, XLNet, CPM-Ant, whatever keywords their signatures
-    swallow) is found out by its first pass, and reads its whole text at every pass from then on.
+    A model with a memory of another kind (GPT-1, XLNet, CPM-Ant) is found out by its first forward
+    pass, and reads its whole text anew in every pass from then on.
 
     Args:
         model: in evaluation mode, on any device, of any dtype.
-        vocab_size: columns wanted, see `CausalModel`.
+        vocab_size: columns of the logits: surplus ones are cut, missing ones are −∞. A draft model
+            gets the target's number; None keeps the model's own.
 
     Raises:
         RollbackUnsupported: the model has layers that cannot forget.

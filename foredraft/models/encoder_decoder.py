@@ -104,12 +104,12 @@ class Seq2SeqModel(CausalModel):
 
 
 class EncoderDecoderModel(Seq2SeqModel, ModuleModel):
-    """A transformers encoder–decoder (T5, BART, mBART, Marian, Whisper, …) behind our door.
+    """An encoder–decoder of transformers (T5, BART, mBART, Marian, Whisper, …) as a `Network`.
 
     Args:
         model: in evaluation mode: an encoder–decoder model, or the decoder of one alone
             (`BartForCausalLM`, `WhisperForCausalLM`) if `encoder` is given.
-        vocab_size: columns wanted, as for `DecoderOnlyModel`.
+        vocab_size: columns of the logits, as for `DecoderOnlyModel`.
         decoder_start: tokens the decoder begins with; None takes the model's start token and the
             tokens it forces after it (mBART's language, Whisper's task).
         encoder: another model's, whose output this decoder reads; None takes the model's own.

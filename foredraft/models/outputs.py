@@ -11,11 +11,11 @@ from foredraft.logits import Likeliest
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a pass says of one text.
+    """What a forward pass returns for one text.
 
     Attributes:
         logits: after each of the last `keep` tokens, shape `[keep, vocab]`.
-        likeliest: of them, where the pass has found it out; None: whoever wants it looks.
+        likeliest: the likeliest tokens, where the pass has looked for them; else None.
     """
 
     logits: Tensor
@@ -24,12 +24,12 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """A run of one text that nobody was asked about.
+    """Tokens that a network has drafted in one go.
 
     Attributes:
-        tokens: the likeliest or drawn, one after another; all but the last are held in memory.
-        margins: how far the largest logit of each row is above the second: NaN where the row holds
-            no number, and what follows means nothing; ∞ where no other token is possible.
+        tokens: the likeliest or the drawn ones; all but the last are held in memory.
+        margins: distance of the two largest logits at each place: NaN where they are no numbers,
+            so that what follows means nothing; ∞ where no other token is possible.
         probs: what the tokens were drawn from, `[count, vocab]`; None: they are the likeliest.
     """
 

@@ -21,8 +21,8 @@ class Sampler(Checked, ABC):
     """Turns logits into the distribution that is drawn from; holds no state.
 
     Filters come first, temperature last: top-k, then nucleus on what is left, then
-    softmax(logits / temperature). So `temperature` never changes which tokens survive; but for
-    `TemperedSampler`, which has it first.
+    softmax(logits / temperature). So the temperature never changes which tokens are kept, except in
+    `TemperedSampler`, which applies it first.
     """
 
     @abstractmethod

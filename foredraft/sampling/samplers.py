@@ -67,7 +67,7 @@ class TopKSampler(Sampler):
     """The `top_k` likeliest tokens, renormalised (Fan et al., 2018).
 
     Attributes:
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
         top_k: more than the vocabulary keeps everything.
     """
 
@@ -88,7 +88,7 @@ class NucleusSampler(Sampler):
     """The smallest set of tokens with mass ≥ `top_p`, renormalised (Holtzman et al., 2020).
 
     Attributes:
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
         top_p: 1 keeps everything.
     """
 
@@ -112,8 +112,8 @@ class TopKNucleusSampler(Sampler):
     """Top-k, then nucleus on what is left.
 
     Attributes:
-        temperature: of the softmax.
-        top_k: how many at most.
+        temperature: temperature of the softmax.
+        top_k: tokens kept at most.
         top_p: mass of what is kept of those.
     """
 
@@ -141,8 +141,8 @@ class TemperedSampler(Sampler):
     min-p: Nguyen et al., "Turning Up the Heat: Min-p Sampling", ICLR 2025.
 
     Attributes:
-        temperature: of the softmax.
-        top_k: how many at most; None is all.
+        temperature: temperature of the softmax.
+        top_k: tokens kept at most; None keeps all.
         top_p: mass of what is kept of those; 1 keeps everything.
         min_p: share of the likeliest token's probability that others must have; 0 keeps everything.
     """

@@ -25,17 +25,19 @@ class Summary:
         num_target_calls: forward passes of the target.
         num_draft_calls: forward passes of the draft model.
         num_drafted_tokens: proposed tokens.
-        num_accepted_tokens: proposed tokens that stand in the output.
+        num_accepted_tokens: proposed tokens that are part of the output.
         num_emitted_tokens: tokens of the output.
         acceptance_rate: accepted / drafted.
-        conditional_acceptance_rate: accepted / (accepted + first rejections); α by token rejection.
-        acceptance_by_position: among steps that drafted position i, the share that kept it.
+        conditional_acceptance_rate: accepted / (accepted + first rejections). Under `rejection` it
+            estimates the acceptance rate α of one token, Σ min(p, q); under `block` and `coupled`,
+            which accept otherwise, it is another number.
+        acceptance_by_position: among steps that drafted position i, the share that accepted it.
         mean_accepted_tokens: accepted / steps.
         mean_acceptance_length: emitted / steps, τ; plain decoding has 1.
-        mean_gamma: drafted tokens a drafting step.
+        mean_gamma: drafted tokens / steps with a draft.
         mean_normalized_entropy: mean H / ln V over the steps that measured it.
         undrafted_step_share: share of steps whose draft was empty.
-        free_token_share: share of the output beyond one token a pass of the target, 1 − 1/τ.
+        free_token_share: share of the output that needed no forward pass of its own, 1 − 1/τ.
         tokens_per_second: emitted / seconds, the first step (the prompt) left out of both.
         total_seconds: all steps, the first too.
         time_to_first_token_seconds: the first step.
@@ -73,7 +75,13 @@ class Summary:
 
 
 def summarize(records: Sequence[StepRecord]) -> Summary:
-    """Return the statistics of a generation's records, in the order they were made.
+    """Return the statistics of a generation.
+
+    Args:
+        records: its steps in the order in which they ran, as `Completion.records` has them.
+
+    Returns:
+        Its statistics; what this run cannot give is None, never 0.
 
     Raises:
         RequestError: what was given are no records.

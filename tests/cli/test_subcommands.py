@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from docs.site.reference import subcommands
+from docs.site.flags import subcommands
 from foredraft.cli.main import SUBCOMMANDS, command_parser
 from foredraft.cli.parser import Parser
 from foredraft.cli.view import HEADINGS

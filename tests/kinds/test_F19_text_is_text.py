@@ -61,6 +61,6 @@ def test_ids_keep_the_stop_string_that_the_text_does_not(method: str) -> None:
     assert done.tokens[-1] == token(" fox")
 
 
-@pytest.mark.parametrize("page", ["docs/api-reference.md", "docs/en/api-reference.md"])
+@pytest.mark.parametrize("page", ["docs/api-options.md", "docs/en/api-options.md"])
 def test_the_documents_say_so(page: str) -> None:
     assert "Completion.tokens" in (ROOT / page).read_text(encoding="utf-8")

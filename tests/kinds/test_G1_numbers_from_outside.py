@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from docs.site.reference import parsers
+from docs.site.flags import parsers
 from foredraft.bench.cells import ELSEWHERE
 from foredraft.bench.grid_file import read_grid
 from foredraft.cli.commands import COMMANDS
