@@ -5,6 +5,7 @@ A figure brings its own paper: a page may be dark where the reader's system is l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -89,4 +90,14 @@ class Drawing:
         self._parts.append(f'<circle class="dot {look}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>')
 
     def __str__(self) -> str:
-        return "\n".join([*self._parts, "</svg>"]) + "\n"
+        drawn = "\n".join([*self._parts, "</svg>"]) + "\n"
+        return drawn.replace(STYLE, _used(STYLE, drawn), 1)
+
+
+def _used(style: str, drawn: str) -> str:
+    """Return the rules of a style that something drawn has a class for."""
+    classes = {name for names in re.findall(r'class="([^"]*)"', drawn) for name in names.split()}
+    kept = re.sub(
+        r"\.([\w]+) \{[^}]*\} ?", lambda rule: rule[0] if rule[1] in classes else "", style
+    )
+    return re.sub(r"\n\s*\n", "\n", kept)

@@ -85,8 +85,11 @@ class Placed(Protocol):
 
 
 def _compact(file: Path) -> None:
-    """Write a JSON file without white space, which makes up half of a tokenizer."""
+    """Write a tokenizer without white space, which makes up half of it, and merges as strings."""
     held = json.loads(read_text(file))
+    merges = held["model"].get("merges", [])
+    if all(isinstance(pair, list) and not any(" " in one for one in pair) for pair in merges):
+        held["model"]["merges"] = [" ".join(pair) for pair in merges]
     write_whole(file, json.dumps(held, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
