@@ -114,6 +114,7 @@ def _weighed(
         costs=timing.costs,
         draft_model=draft_model,
         translation=_translation(engine),
+        target=engine.target.model,
     )
     return without, _Weighed(replay, timing, runs)
 

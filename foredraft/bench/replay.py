@@ -28,10 +28,12 @@ from foredraft.core import Prompt, StepRecord
 from foredraft.costs import Meter
 from foredraft.decoding import Request, Speculation, speculative_steps
 from foredraft.drafting import Drafter, DraftParts, neural_parts
+from foredraft.errors import ConfigError
 from foredraft.files import Json
 from foredraft.gamma import GammaPolicy, OracleGamma
 from foredraft.method import Method
 from foredraft.models import Context, Network
+from foredraft.models.head import HeadModel
 from foredraft.sampling import GreedySampler, Rng
 from foredraft.tracing import summarize
 from foredraft.translation import Translation
@@ -107,10 +109,12 @@ class Replay:
 
     Without a draft model, those drafters are left that need none; `translation` is between the
     recorded tokens and those of a draft model with another tokenizer; `first_target` is as in the
-    run that was recorded.
+    run that was recorded. A head reads states that are not recorded, so beside it the `target`
+    itself runs, as quick as the costs say; nothing else needs one.
 
     Raises:
-        ConfigError: a cost is no number, or too large or small to be one of a pass.
+        ConfigError: a cost is no number, or too large or small to be one of a pass; or a head
+            has no target to read.
     """
 
     def __init__(
@@ -121,11 +125,18 @@ class Replay:
         draft_model: Network | None = None,
         translation: Translation | None = None,
         first_target: bool = True,
+        target: Network | None = None,
     ) -> None:
+        if isinstance(draft_model, HeadModel) and target is None:
+            raise ConfigError(
+                "a head drafts from states of its target, which a replay does not run; replay "
+                "another drafter, or let `foredraft advise` measure the head"
+            )
         self.recordings = list(recordings) if draft_model else _renumbered(recordings)
         costs = costs or CostTable()
         self.costs = costs.costs if isinstance(costs, CostTable) else costs
         self.draft_model = draft_model
+        self.target = target if isinstance(draft_model, HeadModel) else None
         self.first_target = first_target
         self.vocab_size = max(r.vocab_size for r in self.recordings)
         inside = {token for r in self.recordings for token in r.tokens[:-1]}
@@ -193,7 +204,8 @@ class Replay:
         clock = Clock()
         recorded = RecordedModel(self.vocab_size)
         costs = self.costs
-        target = TimedModel(recorded, lambda rows: costs.verify(rows - 1), clock, costs.read)
+        said_by = self.target or recorded
+        target = TimedModel(said_by, lambda rows: costs.verify(rows - 1), clock, costs.read)
         drafter = TimedDrafter(self._drafter(drafting), costs, overhead, clock)
         meter, records, begin = Meter(), list[list[StepRecord]](), 0.0
         for turn in range(times):

@@ -13,15 +13,16 @@ from foredraft.bench.replay import Replay, Replayed
 from foredraft.bench.timed import Clock, CostTable, TimedModel
 from foredraft.core import StepRecord
 from foredraft.decoding import Request, Speculation, autoregressive_steps, speculative_steps
-from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts
+from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts, neural_parts
 from foredraft.errors import ConfigError
 from foredraft.gamma import GAMMA_POLICIES
 from foredraft.loading import fit_target
 from foredraft.loading.runtime import Runtime
-from foredraft.models import EncoderDecoderModel, TableModel
+from foredraft.models import DecoderOnlyModel, EncoderDecoderModel, TableModel
 from foredraft.sampling import GreedySampler, Rng
 from foredraft.verification import VERIFIERS
 from tests.doubles import random_table
+from tests.heads import head_for
 from tests.tiny import VOCAB as VOCAB_OF_T5
 from tests.tiny import build
 from tests.toy_engine import PROMPT, tokenizer
@@ -220,3 +221,24 @@ def test_what_is_no_recording_is_refused_with_the_form(
     file.write_text(line)
     with pytest.raises(ConfigError, match=message):
         read_recordings(file, tokenizer())
+
+
+def test_a_head_reads_the_target_in_a_replay_too() -> None:
+    target = DecoderOnlyModel(build("llama"))
+    head, prompt = head_for(target), [3, 1, 4, 1, 5]
+    policy = GAMMA_POLICIES.create("fixed(gamma=3)")
+    parts = neural_parts(target.vocab_size, head, GREEDY)
+    drafter = DRAFTERS.create("model").build(parts)
+    loop = Speculation(target, drafter, policy, VERIFIERS.create("exact_match"), GREEDY, True)
+    request = Request(target.open(prompt), Rng(0), max_new_tokens=LENGTH)
+    steps = list(speculative_steps(loop, request))
+    said = [Recording(prompt, request.output, LENGTH)]
+    (played,) = Replay(said, draft_model=head, target=target).play("model", ["fixed(gamma=3)"])
+    assert drawn(played.records[0]) == drawn(steps)
+    assert any(step.num_accepted for step in steps)
+    with pytest.raises(ConfigError, match="a head drafts from states of its target"):
+        Replay(said, draft_model=head)
+
+
+def drawn(steps: list[StepRecord]) -> list[tuple[list[int], list[int]]]:
+    return [(step.drafted, step.emitted) for step in steps]
