@@ -10,20 +10,20 @@ WORDS = {
         "text": "已有文本",
         "two": "两个 token",
         "one": "一个 token",
-        "none": "都没见过",
+        "none": "一个也没见过",
         "unknown": "没见过，回退",
-        "known": "后面见过 Paris → 猜 Paris",
-        "end": "草稿到此为止",
+        "known": "见过：后面是 Paris → 猜 Paris",
+        "end": "没有可猜的：草稿到此为止",
     },
     "en": {
         "title": "N-gram back-off",
         "text": "text so far",
         "two": "context of two",
         "one": "context of one",
-        "none": "neither seen",
+        "none": "none seen",
         "unknown": "never seen: back off",
         "known": "Paris came next → Paris",
-        "end": "the draft ends here",
+        "end": "no guess: the draft ends",
     },
 }
 LEFT, CELL, STEP = 170, 92, 100  # of the tokens
@@ -49,6 +49,6 @@ def draw(language: str) -> str:
         picture.box(384, top, 240, words[answer], kind)
         if context:
             picture.arrow(366, top + 17, 381, top + 17)
-        if i:
+        if i == 1:
             picture.arrow(504, top - 28, 504, top - 3)
     return str(picture)

@@ -6,11 +6,11 @@ from docs.figures.svg import Drawing
 
 WORDS = {
     "zh": {
-        "title": "四次前向：有 KV 缓存与没有 KV 缓存",
+        "title": "四次前向计算：有 KV 缓存与没有 KV 缓存",
         "with": "有缓存：共计算 {count} 个位置",
         "without": "没有缓存：共计算 {count} 个位置",
         "pass": "第 {number} 次",
-        "computed": "本次前向计算",
+        "computed": "这次计算的",
         "held": "在缓存里，直接取用",
         "empty": "还没有",
     },

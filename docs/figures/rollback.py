@@ -7,7 +7,7 @@ from docs.figures.svg import Drawing
 WORDS = {
     "zh": {
         "title": "KV 缓存的回滚",
-        "before": "一轮之前：缓存持有除最后一个 token 之外的全部内容",
+        "before": "一轮之前：缓存里有除最后一个 token 以外的全部内容",
         "fed": "extend：喂入未见过的 4 个 token（最后一个 e 和草稿 x₁ x₂ x₃）",
         "after": "拒绝 x₂，修正 token 为 y：rollback_to(序列长度 − 1) 只移动指针",
         "all": "若全部接受，奖励 token 为 z：指针已在该处，没有特例",
@@ -44,7 +44,7 @@ def draw(language: str) -> str:
     picture = Drawing(680, 430, words["title"])
     rows = [
         ("before", "a b c d", "pppp......", 4, "e"),
-        ("fed", "a b c d e x₁ x₂ x₃", "pppppddd..", 8, "?"),
+        ("fed", "a b c d e x₁ x₂ x₃", "ppppdddd..", 8, "?"),
         ("after", "a b c d e x₁ x₂ x₃", "pppppkxx..", 6, "y"),
         ("all", "a b c d e x₁ x₂ x₃", "pppppkkk..", 8, "z"),
     ]

@@ -7,10 +7,10 @@ from docs.figures.svg import Drawing
 WORDS = {
     "zh": {
         "title": "一轮：起草、验证、接受",
-        "draft": "起草：草稿模型前向 4 次，逐个抽取",
-        "verify": "验证：目标模型前向 1 次，得到 5 个分布",
+        "draft": "起草：草稿模型前向计算 4 次，逐个抽取",
+        "verify": "验证：目标模型前向计算 1 次，得到 5 个分布",
         "judge": "裁决：逐个接受，直到第一次拒绝",
-        "emit": "输出 3 个 token，只用了 1 次目标前向",
+        "emit": "输出 3 个 token，只用了 1 次目标前向计算",
         "prefix": "前缀",
         "yes": "接受",
         "no": "拒绝",

@@ -7,7 +7,7 @@ from docs.figures.svg import Drawing
 WORDS = {
     "zh": {
         "title": "时间轴：普通解码与投机解码",
-        "plain": "普通解码：目标模型前向 5 次，得到 5 个 token",
+        "plain": "普通解码：目标模型前向计算 5 次，得到 5 个 token",
         "best": "投机解码，4 个草稿 token 全部接受：短的 4 次，长的 1 次，也是 5 个 token",
         "worst": "投机解码，第 1 个草稿 token 就被拒绝：时间相同，只得到 1 个 token",
         "target": "目标模型",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,6 +14,10 @@ from docs.site.names import method
 from foredraft.files import read_text
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+COUNTED_IN_CHINESE = {
+    **{"threads": r"\1 线程", "prompts": r"\1 个提示词", "rounds": r"\1 轮", "seeds": r"\1 个种子"},
+    "length": r"长度 \1",
+}
 COUNTS = ("prompts", "rounds", "seeds", "length")  # told beside a table
 FIXED = "speculative gamma=4"  # the documented baseline of EGAG
 REAL, ROUNDING = "real.json", "rounding-smollm2.json"
@@ -115,8 +120,12 @@ def figure(found: dict[str, Any], form: str) -> str:
 
 def source(language: str, file: str, found: Any) -> str:
     """Return the line below a table: its file, and where it was made."""
-    label = "来源：" if language == "zh" else "Source: "
-    return f"{label}`benchmarks/results/{file}`; {machine(found, *COUNTS)}"
+    made = machine(found, *COUNTS)
+    if language == "en":
+        return f"Source: `benchmarks/results/{file}`; {made}"
+    for words, chinese in COUNTED_IN_CHINESE.items():
+        made = re.sub(rf"\b{words} (\d+)", chinese, made)
+    return f"来源：`benchmarks/results/{file}`；{made.replace(', ', '，')}"
 
 
 def tables(language: str, files: Sequence[str], table: Callable[[Any, str], list[str]]) -> str:

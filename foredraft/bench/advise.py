@@ -77,6 +77,8 @@ def advise(
     tested = best.drafting if draft_model is None else MODEL
     records, seconds = weighed.drafts(tested, num_speculative_tokens), weighed.seconds(tested)
     alternative = max(copies[0], plain_auto, key=_speedup)
+    # A draft model must be worth more than doing without it, and not only than plain decoding.
+    is_best = draft_model is None or best.speedup >= alternative.speedup
     is_better = draft_model is None or auto.speedup >= WORTH_IT * plain_auto.speedup
     verify = timing.costs.verify
     advice = Advice(
@@ -91,7 +93,7 @@ def advise(
         _sorted([auto, *copies, *(subject if draft_model is not None else ())]),
         best,
         auto,
-        pays=best.is_worth_it or (auto.is_worth_it and is_better),
+        pays=(best.is_worth_it and is_best) or (auto.is_worth_it and is_better),
         alternative=alternative if draft_model is not None and alternative.is_worth_it else None,
     )
     # A gain that the acceptance does not explain is not the drafter's.

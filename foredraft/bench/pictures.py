@@ -1,4 +1,4 @@
-"""The pictures of a report, as SVG text: light and dark, narrow enough for a telephone.
+"""The pictures of a report, as SVG text: light and dark, narrow enough for a phone.
 
 Needs matplotlib (extra `bench`); draws what `analysis` has computed and computes nothing.
 """

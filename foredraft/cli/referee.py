@@ -1,4 +1,4 @@
-"""`foredraft referee`: anybody's verifier, or whole generation, before the exact law.
+"""`foredraft referee`: anybody's verifier, or whole generation, before the exact distribution.
 
 Exit code 0: nothing was found. 1: it is wrong, or there was too little to tell. 2: it could not be
 judged.

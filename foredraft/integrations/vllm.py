@@ -277,7 +277,7 @@ class Proposer:
 
 
 def told(summary: Summary) -> str:
-    """Return what a log says of steps, by the names of the house; vLLM's own line differs.
+    """Return what a log says of steps, by our names; vLLM's own line differs.
 
     There, mean acceptance length is of steps with a draft; here of all, so that it is tokens a
     pass.

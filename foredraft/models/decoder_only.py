@@ -85,7 +85,7 @@ class TensorModel(CausalModel):
 
 
 class ModuleModel(TensorModel):
-    """A module of transformers' behind our door: what decoders with and without encoder share."""
+    """An adapter of a transformers module: what decoders with and without encoder share."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Randomness: the only two random decisions in the house, and two seeded sources of them.
+"""Randomness: the only two random decisions there are, and two seeded sources of them.
 
 Every draw goes through `categorical`, every accept/reject through `accepts`. A test can therefore
 replace the source by one that enumerates all outcomes with their probabilities.

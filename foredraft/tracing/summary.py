@@ -1,4 +1,4 @@
-"""Every statistic of the house, each formula once: step records → numbers.
+"""Every statistic, each formula once: step records → numbers.
 
 Counts are `num_*`, rates `*_rate`, ratios `*_ratio`, durations `*_seconds`. A number that a run
 cannot give (no drafts, a single step) is None, never 0.

@@ -1,4 +1,4 @@
-"""The pantry: bundled models, and the recipe that made them.
+"""The bundled models, and the recipes that made them.
 
 One folder a model, in plain Hugging Face form; `recipe.toml` beside the weights is the whole input
 of `foredraft train`.

@@ -151,6 +151,17 @@ def test_an_alternative_without_a_draft_model_is_named_where_it_is_worth_it() ->
     assert replace(advice, alternative=None).sentences()[-1] == "Never here: decode plainly."
 
 
+def test_a_draft_model_that_copies_beat_is_not_recommended() -> None:
+    advice = advice_for(0.4)  # it pays beside plain decoding, but a song repeats
+    copies = advice_for(0.0, alone=True)
+    assert advice.best.is_worth_it
+    assert advice.best.speedup < copies.best.speedup
+    assert not advice.pays
+    told = advice.sentences()
+    assert told[-2].startswith("Better without this drafter: at best, ")
+    assert told[-1].startswith("Without a draft model, ")
+
+
 def test_what_must_be_kept_is_what_a_draft_costs() -> None:
     assert break_even(lambda k: 0.3 * k, lambda k: 1.0, (1, 2)) == pytest.approx(0.3)
     assert break_even(lambda k: 0.75, lambda k: 1.0, (1, 2)) == pytest.approx(0.5)  # a + a² = 0.75
