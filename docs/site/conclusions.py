@@ -99,14 +99,14 @@ def _copying(language: str) -> str:
     if language == "zh":
         return (
             "**贪心，答案大段照抄提示词或自己**（改写、代码、摘要、翻译），没有草稿模型：用后缀匹配，"
-            f"`--drafting suffix`。真实模型上最好的固定选择是普通解码的 {low} 倍（{names[0]}）到 "
+            f"草稿可以长，`--drafting suffix --gamma 16`。真实模型上最好的固定选择是普通解码的 {low} 倍（{names[0]}）到 "
             f"{high} 倍（{names[1]}）；不想选长度就用 `auto`，"
             f"全部提示词上是 {_all(file, 'greedy')} 倍。"
         )
     return (
         "**Greedy, and the answer copies from the prompt or from itself** (edits, code, summaries, "
-        "translations), no draft model: match suffixes, `--drafting suffix`. On the real model the "
-        f"best fixed choice gives {low} × plain decoding ({names[0]}) to {high} × ({names[1]}). "
+        "translations), no draft model: match suffixes with long drafts, `--drafting suffix --gamma 16`. On the "
+        f"real model the best fixed choice gives {low} × plain decoding ({names[0]}) to {high} × ({names[1]}). "
         f"Without choosing a length, `auto` gives {_all(file, 'greedy')} × over all prompts."
     )
 
@@ -124,13 +124,14 @@ def _chat(language: str) -> str:
     if language == "zh":
         return (
             f"**开放对话**，能抄的很少：最好的固定选择（{_best(claim, language)}）是普通解码的 "
-            f"{best} 倍（{words[0]}），`auto` 是 {auto} 倍（{words[1]}），训练过的"
+            f"{best} 倍（{words[0]}），`auto` 是 {auto} 倍（{words[1]}），另五十个问题上训练过的"
             f"[草稿头](heads.md)是 {head} 倍（{words[2]}）。"
         )
     return (
         "**Open chat**, where there is little to copy: the best fixed choice "
         f"({_best(claim, language)}) gives {best} × plain decoding ({words[0]}), `auto` {auto} × "
-        f"({words[1]}), and a trained [head](heads.md) {head} × ({words[2]})."
+        f"({words[1]}); on fifty other questions a trained [head](heads.md) gives {head} × "
+        f"({words[2]})."
     )
 
 
@@ -142,15 +143,18 @@ def _sampled(language: str) -> str:
     real, bundled, real_greedy, bundled_greedy = (told(one) for one in (*found, *greedy))
     if language == "zh":
         return (
-            "**采样**时收益小得多，因为草稿要碰上抽签的结果：nucleus（0.8，0.9）下最好的固定选择在真实模型上是"
+            "**采样**时收益小得多，因为复制来的草稿只有在目标模型恰好抽到它时才被接受："
+            "核采样（nucleus，0.8，0.9）下最好的固定选择在真实模型上是"
             f" {real} 倍，贪心时是 {real_greedy} 倍；在内置的一对上是 {bundled} 倍，"
             f"贪心时是 {bundled_greedy} 倍。草稿模型在那里用 γ = {gamma} 最快。"
         )
     return (
-        "**Sampling** gains much less, because a draft must meet the outcome of a draw: with "
+        "**Sampling** gains much less, because a copied token is accepted only if it is what the "
+        "target draws: with "
         f"nucleus (0.8, 0.9) the best fixed choice gives {real} × on the real model, where greedy "
         f"decoding gives {real_greedy} ×, and {bundled} × on the bundled pair instead of "
-        f"{bundled_greedy} ×. Its draft model is quickest with γ = {gamma} there."
+        f"{bundled_greedy} ×. With nucleus sampling the bundled draft model is "
+        f"quickest at γ = {gamma}."
     )
 
 
@@ -219,12 +223,12 @@ def _translation(language: str) -> str:
         return (
             f"**内置的编码器–解码器对**：最好的固定选择是普通解码的 {told(claim[BEST])} 倍"
             f"（{said}），草稿模型、γ = 4 是 {value:.2f} 倍。"
-            "它展示的是正确性，不是速度：翻译时先关掉投机。"
+            "它展示的是正确性，不是速度：用这一对模型翻译时，先关掉投机。"
         )
     return (
         f"**The bundled encoder–decoder pair**: the best fixed choice gives {told(claim[BEST])} × "
         f"plain decoding ({said}), its draft model with γ = 4 {value:.2f} ×. The pair shows "
-        "correctness, not speed: translate without speculation."
+        "correctness, not speed: with this pair, translate without speculation."
     )
 
 

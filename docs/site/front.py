@@ -18,7 +18,7 @@ from docs.site.names import contender
 from foredraft.files import read_text
 
 PRINTED = {  # file of `benchmarks/results` → the command that printed it
-    "advise-smollm2.txt": "uv run foredraft advise --target smollm2",
+    "advise-smollm2.txt": "uv run foredraft advise --target smollm2 --chat",
     "verify-bundled.txt": "uv run foredraft verify --method speculative --verifier rejection",
 }
 HEAD = {

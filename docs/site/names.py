@@ -118,7 +118,7 @@ OF_LENGTH = {  # drafter → its name, before a length
 }
 IN_CHINESE = {
     **{"dialogue": "对话", "translation": "翻译", "long": "长文", "code": "代码", "all": "全部"},
-    **{"chat": "对话", "copying": "抄写", "summary": "摘要", "french": "法语句子"},
+    **{"chat": "对话", "copying": "复制与编辑", "summary": "摘要", "french": "法语句子"},
     **{"stories": "故事", "translations": "翻译", "repetition": "重复"},
     **{"greedy": "贪心", "nucleus": "nucleus", "of each kind": "每类各自的"},
     **{"method": "方法", "sampler": "采样", "prompts": "提示词", "case": "情形", "ratio": "比值"},

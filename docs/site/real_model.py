@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from docs.site.measured import (
@@ -18,6 +19,35 @@ from docs.site.names import contender, method, word, words
 
 PEERS = "peers-cpu-float32.json"
 PEERS_BY = MADE_BY["peers-….json"]
+
+BOUNDS_IN_CHINESE = {
+    "plain decoding ÷ llama.cpp, same file": "普通解码 ÷ llama.cpp，同一文件",
+    "plain decoding ÷ OpenVINO GenAI, same file": "普通解码 ÷ OpenVINO GenAI，同一文件",
+    "pass over 5 tokens ÷ pass over 1": "读 5 个 token 的前向计算 ÷ 读 1 个",
+    "reading a prompt of 256 tokens ÷ llama.cpp": "读 256 个 token 的提示词 ÷ llama.cpp",
+    "n-gram or suffix speculation ÷ plain, copying and code": (
+        "n 元组或后缀匹配 ÷ 普通解码，复制与代码"
+    ),
+    "the same ÷ OpenVINO's prompt lookup": "同上 ÷ OpenVINO 的提示词查找",
+    "bundled target in float32, no matrix tiles: pass over 5 ÷ pass over 1": (
+        "内置目标模型，float32，不用矩阵块指令：读 5 个 ÷ 读 1 个"
+    ),
+    "from the command to the first token, imports apart, seconds": (
+        "从输入命令到首个 token，不计导入，秒"
+    ),
+}
+VERDICTS = {"met": "达到", "missed": "未达到", "not measured": "未测量"}
+HOW_IN_CHINESE = {
+    r"decoding alone, all kinds": "只算解码，全部类别",
+    r"(\d+) of each in turns, (\d+) tokens before": r"各 \1 次，轮流，前面有 \2 个 token",
+    r"(\d+) of each in turns": r"各 \1 次，轮流",
+    r"(\d+) tokens, (\d+) times": r"\1 个 token，\2 次",
+    r"suffix, decoding alone \(÷ plain, whole generations: ([\d.]+)\)": (
+        r"后缀匹配，只算解码（整次生成 ÷ 普通解码：\1）"
+    ),
+    r"loading and first token, (\d+) new processes": r"加载与首个 token，\1 个新进程",
+    r"it is left out": "未参加",
+}
 
 
 def real(language: str) -> str:
@@ -88,10 +118,18 @@ def real_bounds(language: str) -> str:
     lines = headed(head)
     for row in found["bounds"]:
         shown = "–" if row["measured"] is None else figure(row["measured"], "{:.2f}")
-        lines.append(
-            f"| {row['what']} | {row['bound']} | {shown} | {row['verdict']} | {row['how']} |"
-        )
+        what, verdict, how = (row[name] for name in ("what", "verdict", "how"))
+        if language == "zh":
+            what, verdict, how = BOUNDS_IN_CHINESE[what], VERDICTS[verdict], _how(how)
+        lines.append(f"| {what} | {row['bound']} | {shown} | {verdict} | {how} |")
     return "\n".join(lines)
+
+
+def _how(told: str) -> str:
+    """Return how a bound was measured, in Chinese; numbers stay."""
+    for words, chinese in HOW_IN_CHINESE.items():
+        told = re.sub(words, chinese, told)
+    return told
 
 
 def rounding(language: str) -> str:

@@ -135,7 +135,9 @@ class Advice:
             return [*told, f"Speculation pays: draft with {self.chosen.name}.", *self._instead()]
         if self.drafter is not None:
             beaten = self.alternative is not None and self.best.is_worth_it
-            told.append(f"{'Better without' if beaten else 'Never with'} this drafter: {self._why()}.")
+            told.append(
+                f"{'Better without' if beaten else 'Never with'} this drafter: {self._why()}."
+            )
         if self.alternative is not None:
             return [*told, *self._instead()]
         why = "" if self.drafter is not None else f" ({self._why()})"
