@@ -59,7 +59,8 @@ class Drawing:
         self._parts.append(
             f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="34" rx="5"/>'
         )
-        self.text(x + width / 2, y + 22, words, "mid")
+        if words:
+            self.text(x + width / 2, y + 22, words, "mid")
 
     def swatch(self, x: float, y: float, kind: str) -> None:
         """Draw a small square in the colour of a kind of cell, for a legend."""

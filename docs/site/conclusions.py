@@ -99,14 +99,16 @@ def _copying(language: str) -> str:
     if language == "zh":
         return (
             "**贪心，答案大段照抄提示词或自己**（改写、代码、摘要、翻译），没有草稿模型：用后缀匹配，"
-            f"草稿可以长，`--drafting suffix --gamma 16`。真实模型上最好的固定选择是普通解码的 {low} 倍（{names[0]}）到 "
+            "草稿可以长，`--drafting suffix --gamma 16`。真实模型上最好的固定选择是普通解码的 "
+            f"{low} 倍（{names[0]}）到 "
             f"{high} 倍（{names[1]}）；不想选长度就用 `auto`，"
             f"全部提示词上是 {_all(file, 'greedy')} 倍。"
         )
     return (
         "**Greedy, and the answer copies from the prompt or from itself** (edits, code, summaries, "
-        "translations), no draft model: match suffixes with long drafts, `--drafting suffix --gamma 16`. On the "
-        f"real model the best fixed choice gives {low} × plain decoding ({names[0]}) to {high} × ({names[1]}). "
+        "translations), no draft model: match suffixes with long drafts, `--drafting suffix "
+        f"--gamma 16`. On the real model the best fixed choice gives {low} × plain decoding "
+        f"({names[0]}) to {high} × ({names[1]}). "
         f"Without choosing a length, `auto` gives {_all(file, 'greedy')} × over all prompts."
     )
 

@@ -127,8 +127,8 @@ def real_bounds(language: str) -> str:
 
 def _how(told: str) -> str:
     """Return how a bound was measured, in Chinese; numbers stay."""
-    for words, chinese in HOW_IN_CHINESE.items():
-        told = re.sub(words, chinese, told)
+    for pattern, chinese in HOW_IN_CHINESE.items():
+        told = re.sub(pattern, chinese, told)
     return told
 
 
