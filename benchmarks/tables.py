@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from foredraft.files import write_whole
+from foredraft.files import read_text, write_whole
 from foredraft.loading.device import resolve_device
 
 RESULTS = Path(__file__).parent / "results"
@@ -85,7 +85,7 @@ def keep(file: Path, found: dict[str, Any], page: str = "") -> None:
 def kept(file: Path) -> Any:
     """Return the figures that `keep` wrote, in whichever form."""
     packed = file.with_name(f"{file.name}.xz")
-    return json.loads(lzma.decompress(packed.read_bytes()) if packed.exists() else file.read_text())
+    return json.loads(lzma.decompress(packed.read_bytes()) if packed.exists() else read_text(file))
 
 
 def end(script: str, title: str, text: str, found: dict[str, Any], *, is_kept: bool) -> None:

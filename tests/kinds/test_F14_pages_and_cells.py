@@ -38,6 +38,7 @@ HOSTILE = (
 )
 OUR_TAGS = {
     *("html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "ul", "li", "pre"),
+    *("h4", "details", "summary"),
     *("div", "figure", "picture", "source", "img", "figcaption", "table", "thead", "tbody"),
     *("tr", "th", "td"),
 }
