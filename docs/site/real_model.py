@@ -80,7 +80,9 @@ def real(language: str) -> str:
         ]
         held = [row[name] or "–" for name in ("peak_memory_mb", "of_imports_mb")]
         lines.append(f"| {' | '.join(cells)} | {held[0]} ({held[1]}) |")
-    return "\n".join([*lines, "", source(language, REAL, found)])
+    made = [f"{source(language, REAL, found)}; {found['machine']['flags']}"]
+    others = sorted({one for one in found["versions"].values() if "foredraft" not in one})
+    return "\n".join([*lines, "", "; ".join([*made, *others])])
 
 
 def real_ratios(language: str) -> str:
