@@ -66,13 +66,14 @@ def shown(cell: Any, form: str) -> str:
 
 
 def keep(file: Path, found: dict[str, Any], page: str = "") -> None:
-    """Write figures as JSON, compressed if they are many, and a page beside them if there is one.
+    """Write figures as JSON, and a page beside them if there is one.
 
-    Whichever of the two forms was there before is gone.
+    Many lie compressed in the folder of results, whose form of before is gone; elsewhere a file is
+    what its name says.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     text, packed = json.dumps(found, indent=1) + "\n", file.with_name(f"{file.name}.xz")
-    if len(text) > MOST_PLAIN:
+    if len(text) > MOST_PLAIN and file.parent.resolve() == RESULTS.resolve():
         write_whole(packed, lzma.compress(text.encode(), preset=9))
         file.unlink(missing_ok=True)
     else:

@@ -166,13 +166,19 @@ def tiny_run(main: Any, arguments: str, capsys: pytest.CaptureFixture[str]) -> t
     return printed, json.loads(printed.strip().split("\n")[-1])
 
 
-def test_many_figures_lie_compressed_and_the_other_form_is_gone(tmp_path: Path) -> None:
+def test_many_figures_lie_compressed_and_the_other_form_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
     file = tmp_path / "made.json"
     few, many = {"a": 1}, {"a": ["a number"] * tables.MOST_PLAIN}
     for found, there in ((few, "made.json"), (many, "made.json.xz"), (few, "made.json")):
         tables.keep(file, found)
         assert [path.name for path in tmp_path.iterdir()] == [there]
         assert tables.kept(file) == found
+    elsewhere = tmp_path / "runs" / "made.json"
+    tables.keep(elsewhere, many)
+    assert json.loads(elsewhere.read_text(encoding="utf-8")) == many
 
 
 def test_peers_prints_tables_and_figures_and_saves_them(
