@@ -141,7 +141,7 @@ def test_an_unknown_commit_is_one_sentence(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.slow
 def test_a_worker_runs_the_code_of_its_checkout() -> None:
-    worker = against.Worker(against.ROOT)
+    worker = against.started(against.ROOT)
     try:
         assert worker.started["stop_if_unknown"] is True
         told = {"method": "target", "prompt": "Once", "settings": {"length": 3}}
