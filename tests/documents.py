@@ -279,8 +279,9 @@ def unlike_a_chapter(pages: Pages) -> list[str]:
         if [words for level, words in headings(text) if level == 2][-3:] != ENDING[language]:
             wrong.append(f"{name}: does not end with {ENDING[language]}")
         exercises = text.rpartition(f"\n## {ENDING[language][1]}\n")[2]
-        if exercises.count("<details markdown") < 3:
-            wrong.append(f"{name}: fewer than three exercises with an answer in a fold")
+        asked = len(re.findall(r"^(?:\*\*\d+\.|\d+\. )", exercises, re.MULTILINE))
+        if asked < 3 or exercises.count("<details markdown") != asked:
+            wrong.append(f"{name}: fewer than three exercises, or one without its answer in a fold")
     return wrong
 
 

@@ -29,11 +29,15 @@ from tests.documents import (
     blocks,
     formulas_without_derivation,
     language_of,
+    monotonous_traces,
     one_language_only,
+    pages_nobody_finds,
     read,
+    speeds_nobody_measured,
     stale,
     typed_numbers,
     unknown_commands,
+    unlike_a_chapter,
     unlike_the_source,
     unparsable_commands,
     wrong_citations,
@@ -212,6 +216,10 @@ def test_every_flag_and_command_is_in_the_reference(name: str) -> None:
 # --- the checks notice ----------------------------------------------------------------------------
 
 THEORY, PROOFS = "docs/en/02-speculative-theory.md", "docs/en/02b-proofs.md"
+CODE, FORTY = "docs/en/03-speculative-impl.md", "docs/en/00-forty-lines.md"
+SIX_EMPTY = "".join(
+    f"step   {i}  target: ' a'  [0/0 kept, stopped: unknown]\n" for i in range(3, 9)
+)
 MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
     "heading-level": (
         one_language_only,
@@ -271,6 +279,17 @@ MUTATIONS: dict[str, tuple[Callable[[Pages], list[str]], str, str, str]] = {
         "self.context.rollback_to(len(self.tokens) - 1)",
         "self.context.rollback_to(len(self.tokens))",
     ),
+    "chapter-ending": (unlike_a_chapter, THEORY, "\n## Exercises\n", "\n## Questions\n"),
+    "chapter-opening": (unlike_a_chapter, THEORY, "**Before this**", "Before this"),
+    "exercise": (unlike_a_chapter, FORTY, "<details markdown", "<p markdown"),
+    "speed": (speeds_nobody_measured, CODE, "… tokens/s", "62.8 tokens/s"),
+    "empty-steps": (
+        monotonous_traces,
+        CODE,
+        "step   3  accepted",
+        SIX_EMPTY + "step   9  accepted",
+    ),
+    "lonely-page": (pages_nobody_finds, "docs/en/README.md", "(notation.md)", "(refer.md)"),
 }  # name → check, page, what stands there, what is put in its place
 
 

@@ -7,6 +7,7 @@ from math import floor
 from typing import Any
 
 from docs.site.measured import FIXED, MADE_BY, figure, headed, missing, results, source
+from docs.site.names import word
 
 BUNDLED, REAL, MATRIX = "policies-bundled.json", "egag-smollm2.json", "documented/summary.json"
 ALL = "all"
@@ -19,7 +20,7 @@ WORDS = {
     "zh": {
         "faster": "更快",
         "slower": "更慢",
-        "no difference found": "未发现差异",
+        "no difference found": "没有发现差别",
         "too few prompts": "提示词太少，没有区间",
         "greedy": "贪心",
         "nucleus": "采样",
@@ -55,6 +56,13 @@ def _shown(name: str, language: str) -> str:
     return said.get(name, f"`{name}`")
 
 
+def _called(name: str, language: str) -> str:
+    """Return what a method of `benchmarks/egag.py` is called on a page."""
+    if language == "en" or name.startswith(("EGAG", "entropy_cost")):
+        return name
+    return name.replace("plain", "普通解码").replace("fixed, gamma", "固定长度")
+
+
 def real(language: str) -> str:
     """Return EGAG beside fixed lengths on a real model: a reading, then the table."""
     found = results(REAL)
@@ -83,7 +91,8 @@ def real(language: str) -> str:
                 "–" if one["acceptance_rate"] is None else f"{one['acceptance_rate']:.0%}",
                 "–" if one["mean_gamma"] is None else f"{one['mean_gamma']:.2f}",
             ]
-            lines.append(f"| {sampler} | `{name}` | {' | '.join([*ratios, *counts])} |")
+            shown = f"{word(sampler, language)} | {_called(name, language)}"
+            lines.append(f"| {shown} | {' | '.join([*ratios, *counts])} |")
     said = (
         " ".join(_reading(found, language))
         if language == "en"

@@ -12,22 +12,6 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from docs.site import (
-    adaptive,
-    conclusions,
-    front,
-    measured,
-    proofs,
-    reached,
-    readings,
-    real_model,
-    reference,
-    retrieval,
-    rules,
-    serving,
-    theory,
-    usage,
-)
 from foredraft.files import read_text, write_whole
 from tests.house import tree
 
@@ -39,25 +23,14 @@ LANGUAGES = ("zh", "en")
 MARKED = re.compile(
     r"(?P<begin><!-- begin (?P<name>[\w-]+) -->\n).*?(?P<end>\n<!-- end (?P=name) -->)", re.DOTALL
 )
-# Each has `BLOCKS`: name → text in a language.
-MAKERS = (
-    adaptive,
-    conclusions,
-    front,
-    measured,
-    proofs,
-    reached,
-    readings,
-    real_model,
-    reference,
-    retrieval,
-    rules,
-    serving,
-    theory,
-    usage,
+MAKERS = (  # modules of this folder, each with `BLOCKS`: name → text in a language
+    *("adaptive", "conclusions", "front", "measured", "proofs", "reached", "readings"),
+    *("real_model", "reference", "retrieval", "rules", "serving", "theory", "usage"),
 )
 BLOCKS: dict[str, Callable[[str], str]] = {
-    name: make for maker in MAKERS for name, make in maker.BLOCKS.items()
+    name: make
+    for maker in MAKERS
+    for name, make in import_module(f"docs.site.{maker}").BLOCKS.items()
 } | {"tree": lambda language: f"```text\n{tree()}\n```"}
 
 
