@@ -18,9 +18,17 @@ enum { ROWS = 6 };
 #define VECTORS(rows) ((rows) < 4 ? 4 : 2)
 #endif
 
+INLINE int64_t number_bytes(Kind kind) { return kind == F32 ? 4 : 2; }
+
 /* Bytes of a panel: [in, 16], and of bfloat16 [in / 2, 16, 2], padded as tiles want it. */
 INLINE int64_t panel_bytes(Kind kind, int64_t in) {
-    return kind == F32 ? in * PANEL * 4 : kind == F16 ? in * PANEL * 2 : in_tiles(in) * PANEL * 2;
+    return (kind == BF16 ? in_tiles(in) : in) * PANEL * number_bytes(kind);
+}
+
+/* Ask for the weights of inputs `k` and k + 1 before they are needed. */
+INLINE void ask_for_pair(Kind kind, const uint8_t *panel, int64_t k) {
+    const int64_t bytes = number_bytes(kind) * PANEL;
+    for (int64_t i = 0; i < 2 * bytes; i += 64) __builtin_prefetch(panel + k * bytes + i);
 }
 
 /* The weights of input `k`, which is even, for the v-th vector of outputs, and those of k + 1. */
@@ -32,22 +40,26 @@ INLINE void pair_at(Kind kind, const uint8_t *panel, int64_t k, int v, int alone
         *odd = (vec)(both & 0xffff0000u);
         return;
     }
-    const uint8_t *at = panel + (k * PANEL + v * LANES) * (kind == F32 ? 4 : 2);
+    const uint8_t *at = panel + (k * PANEL + v * LANES) * number_bytes(kind);
     *even = kind == F32 ? load((const float *)at) : float16s_at(at);
     if (alone) return;
-    at += PANEL * (kind == F32 ? 4 : 2);
+    at += PANEL * number_bytes(kind);
     *odd = kind == F32 ? load((const float *)at) : float16s_at(at);
 }
 
-/* `vectors` vectors of outputs, from the first-th of the panel `w` on, for `rows` tokens. */
-INLINE void strip(Kind kind, const uint8_t *w, int64_t in, int first, int vectors, const float *x,
-                  int rows, vec sums[][4]) {
+/* `vectors` vectors of outputs, from the first-th of the panel `w` on, for `rows` tokens. Weights come
+   from memory as quickly as they are multiplied for a few tokens, if only they are asked for in time:
+   with each line of a panel the same one of the panel at `next`, whose turn is next. */
+INLINE void strip(Kind kind, const uint8_t *w, const uint8_t *next, int64_t in, int first,
+                  int vectors, const float *x, int rows, vec sums[][4]) {
     const int64_t bytes = panel_bytes(kind, in);
     int64_t k = 0;
     vec even, odd;
     for (; k + 2 <= in; k += 2)
         for (int v = 0; v < vectors; v++) {
-            pair_at(kind, w + (first + v) / HALVES * bytes, k, (first + v) % HALVES, 0, &even, &odd);
+            const int64_t panel = (first + v) / HALVES * bytes;
+            if ((first + v) % HALVES == 0) ask_for_pair(kind, next + panel, k);
+            pair_at(kind, w + panel, k, (first + v) % HALVES, 0, &even, &odd);
             for (int r = 0; r < rows; r++) sums[r][v] = fused(even, all_of(x[r * in + k]), sums[r][v]);
             for (int r = 0; r < rows; r++) sums[r][v] = fused(odd, all_of(x[r * in + k + 1]), sums[r][v]);
         }
@@ -57,14 +69,15 @@ INLINE void strip(Kind kind, const uint8_t *w, int64_t in, int first, int vector
     }
 }
 
-/* One or several panels for `rows` tokens; `count` outputs of them exist. */
+/* One or several panels for `rows` tokens, before as many that follow; `count` outputs exist. */
 INLINE void panels(Kind kind, const uint8_t *w, int64_t in, int many, const float *x, int rows,
                    const float *bias, int64_t count, float *out, int64_t out_stride, int add) {
+    const uint8_t *next = w + many * panel_bytes(kind, in);
     const int step = many * HALVES < VECTORS(rows) ? many * HALVES : VECTORS(rows);
     vec all[ROWS][4 * HALVES];
     for (int first = 0; first < many * HALVES; first += step) {
         vec sums[ROWS][4] = {0};
-        strip(kind, w, in, first, step, x, rows, sums);
+        strip(kind, w, next, in, first, step, x, rows, sums);
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < step; v++) all[r][first + v] = sums[r][v];
     }
@@ -74,20 +87,26 @@ INLINE void panels(Kind kind, const uint8_t *w, int64_t in, int many, const floa
                     out + r * out_stride + i * PANEL);
 }
 
+/* The same for all tokens, in turns of about as many. */
 INLINE void for_rows(Kind kind, const uint8_t *w, int many, const Rows *x, const float *bias,
                      int64_t count, float *out, int64_t out_stride, int add) {
-    const float *values = x->values;
-    const int64_t in = x->in;
-    for (int64_t left = x->rows; left > 0;
-         left -= ROWS, values += ROWS * in, out += ROWS * out_stride)
-        switch (left) {
-            case 1: panels(kind, w, in, many, values, 1, bias, count, out, out_stride, add); break;
-            case 2: panels(kind, w, in, many, values, 2, bias, count, out, out_stride, add); break;
-            case 3: panels(kind, w, in, many, values, 3, bias, count, out, out_stride, add); break;
-            case 4: panels(kind, w, in, many, values, 4, bias, count, out, out_stride, add); break;
-            case 5: panels(kind, w, in, many, values, 5, bias, count, out, out_stride, add); break;
-            default: panels(kind, w, in, many, values, ROWS, bias, count, out, out_stride, add);
+    int64_t first = 0;
+    for (int64_t turns = (x->rows + ROWS - 1) / ROWS; turns > 0; turns--) {
+        const int64_t rows = (x->rows - first + turns - 1) / turns;
+        const float *values = x->values + first * x->in;
+        float *to = out + first * out_stride;
+#define OF(rows) panels(kind, w, x->in, many, values, rows, bias, count, to, out_stride, add)
+        switch (rows) {
+            case 1: OF(1); break;
+            case 2: OF(2); break;
+            case 3: OF(3); break;
+            case 4: OF(4); break;
+            case 5: OF(5); break;
+            default: OF(ROWS);
         }
+#undef OF
+        first += rows;
+    }
 }
 
 INLINE void product_of(Kind kind, const Matrix *w, int64_t begin, int64_t end, const Rows *x,
