@@ -4,7 +4,7 @@
 #include "panels.h"
 
 enum { MOST_ROWS = LANES == 16 ? 8 : 4 }; /* tokens whose sums are held in registers at once */
-enum { AHEAD = 1280 };                    /* bytes that are asked for before they are needed */
+enum { AHEAD = 8192 };                    /* bytes that are asked for before they are needed */
 
 /* sum + Σ of four products in every lane: bytes of `a` without a sign, bytes of `b` with one and not
    −128. Where pairs are added in 16 bits they must not saturate: `a` is below 128 then. */
