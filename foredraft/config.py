@@ -187,17 +187,21 @@ class DecodingConfig(Checked):
 
         Biases and masks come first, then penalties, then what must not come.
         """
-        penalties = CountPenalty(self.presence_penalty, self.frequency_penalty)
-        found: list[tuple[bool, Control]] = [
-            (bool(self.logit_bias), LogitBias.of_words(self.logit_bias)),
-            *((True, one) for one in self._structures),
-            (self.repetition_penalty != 1, Repetition(self.repetition_penalty)),
-            (penalties != CountPenalty(), penalties),
-            (self.no_repeat_ngram_size > 0, NoRepeatNgrams(max(self.no_repeat_ngram_size, 1))),
-            (bool(self.bad_words), BadWords(self.bad_words)),
-            (self.min_new_tokens > 0, MinNewTokens(self.min_new_tokens)),
-        ]
-        return tuple(control for is_on, control in found if is_on)
+        found = list[Control]()
+        if self.logit_bias:
+            found.append(LogitBias.of_words(self.logit_bias))
+        found += self._structures
+        if self.repetition_penalty != 1:
+            found.append(Repetition(self.repetition_penalty))
+        if self.presence_penalty or self.frequency_penalty:
+            found.append(CountPenalty(self.presence_penalty, self.frequency_penalty))
+        if self.no_repeat_ngram_size:
+            found.append(NoRepeatNgrams(self.no_repeat_ngram_size))
+        if self.bad_words:
+            found.append(BadWords(self.bad_words))
+        if self.min_new_tokens:
+            found.append(MinNewTokens(self.min_new_tokens))
+        return tuple(found)
 
     @property
     def _structures(self) -> list[Structure]:

@@ -35,8 +35,10 @@ class Likeliest(NamedTuple):
     @classmethod
     def by(cls, tokens: list[int], margins: Sequence[float]) -> Likeliest:
         """Return what is likeliest by tokens and how far each is ahead, NaN where nothing is."""
-        odd = (row for row, margin in enumerate(margins) if math.isnan(margin))
-        return cls(tokens, next(odd, len(tokens)))
+        for row, margin in enumerate(margins):
+            if math.isnan(margin):
+                return cls(tokens, row)
+        return cls(tokens, len(tokens))
 
 
 def likeliest(logits: Tensor) -> Likeliest:

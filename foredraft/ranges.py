@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeAlias, TypeGuard, Union, get_args, get_or
 from foredraft.errors import ConfigError, quoted
 
 Hint: TypeAlias = Any  # a type as a signature declares it; Python has no name for what that is
+Parts: TypeAlias = "tuple[Hint, Range | None, bool]"  # bare type, range, whether None is legal
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,19 @@ class Checked:
 
     def __post_init__(self) -> None:
         """Replace each parameter by its checked value, as `checked` returns it."""
-        hints = hints_of(type(self))
-        for field in fields(self):  # type: ignore[arg-type]
-            if field.init and field.name in hints:
-                value = checked(field.name, getattr(self, field.name), hints[field.name])
-                object.__setattr__(self, field.name, value)  # it may be frozen
+        for name, parts in _parts_of(type(self)):
+            given = getattr(self, name)
+            value = _checked(name, given, *parts)
+            if value is not given:
+                object.__setattr__(self, name, value)  # it may be frozen
+
+
+@cache
+def _parts_of(cls: type[Checked]) -> list[tuple[str, Parts]]:
+    """Return the parameters of a class whose types are known, and what those say."""
+    hints = hints_of(cls)
+    known = [f.name for f in fields(cls) if f.init and f.name in hints]  # type: ignore[arg-type]
+    return [(name, _parts(hints[name])) for name in known]
 
 
 def is_component(kind: object) -> TypeGuard[type[Checked]]:
@@ -123,9 +132,14 @@ def checked(name: str, value: object, hint: Hint) -> Any:
     Raises:
         ConfigError: with the value and what is legal.
     """
-    kind, legal, optional = _parts(hint)
+    return _checked(name, value, *_parts(hint))
+
+
+def _checked(name: str, value: Any, kind: Hint, legal: Range | None, optional: bool) -> Any:
     if value is None and optional:
         return None
+    if type(value) is kind and (kind in (bool, str) or kind is int and value in (legal or WIDEST)):
+        return value  # as nearly always
     if kind in (int, float):
         return _number(name, value, kind, legal or WIDEST)
     wanted, element = None, element_of(kind)
@@ -170,7 +184,7 @@ def _number(name: str, value: Any, kind: type[int | float], legal: Range) -> flo
 
 
 @cache
-def _parts(hint: Hint) -> tuple[Hint, Range | None, bool]:
+def _parts(hint: Hint) -> Parts:
     """Return the bare type, the range that is declared, and whether None is legal."""
     optional = False
     union: object = get_origin(hint)

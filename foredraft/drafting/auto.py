@@ -43,19 +43,26 @@ from foredraft.ranges import LONGEST_DRAFT, DraftLength
 # for several steps.
 DECIDING_SECONDS, DECIDING_SHARE, RESTING_SHARE = 2e-4, 0.02, 0.02
 LOOK_SECONDS = 6e-5  # of a look at what a source finds, likewise
+BESIDE = 2  # steps of a decision in which the next shorter or longer draft is made: it may be best
 HORIZON = 24  # steps over which what the draft model must read is paid off, at most
 NOTHING, NO_DRAFT = Retrieved(), Draft([], stopped=DraftStop.POLICY)
 
 
 @dataclass
-class Lull:
-    """Until when plain decoding was decided on: a text that ends leaves the rest to the next one.
+class Decision:
+    """The newest one, and until when it holds: a text that ends leaves the rest to the next one.
 
     Attributes:
         end: number of the step.
+        length: of drafts by the model; 0 is plain decoding.
+        prompt_length: of the text that it was made in: a model that drafts had so much to read.
+        beside: by how many tokens drafts were longer in the steps that only try.
     """
 
     end: int = 0
+    length: int = 0
+    prompt_length: int = 0
+    beside: int = 1
 
 
 class AutoDrafter(Drafter):
@@ -79,12 +86,7 @@ class AutoDrafter(Drafter):
     ) -> None:
         self.sources, self.models = [JudgedDrafter(source) for source in sources], list(models)
         self.rule, self.gamma_max = rule, gamma_max
-        self._lull = Lull()
-
-    @property
-    def _may_rest(self) -> bool:
-        """Whether tokens are all that it need be told of a step."""
-        return not any([source.learns_from_logits for source in self.sources])
+        self._newest = Decision()
 
     def start(self, text: Beginning) -> None:
         for source in self.sources:
@@ -95,40 +97,55 @@ class AutoDrafter(Drafter):
         self._read = 0  # tokens of the text that the model has read
         self.rule = self.rule.for_text(self.meter)
         self.rule.start()
+        # Whether tokens are all that it need be told of a step; if so it may be later.
+        self._may_rest = not any([source.learns_from_logits for source in self.sources])
         self._proposers: Sequence[Drafter] = ()  # whose the newest draft is
-        self.rest = self._left_of_lull()
         self._heard = 0  # tokens of the text when it was told of a step; 0: it was not
-        self._num_rested = self.rest  # steps at its beginning
         self._length: int | None = None  # decided of drafts, or 0; None: for this step alone
         self._repeats, self._is_repeated = 0, False  # steps to come of it; whether this is one
+        self.rest = self._num_rested = 0  # steps at its beginning
+        if left := self._left_of_decision():
+            self._go_on(left)
         self._looked: Sequence[JudgedDrafter] = ()  # sources that were asked in this step
         self._used: JudgedDrafter | None = None  # the one of them whose copy is drafted
 
-    def _left_of_lull(self) -> int:
+    def _left_of_decision(self) -> int:
         """Return the steps for which a text before decided; nothing of this one speaks against."""
-        expects_copies = any(not source.rest for source in self.sources)
+        left, length = self._newest.end - self.meter.steps, len(self._begin.prompt)
+        if left <= 0 or self.meter.texts > 1 or any(not source.rest for source in self.sources):
+            return 0
+        if self._newest.length:
+            is_alike = not self.rule.is_learning and length < 2 * self._newest.prompt_length
+            return min([left, *[source.rest for source in self.sources]]) if is_alike else 0
         expects_drafts = bool(self.models) and (
             self.rule.is_learning
-            or (
-                self.rule.plan()[0] > 0 and self._gained(len(self._begin.prompt), LONGEST_DRAFT) > 0
-            )
+            or (self.rule.plan()[0] > 0 and self._gained(length, LONGEST_DRAFT) > 0)
         )
-        if expects_copies or expects_drafts or self.meter.texts > 1:
-            return 0
-        return max(self._lull.end - self.meter.steps, 0)
+        return 0 if expects_drafts else left
+
+    def _go_on(self, steps: int) -> None:
+        """Do for some steps what a text before has decided."""
+        if not self._newest.length:
+            self.rest = self._num_rested = steps
+            return
+        self._length, self._repeats = self._newest.length, steps
+        self._proven = steps
+        for source in self.sources:
+            source.rest -= steps
 
     def propose(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         gamma = min(gamma, self.gamma_max)
         self._is_repeated, self.rest = self._repeats > 0, 0
         if self._is_repeated:
             self._repeats -= 1
-            return (
-                self._drafted(tokens, gamma, self._repeated, policy) if self._length else NO_DRAFT
-            )
+            if not self._length:
+                return NO_DRAFT
+            length = self._length + (self._newest.beside if self._repeats >= self._proven else 0)
+            return self._drafted(tokens, gamma, _always(max(length, 1)), policy)
         self._proposers, self._looked, self._used, self._length = (), [], None, None
         if not self._heard and self._num_rested:
             self._heard = len(tokens) - self._num_rested
-        if len(tokens) > self._heard > 0:  # it has rested
+        if len(tokens) > self._heard > 0:  # it has rested, or did again what was decided
             self.observe(tokens, len(tokens) - self._heard, NO_LOGITS)
         if self.meter.wants_plain:
             self.rest = self.meter.unsettled if self._may_rest else 0
@@ -143,10 +160,14 @@ class AutoDrafter(Drafter):
         else:
             self.rest = steps
             self.rule.save(steps * self.meter.pass_seconds(0))
-            self._lull.end = self.meter.steps + self._most_steps
+        if self._length is not None and (self._length or self._may_rest):
+            self._newest.end = self.meter.steps + self._most_steps
+            self._newest.length, self._newest.prompt_length = self._length, len(self._begin.prompt)
         return draft
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
+        if self._is_repeated and self._may_rest:
+            return
         self._heard = len(tokens)
         for source in self.sources:
             source.observe(tokens, num_emitted, target_logits)
@@ -154,15 +175,15 @@ class AutoDrafter(Drafter):
     def update(self, outcome: StepOutcome) -> None:
         for proposer in self._proposers:
             proposer.update(outcome)
+        if self._is_repeated:
+            if self.models:
+                self.rule.count(outcome)
+            return
         if self._used is not None and not outcome.draft.num_calls:
             plain = self.meter.pass_seconds(0)
             rate = self.rule.rate if self.models else 1 / max(plain, TINY)
             self._used.looks.add(outcome.num_emitted - rate * outcome.seconds)
-        if not self.models:
-            return
-        if self._is_repeated:
-            self.rule.count(outcome)
-        else:
+        if self.models:
             self.rule.update(outcome)
 
     def _best_draft(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
@@ -298,7 +319,9 @@ class AutoDrafter(Drafter):
         if steps:
             for source in self.sources:
                 source.rest -= steps
-            self._repeated = _always(max(self._length, 1))
+            # What is not drafted is not measured, and would be thought as dear as it was at first.
+            self._proven = steps - BESIDE if steps > 2 * BESIDE else steps
+            self._newest.beside *= -1
         return steps
 
 

@@ -52,6 +52,10 @@ class _Knowledge:
     looked_up: int = 0  # those that cost none
     credit: float = 0.0  # seconds that may be spent on trying what does not seem to pay
     vain: int = 0  # trials after which it still did not, one after another
+    # Of steps in which no rule was asked, until one is: a text may end before.
+    unasked_seconds: float = 0.0
+    tested: int = 0
+    kept: int = 0
 
     def curve(self, is_counted: bool) -> Calibration:
         """Return what is known of tokens that were copied, or drawn."""
@@ -85,9 +89,6 @@ class CostAwareGamma(GammaPolicy):
     _is_trial: bool = field(init=False, compare=False, repr=False, default=False)
     _admitted: int = field(init=False, compare=False, repr=False, default=0)
     _has_read: bool = field(init=False, compare=False, repr=False, default=False)  # much, newly
-    _unasked_seconds: float = field(init=False, compare=False, repr=False, default=0.0)
-    _tested: int = field(init=False, compare=False, repr=False, default=0)
-    _kept: int = field(init=False, compare=False, repr=False, default=0)
     _weighed: Weighed = field(init=False, compare=False, repr=False, default=NOTHING_WEIGHED)
 
     def __post_init__(self) -> None:
@@ -100,9 +101,10 @@ class CostAwareGamma(GammaPolicy):
         return True
 
     def start(self) -> None:
+        if self._known.unasked_seconds:
+            self._learn_counts()
         self._luck = Luck()
         self._mean, self._has_read = self._known.drawn.of_text(), False
-        self._unasked_seconds, self._tested, self._kept = 0.0, 0, 0
         self._forget_draft()
 
     @property
@@ -215,18 +217,19 @@ class CostAwareGamma(GammaPolicy):
 
     def count(self, outcome: StepOutcome) -> None:
         """Note what a step took and kept in which it was not asked: learned when it is asked."""
-        tested = num_tested(outcome)
-        self._unasked_seconds += outcome.seconds
-        self._tested += tested
-        self._kept += min(outcome.verdict.num_accepted, tested)
+        known, tested = self._known, num_tested(outcome)
+        known.unasked_seconds += outcome.seconds
+        known.tested += tested
+        known.kept += min(outcome.verdict.num_accepted, tested)
 
     def _learn_counts(self) -> None:
         """Learn of the steps that were counted."""
-        self.save(self._unasked_seconds)
-        for _ in range(self._tested):  # their order is not known, and the newest counts most
-            for mean in (self._mean, self._known.drawn.average):
-                mean.add(self._kept / self._tested)
-        self._unasked_seconds, self._tested, self._kept = 0.0, 0, 0
+        known = self._known
+        self.save(known.unasked_seconds)
+        for _ in range(known.tested):  # their order is not known, and the newest counts most
+            for mean in (self._mean, known.drawn.average):
+                mean.add(known.kept / known.tested)
+        known.unasked_seconds, known.tested, known.kept = 0.0, 0, 0
 
     def save(self, seconds: float) -> None:
         """Save a share of the time for trials."""
@@ -274,7 +277,7 @@ class CostAwareGamma(GammaPolicy):
 
     def _weigh(self) -> Weighed:
         """Return what the prices of now mean."""
-        if self._unasked_seconds:
+        if self._known.unasked_seconds:
             self._learn_counts()
         prices = self.meter.prices(self.gamma_max)
         # Few drafts may have been unlucky, and what is not drafted is not learned about.

@@ -53,6 +53,9 @@ class KeyValueMemory:
     Attributes:
         read: what the encoder of a decoder has read; None without one, and before the first pass.
         first: positions before it are not attended to: they were never fed.
+        capacity: positions there is room for.
+        place: address of the block, and bytes from a layer to the next and from a head to the next;
+            every pass asks, and it changes seldom.
     """
 
     read: Source | None = None
@@ -61,12 +64,12 @@ class KeyValueMemory:
     def __init__(self, num_layers: int, kv_heads: int, head_dim: int, like: Tensor) -> None:
         self.length = 0
         # Zeros: what attention multiplies by weight 0 must be a number.
-        self.block = like.new_zeros(num_layers, 1, 2 * kv_heads, 0, head_dim)
+        self._lie_in(like.new_zeros(num_layers, 1, 2 * kv_heads, 0, head_dim))
 
-    @property
-    def capacity(self) -> int:
-        """Positions there is room for."""
-        return self.block.shape[3]
+    def _lie_in(self, block: Tensor) -> None:
+        layer, _, head, *_ = block.stride()
+        self.block, self.capacity = block, block.shape[3]
+        self.place = block.data_ptr(), layer * block.itemsize, head * block.itemsize
 
     @property
     def position_bytes(self) -> int:
@@ -82,7 +85,7 @@ class KeyValueMemory:
         capacity = -(-max(end, 2 * self.capacity) // BLOCK) * BLOCK
         grown = zeros(layers, one, heads, capacity, size, like=self.block)
         grown[:, :, :, : self.capacity] = self.block
-        self.block = grown
+        self._lie_in(grown)
         return True
 
     def restart(self) -> None:
@@ -93,7 +96,7 @@ class KeyValueMemory:
 
     def copy(self) -> Self:
         other = copy.copy(self)
-        other.block = self.block.clone()
+        other._lie_in(self.block.clone())
         return other
 
 

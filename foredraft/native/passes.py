@@ -110,6 +110,7 @@ class Passes:
         self._pass.feed = ctypes.addressof(self._feeds)
         self._given = (ctypes.byref(self.laid.structure), ctypes.byref(self._pass))
         self._room = (0, 0)  # positions and threads that there is scratch for
+        self._draft_logits = torch.empty(0, self.columns)  # nobody else reads them
         self.pace = Pace()
         self.threads = threads
         self.count_threads()
@@ -219,11 +220,12 @@ class Passes:
         """Draft for texts of which what is fed first fits into one pass."""
         size, step = count * len(parts), self._pass
         drafted, margins = (ctypes.c_int64 * size)(), (ctypes.c_float * size)()
-        logits = torch.empty(len(parts), self.columns)
+        if len(parts) > len(self._draft_logits):
+            self._draft_logits = torch.empty(len(parts), self.columns)
         widths = self.columns, self._wanted
         draws = DrawsOfPass(self._library, drawings, len(parts), count, *widths)
         self._describe(parts)
-        step.logits = logits.data_ptr()
+        step.logits = self._draft_logits.data_ptr()
         further = drafted, margins, ctypes.c_int64(count), draws.given
         self._timed(count, self._library.draft, *further)
         for memory, tokens, _ in parts:
@@ -246,11 +248,8 @@ class Passes:
         """Write down what the texts add to the next pass."""
         ids = list[int]()
         for place, (memory, tokens, keep) in enumerate(parts):
-            feed, block = self._feeds[place], memory.block
-            feed.block = block.data_ptr()
-            layer_stride, _, head_stride, *_ = block.stride()
-            feed.layer_stride = layer_stride * block.itemsize
-            feed.head_stride = head_stride * block.itemsize
+            feed = self._feeds[place]
+            feed.block, feed.layer_stride, feed.head_stride = memory.place
             feed.begin, feed.time, feed.keep = memory.length, len(tokens), keep
             feed.first = memory.first
             if memory.read is not None:
@@ -263,7 +262,7 @@ class Passes:
         if max(ids) > self._last:
             # A drafter may be handed a token it has never heard of; any other will do in its place.
             ids = [min(token, self._last) for token in ids]
-        self._ids[: len(ids)] = [*ids]
+        self._ids[: len(ids)] = ids
         self._pass.feeds, self._pass.rows = len(parts), len(ids)
 
     def _make_ready(self, texts: Sequence[Text], further: int = 0) -> None:

@@ -15,6 +15,7 @@ from foredraft.choices import (
     Choices,
     Decisive,
     Foresight,
+    OneHot,
     Randomness,
     decides_by_numbers,
 )
@@ -71,10 +72,17 @@ def judged_at_once(
 ) -> Verdict | None:
     """Let the target's choices judge, where they can: the same verdict, by the same numbers.
 
-    None: whoever judges must ask.
+    Where there is one choice each they need none: by every rule the draft stays as far as it is
+    what was chosen. None: whoever judges must ask.
     """
     acceptance = vars(type(verifier)).get("acceptance")
-    if acceptance is None or not isinstance(target, Decisive) or not decides_by_numbers(rng):
+    if acceptance is None:
+        return None
+    if isinstance(target, OneHot):
+        pairs = enumerate(zip(draft.tokens, target.tokens, strict=False))
+        kept = next((i for i, (drafted, chosen) in pairs if drafted != chosen), len(draft.tokens))
+        return Verdict(kept, target.tokens[kept])
+    if not isinstance(target, Decisive) or not decides_by_numbers(rng):
         return None
     uniforms = rng.ahead(len(draft.tokens) + 1)
     found = target.judged(acceptance, draft.tokens, draft.choices, uniforms)
