@@ -15,7 +15,7 @@ from foredraft.curves import NEWEST, Curve, Rate
 
 TINY = 1e-12  # seconds: of what a clock did not see pass
 USUAL_LAG = 3  # tokens that a draft call reads beside the time that it takes for one
-SETTLED = 12  # steps without draft calls until a pass finds in the caches what it left there
+SETTLED = 6  # steps without draft calls until a pass finds in the caches what it left there
 PLAIN_FIRST = 8  # plain steps that are timed at first
 # Steps until the next one: more each time, and the more drafts gain.
 PLAIN_MORE, PLAIN_EVERY = 128, 384

@@ -138,7 +138,9 @@ def checked(name: str, value: object, hint: Hint) -> Any:
 def _checked(name: str, value: Any, kind: Hint, legal: Range | None, optional: bool) -> Any:
     if value is None and optional:
         return None
-    if type(value) is kind and (kind in (bool, str) or kind is int and value in (legal or WIDEST)):
+    if type(value) is kind and (
+        kind in (bool, str) or (kind is int and value in (legal or WIDEST))
+    ):
         return value  # as nearly always
     if kind in (int, float):
         return _number(name, value, kind, legal or WIDEST)

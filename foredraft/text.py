@@ -280,7 +280,7 @@ class TextStream:
             return self._read_by(self._tokens[self._begin :])[before:]
 
     def _length_of(self, tokens: list[int]) -> int:
-        """Return how many characters tokens read as; nearly always it is one that has come before."""
+        """Return how many characters tokens read as: nearly always one that has come before."""
         if len(tokens) != 1:
             return len(self._read_by(tokens))
         length = self._lengths.get(tokens[0])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foredraft import arms, chances, costs, curves
-from foredraft.drafting import auto, hybrid, judged
+from foredraft.drafting import auto, decision, hybrid, judged
 from foredraft.gamma import adaedl, calibration, confidence, cost_aware, entropy_cost, svip
 
 PAGE = Path(__file__).parents[1] / "docs" / "en" / "06b-draft-lengths.md"
@@ -41,7 +41,7 @@ SAID = {
     "plain kept": f"median of the newest {costs.PLAIN_KEPT}",
     "worthwhile": f"from {costs.WORTHWHILE} of the speed",
     "horizon": rf"N = \min \left( {auto.HORIZON},",
-    "deciding": f"take {100 * auto.DECIDING_SHARE:g} % of the time",
+    "deciding": f"take {100 * decision.DECIDING_SHARE:g} % of the time",
     "auto length": f"at most {auto.Auto().gamma_max} tokens, whatever",
 }
 

@@ -10,7 +10,6 @@ Derived in `docs/en/06b-draft-lengths.md#auto-one-optimiser`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +26,7 @@ from foredraft.drafting.base import (
     DraftSource,
     admit,
 )
+from foredraft.drafting.decision import Decision, most_steps
 from foredraft.drafting.judged import NO_LOGITS, JudgedDrafter
 from foredraft.drafting.ngram import Ngram
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
@@ -34,35 +34,12 @@ from foredraft.drafting.suffix import Suffix
 from foredraft.errors import ConfigError, quoted
 from foredraft.gamma.base import GammaPolicy
 from foredraft.gamma.cost_aware import CostAwareGamma, Explored
-from foredraft.gamma.fixed import FixedGamma
 from foredraft.gamma.within import Within
 from foredraft.ranges import LONGEST_DRAFT, DraftLength
 
-# Python's part of a decision, beside a pass that has emptied its caches, and the share of the time
-# that decisions may take where drafts are made, and where nothing is: beside a quick pass one holds
-# for several steps.
-DECIDING_SECONDS, DECIDING_SHARE, RESTING_SHARE = 2e-4, 0.02, 0.02
-LOOK_SECONDS = 6e-5  # of a look at what a source finds, likewise
-BESIDE = 2  # steps of a decision in which the next shorter or longer draft is made: it may be best
+LOOK_SECONDS = 6e-5  # of a look at what a source finds, beside a pass that has emptied the caches
 HORIZON = 24  # steps over which what the draft model must read is paid off, at most
 NOTHING, NO_DRAFT = Retrieved(), Draft([], stopped=DraftStop.POLICY)
-
-
-@dataclass
-class Decision:
-    """The newest one, and until when it holds: a text that ends leaves the rest to the next one.
-
-    Attributes:
-        end: number of the step.
-        length: of drafts by the model; 0 is plain decoding.
-        prompt_length: of the text that it was made in: a model that drafts had so much to read.
-        beside: by how many tokens drafts were longer in the steps that only try.
-    """
-
-    end: int = 0
-    length: int = 0
-    prompt_length: int = 0
-    beside: int = 1
 
 
 class AutoDrafter(Drafter):
@@ -115,7 +92,7 @@ class AutoDrafter(Drafter):
         if left <= 0 or self.meter.texts > 1 or any(not source.rest for source in self.sources):
             return 0
         if self._newest.length:
-            is_alike = not self.rule.is_learning and length < 2 * self._newest.prompt_length
+            is_alike = not self.rule.is_learning and self._newest.suits(length)
             return min([left, *[source.rest for source in self.sources]]) if is_alike else 0
         expects_drafts = bool(self.models) and (
             self.rule.is_learning
@@ -138,10 +115,11 @@ class AutoDrafter(Drafter):
         self._is_repeated, self.rest = self._repeats > 0, 0
         if self._is_repeated:
             self._repeats -= 1
+            self._heard = self._heard or len(tokens)
             if not self._length:
                 return NO_DRAFT
-            length = self._length + (self._newest.beside if self._repeats >= self._proven else 0)
-            return self._drafted(tokens, gamma, _always(max(length, 1)), policy)
+            is_trial = self._repeats >= self._proven
+            return self._as_decided(tokens, gamma, self._newest.beside if is_trial else 0, policy)
         self._proposers, self._looked, self._used, self._length = (), [], None, None
         if not self._heard and self._num_rested:
             self._heard = len(tokens) - self._num_rested
@@ -161,8 +139,7 @@ class AutoDrafter(Drafter):
             self.rest = steps
             self.rule.save(steps * self.meter.pass_seconds(0))
         if self._length is not None and (self._length or self._may_rest):
-            self._newest.end = self.meter.steps + self._most_steps
-            self._newest.length, self._newest.prompt_length = self._length, len(self._begin.prompt)
+            self._newest.make(self._length, len(self._begin.prompt), self.meter)
         return draft
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
@@ -189,7 +166,7 @@ class AutoDrafter(Drafter):
     def _best_draft(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         found, worth, source = self._best_copy(tokens, gamma)
         if self.models and self._drafts(tokens, gamma, worth):
-            draft = self._drafted(tokens, gamma, self.rule, policy)
+            draft = self._drafted(tokens, gamma, Within(self.rule, policy))
             return self._with_copies(tokens, draft, gamma, policy)
         if not worth:
             self._length = 0
@@ -267,16 +244,24 @@ class AutoDrafter(Drafter):
             self._source = 0 if is_said else len(prompt)
         return self._source
 
-    def _drafted(
-        self, tokens: list[int], gamma: int, rule: GammaPolicy, bound: GammaPolicy
+    def _as_decided(
+        self, tokens: list[int], gamma: int, further: int, policy: GammaPolicy
     ) -> Draft:
+        """Let the model draft as many tokens as was decided, and some further ones, or less."""
+        assert self._length is not None
+        length = min(max(self._length + further, 1), gamma)
+        draft = self._drafted(tokens, length, policy)
+        is_cut = draft.stopped is None and length < gamma
+        return replace(draft, stopped=DraftStop.POLICY) if is_cut else draft
+
+    def _drafted(self, tokens: list[int], gamma: int, policy: GammaPolicy) -> Draft:
         """Let the model draft."""
         model, source = self.models[0], self._unread_source(tokens)
         self._proposers = self.models
         if not self._is_begun:
             model.start(self._begin)
             self._is_begun, self._source = True, 0
-        draft = model.propose(tokens, gamma, Within(rule, bound))
+        draft = model.propose(tokens, gamma, policy)
         if draft.num_calls and source:
             draft = replace(draft, num_read=draft.num_read + source)
         self._read = len(tokens) + len(draft.tokens)
@@ -301,13 +286,6 @@ class AutoDrafter(Drafter):
             return draft
         return draft.followed_by(copied, DraftStop.POLICY, is_predicted=found.is_predicted)
 
-    @property
-    def _most_steps(self) -> int:
-        """Steps that one decision holds for at most, lest deciding take more than its share."""
-        seconds = self.meter.pass_seconds(0) / self.meter.texts  # each of them decides
-        share = DECIDING_SHARE if self._length else RESTING_SHARE
-        return int(DECIDING_SECONDS / (share * seconds)) if seconds > 0 else 0
-
     def _steps_to_come(self) -> int:
         """Return for how many steps what was decided now is done again.
 
@@ -315,20 +293,12 @@ class AutoDrafter(Drafter):
         """
         if self._length is None:
             return 0
-        steps = min([self._most_steps, *[source.rest for source in self.sources]])
+        steps = min([most_steps(self.meter), *[source.rest for source in self.sources]])
         if steps:
             for source in self.sources:
                 source.rest -= steps
-            # What is not drafted is not measured, and would be thought as dear as it was at first.
-            self._proven = steps - BESIDE if steps > 2 * BESIDE else steps
-            self._newest.beside *= -1
+            self._proven = steps - self._newest.trials(steps)
         return steps
-
-
-@functools.cache
-def _always(length: int) -> GammaPolicy:
-    """Return the rule that wants so many tokens."""
-    return FixedGamma(length)
 
 
 @DRAFTERS.register("auto")

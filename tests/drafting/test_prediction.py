@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -17,7 +19,7 @@ from foredraft.drafting.retrieval import LONGEST_COPY
 from foredraft.engine import Engine
 from foredraft.gamma import FixedGamma
 from foredraft.loading import LoadedModel
-from foredraft.models import DecoderOnlyModel
+from foredraft.models import DecoderOnlyModel, Feed, Output
 from foredraft.sampling import Rng
 from foredraft.verification import VERIFIERS
 from tests.doubles import step
@@ -100,7 +102,15 @@ def test_every_method_drafts_from_it(method: str) -> None:
     assert sum(record.num_predicted_accepted for record in done.records) > 0.7 * len(done.tokens)
 
 
-def test_auto_weighs_it_among_its_sources() -> None:
+def test_auto_weighs_it_among_its_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = speaker().target.model
+    forward = target.forward
+
+    def as_slow_as_a_model(feeds: Sequence[Feed]) -> list[Output]:
+        time.sleep(2e-3)  # beside passes that take no time even a look is too dear
+        return forward(feeds)
+
+    monkeypatch.setattr(target, "forward", as_slow_as_a_model)
     for _ in range(3):  # what copies are worth is learned
         done = told(TEXT, drafting="auto", gamma=48)
     assert sum(record.num_predicted_accepted for record in done.records) > 0
