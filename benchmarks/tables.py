@@ -69,10 +69,11 @@ def keep(file: Path, found: dict[str, Any], page: str = "") -> None:
     """Write figures as JSON, and a page beside them if there is one.
 
     Many lie compressed in the folder of results, whose form of before is gone; elsewhere a file is
-    what its name says.
+    what its name says. Of a number six digits are kept: none of them is measured better.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    text, packed = json.dumps(found, indent=1) + "\n", file.with_name(f"{file.name}.xz")
+    text = json.dumps(rounded(found), indent=1) + "\n"
+    packed = file.with_name(f"{file.name}.xz")
     if len(text) > MOST_PLAIN and file.parent.resolve() == RESULTS.resolve():
         write_whole(packed, lzma.compress(text.encode(), preset=9))
         file.unlink(missing_ok=True)
@@ -81,6 +82,15 @@ def keep(file: Path, found: dict[str, Any], page: str = "") -> None:
         packed.unlink(missing_ok=True)
     if page:
         write_whole(file.with_suffix(".md"), page + "\n")
+
+
+def rounded(value: Any) -> Any:
+    """Return figures with all their floats to six digits."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def kept(file: Path) -> Any:

@@ -171,7 +171,7 @@ def test_many_figures_lie_compressed_and_the_other_form_is_gone(
 ) -> None:
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     file = tmp_path / "made.json"
-    few, many = {"a": 1}, {"a": ["a number"] * tables.MOST_PLAIN}
+    few, many = {"a": 1, "b": [1234567, 0.000123456]}, {"a": ["a number"] * tables.MOST_PLAIN}
     for found, there in ((few, "made.json"), (many, "made.json.xz"), (few, "made.json")):
         tables.keep(file, found)
         assert [path.name for path in tmp_path.iterdir()] == [there]
@@ -179,6 +179,8 @@ def test_many_figures_lie_compressed_and_the_other_form_is_gone(
     elsewhere = tmp_path / "runs" / "made.json"
     tables.keep(elsewhere, many)
     assert json.loads(elsewhere.read_text(encoding="utf-8")) == many
+    tables.keep(file, {"a": ({"b": 1 / 3},), "c": None, "d": True})
+    assert tables.kept(file) == {"a": [{"b": 0.333333}], "c": None, "d": True}
 
 
 def test_peers_prints_tables_and_figures_and_saves_them(
@@ -194,7 +196,7 @@ def test_peers_prints_tables_and_figures_and_saves_them(
         assert r["texts_that_differ"] == r["near_ties"], r["method"]
     pairs = [f"{ours} / {theirs}" for ours, theirs in peers.RATIOS[:6]]
     assert all(printed.count(f"| {pair} ") == 2 for pair in pairs)
-    assert tables.kept(tmp_path / "peers-cpu-float32.json") == found
+    assert tables.kept(tmp_path / "peers-cpu-float32.json") == tables.rounded(found)
     assert "| target_ar " in (tmp_path / "peers-cpu-float32.md").read_text()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -257,6 +258,49 @@ def test_a_step_without_a_draft_says_that_a_rule_wanted_none() -> None:
     drafter.start(Beginning([1, 2, 3], Rng(0)))
     draft = drafter.propose([1, 2, 3], 4, FixedGamma(4))
     assert (draft.tokens, draft.stopped) == ([], DraftStop.POLICY)
+
+
+def decided(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Note of every draft of `auto` whether it was decided about, or done again."""
+    found, propose = list[bool](), AutoDrafter.propose
+
+    def noted(self: AutoDrafter, *given: Any) -> Draft:
+        draft = propose(self, *given)
+        found.append(not self._is_repeated)
+        return draft
+
+    monkeypatch.setattr(AutoDrafter, "propose", noted)
+    return found
+
+
+def play_drafts(draft: float, token: float) -> list[list[int]]:
+    """Let `auto` decode short texts that a model guesses well; return the lengths of its drafts."""
+    short = texts(novel=True, count=240, length=12)
+    costs = CostTable(draft * 1e-3, 0.3e-3, token * 1e-3)
+    model = guessing(short, 0.8)
+    [found] = Replay(short, costs=costs, draft_model=model).play("auto(model)", [UNBOUNDED])
+    return [[len(record.drafted) for record in text] for text in found.records]
+
+
+def test_a_decision_for_drafts_outlives_a_short_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = decided(monkeypatch)
+    play_drafts(0.03, 0.01)
+    assert 0.02 < sum(found) / len(found) < 0.15
+
+
+def test_the_neighbours_of_a_length_are_tried_and_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    further, as_decided = Counter[int](), AutoDrafter._as_decided
+
+    def noted(self: AutoDrafter, tokens: list[int], gamma: int, more: int, *rest: Any) -> Draft:
+        further[more] += 1
+        return as_decided(self, tokens, gamma, more, *rest)
+
+    monkeypatch.setattr(AutoDrafter, "_as_decided", noted)
+    play_drafts(0.03, 0.01)
+    assert set(further) == {-1, 0, 1}
+    assert further[-1] + further[1] < 0.1 * further[0]
 
 
 def test_a_decision_for_plain_decoding_outlives_a_short_text(

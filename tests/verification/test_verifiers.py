@@ -48,6 +48,24 @@ def test_greedy_needs_no_luck_and_one_outcome_has_all_the_probability(verifier: 
     assert emitted[text] == 1
 
 
+@pytest.mark.parametrize("verifier", EVERY, ids=VERIFIERS.spec)
+@pytest.mark.parametrize("drafted", ["likeliest", "drawn"])
+def test_where_there_is_one_choice_each_it_judges_as_the_rule_does(
+    verifier: Verifier, drafted: str
+) -> None:
+    """Without a question, and whatever the draft was drawn from."""
+    readable = type("Readable", (type(verifier),), {})()  # a subclass is never judged at once
+    source = torch.Generator().manual_seed(7)
+    for gamma in (1, 2, 5) * 20:
+        chosen = torch.randint(3, (gamma + 1,), generator=source).tolist()
+        tokens = torch.randint(3, (gamma,), generator=source).tolist()
+        q = torch.rand(gamma, 3, generator=source) + 0.1
+        drawn_from = Dense(q / q.sum(-1, keepdim=True)) if drafted == "drawn" else None
+        draft = Draft(tokens, drawn_from)
+        asked = [one.judge(draft, OneHot(chosen), Rng(1), 9) for one in (verifier, readable)]
+        assert asked[0] == asked[1]
+
+
 def judged(verifier: Verifier, draft: Draft, probs: torch.Tensor) -> dict[int, float]:
     """Return the distribution of the number of accepted tokens."""
     target = Dense(probs)
