@@ -19,6 +19,7 @@ SETTLED = 6  # steps without draft calls until a pass finds in the caches what i
 PLAIN_FIRST = 8  # plain steps that are timed at first
 # Steps until the next one: more each time, and the more drafts gain.
 PLAIN_MORE, PLAIN_EVERY = 128, 384
+SUDDENLY = 0.88  # of the time of plain decoding: if it takes less now, the machine is quicker
 PLAIN_KEPT = 24  # newest of them that count, by their median: a machine's speed drifts
 WORTHWHILE = 0.97  # speed of plain decoding from which on drafts are made: it is known no better
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
@@ -212,7 +213,10 @@ class Meter:
         self.rests = []
 
     def _measure_plain(self, seconds: float) -> None:
+        known = self._rested(0)
         self._rested.add(0, seconds)
+        if seconds < SUDDENLY * known:  # seldom measured, it would be thought so slow for long
+            self._rested.catch_up()
         self.verify_seconds.add(0, seconds)
         self._plain_step = self.steps
         self._plain_steps += 1

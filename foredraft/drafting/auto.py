@@ -26,7 +26,7 @@ from foredraft.drafting.base import (
     DraftSource,
     admit,
 )
-from foredraft.drafting.decision import Decision, most_steps
+from foredraft.drafting.decision import Decision
 from foredraft.drafting.judged import NO_LOGITS, JudgedDrafter
 from foredraft.drafting.ngram import Ngram
 from foredraft.drafting.retrieval import RetrievalDrafter, Retrieved
@@ -293,7 +293,9 @@ class AutoDrafter(Drafter):
         """
         if self._length is None:
             return 0
-        steps = min([most_steps(self.meter), *[source.rest for source in self.sources]])
+        steps = min(
+            [self._newest.most_steps(self.meter), *[source.rest for source in self.sources]]
+        )
         if steps:
             for source in self.sources:
                 source.rest -= steps

@@ -13,6 +13,7 @@ from foredraft.costs import Meter
 # Python's part of a decision, beside a pass that has emptied its caches, and the share of the time
 # that decisions may take.
 DECIDING_SECONDS, DECIDING_SHARE = 2e-4, 0.02
+PATIENCE = 2  # decisions for plain decoding, one after another, before they come half as often
 # Steps of a decision in which the next shorter or longer draft is made, for it may be the best; and
 # of how many decisions one has such steps.
 BESIDE, TRIED_EVERY = 2, 3
@@ -28,6 +29,7 @@ class Decision:
         prompt_length: of the text that it was made in: a model that drafts had so much to read.
         beside: by how many tokens drafts were longer in the newest steps that tried it.
         untried: decisions since then.
+        in_vain: decisions for plain decoding, one after another.
     """
 
     end: int = 0
@@ -35,11 +37,22 @@ class Decision:
     prompt_length: int = 0
     beside: int = 1
     untried: int = 0
+    in_vain: int = 0
 
     def make(self, length: int, prompt_length: int, meter: Meter) -> None:
         """Decide on a length in a text, for as many steps as that may last."""
-        self.end, self.length = meter.steps + most_steps(meter), length
+        self.in_vain = self.in_vain + 1 if not length else 0
+        self.end, self.length = meter.steps + self.most_steps(meter), length
         self.prompt_length = prompt_length
+
+    def most_steps(self, meter: Meter) -> int:
+        """Return for how many steps one holds at most, lest deciding take more than its share.
+
+        Half of that share where nothing has paid for several decisions.
+        """
+        seconds = meter.pass_seconds(0) / meter.texts  # each of them decides
+        share = DECIDING_SHARE / (2 if self.in_vain > PATIENCE else 1)
+        return int(DECIDING_SECONDS / (share * seconds)) if seconds > 0 else 0
 
     def suits(self, prompt_length: int) -> bool:
         """Whether a text has not much more to be read than the one that it was made in."""
@@ -55,9 +68,3 @@ class Decision:
             return 0
         self.untried, self.beside = 0, -self.beside
         return BESIDE
-
-
-def most_steps(meter: Meter) -> int:
-    """Return for how many steps one holds at most, lest deciding take more than its share."""
-    seconds = meter.pass_seconds(0) / meter.texts  # each of them decides
-    return int(DECIDING_SECONDS / (DECIDING_SHARE * seconds)) if seconds > 0 else 0

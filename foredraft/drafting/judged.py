@@ -48,10 +48,17 @@ class Chances:
 
 
 class Looks(Mean):
-    """What looks at a source bring beyond their time, in tokens: the newest ones, in all texts."""
+    """What looks at a source bring beyond their time, in tokens: the newest ones, in all texts.
+
+    Attributes:
+        texts: since anything that was found was drafted.
+    """
+
+    __slots__ = ("texts",)
 
     def __init__(self) -> None:
         super().__init__(1.0, PATIENCE, LOOKS)
+        self.texts = 0
 
     @property
     def are_worth_it(self) -> bool:
@@ -86,7 +93,9 @@ class JudgedDrafter(RetrievalDrafter):
         self._luck = Luck()
         # Looks in vain, one after another; what is not worth its time is not hoped for anew.
         self._vain = 0 if self.looks.are_worth_it else LONGEST_REST
-        self.rest = 0 if self.looks.are_worth_it else FIRST_REST
+        self.looks.texts += 1
+        rest = min(FIRST_REST * self.looks.texts, LONGEST_REST)
+        self.rest = 0 if self.looks.are_worth_it else rest
         self._text = list[int]()
         self._heard = 0  # tokens at its end that were not learned from yet
 
@@ -108,7 +117,9 @@ class JudgedDrafter(RetrievalDrafter):
             is_used: whether it is; what that brings is told when it is known.
             price: of the look, in tokens that its time brings elsewhere.
         """
-        if not is_used:
+        if is_used:
+            self.looks.texts = 0
+        else:
             self.looks.add(-price)
         if self.looks.are_worth_it:
             self._vain = 0 if is_used else self._vain + 1
