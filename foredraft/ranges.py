@@ -135,13 +135,13 @@ def checked(name: str, value: object, hint: Hint) -> Any:
     return _checked(name, value, *_parts(hint))
 
 
-def _checked(name: str, value: Any, kind: Hint, legal: Range | None, optional: bool) -> Any:
+def _checked(name: str, value: object, kind: Hint, legal: Range | None, optional: bool) -> object:
     if value is None and optional:
         return None
-    if type(value) is kind and (
-        kind in (bool, str) or (kind is int and value in (legal or WIDEST))
-    ):
-        return value  # as nearly always
+    if type(value) is kind and kind in (bool, str):
+        return value
+    if kind is int and type(value) is int and value in (legal or WIDEST):
+        return value
     if kind in (int, float):
         return _number(name, value, kind, legal or WIDEST)
     wanted, element = None, element_of(kind)

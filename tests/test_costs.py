@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foredraft.costs import Meter
+from foredraft.costs import PLAIN_KEPT, Meter
 from foredraft.curves import Rate
 from tests.doubles import judged_step
 
@@ -111,3 +111,20 @@ def test_a_cold_start_says_nothing_of_what_reading_takes() -> None:
     for seconds in (9.0, 1.0, 3.0, 0.5):
         meter.update(judged_step(1, 0, draft_seconds=seconds, num_calls=1, num_read=100))
     assert 0.004 < meter.read_seconds <= 0.01
+
+
+def test_plain_decoding_that_has_become_quicker_is_believed_at_once() -> None:
+    """It is seldom timed beside drafts; a slower one may be chance, and is believed by and by."""
+    meter = Meter()
+    meter.begin_text()
+
+    def timed(seconds: float) -> float:
+        meter.rests = [seconds]
+        meter.begin_text()
+        return meter.pass_seconds(0)
+
+    for _ in range(PLAIN_KEPT):
+        timed(1.0)
+    assert timed(2.0) == pytest.approx(1.0)
+    assert timed(0.95) == pytest.approx(1.0)
+    assert timed(0.5) == pytest.approx(0.5, rel=0.1)

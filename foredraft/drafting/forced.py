@@ -11,6 +11,8 @@ from foredraft.drafting.retrieval import CERTAIN, LONGEST_COPY, RetrievalDrafter
 class ForcedDrafter(RetrievalDrafter):
     """Drafts what the controls of a text say must come."""
 
+    is_told = True
+
     @property
     def learns_from_logits(self) -> bool:
         return False

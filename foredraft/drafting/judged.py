@@ -94,7 +94,8 @@ class JudgedDrafter(RetrievalDrafter):
         # Looks in vain, one after another; what is not worth its time is not hoped for anew.
         self._vain = 0 if self.looks.are_worth_it else LONGEST_REST
         self.looks.texts += 1
-        rest = min(FIRST_REST * self.looks.texts, LONGEST_REST)
+        texts = 1 if self.inner.is_told else self.looks.texts
+        rest = min(FIRST_REST * texts, LONGEST_REST)
         self.rest = 0 if self.looks.are_worth_it else rest
         self._text = list[int]()
         self._heard = 0  # tokens at its end that were not learned from yet

@@ -29,6 +29,8 @@ class PredictionDrafter(RetrievalDrafter):
     all texts.
     """
 
+    is_told = True
+
     def __init__(self) -> None:
         self.hit_rates = HitRates()
 

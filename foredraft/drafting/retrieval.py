@@ -52,9 +52,12 @@ class RetrievalDrafter(Drafter):
     """A drafter whose drafts cost next to nothing.
 
     Attributes:
+        is_told: whether somebody says with each text what may be retrieved: others do not tell.
         learns_from_logits: whether `observe` reads the target's logits: else it may be told of
             several steps at once.
     """
+
+    is_told: bool = False
 
     @property
     def learns_from_logits(self) -> bool:

@@ -19,7 +19,7 @@ from foredraft.decoding import Request, Speculation, begin, step
 from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts, SuffixDrafter
 from foredraft.drafting.auto import AutoDrafter
 from foredraft.drafting.base import Beginning
-from foredraft.drafting.judged import JudgedDrafter
+from foredraft.drafting.judged import FIRST_REST, LONGEST_REST, JudgedDrafter
 from foredraft.errors import ConfigError
 from foredraft.gamma import FixedGamma
 from foredraft.method import Method
@@ -192,6 +192,26 @@ def test_what_has_rested_in_vain_looks_again() -> None:
     steps = replay.play("auto(suffix)", [UNBOUNDED])[0].records[0]
     assert len(steps) < 70
     assert any(one.gamma > 4 for one in steps)
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_looks_come_later_in_each_text_until_a_copy_is_drafted(is_told: bool) -> None:
+    """But for what is said with each text: another one's tells nothing of it."""
+    inner = SuffixDrafter(VOCAB)
+    inner.is_told = is_told
+    source = JudgedDrafter(inner)
+    source.start(Beginning([1, 2, 3], Rng(0)))
+    for _ in range(8):
+        source.was_looked_at(is_used=False, price=3.0)
+    rests = [source.looks.texts * FIRST_REST]
+    for _ in range(8):
+        source.start(Beginning([1, 2, 3], Rng(0)))
+        rests.append(source.rest)
+    later = [min(FIRST_REST * n, LONGEST_REST) for n in range(1, 10)]
+    assert rests == ([FIRST_REST] * 9 if is_told else later)
+    source.was_looked_at(is_used=True, price=3.0)
+    source.start(Beginning([1, 2, 3], Rng(0)))
+    assert source.rest == FIRST_REST
 
 
 def test_a_policy_other_than_the_bare_fixed_bounds_it() -> None:
