@@ -73,7 +73,8 @@ class Checked:
 
     def __post_init__(self) -> None:
         """Replace each parameter by its checked value, as `checked` returns it."""
-        for name, parts in _parts_of(type(self)):
+        cls: Hint = type(self)
+        for name, parts in _parts_of(cls):
             given = getattr(self, name)
             value = _checked(name, given, *parts)
             if value is not given:
@@ -81,10 +82,10 @@ class Checked:
 
 
 @cache
-def _parts_of(cls: type[Checked]) -> list[tuple[str, Parts]]:
+def _parts_of(cls: Hint) -> list[tuple[str, Parts]]:
     """Return the parameters of a class whose types are known, and what those say."""
     hints = hints_of(cls)
-    known = [f.name for f in fields(cls) if f.init and f.name in hints]  # type: ignore[arg-type]
+    known = [f.name for f in fields(cls) if f.init and f.name in hints]
     return [(name, _parts(hints[name])) for name in known]
 
 

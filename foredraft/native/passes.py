@@ -262,7 +262,7 @@ class Passes:
         if max(ids) > self._last:
             # A drafter may be handed a token it has never heard of; any other will do in its place.
             ids = [min(token, self._last) for token in ids]
-        self._ids[: len(ids)] = ids
+        self._ids[: len(ids)] = [*ids]
         self._pass.feeds, self._pass.rows = len(parts), len(ids)
 
     def _make_ready(self, texts: Sequence[Text], further: int = 0) -> None:
