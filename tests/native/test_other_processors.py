@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from foredraft.native import compiler, fused, structures
+from foredraft.native import compiler, passes, structures
 from foredraft.native.compiler import FLAGS
 from foredraft.native.fused import FusedModel
 from foredraft.native.structures import SOURCE
@@ -64,7 +64,7 @@ def test_the_bits_do_not_rest_on_the_compiler(
     """GCC 13 once fused a product with a sum for some numbers of tokens and not for others."""
     monkeypatch.setattr(compiler, "COMPILERS", (name,))
     found = structures.with_types(compiler.load_library(SOURCE, level))
-    monkeypatch.setattr(fused, "library", lambda: found)
+    monkeypatch.setattr(passes, "library", lambda: found)
     for member in ("llama", "qwen3"):
         check_bits(FusedModel(network(member)), random.Random(member), 90)
     for kind in ("Q4_1", "Q6_K"):
