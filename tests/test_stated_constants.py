@@ -41,6 +41,7 @@ SAID = {
     "plain kept": f"median of the newest {costs.PLAIN_KEPT}",
     "worthwhile": f"from {costs.WORTHWHILE} of the speed",
     "horizon": rf"N = \min \left( {auto.HORIZON},",
+    "suddenly": f"a time below {costs.SUDDENLY:g} of it",
     "deciding": f"take {100 * decision.DECIDING_SHARE:g} % of the time",
     "auto length": f"at most {auto.Auto().gamma_max} tokens, whatever",
 }
