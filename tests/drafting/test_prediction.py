@@ -107,7 +107,7 @@ def test_auto_weighs_it_among_its_sources(monkeypatch: pytest.MonkeyPatch) -> No
     forward = target.forward
 
     def as_slow_as_a_model(feeds: Sequence[Feed]) -> list[Output]:
-        time.sleep(2e-3)  # beside passes that take no time even a look is too dear
+        time.sleep(1e-2)  # beside passes that take no time even a look is too dear
         return forward(feeds)
 
     monkeypatch.setattr(target, "forward", as_slow_as_a_model)
