@@ -297,7 +297,7 @@ class Conversation:
     def _answer(self, opened: _Open) -> tuple[list[int], str, str]:
         """Return an answer's tokens, its text, and the end of the text that they do not say."""
         generation = opened.generation
-        emitted, text = _emitted(generation), generation.stream.text
+        emitted, text = _emitted(generation), generation.text
         reason = generation.request.finish_reason
         if len(emitted) < len(generation.tokens) or reason is FinishReason.INTERRUPTED:
             reason = None  # in the middle of a step

@@ -251,7 +251,7 @@ class Engine:
                     running[index] = generation
                 records = step(every[0].parts, [one.request for one in running.values()])
                 for generation, record in zip(running.values(), records, strict=True):
-                    generation.take(record)
+                    generation.note(record)
             for index, one in [*running.items()]:
                 if one.request.finished:
                     yield index, running.pop(index).completion

@@ -45,6 +45,8 @@ class Generation:
     request: Request
     stream: TextStream
     records: list[StepRecord] = field(default_factory=list)
+    _unread: list[int] = field(default_factory=list)  # emitted, and not read as text yet
+    _is_read = False  # to the end
 
     @classmethod
     def of(
@@ -95,29 +97,53 @@ class Generation:
     def __iter__(self) -> Iterator[Chunk]:
         while not self.request.finished:
             with held(*self.networks):
-                chunk = self._advance()
+                chunk = self._chunk(self._advance())
             yield chunk
 
-    def _advance(self) -> Chunk:
+    def _advance(self) -> StepRecord:
         if not self.records:
             self.begin()
-        return self.take(step(self.parts, [self.request])[0])
+        [record] = step(self.parts, [self.request])
+        self.note(record)
+        return record
 
     def begin(self) -> None:
         """Let the drafter read the prompt."""
         begin(self.parts, self.request)
 
-    def take(self, record: StepRecord) -> Chunk:
-        """Note a step of the request; return what it adds."""
+    def note(self, record: StepRecord) -> None:
+        """Note a step of the request; its text is read when somebody asks for it."""
+        # Between two passes, whose weights put it out of the caches, a tokenizer costs many times
+        # what it costs for all tokens in a row.
         self.records.append(record)
         # With stop strings the request's stop check has pushed all but the end token.
         ended = self.request.finish_reason is FinishReason.EOS
         pushed = len(record.emitted) - ended if self.method.config.stop else 0
-        for token in record.emitted[pushed:]:
-            self.stream.push(token)
-        if self.request.finished:
-            self.stream.finish()
+        self._unread += record.emitted[pushed:]
+
+    def take(self, record: StepRecord) -> Chunk:
+        """Note a step of the request; return what it adds."""
+        self.note(record)
+        return self._chunk(record)
+
+    def _chunk(self, record: StepRecord) -> Chunk:
+        self._read()
         return Chunk(record, self.stream.take())
+
+    def _read(self) -> None:
+        """Let the stream read what has been emitted."""
+        unread, self._unread = self._unread, []
+        for token in unread:
+            self.stream.push(token)
+        if self.request.finished and not self._is_read:
+            self._is_read = True
+            self.stream.finish()
+
+    @property
+    def text(self) -> str:
+        """What has been said so far and is certain."""
+        self._read()
+        return self.stream.text
 
     @property
     def seed(self) -> int:
@@ -139,7 +165,7 @@ class Generation:
         return Completion(
             method=self.method.name,
             tokens=self.tokens,
-            text=self.stream.text,
+            text=self.text,
             finish_reason=self.request.finish_reason,
             seed=self.seed,
             records=tuple(self.records),

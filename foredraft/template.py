@@ -1,7 +1,8 @@
 """Chat templates are programs of somebody else's: they run apart, with limits of time and memory.
 
-A template that loops or grows cannot be stopped from inside its process. So it runs in a copy of
-the process that may be killed; where the system cannot make one (Windows), it runs here, unlimited.
+A template that loops or grows cannot be stopped from inside its process. So one that might runs in
+a copy of the process that may be killed; where the system cannot make one (Windows), it runs here,
+unlimited.
 """
 
 from __future__ import annotations
@@ -55,18 +56,40 @@ def render_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Messa
             raise TypeError(f"it made {type(made).__name__} instead of text")
         return made
 
-    return rendered(render, "".join(message["content"] for message in messages))
+    prompt = "".join(message["content"] for message in messages)
+    is_little = len(messages) * len(prompt) <= CHARACTERS
+    return rendered(render, prompt, apart=not (is_little and _is_bounded(tokenizer)))
 
 
-def rendered(render: Callable[[], str], prompt: str) -> str:
+def _is_bounded(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether what a tokenizer makes of messages is known to end soon."""
+    from transformers import PreTrainedTokenizerBase
+
+    from foredraft.template_bounds import is_bounded  # reads templates, which few prompts need
+
+    template = tokenizer.chat_template
+    return (
+        isinstance(template, str)
+        and getattr(type(tokenizer), "apply_chat_template", None)
+        is PreTrainedTokenizerBase.apply_chat_template
+        and is_bounded(template)
+    )
+
+
+def rendered(render: Callable[[], str], prompt: str, *, apart: bool = True) -> str:
     """Return what a template makes of a prompt.
+
+    Args:
+        render: runs it.
+        prompt: what it is given.
+        apart: run it in a process of its own, where the system can.
 
     Raises:
         ModelError: it failed, took too long, needed too much memory or wrote too much.
     """
     most = CHARACTERS + 4 * len(prompt)
     with foreign(WHAT, REMEDY):
-        text = _apart(render, most) if hasattr(os, "fork") else render()
+        text = _apart(render, most) if apart and hasattr(os, "fork") else render()
     if len(text) > most:
         raise _over(f"wrote more than {most} characters")
     return text

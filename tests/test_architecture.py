@@ -63,7 +63,8 @@ MAY_IMPORT = {
     "threads": {"errors", "ownership"},
     "spelling": {"errors"},
     "translation": {"spelling"},
-    "template": GROUND,
+    "template": GROUND | {"template_bounds"},
+    "template_bounds": set(),
     "text": GROUND | {"template"},
     "stops": GROUND | {"text"},
     "config": GROUND | {"sampling", "gamma", "verification", "drafting"},  # to check specs

@@ -160,7 +160,7 @@ def test_after_an_interrupt_in_any_pass_the_conversation_goes_on(way: str, when:
         generation = conversation.say(PROMPTS[1], config, method=method)
         with pytest.raises(KeyboardInterrupt):
             generation.completion  # noqa: B018
-    said = generation.stream.text
+    said = generation.text
     new = conversation.messages[len(before) :]
     assert [m["content"] for m in new] == ([PROMPTS[1], said] if said else [])
     later = conversation.say(PROMPTS[2], config, method=method)

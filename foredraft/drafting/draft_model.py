@@ -81,7 +81,8 @@ class DraftModelDrafter(Drafter):
                 break
             held = context.length
             unseen = [*tokens[held:], *self._drafted[max(held - len(tokens), 0) :]]
-            ahead = self._drafted_ahead(context, unseen, stride) if stride > 1 else None
+            by_margins = stride > 1 or policy.admits([], before, self._calls) is not None
+            ahead = self._drafted_ahead(context, unseen, stride) if by_margins else None
             if ahead is None:
                 question, draw = self._asked(context, unseen), self._drawing(rows)
                 admitted, goes_on = admit(question, policy, before, draw)

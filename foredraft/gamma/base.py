@@ -205,9 +205,9 @@ class GammaPolicy(Checked, ABC):
         """Return how many tokens may be drafted now before it is asked about the first of them.
 
         A question without an effect; the answer is a bound on draft calls, so tokens that are
-        looked up need none. 1: it must hear each token's logits before the next call. More: they
-        may be drafted in one call, and their signals know margins, not whole rows of logits. 0: no
-        further call is worth its time.
+        looked up need none. 1: it must hear of each token before the next call, and of its logits
+        unless `admits` is content with margins. More: they may be drafted in one call, and their
+        signals know margins, not whole rows of logits. 0: no further call is worth its time.
 
         Tokens that are drawn may be drafted so, too. Whether token k is proposed is decided by the
         margins up to its own and by the tokens before it: by its prefix, not by what was drawn

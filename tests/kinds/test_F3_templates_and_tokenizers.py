@@ -185,9 +185,9 @@ def test_every_method_renders_once_a_prompt(monkeypatch: pytest.MonkeyPatch) -> 
     engine = Engine(*(LoadedModel(n, toy_target(), made, ()) for n in ("target", "drafter")))
     count = [0]
 
-    def counted(render: Any, prompt: str) -> str:
+    def counted(render: Any, prompt: str, **options: bool) -> str:
         count[0] += 1
-        return rendered(render, prompt)
+        return rendered(render, prompt, **options)
 
     monkeypatch.setattr("foredraft.template.rendered", counted)
     engine.compare(PROMPT, DecodingConfig(length=2, chat=True), METHODS)
