@@ -195,10 +195,11 @@ def test_a_seed_gives_one_text_however_drafts_are_asked_for(runtime: str, sample
     head, drawn = head_for(target, scale=0.6), SAMPLERS.create(sampler)
     runs = [
         written(parts_of(target, head, sampler=drawn, policy=policy), PROMPT, 30, Rng(7))
-        for policy in (FixedGamma(3), Slow(3))
+        for policy in (FixedGamma(3), Slow(3), Listening(3))
     ]
-    assert runs[0][0] == runs[1][0]
-    assert [r.drafted for r in runs[0][1]] == [r.drafted for r in runs[1][1]]
+    for text, records in runs[1:]:
+        assert text == runs[0][0]
+        assert [r.drafted for r in records] == [r.drafted for r in runs[0][1]]
 
 
 class Slow(FixedGamma):
@@ -206,6 +207,13 @@ class Slow(FixedGamma):
 
     def stride(self, num_drafted: int) -> int:
         return 1
+
+
+class Listening(Slow):
+    """The same, which wants to hear the logits of each."""
+
+    def admits(self, *_: object) -> None:
+        return None
 
 
 @every_runtime

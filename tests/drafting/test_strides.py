@@ -7,9 +7,10 @@ import torch
 
 from foredraft.core import Draft
 from foredraft.drafting.base import Beginning
-from foredraft.gamma import GammaPolicy
+from foredraft.gamma import ConfidenceGamma, CostAwareGamma, FixedGamma, GammaPolicy
 from foredraft.gamma.base import Signal
-from foredraft.sampling import GreedySampler, MultinomialSampler, rng_for
+from foredraft.models import Context
+from foredraft.sampling import GreedySampler, MultinomialSampler, Sampler, rng_for
 from tests.doubles import CountingTable, ScriptedPolicy
 from tests.drafting.test_draft_model import FIVE, PROMPT, VOCAB, counting, started
 
@@ -54,6 +55,19 @@ def test_tokens_drawn_at_once_are_those_drawn_one_by_one(stops_before: int) -> N
         if one.tokens:
             like = torch.zeros(1, VOCAB, dtype=torch.float64)
             assert torch.equal(all_three.choices.dense(like), one.choices.dense(like))
+
+
+@pytest.mark.parametrize("sampler", [GreedySampler(), MultinomialSampler()], ids=repr)
+@pytest.mark.parametrize("gamma", [1, 4])
+def test_a_policy_that_is_content_with_margins_asks_for_no_logits(
+    sampler: Sampler, gamma: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drafter = started(sampler)
+    monkeypatch.setattr(Context, "extend", lambda *_: pytest.fail("logits were asked for"))
+    assert len(drafter.propose(PROMPT, gamma, FixedGamma(gamma)).tokens) == gamma
+    drafter.propose(PROMPT, 1, CostAwareGamma())
+    with pytest.raises(pytest.fail.Exception, match="logits"):
+        drafter.propose(PROMPT, 1, ConfidenceGamma())
 
 
 def test_nobody_sees_a_drawn_token_before_it_is_kept() -> None:
