@@ -94,11 +94,8 @@ class AutoDrafter(Drafter):
         if self._newest.length:
             is_alike = not self.rule.is_learning and self._newest.suits(length)
             return min([left, *[source.rest for source in self.sources]]) if is_alike else 0
-        expects_drafts = bool(self.models) and (
-            self.rule.is_learning
-            or (self.rule.plan()[0] > 0 and self._gained(length, LONGEST_DRAFT) > 0)
-        )
-        return 0 if expects_drafts else left
+        drafts_pay = self._newest.drafts_pay and self._gained(length, LONGEST_DRAFT) > 0
+        return 0 if self.models and (self.rule.is_learning or drafts_pay) else left
 
     def _go_on(self, steps: int) -> None:
         """Do for some steps what a text before has decided."""
@@ -139,7 +136,10 @@ class AutoDrafter(Drafter):
             self.rest = steps
             self.rule.save(steps * self.meter.pass_seconds(0))
         if self._length is not None and (self._length or self._may_rest):
-            self._newest.make(self._length, len(self._begin.prompt), self.meter)
+            drafts_pay = bool(self.models) and self.rule.plan()[0] > 0
+            self._newest.make(
+                self._length, len(self._begin.prompt), self.meter, drafts_pay=drafts_pay
+            )
         return draft
 
     def observe(self, tokens: list[int], num_emitted: int, target_logits: Tensor) -> None:
@@ -299,7 +299,7 @@ class AutoDrafter(Drafter):
         if steps:
             for source in self.sources:
                 source.rest -= steps
-            self._proven = steps - self._newest.trials(steps)
+            self._proven = steps - (self._newest.trials(steps) if self._length else 0)
         return steps
 
 

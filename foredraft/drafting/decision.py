@@ -27,6 +27,7 @@ class Decision:
         end: number of the first step that it does not hold for.
         length: of drafts by the model; 0 is plain decoding.
         prompt_length: of the text that it was made in: a model that drafts had so much to read.
+        drafts_pay: whether drafts of the model would pay where there is little to be read.
         beside: by how many tokens drafts were longer in the newest steps that tried it.
         untried: decisions since then.
         in_vain: decisions for plain decoding, one after another.
@@ -35,15 +36,16 @@ class Decision:
     end: int = 0
     length: int = 0
     prompt_length: int = 0
+    drafts_pay: bool = False
     beside: int = 1
     untried: int = 0
     in_vain: int = 0
 
-    def make(self, length: int, prompt_length: int, meter: Meter) -> None:
+    def make(self, length: int, prompt_length: int, meter: Meter, *, drafts_pay: bool) -> None:
         """Decide on a length in a text, for as many steps as that may last."""
         self.in_vain = self.in_vain + 1 if not length else 0
         self.end, self.length = meter.steps + self.most_steps(meter), length
-        self.prompt_length = prompt_length
+        self.prompt_length, self.drafts_pay = prompt_length, drafts_pay
 
     def most_steps(self, meter: Meter) -> int:
         """Return for how many steps one holds at most, lest deciding take more than its share.

@@ -31,23 +31,36 @@ class Features:
         self._rows: Tensor | None = None  # [room, layers · hidden]
 
     @torch.inference_mode()
-    def write(self, position: int, states: Tensor) -> None:
-        """Take down the states of tokens that were fed; what was known behind them is forgotten.
+    def room_for(self, position: int, count: int, like: Tensor) -> Tensor:
+        """Return where the states of tokens belong that are fed; `count` says that they are there.
+
+        What was known behind them is forgotten.
 
         Args:
             position: of the first of them; beyond `end`, what was known before is forgotten too.
-            states: shape `[time, layers · hidden]`.
+            count: of tokens.
+            like: such states, or none of them, `[…, layers · hidden]`.
         """
         if not self.begin <= position <= self.end:
             self.begin = position
-        self.end = position + len(states)
-        first, last = position - self.begin, self.end - self.begin
+        self.end = position
+        first, last = position - self.begin, position + count - self.begin
         if self._rows is None or last > len(self._rows):
-            grown = states.new_empty(max(2 * last, ROOM), states.shape[1])
+            grown = like.new_empty(max(2 * last, ROOM), like.shape[1])
             if self._rows is not None:
                 grown[:first] = self._rows[:first]
             self._rows = grown
-        self._rows[first:last] = states
+        return self._rows[first:last]
+
+    def count(self, written: int) -> None:
+        """Note that so many states stand where there was room for them."""
+        self.end += written
+
+    @torch.inference_mode()
+    def write(self, position: int, states: Tensor) -> None:
+        """Take down states of tokens that were fed, `[time, layers · hidden]`; see `room_for`."""
+        self.room_for(position, len(states), states)[:] = states
+        self.count(len(states))
 
     def between(self, begin: int, end: int) -> Tensor:
         """Return the states at known positions `begin` … `end` − 1, `[positions, width]`."""

@@ -59,8 +59,12 @@ class CompiledModel(CausalModel):
         self.check(feeds)
         with self.owner.lock:
             texts = [(feed.context.memory, feed.tokens, feed.keep) for feed in feeds]
-            fed = self._passes.feed(texts, watched := _watched(feeds))
-        if watched:
+            watched = _watched(feeds)
+            room = _room_for(feeds[0], watched, self.state_size) if len(feeds) == 1 else None
+            fed = self._passes.feed(texts, watched, states=room)
+        if room is not None and (features := feeds[0].context.features):
+            features.count(len(room))
+        elif watched:
             _tell(feeds, watched, fed.states)
         logits = self._fitted(fed.logits)
         parts = [logits] if len(feeds) == 1 else logits.split([feed.keep for feed in feeds])
@@ -125,11 +129,20 @@ def _watched(feeds: Sequence[Feed]) -> list[int]:
     return sorted({layer for one in features for layer in one.layers}) if features else []
 
 
+def _room_for(feed: Feed, watched: Sequence[int], size: int) -> Tensor | None:
+    """Return where a text of its own pass wants its states; None: nowhere, or in another order."""
+    context = feed.context
+    if context.features is None or list(context.features.layers) != watched:
+        return None
+    like = torch.empty(0, len(watched) * size)
+    return context.features.room_for(context.length, len(feed.tokens), like)
+
+
 def _tell(feeds: Sequence[Feed], watched: Sequence[int], states: Tensor) -> None:
-    """Give every text that is watched its states, of `[rows, watched, hidden]`, text after text."""
+    """Give every text that is watched its states, of `[rows, layers · hidden]`, text after text."""
     for feed, rows in zip(feeds, states.split([len(feed.tokens) for feed in feeds]), strict=True):
         context = feed.context
         if context.features is not None:
+            apart = rows.unflatten(1, (len(watched), -1))
             places = [watched.index(layer) for layer in context.features.layers]
-            chosen = rows if places == [*range(len(watched))] else rows[:, places]
-            context.features.write(context.length - len(rows), chosen.flatten(1))
+            context.features.write(context.length - len(rows), apart[:, places].flatten(1))

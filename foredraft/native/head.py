@@ -53,7 +53,7 @@ class HeadPasses(Passes):
     ) -> Tensor:
         """Feed tokens; arguments and result as for `HeadModel.read`."""
         fed = self.feed([(memory, tokens, keep)], OWN, _told(memory, told))
-        memory.state = fed.states[-1, 0].clone()
+        memory.state = fed.states[-1].clone()  # the rest of them need not stay
         return fed.logits
 
     def draft_for(
@@ -70,10 +70,13 @@ class HeadPasses(Passes):
             tokens, told = tokens[-1:], told[-1:]
         given = _told(memory, told)
         states = torch.empty(len(tokens), self.laid.hidden)
-        with self._watching(OWN, states, given):
+        self._watch(OWN, states, given)
+        try:
             drawings = [] if drawing is None else [drawing]
             [drafted] = self.draft([(memory, tokens)], count, drawings)
-        memory.state = states[0].clone()
+        finally:
+            self._watch_nothing()
+        memory.state = states[0]
         return drafted
 
 

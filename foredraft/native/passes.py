@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,7 +26,6 @@ from foredraft.native.structures import PANEL, AnyWeights, Laid, Pass, library
 from foredraft.threads import usable_threads
 
 PASS_ROWS = 64  # rows of a pass, whatever texts they are of; more tokens are fed in several passes
-NOBODY = nullcontext()  # watches
 
 # A text's memory, its next tokens, and how many of the last of these get logits.
 Text = tuple[KeyValueMemory, Sequence[int], int]
@@ -54,7 +52,7 @@ class Fed:
         logits: shape `[kept rows, columns]`.
         tokens: the likeliest of each row.
         margins: how far it is ahead of the second; NaN where a row decides nothing.
-        states: after the layers that were watched, `[rows, layers, hidden]`.
+        states: after the layers that were watched, `[rows, layers · hidden]`.
     """
 
     logits: Tensor
@@ -131,7 +129,11 @@ class Passes:
         self._most_threads = usable_threads()
 
     def feed(
-        self, texts: Sequence[Text], watched: Sequence[int] = (), told: Told | None = None
+        self,
+        texts: Sequence[Text],
+        watched: Sequence[int] = (),
+        told: Told | None = None,
+        states: Tensor | None = None,
     ) -> Fed:
         """Feed tokens and remember them.
 
@@ -140,12 +142,13 @@ class Passes:
                 the last of these get logits, 0 … all.
             watched: numbers of layers after which the states of all tokens are wanted.
             told: what a head is told.
+            states: where those that are wanted are written, `[rows, layers · hidden]`.
 
         Raises:
             RequestError: a token that there is not; nothing is fed.
         """
         self._make_ready(texts)
-        return self._fed(texts, watched, told)
+        return self._fed(texts, watched, told, states)
 
     def draft(
         self,
@@ -179,18 +182,27 @@ class Passes:
         return drafts
 
     def _fed(
-        self, texts: Sequence[Text], watched: Sequence[int] = (), told: Told | None = None
+        self,
+        texts: Sequence[Text],
+        watched: Sequence[int] = (),
+        told: Told | None = None,
+        states: Tensor | None = None,
     ) -> Fed:
         num_rows = sum([len(tokens) for _, tokens, _ in texts])
         fed = Fed(torch.empty(sum([keep for _, _, keep in texts]), self.columns))
         if watched:
-            fed.states = torch.empty(num_rows, len(watched), self._hidden)
+            width = len(watched) * self._hidden
+            fed.states = torch.empty(num_rows, width) if states is None else states
         step, row = self._pass, 0
         for parts in _in_passes(texts):
             self._describe(parts)
             step.logits = fed.logits.data_ptr() + 4 * self.columns * len(fed.tokens)
-            with self._watching(watched, fed.states[row:], told, row) if watched else NOBODY:
+            if watched:
+                self._watch(watched, fed.states[row:], told, row)
+            try:
                 self._timed(1, self._library.forward)
+            finally:  # also where somebody interrupts: the next pass must not write there
+                self._watch_nothing()
             kept = sum([keep for _, _, keep in parts])
             for memory, tokens, _ in parts:
                 memory.length += len(tokens)
@@ -199,19 +211,19 @@ class Passes:
             row += step.rows
         return fed
 
-    @contextmanager
-    def _watching(
+    def _watch(
         self, watched: Sequence[int], states: Tensor, told: Told | None, row: int = 0
-    ) -> Iterator[None]:
-        """Let passes write states down, and read what a head is told of tokens from `row` on."""
-        step, numbers = self._pass, (ctypes.c_int64 * len(watched))(*watched)
-        try:
-            step.watched, step.watch = len(watched), ctypes.addressof(numbers)
-            step.states = states.data_ptr()
-            if told is not None:
-                step.features, step.are_states = told.rows[row:].data_ptr(), told.are_states
-            yield
-        finally:  # also where somebody interrupts: the next pass must not write there
+    ) -> None:
+        """Let the next pass write states down, and read what a head is told, from `row` on."""
+        step, self._watched = self._pass, (ctypes.c_int64 * len(watched))(*watched)
+        step.watched, step.watch = len(watched), ctypes.addressof(self._watched)
+        step.states = states.data_ptr()
+        if told is not None:
+            step.features, step.are_states = told.rows[row:].data_ptr(), told.are_states
+
+    def _watch_nothing(self) -> None:
+        step = self._pass
+        if step.watched:
             step.watched, step.watch, step.states, step.features = 0, None, None, None
 
     def _drafted(
