@@ -129,9 +129,9 @@ def our_run(engine: Engine, method: str, config: DecodingConfig) -> Run:
 
     def run(item: PromptItem, clock: Clock) -> list[int]:
         generation = engine.stream(item.prompt, config.replace(length=item.length), method=method)
-        for chunk in generation:
-            clock.emitted(len(chunk.record.emitted))
-        return generation.completion.tokens
+        for record in generation.steps():
+            clock.emitted(len(record.emitted))
+        return generation.completion.tokens  # whose text is decoded once, as the peers' is
 
     return run
 
@@ -160,7 +160,6 @@ def peer_run(peer: LoadedModel, *, assistant: Any = None, **settings: Any) -> Ru
             **_memory(model),
         )
         generated: list[int] = out[0, len(begin) :].tolist()
-        # Our text is decoded as it grows; theirs is decoded once, which is less work.
         tokenizer.decode(generated, skip_special_tokens=True)
         return generated
 

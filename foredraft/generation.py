@@ -100,6 +100,13 @@ class Generation:
                 chunk = self._chunk(self._advance())
             yield chunk
 
+    def steps(self) -> Iterator[StepRecord]:
+        """Run it step by step, without reading text; `text` and `completion` read it in the end."""
+        while not self.request.finished:
+            with held(*self.networks):
+                record = self._advance()
+            yield record
+
     def _advance(self) -> StepRecord:
         if not self.records:
             self.begin()
