@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ CONTENDERS: dict[str, dict[str, Any]] = {  # what each worker is told, Target AR
         for ending in ("", "_lookup")
     },
 }
+# Seconds before each text: threads of the contender before wait busily for some milliseconds.
+PAUSE = 0.05
 DRAFTS = (2, 4, 8)  # draft lengths among which each that drafts gets its quickest, ours and theirs
 
 
@@ -127,7 +130,8 @@ class Contest:
         return text.removeprefix(str(tokenizer.bos_token)) if begins else text
 
     def ask(self, name: str, text: str, length: int, sampler: str = GREEDY) -> Answer:
-        """Have a contender generate."""
+        """Have a contender generate, once the threads of the one before have gone to sleep."""
+        time.sleep(PAUSE)
         request = {"prompt": text, "length": length, "sampler": sampler, "seed": self._texts}
         found = self.workers[name].ask(request | {"draft": self.drafts[name]})
         if "failed" not in found:
