@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Self
 
 import torch
@@ -64,7 +63,7 @@ class HeadPasses(Passes):
         count: int,
         drawing: Drawing | None,
     ) -> Drafted:
-        """Feed tokens, then each next token but the last; probabilities are of its own tokens."""
+        """Feed tokens, then each next token but the last; probabilities are of all tokens."""
         if told is not None and len(tokens) > PASS_ROWS:
             self.read(memory, tokens[:-1], told[:-1], 0)
             tokens, told = tokens[-1:], told[-1:]
@@ -108,7 +107,9 @@ class CompiledHead(HeadModel):
         super().__init__(module, target)
         weights = HeadWeights(module, embedding, rounded if target.rounds else _as_it_is)
         words = target._passes.laid if embedding is None else None
-        self._passes = HeadPasses(weights, len(module.tokens), threads, words=words)
+        self._passes = HeadPasses(
+            weights, len(module.tokens), threads, words=words, drawn_of=target.vocab_size
+        )
         self.weight_bytes = self._passes.laid.weight_bytes
         self.position_bytes = self._new_memory().position_bytes
 
@@ -156,10 +157,7 @@ class CompiledHead(HeadModel):
         [*early, last] = self.parts(feed.context, feed.tokens)
         for part, told in early:
             self._passes.read(memory, part, told, 0)
-        drafted = self._passes.draft_for(memory, *last, count, drawing)
-        if drafted.probs is None:
-            return drafted
-        return replace(drafted, probs=self._spread(drafted.probs, 0.0))
+        return self._passes.draft_for(memory, *last, count, drawing)
 
 
 def rounded(weight: Tensor) -> Weight:

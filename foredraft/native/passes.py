@@ -75,6 +75,8 @@ class Passes:
         single: activations stay in float32 where weights are quantised; else they are rounded to 8
             bits, in blocks of 32, and multiplied as integers, and keys and values to 16 bits.
         words: whose embedding it shares; None: it has one of its own.
+        drawn_of: tokens that probabilities are told of, where columns stand for some of them; 0: for
+            themselves.
 
     Attributes:
         columns: of the logits; fewer than wanted if the network has fewer.
@@ -93,12 +95,13 @@ class Passes:
         *,
         single: bool = False,
         words: Laid | None = None,
+        drawn_of: int = 0,
     ) -> None:
         self._library = library()
         self.laid = Laid(self._library, weights, usable_threads(), single=single, words=words)
         self._last = self.laid.known - 1
         self._known = max(vocab_size, self.laid.known)
-        self.columns, self._wanted = min(vocab_size, self.laid.columns), vocab_size
+        self.columns, self._drawn_of = min(vocab_size, self.laid.columns), drawn_of or vocab_size
         self._hidden = self.laid.hidden
         self._turns, self._nearness_of = weights.rotations, weights.nearness
         self._shape = (weights.num_layers, weights.kv_heads, self.laid.padded_dim)
@@ -234,7 +237,7 @@ class Passes:
         drafted, margins = (ctypes.c_int64 * size)(), (ctypes.c_float * size)()
         if len(parts) > len(self._draft_logits):
             self._draft_logits = torch.empty(len(parts), self.columns)
-        widths = self.columns, self._wanted
+        widths = self.columns, self._drawn_of
         draws = DrawsOfPass(self._library, drawings, len(parts), count, *widths)
         self._describe(parts)
         step.logits = self._draft_logits.data_ptr()

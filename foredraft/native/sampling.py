@@ -237,7 +237,7 @@ class DrawsOfPass:
         texts: how many there are.
         count: tokens of each.
         columns: of the logits.
-        width: columns of the probabilities, those that there are no logits for being 0.
+        width: tokens that probabilities are told of, those that there are no logits for being 0.
 
     Attributes:
         given: for C; None: nothing is drawn.
@@ -262,8 +262,7 @@ class DrawsOfPass:
         self._spaces = [space for _, space in made]
         uniforms = [uniform for d in drawings for uniform in d.uniforms[:count]]
         self._uniforms = (ctypes.c_double * len(uniforms))(*uniforms)
-        new = torch.empty if width == columns else torch.zeros
-        probs = new(texts, count, width)
+        probs = torch.empty(texts, count, width)
         self.probs = list(probs)
         self._structure = structures.Draws(
             choices=ctypes.addressof(self._choices),

@@ -552,9 +552,10 @@ static void draw_all(const Network *n, const Pass *pass, const Draws *draws, int
                      int64_t count) {
     for (int64_t f = 0; f < pass->feeds; f++) {
         const int64_t place = f * count + i;
+        float *probs = draws->probs + place * draws->width;
         const int64_t token =
-            draw_next(draws->choices + f, pass->logits + f * pass->columns,
-                      draws->uniforms[place], draws->probs + place * draws->width);
+            draw_next(draws->choices + f, pass->logits + f * pass->columns, draws->uniforms[place],
+                      n->tokens, draws->width, probs);
         if (token < 0) pass->margin[f] = NAN;
         pass->likeliest[f] = token < 0 ? 0 : n->tokens ? n->tokens[token] : token;
     }

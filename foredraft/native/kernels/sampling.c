@@ -514,11 +514,16 @@ int64_t draw(const Choices *c, int64_t r, double uniform) {
     return drawn(c, &row, row.probs, uniform);
 }
 
-/* Draw from one row of logits and write its probabilities, [vocab]; −1 if it decides nothing. */
-int64_t draw_next(Choices *c, const float *logits, double uniform, float *probs) {
+/* Draw from one row of logits and write its probabilities, [width]; −1 if it decides nothing. A column
+   stands for the token it is named after, if there are names, and for itself if not. */
+int64_t draw_next(Choices *c, const float *logits, double uniform, const int64_t *names,
+                  int64_t width, float *probs) {
     c->logits = logits;
     if (!open_choices(c)) return -1;
     const Row row = row_of(c, 0);
-    write_row(&row, c->vocab, probs);
+    const int64_t begin = names ? 0 : c->vocab;
+    memset(probs + begin, 0, (size_t)(width - begin) * sizeof *probs);
+    if (!names) write_row(&row, c->vocab, probs);
+    for (int64_t i = 0; names && i < row.count; i++) probs[names[token_at(&row, i)]] = row.probs[i];
     return drawn(c, &row, row.probs, uniform);
 }

@@ -54,6 +54,7 @@ int64_t place_of(const Row *row, int64_t token);
 float probability(const Row *row, int64_t token);
 double sum(const float *x, int64_t count);
 int64_t drawn(const Choices *c, const Row *row, const float *weights, double uniform);
-int64_t draw_next(Choices *c, const float *logits, double uniform, float *probs);
+int64_t draw_next(Choices *c, const float *logits, double uniform, const int64_t *names,
+                  int64_t width, float *probs);
 
 #endif
