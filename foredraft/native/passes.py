@@ -75,8 +75,8 @@ class Passes:
         single: activations stay in float32 where weights are quantised; else they are rounded to 8
             bits, in blocks of 32, and multiplied as integers, and keys and values to 16 bits.
         words: whose embedding it shares; None: it has one of its own.
-        drawn_of: tokens that probabilities are told of, where columns stand for some of them; 0: for
-            themselves.
+        drawn_of: tokens that probabilities are told of, where columns stand for some of them; 0: as
+            many as there are columns.
 
     Attributes:
         columns: of the logits; fewer than wanted if the network has fewer.
