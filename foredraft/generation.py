@@ -139,9 +139,8 @@ class Generation:
 
     def _read(self) -> None:
         """Let the stream read what has been emitted."""
-        unread, self._unread = self._unread, []
-        for token in unread:
-            self.stream.push(token)
+        while self._unread:
+            self.stream.push(self._unread.pop(0))
         if self.request.finished and not self._is_read:
             self._is_read = True
             self.stream.finish()
