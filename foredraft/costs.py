@@ -23,6 +23,8 @@ SUDDENLY = 0.88  # of the time of plain decoding: if it takes less now, the mach
 PLAIN_KEPT = 24  # newest of them that count, by their median: a machine's speed drifts
 WORTHWHILE = 0.97  # speed of plain decoding from which on drafts are made: it is known no better
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
+# Draft calls, of those that were measured, whose time can be foreseen; as many can be at first.
+FORESEEN, USUAL_DRAFT = 2, 8
 SLOWER = 1.1  # as much longer a time of reading may become at once
 HOPELESS = 0.02  # a chance that is not worth a look at what follows
 NEWEST_TEXTS, LONG = 4, 1e9  # texts whose lengths count; tokens of a text, while none is known
@@ -38,7 +40,7 @@ class Prices:
         rate: tokens per second that time brings elsewhere, of all texts together.
         draft: of draft calls.
         verify: of tokens in a pass after draft calls.
-        drafted: of as many draft calls and tokens in a pass.
+        drafted: of as many draft calls and tokens in a pass, as far as that can be foreseen.
         copied: of tokens in a pass where no draft calls are made any more.
         between: of tokens in a pass without draft calls, between steps with them.
     """
@@ -173,12 +175,17 @@ class Meter:
                 rate=self.best_rate,
                 draft=draft,
                 verify=verify,
-                drafted=[d + v for d, v in zip(draft, verify, strict=True)],
+                drafted=[d + v for d, v in zip(draft, verify, strict=True)][: self._foreseen + 1],
                 copied=[seconds - plain for seconds in rested],
                 between=[seconds - plain for seconds in between],
             )
             self._prices = key, found
         return self._prices[1]
+
+    @property
+    def _foreseen(self) -> int:
+        """Draft calls whose time can be told: twice as many as were measured, and some at first."""
+        return max(FORESEEN * self.draft_seconds.largest, USUAL_DRAFT)
 
     def update(self, outcome: StepOutcome) -> None:
         """Measure a step of one text, but for what a model with much to read took."""

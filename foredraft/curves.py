@@ -11,6 +11,9 @@ from itertools import pairwise
 
 NOTICED = 0.02  # change of a quartile, relative, below which nothing is worked out anew
 NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
+# Of what one takes on average, what one more takes at least, where none of it takes no time: a further
+# draft call reads all weights again. Few measurements, the first of them slow, would say it is free.
+MARGINAL = 0.25
 REMEMBERED = 256  # measurements of any kind after which one that was not repeated says nothing
 
 
@@ -46,6 +49,11 @@ class Curve:
     def is_known(self) -> bool:
         """Whether anything has been measured."""
         return bool(self._measured)
+
+    @property
+    def largest(self) -> int:
+        """The largest count that was measured; 0 while nothing is known."""
+        return max(self._measured, default=0)
 
     def add(self, count: int, seconds: float) -> None:
         """Measure one of `count`."""
@@ -134,8 +142,10 @@ class Curve:
 
     def _curve(self) -> list[tuple[int, float]]:
         """Return counts and seconds, both rising."""
-        curve, least = [], math.inf
+        curve, least = list[tuple[int, float]](), math.inf
         for k in sorted(self._typical, reverse=True):
+            if curve and self._from_nothing:
+                least *= 1 - MARGINAL * (1 - k / curve[-1][0])
             least = min(least, self._typical[k])
             curve.append((k, least))
         return [*([(0, 0.0)] if self._from_nothing else []), *reversed(curve)]
@@ -154,7 +164,8 @@ class Curve:
         )
         # What is there whatever the count costs more than nothing, or nothing, but never less.
         steepest = (1.0 if self._from_nothing else 0.9) * mean_t / mean_k
-        slope = min(max(slope, 0.0), steepest)
+        flattest = MARGINAL * mean_t / mean_k if self._from_nothing else 0.0
+        slope = min(max(slope, flattest), steepest)
         return mean_t - slope * mean_k, slope
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from foredraft.costs import PLAIN_KEPT, Meter
@@ -42,6 +44,21 @@ def test_a_first_draft_call_may_cost_more_than_a_further_one() -> None:
     costs.draft_seconds.catch_up()
     found = [costs.draft_seconds(k) for k in (0, 1, 2, 3, 4, 8)]
     assert found == pytest.approx([0, 3, 3.5, 4, 4.5, 6.5]), "all is half as long as thought"
+
+
+def test_no_draft_call_is_free_and_far_longer_drafts_are_not_foreseen() -> None:
+    """The first drafts are slow: a longer one beside them looked as if it cost no more."""
+    costs = Meter()
+    for calls, seconds in ((2, 6.0), (4, 6.0)):
+        costs.update(judged_step(calls, 0, draft_seconds=seconds, num_calls=calls))
+    found = costs.draft_seconds.up_to(8)[:9]
+    assert all(b - a >= 0.2 * 6 / 4 for a, b in pairwise(found))
+    assert found[4] == 6
+    assert len(costs.prices(24).drafted) == 9, "twice as many calls as were measured"
+    assert len(costs.prices(24).copied) == 25, "what is copied costs no call"
+    costs.update(judged_step(8, 0, draft_seconds=20.0, num_calls=8))
+    costs.steps = 400  # when prices are worked out anew
+    assert len(costs.prices(24).drafted) == 17
 
 
 def test_costs_never_fall_and_a_plain_pass_is_never_free() -> None:
