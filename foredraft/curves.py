@@ -11,8 +11,8 @@ from itertools import pairwise
 
 NOTICED = 0.02  # change of a quartile, relative, below which nothing is worked out anew
 NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
-# Of what one takes on average, what one more takes at least, where none of it takes no time: a further
-# draft call reads all weights again. Few measurements, the first of them slow, would say it is free.
+# Share of what one takes on average that one more takes at least, where none takes no time: a draft
+# call reads all weights again. Few measurements, the first of them slow, would say it is free.
 MARGINAL = 0.25
 REMEMBERED = 256  # measurements of any kind after which one that was not repeated says nothing
 
