@@ -11,9 +11,6 @@ from itertools import pairwise
 
 NOTICED = 0.02  # change of a quartile, relative, below which nothing is worked out anew
 NEWEST = 32  # measurements kept of each kind: a machine's speed drifts
-# Share of what one takes on average that one more takes at least, where none takes no time: a draft
-# call reads all weights again. Few measurements, the first of them slow, would say it is free.
-MARGINAL = 0.25
 REMEMBERED = 256  # measurements of any kind after which one that was not repeated says nothing
 
 
@@ -142,10 +139,8 @@ class Curve:
 
     def _curve(self) -> list[tuple[int, float]]:
         """Return counts and seconds, both rising."""
-        curve, least = list[tuple[int, float]](), math.inf
+        curve, least = [], math.inf
         for k in sorted(self._typical, reverse=True):
-            if curve and self._from_nothing:
-                least *= 1 - MARGINAL * (1 - k / curve[-1][0])
             least = min(least, self._typical[k])
             curve.append((k, least))
         return [*([(0, 0.0)] if self._from_nothing else []), *reversed(curve)]
@@ -164,8 +159,7 @@ class Curve:
         )
         # What is there whatever the count costs more than nothing, or nothing, but never less.
         steepest = (1.0 if self._from_nothing else 0.9) * mean_t / mean_k
-        flattest = MARGINAL * mean_t / mean_k if self._from_nothing else 0.0
-        slope = min(max(slope, flattest), steepest)
+        slope = min(max(slope, 0.0), steepest)
         return mean_t - slope * mean_k, slope
 
 

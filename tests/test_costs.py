@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 
 from foredraft.costs import PLAIN_KEPT, Meter
@@ -46,14 +44,11 @@ def test_a_first_draft_call_may_cost_more_than_a_further_one() -> None:
     assert found == pytest.approx([0, 3, 3.5, 4, 4.5, 6.5]), "all is half as long as thought"
 
 
-def test_no_draft_call_is_free_and_far_longer_drafts_are_not_foreseen() -> None:
+def test_drafts_far_longer_than_any_measured_one_are_not_foreseen() -> None:
     """The first drafts are slow: a longer one beside them looked as if it cost no more."""
     costs = Meter()
     for calls, seconds in ((2, 6.0), (4, 6.0)):
         costs.update(judged_step(calls, 0, draft_seconds=seconds, num_calls=calls))
-    found = costs.draft_seconds.up_to(8)[:9]
-    assert all(b - a >= 0.2 * 6 / 4 for a, b in pairwise(found))
-    assert found[4] == 6
     assert len(costs.prices(24).drafted) == 9, "twice as many calls as were measured"
     assert len(costs.prices(24).copied) == 25, "what is copied costs no call"
     costs.update(judged_step(8, 0, draft_seconds=20.0, num_calls=8))
