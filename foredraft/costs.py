@@ -23,7 +23,7 @@ SUDDENLY = 0.88  # of the time of plain decoding: if it takes less now, the mach
 PLAIN_KEPT = 24  # newest of them that count, by their median: a machine's speed drifts
 WORTHWHILE = 0.97  # speed of plain decoding from which on drafts are made: it is known no better
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
-# Draft calls, of those that were measured, whose time can be foreseen; as many can be at first.
+# Times as many draft calls as were measured whose time can be foreseen; how many can be at first.
 FORESEEN, USUAL_DRAFT = 2, 8
 SLOWER = 1.1  # as much longer a time of reading may become at once
 HOPELESS = 0.02  # a chance that is not worth a look at what follows

@@ -32,7 +32,7 @@ class Features:
 
     @torch.inference_mode()
     def room_for(self, position: int, count: int, like: Tensor) -> Tensor:
-        """Return where the states of tokens belong that are fed; `count` says that they are there.
+        """Return where states of tokens that are fed belong; `confirm` says that they are there.
 
         What was known behind them is forgotten.
 
@@ -52,7 +52,7 @@ class Features:
             self._rows = grown
         return self._rows[first:last]
 
-    def count(self, written: int) -> None:
+    def confirm(self, written: int) -> None:
         """Note that so many states stand where there was room for them."""
         self.end += written
 
@@ -60,7 +60,7 @@ class Features:
     def write(self, position: int, states: Tensor) -> None:
         """Take down states of tokens that were fed, `[time, layers · hidden]`; see `room_for`."""
         self.room_for(position, len(states), states)[:] = states
-        self.count(len(states))
+        self.confirm(len(states))
 
     def between(self, begin: int, end: int) -> Tensor:
         """Return the states at known positions `begin` … `end` − 1, `[positions, width]`."""

@@ -63,7 +63,7 @@ class CompiledModel(CausalModel):
             room = _room_for(feeds[0], watched, self.state_size) if len(feeds) == 1 else None
             fed = self._passes.feed(texts, watched, states=room)
         if room is not None and (features := feeds[0].context.features):
-            features.count(len(room))
+            features.confirm(len(room))
         elif watched:
             _tell(feeds, watched, fed.states)
         logits = self._fitted(fed.logits)
@@ -143,6 +143,8 @@ def _tell(feeds: Sequence[Feed], watched: Sequence[int], states: Tensor) -> None
     for feed, rows in zip(feeds, states.split([len(feed.tokens) for feed in feeds]), strict=True):
         context = feed.context
         if context.features is not None:
-            apart = rows.unflatten(1, (len(watched), -1))
-            places = [watched.index(layer) for layer in context.features.layers]
-            context.features.write(context.length - len(rows), apart[:, places].flatten(1))
+            if list(context.features.layers) != list(watched):
+                apart = rows.unflatten(1, (len(watched), -1))
+                places = [watched.index(layer) for layer in context.features.layers]
+                rows = apart[:, places].flatten(1)
+            context.features.write(context.length - len(rows), rows)
