@@ -13,7 +13,7 @@ from foredraft.files import read_text, write_whole
 from foredraft.loading.device import resolve_device
 
 RESULTS = Path(__file__).parent / "results"
-MOST_PLAIN = 3_000  # characters of a file of figures; more lie compressed, as NAME.json.xz
+MOST_PLAIN = 2_000  # characters of a file of figures; more lie compressed, as NAME.json.xz
 
 
 def parser_of(doc: str | None) -> argparse.ArgumentParser:
