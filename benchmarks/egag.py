@@ -1,7 +1,7 @@
 """EGAG on a real model: entropy-adaptive lengths beside fixed ones, plain decoding, entropy_cost.
 
 Every prompt is run with every method, greedily and with nucleus sampling, before the next prompt,
-in an order that rotates. Speeds leave out the first step, which reads the prompt; a ratio is a
+each time in another order. Speeds leave out the first step, which reads the prompt; a ratio is a
 geometric mean over prompts with its bootstrap 95 % interval. What was to be compared was decided
 beforehand: EGAG (1, 6, 0.9) with a fixed length of 4.
 

@@ -1,7 +1,8 @@
 """Several methods on the same prompts, side by side, and transformers' own `generate` beside ours.
 
-Every prompt is run with every method before the next prompt, in an order that rotates, so that a
-machine whose speed drifts treats all alike. A ratio is that of two methods' tokens per second on
+Every prompt is run with every method before the next prompt, each time in another order, so that a
+machine whose speed drifts treats all alike, and nobody always finds in the caches what the same one
+has left there. A ratio is that of two methods' tokens per second on
 the same prompt in the same round: the median over prompts, with its bootstrap interval.
 
 Tokens per second count whole generations, prompt included, for all methods alike; decode only
@@ -11,6 +12,7 @@ leaves out what was there first, and the time until it was.
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -179,13 +181,12 @@ def _memory(model: Any) -> dict[str, Any]:
 
 def measure(runs: dict[str, Run], prompts: Sequence[PromptItem], rounds: int) -> Measured:
     """Run every method on every prompt, after a warm-up."""
-    names = list(runs)
     for run in runs.values():
         sample(run, prompts[0])
-    samples: dict[str, list[Sample]] = {name: [] for name in names}
+    samples: dict[str, list[Sample]] = {name: [] for name in runs}
+    order = random.Random(0)
     for turn in range(rounds * len(prompts)):
-        for i in range(len(names)):
-            name = names[(i + turn) % len(names)]
+        for name in order.sample(list(runs), len(runs)):
             samples[name].append(sample(runs[name], prompts[turn % len(prompts)]))
     return Measured(prompts, samples)
 
