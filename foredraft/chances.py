@@ -5,7 +5,7 @@ Knows numbers only; drafters and policies share it.
 
 from __future__ import annotations
 
-TEXT_WEIGHT, TEXT_MEMORY = 6, 24  # of what is known of others in a text's mean, and of its own
+TEXT_WEIGHT, TEXT_MEMORY = 16, 64  # of what is known of others in a text's mean, and of its own
 TEXT_PRIOR, TEXT_FADING = 3.0, 1 / 32  # hits taken for granted; what a guess takes from older ones
 
 
@@ -23,14 +23,18 @@ class Mean:
     def __init__(self, value: float, weight: float, memory: float) -> None:
         self.value, self.weight, self.memory = value, weight, memory
 
-    def add(self, label: float) -> None:
-        """Learn a label."""
-        self.weight = min(self.weight + 1, self.memory)
-        self.value += (label - self.value) / self.weight
+    def add(self, label: float, times: int = 1) -> None:
+        """Learn a label, or the same one several times."""
+        while times and self.weight < self.memory:
+            self.weight = min(self.weight + 1, self.memory)
+            self.value += (label - self.value) / self.weight
+            times -= 1
+        if times:
+            self.value = label + (self.value - label) * (1 - 1 / self.memory) ** times
 
     def of_text(self) -> Mean:
         """Return the mean of a new text: what is known of others, until it has labels enough."""
-        return Mean(self.value, TEXT_WEIGHT, TEXT_MEMORY)
+        return Mean(self.value, min(self.weight, TEXT_WEIGHT), TEXT_MEMORY)
 
 
 class Luck:

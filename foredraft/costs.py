@@ -19,9 +19,11 @@ SETTLED = 6  # steps without draft calls until a pass finds in the caches what i
 PLAIN_FIRST = 8  # plain steps that are timed at first
 # Steps until the next one: more each time, and the more drafts gain.
 PLAIN_MORE, PLAIN_EVERY = 128, 384
-SUDDENLY = 0.88  # of the time of plain decoding: if it takes less now, the machine is quicker
+SUDDENLY = 0.88  # of a known time: what takes less now does not do so by luck
+YOUNG = 128  # steps in which the first drafts, made of cold caches, are not believed for long
 PLAIN_KEPT = 24  # newest of them that count, by their median: a machine's speed drifts
 WORTHWHILE = 0.97  # speed of plain decoding from which on drafts are made: it is known no better
+LONGER = 0.01  # of the speed, that each further token must add: a mean of easy text does not last
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
 # Times as many draft calls as were measured whose time can be foreseen; how many can be at first.
 FORESEEN, USUAL_DRAFT = 2, 8
@@ -108,13 +110,10 @@ class Meter:
             most: tokens.
             curves: the first of them that is known tells, of one text.
         """
-        if self.texts == 1:
-            for curve in curves:
-                if curve.is_known:
-                    return curve.up_to(most)[: most + 1]
-        if self.texts == 1:
-            return self.verify_seconds.up_to(most)[: most + 1]
-        return self.verify_seconds.straight(self.company, self.company + most)
+        if self.texts > 1:
+            return self.verify_seconds.straight(self.company, self.company + most)
+        known = next((curve for curve in curves if curve.is_known), self.verify_seconds)
+        return known.up_to(most)[: most + 1]
 
     @property
     def usual_length(self) -> float:
@@ -144,11 +143,11 @@ class Meter:
         if self.texts > 1:
             return False
         waited = self.steps - self._plain_step
-        patience = PLAIN_MORE * (self._plain_steps - PLAIN_FIRST + 1)
-        if waited < patience and waited < PLAIN_EVERY:
+        patience = min(PLAIN_MORE * (self._plain_steps - PLAIN_FIRST + 1), PLAIN_EVERY)
+        if waited < patience:
             return False
         gain = (self.rate.per_second or 0.0) * self.pass_seconds(0)
-        return waited >= min(patience, PLAIN_EVERY * max(1.0, gain) ** 2)
+        return waited >= patience * max(1.0, gain) ** 4
 
     @property
     def best_rate(self) -> float:
@@ -163,10 +162,8 @@ class Meter:
         if self._prices is None or self._prices[0] != key:
             plain = self.pass_seconds(0)
             draft = self.draft_seconds.up_to(most)[: most + 1]
-            after_calls, rested = (
-                self._passes(most, self._after_calls),
-                self._passes(most, self._rested),
-            )
+            after_calls = self._passes(most, self._after_calls)
+            rested = self._passes(most, self._rested)
             between = self._passes(most, self._between, self._after_calls)
             verify = [seconds - plain for seconds in after_calls]
             found = Prices(
@@ -231,7 +228,7 @@ class Meter:
     def _measure(self, outcome: StepOutcome) -> None:
         draft = outcome.draft
         if draft.num_calls and draft.num_read <= USUAL_LAG:
-            self.draft_seconds.add(draft.num_calls, outcome.draft_seconds)
+            self._note(self.draft_seconds, draft.num_calls, outcome.draft_seconds)
         elif draft.num_calls:
             reading = outcome.draft_seconds - self.draft_seconds(draft.num_calls)
             self._measure_reading(max(0.0, reading) / draft.num_read)
@@ -240,10 +237,23 @@ class Meter:
         if not outcome.read_prompt:
             self._measure_pass(outcome)
 
+    def _note(self, curve: Curve, count: int, seconds: float) -> None:
+        """Measure one of `count`; of the first ones, which are slow, the quick ones tell of all."""
+        was_slow = count in curve and seconds < SUDDENLY * curve(count)
+        curve.add(count, seconds)
+        if was_slow and self.steps < YOUNG:
+            curve.catch_up()
+
+    def catch_up(self) -> None:
+        """Believe the newest draft where it took less time than was known: they are seldom now."""
+        for curve in (self.draft_seconds, self._after_calls):
+            if curve.is_known:
+                curve.catch_up()
+
     def _measure_pass(self, outcome: StepOutcome) -> None:
         drafted, seconds = len(outcome.draft.tokens), outcome.verify_seconds
         if outcome.draft.num_calls:
-            self._after_calls.add(drafted, seconds)
+            self._note(self._after_calls, drafted, seconds)
         elif self._quiet < SETTLED:
             self._between.add(drafted, seconds)
         elif not drafted:
@@ -254,10 +264,15 @@ class Meter:
         self.verify_seconds.add(drafted, seconds)
 
     def _measure_reading(self, seconds: float) -> None:
-        """Believe a shorter time at once, a longer one by and by; not the first, a cold start."""
+        """Believe a shorter time at once, a longer one by and by; not the first, a cold start.
+
+        Read at once, no token takes longer than a call: a slow moment would keep it from reading.
+        """
         if self._is_cold:
             self._is_cold = False
             return
+        if self.draft_seconds.is_known:
+            seconds = min(seconds, self.draft_seconds(1))
         known = self.read_seconds
         self.read_seconds = min(seconds, SLOWER * known) if known else seconds
 
@@ -326,7 +341,7 @@ def quickest_length(mean: float, prices: Prices) -> tuple[int, float]:
         survival *= mean
         tokens += survival
         speed = tokens / max(prices.plain + cost, TINY)
-        if speed > most:
+        if speed > most * (1 + LONGER * (length - best)):
             best, most = length, speed
         if survival < HOPELESS:
             break

@@ -52,6 +52,10 @@ class Curve:
         """The largest count that was measured; 0 while nothing is known."""
         return max(self._measured, default=0)
 
+    def __contains__(self, count: int) -> bool:
+        """Whether it was measured of so many."""
+        return count in self._measured
+
     def add(self, count: int, seconds: float) -> None:
         """Measure one of `count`."""
         self._measured.setdefault(count, deque(maxlen=self._kept)).append(seconds)

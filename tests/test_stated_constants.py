@@ -24,6 +24,8 @@ SAID = {
     "mean memory": f"newest {calibration.MEAN_MEMORY} labels",
     "mean start": f"begins at {calibration.FIRST_MEAN},",
     "text memory": f"has a memory of {chances.TEXT_MEMORY}",
+    "longer": f"each further token must add {100 * costs.LONGER:g} % to the rate",
+    "young": f"in its first {costs.YOUNG} rounds a time below {costs.SUDDENLY:g}",
     "hope": rf"${cost_aware.HOPE} / \sqrt{{n}}$",
     "learning": "lengths {}, {}, {}, {}, {} and {} whatever".format(*cost_aware.LEARNING),
     "newest times": f"newest {curves.NEWEST} times",
@@ -42,7 +44,8 @@ SAID = {
     "worthwhile": f"from {costs.WORTHWHILE} of the speed",
     "horizon": rf"N = \min \left( {auto.HORIZON},",
     "suddenly": f"a time below {costs.SUDDENLY:g} of it",
-    "deciding": f"take {100 * decision.DECIDING_SHARE:g} % of the time",
+    "deciding": f"at {1000 * decision.DECIDING_SECONDS:g} ms each, "
+    f"take {100 * decision.DECIDING_SHARE:g} % of the time",
     "auto length": f"at most {auto.Auto().gamma_max} tokens, whatever",
 }
 

@@ -221,9 +221,9 @@ class AutoDrafter(Drafter):
         if 0 < gained <= worth:
             return False
         unread = len(tokens) - self._read + self._unread_source(tokens)
-        if not length:
-            return worth <= 0 and self.rule.may_try(self.meter.read_seconds * unread)
-        return self._gained(unread, gamma) > worth
+        if length and self._gained(unread, gamma) > worth:
+            return True
+        return worth <= 0 and self.rule.tries(self.meter.read_seconds * unread)
 
     def _gained(self, unread: int, most: int) -> float:
         """Return the tokens that a draft as planned gains, less what must be read for it.
@@ -250,7 +250,12 @@ class AutoDrafter(Drafter):
         """Let the model draft as many tokens as was decided, and some further ones, or less."""
         assert self._length is not None
         length = min(max(self._length + further, 1), gamma)
-        draft = self._drafted(tokens, length, policy)
+        if self._is_begun:  # most steps are this one, and each call takes time beside a quick pass
+            self._proposers = self.models
+            draft = self.models[0].propose(tokens, length, policy)
+            self._read = len(tokens) + len(draft.tokens)
+        else:
+            draft = self._drafted(tokens, length, policy)
         is_cut = draft.stopped is None and length < gamma
         return replace(draft, stopped=DraftStop.POLICY) if is_cut else draft
 
@@ -293,9 +298,8 @@ class AutoDrafter(Drafter):
         """
         if self._length is None:
             return 0
-        steps = min(
-            [self._newest.most_steps(self.meter), *[source.rest for source in self.sources]]
-        )
+        most = self._newest.most_steps(self._length, self.meter)
+        steps = min([most, *[source.rest for source in self.sources]])
         if steps:
             for source in self.sources:
                 source.rest -= steps
@@ -312,7 +316,7 @@ class Auto(DraftSource):
         sources: drafters that retrieve; `model` among them lets the draft model draft, if there is
             one.
         gamma_max: longest draft, in tokens.
-        explore: share of the time that may be spent on drafts of the model which do not seem to
+        explore: share of the time that may be lost by drafts of the model which do not seem to
             pay, to see whether they do.
     """
 

@@ -59,6 +59,12 @@ class Drafter(ABC):
     reads: tuple[int, ...] = ()  # layers of the target whose states it must be told, see `Features`
     rest: int = 0  # steps to come in which it would draft nothing: it is neither asked nor told
 
+    def __copy__(self) -> Self:
+        # Each text makes copies, and what `copy` does for any object takes several times as long.
+        own = object.__new__(type(self))
+        own.__dict__.update(self.__dict__)
+        return own
+
     def for_text(self, meter: Meter, made: dict[int, Drafter] | None = None) -> Self:
         """Return the drafter of one text: what `start` sets is its own, what is learned is shared.
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from foredraft.costs import Meter
 
-# Python's part of a decision, beside a pass that has emptied its caches, and the share of the time
-# that decisions may take.
-DECIDING_SECONDS, DECIDING_SHARE = 2e-4, 0.02
+# What a decision takes beside a pass, in which both empty each other's caches, and the share of the
+# time that decisions may take.
+DECIDING_SECONDS, DECIDING_SHARE = 4e-4, 0.01
 PATIENCE = 2  # decisions for plain decoding, one after another, before they come half as often
 # Steps of a decision in which the next shorter or longer draft is made, for it may be the best; and
 # of how many decisions one has such steps.
@@ -44,15 +44,16 @@ class Decision:
     def make(self, length: int, prompt_length: int, meter: Meter, *, drafts_pay: bool) -> None:
         """Decide on a length in a text, for as many steps as that may last."""
         self.in_vain = self.in_vain + 1 if not length else 0
-        self.end, self.length = meter.steps + self.most_steps(meter), length
+        self.end, self.length = meter.steps + self.most_steps(length, meter), length
         self.prompt_length, self.drafts_pay = prompt_length, drafts_pay
 
-    def most_steps(self, meter: Meter) -> int:
-        """Return for how many steps one holds at most, lest deciding take more than its share.
+    def most_steps(self, length: int, meter: Meter) -> int:
+        """Return for how many steps one for a length holds at most: deciding takes its share.
 
         Half of that share where nothing has paid for several decisions.
         """
-        seconds = meter.pass_seconds(0) / meter.texts  # each of them decides
+        step = meter.pass_seconds(length, after_calls=length > 0) + meter.draft_seconds(length)
+        seconds = step / meter.texts  # each of them decides
         share = DECIDING_SHARE / (2 if self.in_vain > PATIENCE else 1)
         return int(DECIDING_SECONDS / (share * seconds)) if seconds > 0 else 0
 

@@ -21,7 +21,7 @@ NEWTON_STEPS = 4
 LEAST, MOST = 0.02, 0.98
 LARGEST = 500.0
 FIRST_MEAN, FIRST_WEIGHT = 0.75, 4  # that many labels are thought to have been seen
-MEAN_MEMORY = 64  # labels in the mean of all texts
+MEAN_MEMORY = 256  # labels in the mean of all texts
 
 
 class Calibration:

@@ -22,7 +22,7 @@ from typing import Annotated
 
 from foredraft.chances import Luck, Mean
 from foredraft.core import StepOutcome
-from foredraft.costs import USUAL_LAG, Meter
+from foredraft.costs import TINY, USUAL_LAG, Meter
 from foredraft.gamma.base import GAMMA_POLICIES, WIDEST_MARGIN, GammaPolicy, Signal
 from foredraft.gamma.calibration import MOST, Calibration, acceptance_labels, num_tested
 from foredraft.gamma.weighed import NOTHING_WEIGHED, Weighed
@@ -32,9 +32,10 @@ LEARNING = (4, 2, 4, 3, 2, 4)  # of the first drafts, before costs are believed
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
 TRIAL_LENGTH = 3  # tokens of a draft that is made to see whether drafts pay again
 LEAST_HOPE = 4  # of so many shares of the time one is left for trials, where they are in vain
-MOST_CREDIT = 16  # plain steps whose time may be saved up for trials
+FIRST_CREDIT = 8  # plain steps whose time trials may lose at first: six drafts may be unlucky
+MOST_CREDIT, DEAREST = 16, 15  # plain steps whose time may be saved up; that a trial may cost
 HOPE = 0.3  # by which a mean acceptance may be better than it looks after one draft
-DEBT = 2  # plain steps whose time must be there before a trial, whatever it may cost
+DEBT = 2  # plain steps whose time must be there for a draft that is tried, whatever it may lose
 
 Explored = Annotated[float, Range(0, 0.5)]
 
@@ -50,7 +51,7 @@ class _Knowledge:
     counted: Calibration = field(default_factory=Calibration)
     called: int = 0  # drafting steps that cost draft calls
     looked_up: int = 0  # those that cost none
-    credit: float = 0.0  # seconds that may be spent on trying what does not seem to pay
+    credit: float = 0.0  # seconds that may be lost by trying what does not seem to pay
     vain: int = 0  # trials after which it still did not, one after another
     # Of steps in which no rule was asked, until one is: a text may end before.
     unasked_seconds: float = 0.0
@@ -74,7 +75,7 @@ class CostAwareGamma(GammaPolicy):
 
     Attributes:
         gamma_max: upper bound.
-        explore: share of the time that may be spent on drafts which do not seem to pay.
+        explore: share of the time that may be lost by drafts which do not seem to pay.
     """
 
     gamma_max: DraftLength = 16
@@ -88,7 +89,8 @@ class CostAwareGamma(GammaPolicy):
     )
     _is_trial: bool = field(init=False, compare=False, repr=False, default=False)
     _admitted: int = field(init=False, compare=False, repr=False, default=0)
-    _has_read: bool = field(init=False, compare=False, repr=False, default=False)  # much, newly
+    # Seconds by which trials of this text have won, and the next one may lose.
+    _won: float = field(init=False, compare=False, repr=False, default=0.0)
     _weighed: Weighed = field(init=False, compare=False, repr=False, default=NOTHING_WEIGHED)
 
     def __post_init__(self) -> None:
@@ -104,7 +106,7 @@ class CostAwareGamma(GammaPolicy):
         if self._known.unasked_seconds:
             self._learn_counts()
         self._luck = Luck()
-        self._mean, self._has_read = self._known.drawn.of_text(), False
+        self._mean, self._won = self._known.drawn.of_text(), 0.0
         self._forget_draft()
 
     @property
@@ -128,12 +130,11 @@ class CostAwareGamma(GammaPolicy):
         if self.is_learning:
             return max(min(LEARNING[self._known.called], self.gamma_max) - num_drafted, 0)
         length, _ = self.plan()
-        if length:
+        if length and not self._is_trial:
             return FURTHER if num_drafted else length
-        if num_drafted or not self.may_try():
+        if num_drafted or not (self._is_trial or self.tries()):
             return 0
-        self._is_trial = True
-        return min(TRIAL_LENGTH, self.gamma_max)
+        return length or min(TRIAL_LENGTH, self.gamma_max)
 
     def plan(self) -> tuple[int, float]:
         """Return the length of a draft by the model, and the tokens that are gained by it."""
@@ -144,15 +145,20 @@ class CostAwareGamma(GammaPolicy):
         """Tokens per second, of all texts together, by drafts as planned or by plain decoding."""
         return self._weigh().rate
 
-    def may_try(self, further_seconds: float = 0.0) -> bool:
-        """Whether there is time for a draft that does not seem to pay.
+    def tries(self, further_seconds: float = 0.0) -> bool:
+        """Decide whether the next draft is made though it does not seem to pay: then it is a trial.
+
+        What it is likely to lose must have been saved, unless trials of this text have won as much.
+        What is known of that may be long out of date, so that no trial costs more than can be
+        saved: a debt is paid back before the next one.
 
         Args:
             further_seconds: that it takes besides.
         """
-        # What it costs may be long out of date: a debt is paid back before the next one.
-        price = min(self._seconds(1, 1), DEBT * self.meter.pass_seconds(0))
-        return self._has_read or self._known.credit > price + further_seconds
+        plain = self.meter.pass_seconds(0)
+        price = min(self._weigh().loss(TRIAL_LENGTH), DEBT * plain) + further_seconds
+        self._is_trial = self._won > 0 or self._known.credit > min(price, DEAREST * plain)
+        return self._is_trial
 
     def before_token(self, signal: Signal, num_drafted: int) -> bool:
         margin = signal.margin
@@ -196,7 +202,7 @@ class CostAwareGamma(GammaPolicy):
         known, num_calls = self._known, outcome.draft.num_calls
         if not (num_calls or self._asked):  # it was asked about nothing
             self.save(outcome.seconds)
-            self._has_read = False
+            self._is_trial = False
             return
         labels = acceptance_labels(outcome)
         for (is_counted, margin, chance), label in zip(self._asked, labels, strict=False):
@@ -209,10 +215,12 @@ class CostAwareGamma(GammaPolicy):
             known.curve(is_counted).average.add(chance)
             if not is_counted:
                 self._mean.add(chance)
-        known.called += num_calls > 0
+        if num_calls:
+            known.called += 1
+            if known.called == len(LEARNING):
+                known.credit += FIRST_CREDIT * self.meter.pass_seconds(0)
         known.looked_up += num_calls == 0 and bool(outcome.draft.tokens)
         self._spend(outcome)
-        self._has_read = num_calls > 0 and outcome.draft.num_read > USUAL_LAG
         self._forget_draft()
 
     def count(self, outcome: StepOutcome) -> None:
@@ -226,9 +234,9 @@ class CostAwareGamma(GammaPolicy):
         """Learn of the steps that were counted."""
         known = self._known
         self.save(known.unasked_seconds)
-        for _ in range(known.tested):  # their order is not known, and the newest counts most
+        if known.tested:  # their order is not known, and the newest counts most
             for mean in (self._mean, known.drawn.average):
-                mean.add(known.kept / known.tested)
+                mean.add(known.kept / known.tested, known.tested)
         known.unasked_seconds, known.tested, known.kept = 0.0, 0, 0
 
     def save(self, seconds: float) -> None:
@@ -238,13 +246,20 @@ class CostAwareGamma(GammaPolicy):
         self._known.credit = min(saved, MOST_CREDIT * self.meter.pass_seconds(0))
 
     def _spend(self, outcome: StepOutcome) -> None:
-        """Save of the time of a step, and pay for a draft that was not to pay."""
-        known = self._known
+        """Save of the time of a step, and pay for what a draft lost that was not to pay."""
+        known, draft = self._known, outcome.draft
         self.save(outcome.seconds)
-        if outcome.draft.num_calls and self._is_trial:
-            known.credit -= outcome.draft_seconds + self._seconds(0, len(outcome.draft.tokens))
-            self.meter.draft_seconds.catch_up()
-            known.vain = 0 if self.plan()[0] else known.vain + 1
+        if not (draft.num_calls and self._is_trial):
+            return
+        self.meter.catch_up()
+        known.vain = 0 if self.plan()[0] else known.vain + 1
+        gained = (outcome.num_emitted - 1) / max(self.meter.best_rate, TINY)
+        lost = self._seconds(draft.num_calls, len(draft.tokens)) - gained
+        if draft.num_read > USUAL_LAG:  # for the drafts to come as well: one of them is free
+            known.credit -= outcome.draft_seconds - self.meter.draft_seconds(draft.num_calls)
+            self._won += self.meter.pass_seconds(0)
+        known.credit -= lost
+        self._won -= lost
 
     def _forget_draft(self) -> None:
         self._survival, self._asked, self._admitted = 1.0, [], 0

@@ -45,6 +45,12 @@ class Weighed:
             and abs(copied - self.copied) <= NOTICED
         )
 
+    def loss(self, length: int) -> float:
+        """Return the seconds that a draft of so many tokens is likely to lose; 0 if it gains."""
+        length = min(length, len(self.prices.drafted) - 1)
+        gained = sum(self.mean**k for k in range(1, length + 1))
+        return max(self.prices.drafted[length] - gained / max(self.rate, TINY), 0.0)
+
     def bar(self, drafted: int, calls: int, *, is_counted: bool = False) -> float:
         """Return the chance above which the next token is worth its time, alone or with more.
 

@@ -152,7 +152,7 @@ def test_an_alternative_without_a_draft_model_is_named_where_it_is_worth_it() ->
 
 
 def test_a_draft_model_that_copies_beat_is_not_recommended() -> None:
-    advice = advice_for(0.7)  # it pays beside plain decoding, but a song repeats
+    advice = advice_for(0.8)  # it pays beside plain decoding, but a song repeats
     copies = advice_for(0.0, alone=True)
     assert advice.best.is_worth_it
     assert advice.best.speedup < copies.best.speedup

@@ -14,7 +14,7 @@ from foredraft.bench.recordings import Recording
 from foredraft.bench.replay import Clock, CostTable, Replay
 from foredraft.config import DecodingConfig
 from foredraft.core import Draft, DraftStop
-from foredraft.costs import WORTHWHILE, Meter, Prices, best_length, quickest_length
+from foredraft.costs import LONGER, WORTHWHILE, Meter, Prices, best_length, quickest_length
 from foredraft.decoding import Request, Speculation, begin, step
 from foredraft.drafting import DRAFTERS, DraftModelDrafter, DraftParts, SuffixDrafter
 from foredraft.drafting.auto import AutoDrafter
@@ -179,7 +179,10 @@ def test_the_quickest_length_is_that_of_most_tokens_a_second() -> None:
                 gains = [sum(mean**i for i in range(1, k + 1)) for k in range(7)]
                 speeds = [(texts + gain) / (1 + each * k) for k, gain in enumerate(gains)]
                 speeds[0] *= WORTHWHILE
-                best = max(range(7), key=speeds.__getitem__)
+                best = 0
+                for k in range(1, 7):  # a longer one must be that much better
+                    if speeds[k] > speeds[best] * (1 + LONGER * (k - best)):
+                        best = k
                 speeds[0] = texts
                 costs = [each * k for k in range(1, 7)]
                 assert found(mean, *costs, texts=texts) == (best, pytest.approx(speeds[best]))

@@ -8,6 +8,7 @@ import random
 import pytest
 import torch
 
+from foredraft.chances import Mean
 from foredraft.core import Draft, Verdict
 from foredraft.costs import Meter
 from foredraft.errors import ConfigError
@@ -89,6 +90,16 @@ def test_calibration_finds_the_curve_its_labels_came_from() -> None:
     for margin in (0.5, 1.7, 4.0):
         truth = 1 / (1 + math.exp(-(1.2 * margin - 2)))
         assert curve.acceptance(margin) == pytest.approx(truth, abs=0.1)
+
+
+@pytest.mark.parametrize("times", [0, 1, 5, 40])
+def test_a_label_several_times_is_that_label_again_and_again(times: int) -> None:
+    one_by_one, at_once = Mean(0.3, 4, 16), Mean(0.3, 4, 16)
+    for _ in range(times):
+        one_by_one.add(0.9)
+    at_once.add(0.9, times)
+    assert at_once.value == pytest.approx(one_by_one.value)
+    assert at_once.weight == one_by_one.weight
 
 
 def test_a_wider_margin_is_never_taken_for_a_worse_sign() -> None:
@@ -204,6 +215,44 @@ def test_one_slow_moment_is_not_held_against_a_draft_for_ever() -> None:
         world.step(policy)
     world.draft, world.token = 0.1, 0.02
     assert world.rate(policy, steps=3000) > 1.8
+
+
+@pytest.mark.parametrize("steps", [8, 20])
+@pytest.mark.parametrize(("slower", "is_noise"), [(4, False), (1, True), (4, True)])
+@pytest.mark.parametrize(("draft", "token"), [(0.1, 0.02), (0.25, 0.1)])
+def test_a_bad_beginning_is_not_held_against_drafts(
+    draft: float, token: float, slower: int, is_noise: bool, steps: int
+) -> None:
+    """Caches are cold and a text may be odd: of what then seems not to pay too little was seen."""
+    fixed = [
+        World(draft, token).rate(GAMMA_POLICIES.create(f"fixed(gamma={g})")) for g in (1, 2, 3, 4)
+    ]
+    for seed in range(4):
+        policy = CostAwareGamma()
+        policy.start()
+        world = World(slower * draft, slower * token, is_noise=is_noise, seed=seed)
+        for _ in range(steps):
+            world.step(policy)
+        world.draft, world.token, world.is_noise = draft, token, False
+        played = [world.step(policy) for _ in range(600)]
+        ours = sum(tokens for tokens, _ in played) / sum(seconds for _, seconds in played)
+        assert ours > 0.95 * max(fixed)
+
+
+def test_a_trial_costs_what_it_loses() -> None:
+    """Drafts that nearly pay are tried far more often than such that bring nothing."""
+
+    def played(*, is_noise: bool) -> list[tuple[int, float]]:
+        world, policy = World(0.85, 0.1, is_noise=is_noise), CostAwareGamma()
+        policy.start()
+        return [world.step(policy) for _ in range(2200)][200:]
+
+    nearly, never = (
+        sum(seconds > 1 for _, seconds in played(is_noise=noise)) for noise in (False, True)
+    )
+    assert nearly > 4 * never > 0
+    tokens, seconds = (sum(column) for column in zip(*played(is_noise=False), strict=True))
+    assert tokens > 0.99 * seconds
 
 
 def test_a_drafter_of_noise_costs_next_to_nothing() -> None:
