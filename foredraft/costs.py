@@ -22,7 +22,7 @@ PLAIN_MORE, PLAIN_EVERY = 128, 384
 SUDDENLY = 0.88  # of a known time: what takes less now does not do so by luck
 YOUNG = 128  # steps in which the first drafts, made of cold caches, are not believed for long
 PLAIN_KEPT = 24  # newest of them that count, by their median: a machine's speed drifts
-WORTHWHILE = 0.97  # speed of plain decoding from which on drafts are made: it is known no better
+WORTHWHILE = 1.03  # times the speed of plain decoding that drafts must promise: lucky times do
 LONGER = 0.01  # of the speed, that each further token must add: a mean of easy text does not last
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
 # Times as many draft calls as were measured whose time can be foreseen; how many can be at first.
@@ -147,7 +147,7 @@ class Meter:
         if waited < patience:
             return False
         gain = (self.rate.per_second or 0.0) * self.pass_seconds(0)
-        return waited >= patience * max(1.0, gain) ** 4
+        return waited >= patience * max(1.0, gain) ** 2
 
     @property
     def best_rate(self) -> float:
@@ -264,15 +264,10 @@ class Meter:
         self.verify_seconds.add(drafted, seconds)
 
     def _measure_reading(self, seconds: float) -> None:
-        """Believe a shorter time at once, a longer one by and by; not the first, a cold start.
-
-        Read at once, no token takes longer than a call: a slow moment would keep it from reading.
-        """
+        """Believe a shorter time at once, a longer one by and by; not the first, a cold start."""
         if self._is_cold:
             self._is_cold = False
             return
-        if self.draft_seconds.is_known:
-            seconds = min(seconds, self.draft_seconds(1))
         known = self.read_seconds
         self.read_seconds = min(seconds, SLOWER * known) if known else seconds
 

@@ -68,7 +68,10 @@ class Curve:
             self._drop_oldest()
 
     def catch_up(self) -> None:
-        """Believe the newest measurement where it is the less: all were to be so much less now."""
+        """Believe the newest measurement where it is the less: all were to be so much less now.
+
+        But where none takes no time, fewer take at least their share of it: the first costs most.
+        """
         count = self._newest
         newest = self._measured[count].pop()
         if not self._measured[count]:
@@ -80,7 +83,8 @@ class Curve:
         before = self(count)
         if newest < before:
             for known, measured in self._measured.items():
-                scaled = [seconds * newest / before for seconds in measured]
+                share = newest * known / max(count, known) if self._from_nothing else 0.0
+                scaled = [max(seconds * newest / before, share) for seconds in measured]
                 self._measured[known] = deque(scaled[-2:], maxlen=self._kept)
             self._unread |= set(self._measured)
         self.add(count, newest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foredraft.costs import PLAIN_KEPT, YOUNG, Meter
+from foredraft.costs import PLAIN_KEPT, Meter
 from foredraft.curves import Rate
 from tests.doubles import judged_step
 
@@ -125,25 +125,15 @@ def test_a_cold_start_says_nothing_of_what_reading_takes() -> None:
     assert 0.004 < meter.read_seconds <= 0.01
 
 
-def test_a_slow_moment_does_not_keep_a_model_from_reading() -> None:
-    """What it thinks of reading is never measured again, if it then reads nothing."""
+def test_a_trial_that_was_quick_tells_of_drafts_that_are_not_made_now() -> None:
+    """But the first call costs most: one call takes at least its share of several."""
     meter = Meter()
-    for seconds in (9.0, 80.0):
-        meter.update(judged_step(1, 0, draft_seconds=0.1, num_calls=1))
-        meter.update(judged_step(1, 0, draft_seconds=seconds, num_calls=1, num_read=100))
-    assert meter.read_seconds == pytest.approx(0.1), "a call for one token, at most"
-
-
-def test_a_quick_draft_among_the_first_ones_tells_of_all() -> None:
-    """Caches are cold; later a quick one is luck, and says nothing of drafts of other lengths."""
-    meter = Meter()
-    for calls, seconds in ((4, 8.0), (2, 6.0), (4, 4.0)):
+    for calls, seconds in ((1, 5.0), (4, 8.0), (2, 7.0), (3, 3.0)):
         meter.update(judged_step(calls, 0, draft_seconds=seconds, num_calls=calls))
-    early = meter.draft_seconds(2)
-    assert early == pytest.approx(3)
-    meter.steps = YOUNG
-    meter.update(judged_step(4, 0, draft_seconds=3.0, num_calls=4))
-    assert meter.draft_seconds(2) == early
+    meter.catch_up()
+    found = [meter.draft_seconds(calls) for calls in (1, 2, 3, 4)]
+    assert found == pytest.approx([2.0, 2.8, 3.0, 3.2], abs=0.01)
+    assert Meter().catch_up() is None, "nothing is known yet"
 
 
 def test_plain_decoding_that_has_become_quicker_is_believed_at_once() -> None:

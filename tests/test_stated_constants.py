@@ -24,8 +24,8 @@ SAID = {
     "mean memory": f"newest {calibration.MEAN_MEMORY} labels",
     "mean start": f"begins at {calibration.FIRST_MEAN},",
     "text memory": f"has a memory of {chances.TEXT_MEMORY}",
-    "longer": f"each further token must add {100 * costs.LONGER:g} % to the rate",
     "young": f"in its first {costs.YOUNG} rounds a time below {costs.SUDDENLY:g}",
+    "longer": f"each further token must add {100 * costs.LONGER:g} % to the rate",
     "hope": rf"${cost_aware.HOPE} / \sqrt{{n}}$",
     "learning": "lengths {}, {}, {}, {}, {} and {} whatever".format(*cost_aware.LEARNING),
     "newest times": f"newest {curves.NEWEST} times",
@@ -41,7 +41,7 @@ SAID = {
     "rest": f"At most {judged.LONGEST_REST} are left out",
     "plain waits": f"after {costs.PLAIN_MORE}, {2 * costs.PLAIN_MORE} and {costs.PLAIN_EVERY}",
     "plain kept": f"median of the newest {costs.PLAIN_KEPT}",
-    "worthwhile": f"from {costs.WORTHWHILE} of the speed",
+    "worthwhile": f"promise {costs.WORTHWHILE} times the speed",
     "horizon": rf"N = \min \left( {auto.HORIZON},",
     "suddenly": f"a time below {costs.SUDDENLY:g} of it",
     "deciding": f"at {1000 * decision.DECIDING_SECONDS:g} ms each, "

@@ -91,11 +91,14 @@ class AutoDrafter(Drafter):
         left, length = self._newest.end - self.meter.steps, len(self._begin.prompt)
         if left <= 0 or self.meter.texts > 1 or any(not source.rest for source in self.sources):
             return 0
+        if not self.models:
+            return left
+        # What was decided in the middle of a text did not weigh what must be read of the next one.
+        pays = not self.rule.is_learning and self._gained(length, LONGEST_DRAFT) > 0
         if self._newest.length:
-            is_alike = not self.rule.is_learning and self._newest.suits(length)
+            is_alike = pays and self._newest.suits(length)
             return min([left, *[source.rest for source in self.sources]]) if is_alike else 0
-        drafts_pay = self._newest.drafts_pay and self._gained(length, LONGEST_DRAFT) > 0
-        return 0 if self.models and (self.rule.is_learning or drafts_pay) else left
+        return 0 if self.rule.is_learning or (pays and self._newest.drafts_pay) else left
 
     def _go_on(self, steps: int) -> None:
         """Do for some steps what a text before has decided."""
@@ -250,12 +253,7 @@ class AutoDrafter(Drafter):
         """Let the model draft as many tokens as was decided, and some further ones, or less."""
         assert self._length is not None
         length = min(max(self._length + further, 1), gamma)
-        if self._is_begun:  # most steps are this one, and each call takes time beside a quick pass
-            self._proposers = self.models
-            draft = self.models[0].propose(tokens, length, policy)
-            self._read = len(tokens) + len(draft.tokens)
-        else:
-            draft = self._drafted(tokens, length, policy)
+        draft = self._drafted(tokens, length, policy)
         is_cut = draft.stopped is None and length < gamma
         return replace(draft, stopped=DraftStop.POLICY) if is_cut else draft
 

@@ -32,7 +32,7 @@ LEARNING = (4, 2, 4, 3, 2, 4)  # of the first drafts, before costs are believed
 FURTHER = 2  # tokens drafted at once beyond the length that is best on the whole
 TRIAL_LENGTH = 3  # tokens of a draft that is made to see whether drafts pay again
 LEAST_HOPE = 4  # of so many shares of the time one is left for trials, where they are in vain
-FIRST_CREDIT = 8  # plain steps whose time trials may lose at first: six drafts may be unlucky
+FIRST_CREDIT = 4  # plain steps whose time trials may lose at first: six drafts may be unlucky
 MOST_CREDIT, DEAREST = 16, 15  # plain steps whose time may be saved up; that a trial may cost
 HOPE = 0.3  # by which a mean acceptance may be better than it looks after one draft
 DEBT = 2  # plain steps whose time must be there for a draft that is tried, whatever it may lose
@@ -253,12 +253,15 @@ class CostAwareGamma(GammaPolicy):
             return
         self.meter.catch_up()
         known.vain = 0 if self.plan()[0] else known.vain + 1
-        gained = (outcome.num_emitted - 1) / max(self.meter.best_rate, TINY)
-        lost = self._seconds(draft.num_calls, len(draft.tokens)) - gained
+        plain, usual = self.meter.pass_seconds(0), self._seconds(draft.num_calls, len(draft.tokens))
+        spent, reading = outcome.seconds - plain, 0.0
         if draft.num_read > USUAL_LAG:  # for the drafts to come as well: one of them is free
-            known.credit -= outcome.draft_seconds - self.meter.draft_seconds(draft.num_calls)
-            self._won += self.meter.pass_seconds(0)
-        known.credit -= lost
+            reading = outcome.draft_seconds - self.meter.draft_seconds(draft.num_calls)
+            self._won += plain
+        # What it took, but for what else the machine did; of a shared pass the share says little.
+        spent = usual if outcome.is_shared else min(spent - reading, usual + plain)
+        lost = spent - (outcome.num_emitted - 1) / max(self.meter.best_rate, TINY)
+        known.credit -= reading + lost
         self._won -= lost
 
     def _forget_draft(self) -> None:

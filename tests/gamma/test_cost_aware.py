@@ -234,7 +234,7 @@ def test_a_bad_beginning_is_not_held_against_drafts(
         for _ in range(steps):
             world.step(policy)
         world.draft, world.token, world.is_noise = draft, token, False
-        played = [world.step(policy) for _ in range(600)]
+        played = [world.step(policy) for _ in range(900)][300:]  # what may be lost is bounded
         ours = sum(tokens for tokens, _ in played) / sum(seconds for _, seconds in played)
         assert ours > 0.95 * max(fixed)
 
