@@ -217,7 +217,7 @@ class CostAwareGamma(GammaPolicy):
                 self._mean.add(chance)
         if num_calls:
             known.called += 1
-            if known.called == len(LEARNING):
+            if known.called == len(LEARNING) and self.explore:
                 known.credit += FIRST_CREDIT * self.meter.pass_seconds(0)
         known.looked_up += num_calls == 0 and bool(outcome.draft.tokens)
         self._spend(outcome)

@@ -21,6 +21,7 @@ from foredraft.gamma import (
     SvipGamma,
 )
 from foredraft.gamma.calibration import Calibration, acceptance_labels
+from foredraft.gamma.cost_aware import LEARNING
 from tests.doubles import judged_step, logits_of
 
 
@@ -253,6 +254,13 @@ def test_a_trial_costs_what_it_loses() -> None:
     assert nearly > 4 * never > 0
     tokens, seconds = (sum(column) for column in zip(*played(is_noise=False), strict=True))
     assert tokens > 0.99 * seconds
+
+
+def test_nothing_is_tried_where_nothing_may_be_lost() -> None:
+    world, policy = World(0.85, 0.1), CostAwareGamma(explore=0)
+    policy.start()
+    drafted = sum(world.step(policy)[1] > 1 for _ in range(300))
+    assert drafted == len(LEARNING)
 
 
 def test_a_drafter_of_noise_costs_next_to_nothing() -> None:
