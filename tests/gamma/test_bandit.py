@@ -17,7 +17,7 @@ from foredraft.gamma import (
     SvipGamma,
 )
 from tests.doubles import judged_step, logits_of
-from tests.gamma.test_cost_aware import World
+from tests.worlds import World
 
 STEPS = 2000
 

@@ -16,21 +16,12 @@ from foredraft.gamma import (
     GAMMA_POLICIES,
     AdaEdlGamma,
     CostAwareGamma,
-    GammaPolicy,
     Signal,
     SvipGamma,
 )
 from foredraft.gamma.calibration import Calibration, acceptance_labels
-from foredraft.gamma.cost_aware import LEARNING
 from tests.doubles import judged_step, logits_of
-
-
-def sure(num_calls: int) -> Signal:
-    return Signal(torch.tensor([8.0, 0.0]), num_calls=num_calls)
-
-
-def doubtful(num_calls: int) -> Signal:
-    return Signal(torch.tensor([0.1, 0.0]), num_calls=num_calls)
+from tests.worlds import World, doubtful, sure
 
 
 def entropy_signal(nats: float) -> Signal:
@@ -112,67 +103,6 @@ def test_a_wider_margin_is_never_taken_for_a_worse_sign() -> None:
     assert curve.acceptance(1.0) == pytest.approx(0.5, abs=0.1)
 
 
-class World:
-    """A machine and a pair of models: costs, and acceptance by margin."""
-
-    def __init__(
-        self,
-        draft: float,
-        token: float,
-        *,
-        step_at_three: float = 0.0,
-        first: float = 0.0,
-        at_once: bool = False,
-        is_noise: bool = False,
-        seed: int = 0,
-    ) -> None:
-        self.is_noise = is_noise
-        self.draft, self.token, self.step_at_three = draft, token, step_at_three
-        self.first, self.at_once = first, at_once
-        self.random, self.meter = random.Random(seed), Meter()
-
-    def step(self, policy: GammaPolicy) -> tuple[int, float]:
-        """Play a step; return tokens emitted and seconds spent."""
-        policy.meter = self.meter
-        drafted, kept, alive, calls, paid = 0, 0, True, 0, 0
-        budget = policy.budget
-        while drafted < budget:
-            if drafted >= paid:
-                stride = min(policy.stride(drafted), budget - drafted if self.at_once else 1)
-                if stride <= 0:
-                    break
-                calls, paid = calls + stride, drafted + stride
-            is_sure = self.random.random() < 0.8
-            signal = sure(calls) if is_sure else doubtful(calls)
-            if not policy.before_token(signal, drafted):
-                break
-            drafted += 1
-            chance = 0.0 if self.is_noise else 0.97 if is_sure else 0.3
-            alive = alive and self.random.random() < chance
-            kept += alive
-            if not policy.after_token(0, signal, drafted):
-                break
-        verify = 1.0 + self.token * drafted + self.step_at_three * (drafted >= 3)
-        outcome = judged_step(
-            drafted,
-            kept,
-            draft_seconds=self.first * (calls > 0) + self.draft * calls,
-            verify_seconds=verify,
-            num_calls=calls,
-        )
-        for learner in (self.meter, policy):
-            learner.update(outcome)
-        return kept + 1, outcome.seconds
-
-    def rate(self, policy: GammaPolicy, steps: int = 1500) -> float:
-        """Return tokens per second, the first steps left out."""
-        policy.start()
-        for _ in range(100):
-            self.step(policy)
-        played = [self.step(policy) for _ in range(steps)]
-        return sum(tokens for tokens, _ in played) / sum(seconds for _, seconds in played)
-
-
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("first", [0.0, 0.15])
 @pytest.mark.parametrize("step", [0.0, 0.5])
@@ -196,78 +126,6 @@ def test_cost_aware_decodes_plainly_when_drafts_are_too_dear() -> None:
     world, policy = World(1.2, 0.05), CostAwareGamma()
     assert world.rate(policy) > 0.97  # plain decoding has 1; a little is spent on trying again
     assert policy.stride(0) in (0, 1)
-
-
-@pytest.mark.parametrize("explore", [0.005, 0.02])
-def test_cost_aware_tries_again_in_a_bounded_share_of_the_time(explore: float) -> None:
-    world, policy = World(1.2, 0.05), CostAwareGamma(explore=explore)
-    world.rate(policy, steps=400)
-    played = [world.step(policy) for _ in range(4000)]
-    lost = sum(seconds - 1 for _, seconds in played)
-    assert 0 < lost < 1.1 * explore * sum(seconds for _, seconds in played)
-    world.draft = 0.01
-    assert world.rate(policy, steps=6000) > 1.5, "it comes back when drafts pay"
-
-
-def test_one_slow_moment_is_not_held_against_a_draft_for_ever() -> None:
-    world, policy = World(12.0, 3.0), CostAwareGamma()
-    policy.start()
-    for _ in range(4):
-        world.step(policy)
-    world.draft, world.token = 0.1, 0.02
-    assert world.rate(policy, steps=3000) > 1.8
-
-
-@pytest.mark.parametrize("steps", [8, 20])
-@pytest.mark.parametrize(("slower", "is_noise"), [(4, False), (1, True), (4, True)])
-@pytest.mark.parametrize(("draft", "token"), [(0.1, 0.02), (0.25, 0.1)])
-def test_a_bad_beginning_is_not_held_against_drafts(
-    draft: float, token: float, slower: int, is_noise: bool, steps: int
-) -> None:
-    """Caches are cold and a text may be odd: of what then seems not to pay too little was seen."""
-    fixed = [
-        World(draft, token).rate(GAMMA_POLICIES.create(f"fixed(gamma={g})")) for g in (1, 2, 3, 4)
-    ]
-    for seed in range(4):
-        policy = CostAwareGamma()
-        policy.start()
-        world = World(slower * draft, slower * token, is_noise=is_noise, seed=seed)
-        for _ in range(steps):
-            world.step(policy)
-        world.draft, world.token, world.is_noise = draft, token, False
-        played = [world.step(policy) for _ in range(900)][300:]  # what may be lost is bounded
-        ours = sum(tokens for tokens, _ in played) / sum(seconds for _, seconds in played)
-        assert ours > 0.95 * max(fixed)
-
-
-def test_a_trial_costs_what_it_loses() -> None:
-    """Drafts that nearly pay are tried far more often than such that bring nothing."""
-
-    def played(*, is_noise: bool) -> list[tuple[int, float]]:
-        world, policy = World(0.85, 0.1, is_noise=is_noise), CostAwareGamma()
-        policy.start()
-        return [world.step(policy) for _ in range(2200)][200:]
-
-    nearly, never = (
-        sum(seconds > 1 for _, seconds in played(is_noise=noise)) for noise in (False, True)
-    )
-    assert nearly > 4 * never > 0
-    tokens, seconds = (sum(column) for column in zip(*played(is_noise=False), strict=True))
-    assert tokens > 0.99 * seconds
-
-
-def test_nothing_is_tried_where_nothing_may_be_lost() -> None:
-    world, policy = World(0.85, 0.1), CostAwareGamma(explore=0)
-    policy.start()
-    drafted = sum(world.step(policy)[1] > 1 for _ in range(300))
-    assert drafted == len(LEARNING)
-
-
-def test_a_drafter_of_noise_costs_next_to_nothing() -> None:
-    world, policy = World(0.2, 0.02, is_noise=True), CostAwareGamma()
-    policy.start()
-    played = [world.step(policy) for _ in range(1000)]  # the first drafts among them
-    assert len(played) / sum(seconds for _, seconds in played) > 0.97
 
 
 def test_cost_aware_stops_after_a_doubtful_token_and_not_after_sure_ones() -> None:

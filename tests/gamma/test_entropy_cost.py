@@ -21,8 +21,8 @@ from foredraft.gamma import (
 )
 from foredraft.gamma.entropy_cost import FIRST_STEPS, LONGEST_REST
 from tests.doubles import judged_step, logits_of
-from tests.gamma.test_cost_aware import World, doubtful
 from tests.gamma.test_policies import FOUR_OF_SIXTEEN, ONE_HOT, UNIFORM, length_drafted
+from tests.worlds import World, doubtful
 
 
 def metered(draft: float, token: float) -> Meter:
