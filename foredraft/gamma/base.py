@@ -126,12 +126,6 @@ class GammaPolicy(Checked, ABC):
     meter: Meter
     ends: ClassVar[frozenset[int]] = frozenset()
 
-    def __copy__(self) -> Self:
-        # Each text makes copies, and what `copy` does for any object takes several times as long.
-        own = object.__new__(type(self))
-        own.__dict__.update(self.__dict__)
-        return own
-
     def for_text(self, meter: Meter, ends: frozenset[int] = frozenset()) -> Self:
         """Return the policy of one text: what `start` sets is its own, what is learned is shared.
 
