@@ -75,7 +75,14 @@ def _present(*tensors: Tensor | None) -> tuple[Tensor, ...]:
 def has_bfloat16_products() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware, and torch can lay weights out for it."""
     has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.backends.mkldnn.is_available() and has_instructions
+    return packs_bfloat16() and has_instructions
+
+
+def packs_bfloat16() -> bool:
+    """Whether torch lays bfloat16 weights out for this CPU; it refuses one with AVX2 alone."""
+    return torch.backends.mkldnn.is_available() and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 def make_linear(weight: Tensor, bias: Tensor | None) -> Linear:
@@ -85,6 +92,6 @@ def make_linear(weight: Tensor, bias: Tensor | None) -> Linear:
         weight: shape `[out, in]`, on its device, in the precision to compute in.
         bias: shape `[out]`, or None.
     """
-    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16:
+    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and packs_bfloat16():
         return PackedLinear(weight, bias)
     return DenseLinear(weight, bias)

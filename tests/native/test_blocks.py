@@ -37,11 +37,13 @@ def scales(source: np.random.Generator, count: int) -> np.ndarray[Any, Any]:
 FLOATS = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "Q4_1": (0, 2), "Q5_1": (0, 2)}
 
 
-def random_blocks(kind: str, rows: int, columns: int, seed: int) -> Blocks:
-    """Return a matrix of random bits."""
+def random_blocks(kind: str, rows: int, columns: int, seed: int, *, largest: bool) -> Blocks:
+    """Return a matrix of random bits, or of the largest integers."""
     size, count = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
     source = np.random.default_rng(seed)
     blocks = source.integers(0, 256, size=(rows * columns // size, count), dtype=np.uint8)
+    if largest:
+        blocks[:] = 127 if kind == "Q8_0" else 255
     for place in FLOATS.get(kind, (0,)):
         blocks[:, place : place + 2] = scales(source, len(blocks))
     return Blocks(kind, columns, torch.from_numpy(blocks.reshape(rows, -1)))
@@ -56,14 +58,16 @@ def numbers_of(blocks: Blocks) -> Tensor:
 class Quantised(Source):
     """A network some of whose matrices are blocks; the module gets what they stand for."""
 
-    def __init__(self, network: Any, kind_of: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, network: Any, kind_of: Callable[[str], str | None], *, largest: bool = False
+    ) -> None:
         self.outline, self.config = copy.deepcopy(network).eval(), network.config
         self.dtype, self.device = torch.float32, network.device
         self._blocks: dict[str, Blocks] = {}
         for seed, (name, weight) in enumerate(self.outline.named_parameters()):
             kind = kind_of(name) if weight.dim() == 2 else None
             if kind:
-                self._blocks[name] = random_blocks(kind, *weight.shape, seed)
+                self._blocks[name] = random_blocks(kind, *weight.shape, seed, largest=largest)
                 weight.data = numbers_of(self._blocks[name])
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -100,6 +104,18 @@ def source_of(kind: str) -> Quantised:
     return Quantised(network(), lambda name: next(kinds) if kind == "mixed" else kind)
 
 
+def unanimous(kind: str) -> Quantised:
+    """Return a network whose layer adds nothing: ±1 go to a matrix of the largest integers."""
+    given = copy.deepcopy(network(tie_word_embeddings=False, num_hidden_layers=1))
+    with torch.no_grad():
+        given.model.norm.weight.fill_(1)
+        given.model.layers[0].self_attn.o_proj.weight.zero_()
+        given.model.layers[0].mlp.down_proj.weight.zero_()
+        given.model.embed_tokens.weight[0::2] = 1
+        given.model.embed_tokens.weight[1::2] = -1
+    return Quantised(given, lambda name: kind if name == "lm_head.weight" else None, largest=True)
+
+
 @needs_a_compiler
 @each_kind
 def test_activations_in_float32_give_the_logits_of_the_numbers(kind: str, processor: str) -> None:
@@ -110,6 +126,16 @@ def test_activations_in_float32_give_the_logits_of_the_numbers(kind: str, proces
     assert gap(first_pass(exact, tokens, keep=30), expected) < 1e-5
     # 8 bits are no 24
     assert 1e-4 < gap(first_pass(FusedModel(source), tokens, keep=30), expected) < 0.06
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("kind", QUANTISED)
+def test_the_largest_integers_add_up(kind: str, processor: str) -> None:
+    """Some processors add products in 16 bits, and only as many as cannot leave them."""
+    source = unanimous(kind)
+    tokens = list(range(12))
+    expected = full_logits(source.outline, tokens)
+    assert gap(first_pass(FusedModel(source), tokens, keep=12), expected) < 1e-4
 
 
 @needs_a_compiler

@@ -3,22 +3,15 @@
 
 #include "panels.h"
 
-enum { MOST_ROWS = LANES == 16 ? 8 : 4 }; /* tokens whose sums are held in registers at once */
-enum { AHEAD = 8192 };                    /* bytes that are asked for before they are needed */
+enum { MOST_ROWS = 8 }; /* tokens whose sums are held in registers at once */
+enum { AHEAD = 8192 };  /* bytes that are asked for before they are needed */
 
-/* sum + Σ of four products in every lane: bytes of `a` without a sign, bytes of `b` with one and not
-   −128. Where pairs are added in 16 bits they must not saturate: `a` is below 128 then. */
+/* sum + Σ of four products in every lane: bytes of `a` without a sign, bytes of `b` with one. */
 INLINE ivec dot_of_four(ivec sum, uvec a, int32_t b) {
 #if defined(__AVX512VNNI__)
     return (ivec)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, _mm512_set1_epi32(b));
-#elif defined(__AVX512BW__)
-    __m512i pairs = _mm512_maddubs_epi16((__m512i)a, _mm512_set1_epi32(b));
-    return sum + (ivec)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
 #elif defined(__AVXVNNI__) && !defined(__AVX512F__)
     return (ivec)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)a, _mm256_set1_epi32(b));
-#elif defined(__AVX2__) && !defined(__AVX512F__)
-    __m256i pairs = _mm256_maddubs_epi16((__m256i)a, _mm256_set1_epi32(b));
-    return sum + (ivec)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 #else
     for (int i = 0; i < 4; i++)
         sum += (ivec)((a >> (8 * i)) & 255u) * (int32_t)(int8_t)((uint32_t)b >> (8 * i));
@@ -26,10 +19,28 @@ INLINE ivec dot_of_four(ivec sum, uvec a, int32_t b) {
 #endif
 }
 
-#if defined(__AVX512VNNI__) || !defined(__AVX2__) || (defined(__AVXVNNI__) && !defined(__AVX512F__))
-enum { SATURATES = 0 };
+/* Processors that cannot do that multiply bytes too, but add two products in 16 bits: `pairs_of` gives
+   two such sums in every lane, `joined` adds them. */
+#if defined(__AVX512BW__) && !defined(__AVX512VNNI__)
+enum { BY_PAIRS = 1 };
+INLINE svec pairs_of(uvec a, int32_t b) {
+    return (svec)_mm512_maddubs_epi16((__m512i)a, _mm512_set1_epi32(b));
+}
+INLINE ivec joined(svec pairs) {
+    return (ivec)_mm512_madd_epi16((__m512i)pairs, _mm512_set1_epi16(1));
+}
+#elif defined(__AVX2__) && !defined(__AVX512F__) && !defined(__AVXVNNI__)
+enum { BY_PAIRS = 1 };
+INLINE svec pairs_of(uvec a, int32_t b) {
+    return (svec)_mm256_maddubs_epi16((__m256i)a, _mm256_set1_epi32(b));
+}
+INLINE ivec joined(svec pairs) {
+    return (ivec)_mm256_madd_epi16((__m256i)pairs, _mm256_set1_epi16(1));
+}
 #else
-enum { SATURATES = 1 };
+enum { BY_PAIRS = 0 };
+INLINE svec pairs_of(uvec a, int32_t b) { return (svec)(a & (uint32_t)b); } /* asked by nobody */
+INLINE ivec joined(svec pairs) { return (ivec)pairs; }
 #endif
 
 /* The weights of a block as bytes without a sign: `q[j]` holds inputs 4 · j … 4 · j + 3. */
@@ -80,20 +91,58 @@ INLINE void scales_at(Kind kind, const uint8_t *head, const uint8_t *block, int 
     }
 }
 
-/* Σ of 32 or, from `first` on, 16 products in every lane; `b` are the bytes of a token. */
-INLINE ivec dot_of(Kind kind, const uvec *q, const int8_t *b, int first, int count) {
+/* Σ of `count` groups of products in every lane, by pairs: as many groups are added in 16 bits as
+   cannot leave them, since no byte of a token is −128. */
+INLINE ivec dot_by_pairs(int bits, const uvec *q, const int8_t *b, int count) {
+    const int most = INT16_MAX / (2 * INT8_MAX * ((1 << bits) - 1));
+    ivec sum = {0};
+    for (int first = 0; first < count; first += most) {
+        svec pairs = {0};
+        for (int j = first; j < first + most && j < count; j++) {
+            int32_t four;
+            memcpy(&four, b + 4 * j, sizeof four);
+            pairs += pairs_of(q[j], four);
+        }
+        sum += joined(pairs);
+    }
+    return sum;
+}
+
+/* Σ of `count` groups of products in every lane; `b` are the bytes of a token. */
+INLINE ivec dot_of(Kind kind, const uvec *q, const int8_t *b, int count) {
+    if (BY_PAIRS) return dot_by_pairs(bits_of(kind), q, b, count);
     ivec sums[2] = {0}; /* so that none waits for the one before */
-    for (int j = first; j < first + count; j++) {
+    for (int j = 0; j < count; j++) {
         int32_t four;
         memcpy(&four, b + 4 * j, sizeof four);
-        if (SATURATES && kind == Q8_0) {
-            sums[0] = dot_of_four(sums[0], (q[j] >> 1) & 0x7f7f7f7fu, four);
-            sums[1] = dot_of_four(sums[1], q[j] & 0x01010101u, four);
-        } else {
-            sums[j % 2] = dot_of_four(sums[j % 2], q[j], four);
-        }
+        sums[j % 2] = dot_of_four(sums[j % 2], q[j], four);
     }
-    return SATURATES && kind == Q8_0 ? sums[0] * 2 + sums[1] : sums[0] + sums[1];
+    return sums[0] + sums[1];
+}
+
+/* The dots of a block for `rows` tokens; of six bits those of its first 16 inputs and of the others. */
+INLINE void dots_of(Kind kind, const uvec *q, const Rounded *token, int rows, ivec *low,
+                    ivec *high) {
+    if (BY_PAIRS && kind == Q8_0) { /* pairs of 8 bits might leave 16: those of two times four do not */
+        for (int part = 0; part < 2; part++) {
+            uvec four[GROUPS];
+            for (int j = 0; j < GROUPS; j++) four[j] = (part ? q[j] : q[j] >> 4) & 0x0f0f0f0fu;
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+                const int8_t *bytes = token[r].bytes;
+                __asm__("" : "+r"(bytes)); /* or what the parts read would lie on the stack meanwhile */
+                ivec dot = dot_by_pairs(4, four, bytes, GROUPS);
+                low[r] = part ? low[r] * 16 + dot : dot;
+            }
+        }
+        return;
+    }
+    const int wide = kind == Q6_K ? GROUPS / 2 : GROUPS;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        low[r] = dot_of(kind, q, token[r].bytes, wide);
+        if (kind == Q6_K) high[r] = dot_of(kind, q + wide, token[r].bytes + 4 * wide, wide);
+    }
 }
 
 /* What a block adds to a sum; of six bits `low` and `high` are the dots of 16 inputs each. */
@@ -108,32 +157,34 @@ INLINE void add_block(Kind kind, vec scale, vec least, ivec low, ivec high, cons
     }
 }
 
-/* The sums of a panel for `rows` tokens, whose activations begin with the first-th of x. */
-INLINE void block_sums(Kind kind, const uint8_t *w, const Rows *x, int64_t first, int rows,
-                       vec sums[][HALVES]) {
+/* The sums of `halves` halves of a panel, from `half` on, for `rows` tokens, whose activations begin
+   with the first-th of x. */
+INLINE void block_sums(Kind kind, const uint8_t *w, int half, int halves, const Rows *x,
+                       int64_t first, int rows, vec sums[][HALVES]) {
     const Rounded *token = x->rounded + first;
     const uint8_t *head = w;
+    vec held[MOST_ROWS][HALVES] = {0};
     for (int64_t b = 0; b < x->in / BLOCK; b++, w += block_bytes(kind), token += x->rows) {
         if (is_super(kind) && b % SUPER == 0) {
             head = w;
             w += head_bytes(kind);
         }
-        for (int64_t i = 0; i < block_bytes(kind); i += 64) __builtin_prefetch(w + AHEAD + i);
-        for (int half = 0; half < HALVES; half++) {
+        for (int64_t i = 0; i < block_bytes(kind) && half == 0; i += 64)
+            __builtin_prefetch(w + AHEAD + i);
+        for (int h = 0; h < halves; h++) {
             uvec q[GROUPS];
             vec scale, least;
-            quants_at(kind, w, half, q);
-            scales_at(kind, head, w, half, &scale, &least);
+            ivec low[MOST_ROWS], high[MOST_ROWS];
+            quants_at(kind, w, half + h, q);
+            scales_at(kind, head, w, half + h, &scale, &least);
+            dots_of(kind, q, token, rows, low, high);
 #pragma GCC unroll 8
-            for (int r = 0; r < rows; r++) {
-                const int8_t *bytes = token[r].bytes;
-                const int wide = kind == Q6_K ? GROUPS / 2 : GROUPS;
-                ivec low = dot_of(kind, q, bytes, 0, wide);
-                ivec high = kind == Q6_K ? dot_of(kind, q, bytes, wide, wide) : low;
-                add_block(kind, scale, least, low, high, token + r, &sums[r][half]);
-            }
+            for (int r = 0; r < rows; r++)
+                add_block(kind, scale, least, low[r], high[r], token + r, &held[r][h]);
         }
     }
+    for (int r = 0; r < rows; r++)
+        for (int h = 0; h < halves; h++) sums[r][half + h] = held[r][h];
 }
 
 /* The weights of a block as floats, [32, 16]. */
@@ -178,9 +229,11 @@ INLINE void single_sums(Kind kind, const uint8_t *w, const Rows *x, int64_t firs
 /* One panel for `rows` tokens; `count` outputs of it exist. */
 INLINE void panel(Kind kind, const uint8_t *w, const Rows *x, int64_t first, int rows,
                   const float *bias, int64_t count, float *out, int64_t out_stride, int add) {
-    vec sums[MOST_ROWS][HALVES] = {0};
-    block_sums(kind, w, x, first, rows, sums);
-    for (int r = 0; r < rows; r++) deliver(sums[r], bias, count, add, out + r * out_stride);
+    vec all[MOST_ROWS][HALVES];
+    const int halves = rows == 1 ? HALVES : 1; /* at once: sums of both do not fit in registers */
+    for (int half = 0; half < HALVES; half += halves)
+        block_sums(kind, w, half, halves, x, first, rows, all);
+    for (int r = 0; r < rows; r++) deliver(all[r], bias, count, add, out + r * out_stride);
 }
 
 INLINE void product_of(Kind kind, const Matrix *w, int64_t begin, int64_t end, const Rows *x,
@@ -189,22 +242,23 @@ INLINE void product_of(Kind kind, const Matrix *w, int64_t begin, int64_t end, c
     for (int64_t o = begin; o < end; o += PANEL) {
         const uint8_t *at = w->data + o / PANEL * bytes;
         const float *bias = w->bias ? w->bias + o : 0;
-        for (int64_t first = 0; first < x->rows; first += MOST_ROWS) {
+        int64_t first = 0;
+        for (int64_t turns = (x->rows + MOST_ROWS - 1) / MOST_ROWS; turns > 0; turns--) {
+            const int64_t rows = (x->rows - first + turns - 1) / turns;
             float *to = out + first * out_stride + o;
 #define OF(rows) panel(kind, at, x, first, rows, bias, end - o, to, out_stride, add)
-            switch (x->rows - first) {
+            switch (rows) {
                 case 1: OF(1); break;
                 case 2: OF(2); break;
                 case 3: OF(3); break;
-#ifdef __AVX512F__
                 case 4: OF(4); break;
                 case 5: OF(5); break;
                 case 6: OF(6); break;
                 case 7: OF(7); break;
-#endif
                 default: OF(MOST_ROWS);
             }
 #undef OF
+            first += rows;
         }
     }
 }
