@@ -3,8 +3,8 @@
 
 #include "panels.h"
 
-enum { MOST_ROWS = 8 }; /* tokens whose sums are held in registers at once */
-enum { AHEAD = 8192 };  /* bytes that are asked for before they are needed */
+enum { MOST_ROWS = LANES == 16 ? 8 : 5 }; /* tokens whose sums are held in registers at once */
+enum { AHEAD = 8192 };                    /* bytes that are asked for before they are needed */
 
 /* sum + Σ of four products in every lane: bytes of `a` without a sign, bytes of `b` with one. */
 INLINE ivec dot_of_four(ivec sum, uvec a, int32_t b) {
@@ -252,9 +252,11 @@ INLINE void product_of(Kind kind, const Matrix *w, int64_t begin, int64_t end, c
                 case 2: OF(2); break;
                 case 3: OF(3); break;
                 case 4: OF(4); break;
+#ifdef __AVX512F__
                 case 5: OF(5); break;
                 case 6: OF(6); break;
                 case 7: OF(7); break;
+#endif
                 default: OF(MOST_ROWS);
             }
 #undef OF
