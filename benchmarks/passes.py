@@ -5,6 +5,8 @@ in each turn, in an order that is drawn anew; a ratio is taken within a turn, an
 the median over all turns. The draft model of the bundled pair is timed beside its target.
 
     uv run python benchmarks/passes.py [--target bundled|smollm2] [--turns 150] [--save]
+
+What a processor without vectors of 512 bits takes is kept in files of its own, `passes-…-avx2`.
 """
 
 from __future__ import annotations
@@ -123,6 +125,12 @@ def models_of(engine: Engine) -> dict[str, Network]:
     return models if engine.drafter is None else models | {DRAFTER: engine.drafter.model}
 
 
+def file_of(target: str, flags: str) -> Path:
+    """Return where results are kept: by target, and by the width of the processor's vectors."""
+    narrow = "avx2" in flags.split() and "avx512f" not in flags.split()
+    return RESULTS / f"passes-{target}{'-avx2' if narrow else ''}.json"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table and one JSON line, and keep them on request."""
     parser = parser_of(__doc__)
@@ -146,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.save:
         title = "# What a pass costs, by the tokens it reads and the texts that share it\n\n"
         title += "Made by `benchmarks/passes.py`.\n\n"
-        keep(RESULTS / f"passes-{args.target}.json", found, title + text)
+        keep(file_of(args.target, found["machine"]["flags"]), found, title + text)
 
 
 if __name__ == "__main__":

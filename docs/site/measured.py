@@ -29,6 +29,8 @@ MADE_BY = {
     ROUNDING: "uv run python benchmarks/rounding.py --save",
     "passes-bundled.json": "uv run python benchmarks/passes.py --save",
     "passes-smollm2.json": "uv run python benchmarks/passes.py --target smollm2 --save",
+    "passes-bundled-avx2.json": "uv run python benchmarks/passes.py --save",
+    "passes-smollm2-avx2.json": "uv run python benchmarks/passes.py --target smollm2 --save",
     "policies-bundled.json": "uv run python benchmarks/policies.py --save",
     "policies-smollm2.json": "uv run python benchmarks/policies.py --target smollm2 --save",
     "policies-bundled-seq2seq.json": (

@@ -98,18 +98,22 @@ def pass_times(language: str) -> str:
     real, bundled = (dict(passes.by_tokens(name)) for name in passes.MODELS)
     length = passes.gamma() + 1
     knees = [passes.flat_until(name) for name in passes.MODELS]
+    narrow = [dict(passes.by_tokens(f"{name}-{passes.NARROW}"))[length] for name in passes.MODELS]
     if language == "zh":
         return (
             f"读 {length} 个 token 的一次前向，在真实模型上是读 1 个的 {real[length]:.2f} 倍，"
             f"在内置目标模型上是 {bundled[length]:.2f} 倍；读 64 个分别是 {real[64]:.1f} 和 "
             f"{bundled[64]:.1f} 倍。不超过 {passes.FLAT} 倍的平坦段分别到 {knees[0]} 个和 "
-            f"{knees[1]} 个 token 为止。"
+            f"{knees[1]} 个 token 为止。在只有 AVX2 的处理器上，读 {length} 个分别是 "
+            f"{narrow[0]:.2f} 和 {narrow[1]:.2f} 倍。"
         )
     return (
         f"A pass that reads {length} tokens takes {real[length]:.2f} times as long as one that "
         f"reads a single token on the real model, and {bundled[length]:.2f} times on the bundled "
         f"target; one that reads 64 takes {real[64]:.1f} and {bundled[64]:.1f} times as long. The "
-        f"flat part, up to {passes.FLAT} times, ends at {knees[0]} and {knees[1]} tokens."
+        f"flat part, up to {passes.FLAT} times, ends at {knees[0]} and {knees[1]} tokens. On a "
+        f"processor with AVX2 alone, {length} tokens take {narrow[0]:.2f} and {narrow[1]:.2f} "
+        "times as long as one."
     )
 
 

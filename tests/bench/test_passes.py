@@ -47,8 +47,18 @@ def test_it_prints_a_row_a_case_and_saves_them(
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert len(found["rows"]) == 2 + 3 + 2
     assert {"processor", "flags", "commit"} <= found["machine"].keys()
-    assert json.loads((tmp_path / "passes-bundled.json").read_text()) == tables.rounded(found)
-    assert "passes.py" in (tmp_path / "passes-bundled.md").read_text()
+    kept = passes.file_of("bundled", found["machine"]["flags"])
+    assert kept.parent == tmp_path
+    assert json.loads(kept.read_text()) == tables.rounded(found)
+    assert "passes.py" in kept.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [("avx2 avx512f avx512_vnni", "passes-x"), ("asimd", "passes-x"), ("avx2", "passes-x-avx2")],
+)
+def test_a_processor_of_narrow_vectors_has_files_of_its_own(flags: str, name: str) -> None:
+    assert passes.file_of("x", flags).stem == name
 
 
 def test_a_number_of_turns_below_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
