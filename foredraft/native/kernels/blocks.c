@@ -91,6 +91,9 @@ INLINE void scales_at(Kind kind, const uint8_t *head, const uint8_t *block, int 
     }
 }
 
+/* Whether weights are multiplied in two halves, for pairs of whole ones might leave 16 bits. */
+INLINE int in_halves(Kind kind) { return BY_PAIRS && kind == Q8_0; }
+
 /* Σ of `count` groups of products in every lane, by pairs: as many groups are added in 16 bits as
    cannot leave them, since no byte of a token is −128. */
 INLINE ivec dot_by_pairs(int bits, const uvec *q, const int8_t *b, int count) {
@@ -110,7 +113,7 @@ INLINE ivec dot_by_pairs(int bits, const uvec *q, const int8_t *b, int count) {
 
 /* Σ of `count` groups of products in every lane; `b` are the bytes of a token. */
 INLINE ivec dot_of(Kind kind, const uvec *q, const int8_t *b, int count) {
-    if (BY_PAIRS) return dot_by_pairs(bits_of(kind), q, b, count);
+    if (BY_PAIRS) return dot_by_pairs(in_halves(kind) ? 4 : bits_of(kind), q, b, count);
     ivec sums[2] = {0}; /* so that none waits for the one before */
     for (int j = 0; j < count; j++) {
         int32_t four;
@@ -120,29 +123,17 @@ INLINE ivec dot_of(Kind kind, const uvec *q, const int8_t *b, int count) {
     return sums[0] + sums[1];
 }
 
-/* The dots of a block for `rows` tokens; of six bits those of its first 16 inputs and of the others. */
-INLINE void dots_of(Kind kind, const uvec *q, const Rounded *token, int rows, ivec *low,
-                    ivec *high) {
-    if (BY_PAIRS && kind == Q8_0) { /* pairs of 8 bits might leave 16: those of two times four do not */
-        for (int part = 0; part < 2; part++) {
-            uvec four[GROUPS];
-            for (int j = 0; j < GROUPS; j++) four[j] = (part ? q[j] : q[j] >> 4) & 0x0f0f0f0fu;
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; r++) {
-                const int8_t *bytes = token[r].bytes;
-                __asm__("" : "+r"(bytes)); /* or what the parts read would lie on the stack meanwhile */
-                ivec dot = dot_by_pairs(4, four, bytes, GROUPS);
-                low[r] = part ? low[r] * 16 + dot : dot;
-            }
-        }
-        return;
-    }
-    const int wide = kind == Q6_K ? GROUPS / 2 : GROUPS;
+/* The dots of the upper halves of bytes, which leaves their lower ones in `q`. */
+INLINE void take_upper(uvec *q, const Rounded *token, int rows, ivec *upper) {
+    uvec four[GROUPS];
+    for (int j = 0; j < GROUPS; j++) four[j] = (q[j] >> 4) & 0x0f0f0f0fu;
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
-        low[r] = dot_of(kind, q, token[r].bytes, wide);
-        if (kind == Q6_K) high[r] = dot_of(kind, q + wide, token[r].bytes + 4 * wide, wide);
+        const int8_t *bytes = token[r].bytes;
+        __asm__("" : "+r"(bytes)); /* or what is read lies on the stack until the lower halves' turn */
+        upper[r] = dot_by_pairs(4, four, bytes, GROUPS);
     }
+    for (int j = 0; j < GROUPS; j++) q[j] &= 0x0f0f0f0fu;
 }
 
 /* What a block adds to a sum; of six bits `low` and `high` are the dots of 16 inputs each. */
@@ -174,13 +165,19 @@ INLINE void block_sums(Kind kind, const uint8_t *w, int half, int halves, const 
         for (int h = 0; h < halves; h++) {
             uvec q[GROUPS];
             vec scale, least;
-            ivec low[MOST_ROWS], high[MOST_ROWS];
+            ivec upper[MOST_ROWS];
             quants_at(kind, w, half + h, q);
             scales_at(kind, head, w, half + h, &scale, &least);
-            dots_of(kind, q, token, rows, low, high);
+            if (in_halves(kind)) take_upper(q, token, rows, upper);
 #pragma GCC unroll 8
-            for (int r = 0; r < rows; r++)
-                add_block(kind, scale, least, low[r], high[r], token + r, &held[r][h]);
+            for (int r = 0; r < rows; r++) {
+                const int8_t *bytes = token[r].bytes;
+                const int wide = kind == Q6_K ? GROUPS / 2 : GROUPS;
+                ivec low = dot_of(kind, q, bytes, wide);
+                if (in_halves(kind)) low += upper[r] * 16;
+                ivec high = kind == Q6_K ? dot_of(kind, q + wide, bytes + 4 * wide, wide) : low;
+                add_block(kind, scale, least, low, high, token + r, &held[r][h]);
+            }
         }
     }
     for (int r = 0; r < rows; r++)
